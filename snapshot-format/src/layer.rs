@@ -1,0 +1,219 @@
+//! One snapshot file, by itself.
+
+use std::path::Path;
+use std::sync::OnceLock;
+
+use xxhash_rust::xxh3::xxh3_64;
+use zstd::zstd_safe::DDict;
+
+use crate::error::{Error, Result, Section};
+use crate::frame::Decompressor;
+use crate::header::{Extent, FOOTER_LEN, HEADER_LEN, Header, check_footer};
+use crate::index::{ENTRY_LEN, Encoding, Entry, Stored};
+use crate::limits::PAGE_SIZE;
+use crate::map::FileMap;
+use crate::working_set::Table;
+
+/// Entries read at once when walking the whole index.
+const WALK_ENTRIES: u64 = 128;
+
+/// One open snapshot file. What is not needed to read a page is read and
+/// checked at its first use.
+pub(crate) struct Layer {
+    map: FileMap,
+    header: Header,
+    salt: u64,
+    state: OnceLock<Vec<u8>>,
+    dictionary: OnceLock<Option<DDict<'static>>>,
+    working_set: OnceLock<Option<Table>>,
+}
+
+impl Layer {
+    /// Opens a file and checks its header and footer.
+    pub(crate) fn open(path: &Path) -> Result<Self> {
+        let map = FileMap::open(path, HEADER_LEN as u64)?;
+        let mut header_bytes = [0; HEADER_LEN];
+        map.copy(0, &mut header_bytes)?;
+        let header = Header::decode(&header_bytes, path, map.length())?;
+
+        // Decoding has checked that the file is long enough for a footer.
+        let mut footer = [0; FOOTER_LEN];
+        map.copy(map.length() - FOOTER_LEN as u64, &mut footer)?;
+        check_footer(&footer, &header_bytes, path, map.length())?;
+
+        Ok(Self {
+            salt: header.id.index_salt(),
+            map,
+            header,
+            state: OnceLock::new(),
+            dictionary: OnceLock::new(),
+            working_set: OnceLock::new(),
+        })
+    }
+
+    /// The path the file was opened by.
+    pub(crate) fn path(&self) -> &Path {
+        self.map.path()
+    }
+
+    /// The file's mapping.
+    pub(crate) fn map(&self) -> &FileMap {
+        &self.map
+    }
+
+    /// The file's header.
+    pub(crate) fn header(&self) -> &Header {
+        &self.header
+    }
+
+    /// The machine state, checked.
+    pub(crate) fn state(&self) -> Result<&[u8]> {
+        let state = read_once(&self.state, || self.section(Section::State, self.header.layout.state))?;
+        Ok(state)
+    }
+
+    /// The dictionary, checked and digested, if there is one.
+    pub(crate) fn dictionary(&self) -> Result<Option<&DDict<'static>>> {
+        let dictionary = read_once(&self.dictionary, || {
+            let extent = self.header.layout.dictionary;
+            if extent.length == 0 {
+                return Ok(None);
+            }
+            let bytes = self.section(Section::Dictionary, extent)?;
+            let dictionary = DDict::try_create(&bytes)
+                .ok_or_else(|| self.corrupt(Section::Dictionary, extent.offset, "zstd cannot load it"))?;
+            Ok(Some(dictionary))
+        })?;
+        Ok(dictionary.as_ref())
+    }
+
+    /// The working set, checked, if there is one.
+    pub(crate) fn working_set(&self) -> Result<Option<&Table>> {
+        let table = read_once(&self.working_set, || {
+            let extent = self.header.layout.working_set;
+            if extent.length == 0 {
+                return Ok(None);
+            }
+            let bytes = self.section(Section::WorkingSet, extent)?;
+            let table = Table::decode(&bytes, self.header.page_count, self.header.layout.clusters.length)
+                .map_err(|reason| self.corrupt(Section::WorkingSet, extent.offset, reason))?;
+            Ok(Some(table))
+        })?;
+        Ok(table.as_ref())
+    }
+
+    /// The index entry of a page, which must be in range.
+    pub(crate) fn entry(&self, page: u64) -> Result<Entry> {
+        self.map.check_length()?;
+        self.entry_again(page)
+    }
+
+    /// As [`Self::entry`], for use soon after a check of the file's length.
+    pub(crate) fn entry_again(&self, page: u64) -> Result<Entry> {
+        let mut bytes = [0; ENTRY_LEN];
+        self.map.copy(self.entry_offset(page), &mut bytes)?;
+        self.decode_entry(&bytes, page)
+    }
+
+    /// Calls `visit` with every page number and its entry, in order.
+    pub(crate) fn for_each_entry(&self, mut visit: impl FnMut(u64, Entry) -> Result<()>) -> Result<()> {
+        let mut block = [0; WALK_ENTRIES as usize * ENTRY_LEN];
+        for first in (0..self.header.page_count).step_by(WALK_ENTRIES as usize) {
+            let count = WALK_ENTRIES.min(self.header.page_count - first) as usize;
+            let block = &mut block[..count * ENTRY_LEN];
+            self.map.check_length()?;
+            self.map.copy(self.entry_offset(first), block)?;
+            let (entries, _) = block.as_chunks::<ENTRY_LEN>();
+            for (page, bytes) in (first..).zip(entries) {
+                visit(page, self.decode_entry(bytes, page)?)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Reads a page stored in this file into `out`, and checks its content.
+    /// For use soon after a check of the file's length. On failure `out` is
+    /// all zeros. `frame` is scratch space.
+    pub(crate) fn read_stored(
+        &self,
+        page: u64,
+        stored: &Stored,
+        decompressor: &mut Decompressor,
+        frame: &mut [u8; PAGE_SIZE],
+        out: &mut [u8; PAGE_SIZE],
+    ) -> Result<()> {
+        // Neither can overflow: the entry's decoding has checked that the page
+        // lies within the frames section.
+        let offset = self.header.layout.frames.offset + stored.offset;
+        let problem = match stored.encoding {
+            Encoding::Raw => {
+                self.map.copy(offset, out)?;
+                None
+            }
+            Encoding::Zstd => {
+                let frame = &mut frame[..usize::from(stored.length)];
+                self.map.copy(offset, frame)?;
+                let filled = decompressor.fill(out, frame, self.dictionary()?);
+                (!filled).then_some("its frame does not decompress to one page")
+            }
+        };
+        let problem = problem
+            .or_else(|| (xxh3_64(out) != stored.checksum).then_some("its content has a wrong checksum"));
+        match problem {
+            None => Ok(()),
+            Some(reason) => {
+                // Nothing that failed its check may reach a guest.
+                out.fill(0);
+                Err(Error::CorruptPage { path: self.path().to_path_buf(), page, offset, reason })
+            }
+        }
+    }
+
+    /// The bytes of a section, checked. Only for sections whose length is
+    /// limited, because they are read into memory.
+    fn section(&self, section: Section, extent: Extent) -> Result<Vec<u8>> {
+        let mut bytes = Vec::new();
+        let length = extent.length as usize;
+        bytes.try_reserve_exact(length).map_err(|_| Error::TooLarge {
+            what: "a section for the free memory (bytes)",
+            found: extent.length,
+            limit: extent.length.saturating_sub(1),
+        })?;
+        bytes.resize(length, 0);
+        self.map.check_length()?;
+        self.map.copy(extent.offset, &mut bytes)?;
+        if xxh3_64(&bytes) != extent.checksum {
+            return Err(self.corrupt(section, extent.offset, "wrong checksum"));
+        }
+        Ok(bytes)
+    }
+
+    /// Where a page's index entry starts. Cannot overflow for a page in range:
+    /// the index lies within the file.
+    fn entry_offset(&self, page: u64) -> u64 {
+        self.header.layout.index.offset + page * ENTRY_LEN as u64
+    }
+
+    /// Decodes an index entry and names its place if it is damaged.
+    fn decode_entry(&self, bytes: &[u8; ENTRY_LEN], page: u64) -> Result<Entry> {
+        Entry::decode(bytes, page, self.salt, self.header.layout.frames.length)
+            .map_err(|reason| self.corrupt(Section::Index, self.entry_offset(page), reason))
+    }
+
+    /// The error for damage in this file.
+    pub(crate) fn corrupt(&self, section: Section, offset: u64, reason: &'static str) -> Error {
+        Error::Corrupt { path: self.path().to_path_buf(), section, offset, reason }
+    }
+}
+
+/// The cell's value, read now if it is not there. Two threads may both read;
+/// they get the same value. A failure is not kept: the next use tries again.
+fn read_once<T>(cell: &OnceLock<T>, read: impl FnOnce() -> Result<T>) -> Result<&T> {
+    match cell.get() {
+        Some(value) => Ok(value),
+        None => {
+            let value = read()?;
+            Ok(cell.get_or_init(|| value))
+        }
+    }
+}

@@ -1,0 +1,290 @@
+//! An open snapshot: a file and the chain of its parents.
+
+use std::ffi::OsStr;
+use std::fmt;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use crate::ContentId;
+use crate::error::{Error, Result, Section};
+use crate::index::{Encoding, Entry, Stored};
+use crate::layer::Layer;
+use crate::limits::MAX_LAYERS;
+use crate::working_set::WorkingSet;
+
+/// An open snapshot file, with the parents it needs.
+///
+/// Cheap to share between threads; each thread reads pages through its own
+/// [`PageReader`](crate::PageReader).
+///
+/// The file is mapped. It may be replaced or unlinked while it is open (the
+/// open snapshot keeps the old content), but it must not be cut shorter in
+/// place: that is found before nearly every use and reported as
+/// [`Error::Truncated`], but a cut at the very moment of a read ends the
+/// process with SIGBUS, as does a disk error in a mapped block.
+pub struct Snapshot {
+    /// This file, its parent, and so on. Never empty.
+    layers: Vec<Arc<Layer>>,
+}
+
+/// Which parent is wanted; given to the resolver of [`Snapshot::open_with`].
+#[derive(Debug, Clone, Copy)]
+#[non_exhaustive]
+pub struct ParentQuery<'a> {
+    /// The file that needs the parent.
+    pub child: &'a Path,
+    /// The parent's content id.
+    pub id: ContentId,
+    /// The parent's file name when the child was written: a plain file name
+    /// without directories.
+    pub file_name: &'a OsStr,
+}
+
+/// What the index says about a page, after following the chain of parents.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum PageEntry {
+    /// Every byte is zero. Nothing is stored.
+    Zero,
+    /// The page is stored.
+    Stored {
+        /// Which file stores it: 0 is this snapshot, 1 its parent, and so on.
+        layer: usize,
+        /// How it is stored.
+        encoding: Encoding,
+        /// How many bytes it takes in the file, 1 to 4096.
+        stored_bytes: u32,
+        /// xxh3-64 of its content.
+        checksum: u64,
+    },
+}
+
+impl Snapshot {
+    /// Opens a snapshot. A parent is looked for in the directory of the file
+    /// (not of a link to it), by the name it had when the layer was written.
+    ///
+    /// The work does not grow with the image: the header and footer of each
+    /// file are checked now, everything else at its first use.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Io`] when a file cannot be opened; [`Error::NotASnapshot`],
+    /// [`Error::NewerVersion`], [`Error::UnsupportedFeature`],
+    /// [`Error::Truncated`] or [`Error::Corrupt`] when one is not usable;
+    /// [`Error::MissingParent`], [`Error::ParentMismatch`],
+    /// [`Error::UnusableParent`], [`Error::TooManyLayers`] or
+    /// [`Error::LayerCycle`] when the chain of parents is not.
+    pub fn open(path: impl AsRef<Path>) -> Result<Arc<Self>> {
+        Self::open_with(path, |query| {
+            let child = fs::canonicalize(query.child);
+            let child = child.as_deref().unwrap_or(query.child);
+            child.with_file_name(query.file_name)
+        })
+    }
+
+    /// Opens a snapshot; `find_parent` says where each parent is. The parent's
+    /// content id is checked.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::open`].
+    pub fn open_with(
+        path: impl AsRef<Path>,
+        mut find_parent: impl FnMut(&ParentQuery<'_>) -> PathBuf,
+    ) -> Result<Arc<Self>> {
+        let path = path.as_ref();
+        let mut child = Arc::new(Layer::open(path)?);
+        let mut layers = vec![Arc::clone(&child)];
+        while let Some(parent) = &child.header().parent {
+            if layers.len() == MAX_LAYERS {
+                return Err(Error::TooManyLayers { path: path.to_path_buf(), limit: MAX_LAYERS });
+            }
+            if layers.iter().any(|layer| layer.header().id == parent.id) {
+                return Err(Error::LayerCycle { path: path.to_path_buf(), id: parent.id });
+            }
+            let found = find_parent(&ParentQuery {
+                child: child.path(),
+                id: parent.id,
+                file_name: &parent.file_name,
+            });
+            child = Arc::new(open_parent(&child, parent.id, &found)?);
+            layers.push(Arc::clone(&child));
+        }
+        Ok(Arc::new(Self { layers }))
+    }
+
+    /// What this snapshot holds, as an id.
+    pub fn id(&self) -> ContentId {
+        self.top().header().id
+    }
+
+    /// The id of the snapshot this one is a layer over, if it is one.
+    pub fn parent_id(&self) -> Option<ContentId> {
+        self.top().header().parent.as_ref().map(|parent| parent.id)
+    }
+
+    /// The snapshot this one is a layer over, if it is one.
+    pub fn parent(&self) -> Option<Arc<Self>> {
+        (self.layers.len() > 1).then(|| self.chain_from(1))
+    }
+
+    /// How many files the chain has, this one included: 1 to
+    /// [`MAX_LAYERS`].
+    pub fn layer_count(&self) -> usize {
+        self.layers.len()
+    }
+
+    /// The path the snapshot was opened by.
+    pub fn path(&self) -> &Path {
+        self.top().path()
+    }
+
+    /// How many pages of [`PAGE_SIZE`](crate::PAGE_SIZE) bytes the image has.
+    pub fn page_count(&self) -> u64 {
+        self.top().header().page_count
+    }
+
+    /// The machine state, as given to [`write`](crate::write). Read and
+    /// checked at the first call, kept in memory from then on.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Corrupt`] when its checksum is wrong; [`Error::Truncated`].
+    pub fn state(&self) -> Result<&[u8]> {
+        self.top().state()
+    }
+
+    /// What the index says about a page. The entry is checked; the content is
+    /// checked when a [`PageReader`](crate::PageReader) reads it.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::PageOutOfRange`]; [`Error::Corrupt`] when an entry fails its
+    /// check; [`Error::Truncated`].
+    pub fn entry(&self, page: u64) -> Result<PageEntry> {
+        let entry = match self.resolve(page)? {
+            None => PageEntry::Zero,
+            Some((layer, stored)) => PageEntry::Stored {
+                layer,
+                encoding: stored.encoding,
+                stored_bytes: u32::from(stored.length),
+                checksum: stored.checksum,
+            },
+        };
+        Ok(entry)
+    }
+
+    /// Whether every byte of a page is zero.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::entry`].
+    pub fn is_zero(&self, page: u64) -> Result<bool> {
+        Ok(self.resolve(page)?.is_none())
+    }
+
+    /// The working set recorded in this file, if there is one. A parent's
+    /// working set is not looked at.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Corrupt`] when its check fails; [`Error::Truncated`]. The
+    /// working set is advice: on an error the snapshot can be used without it.
+    pub fn working_set(&self) -> Result<Option<WorkingSet<'_>>> {
+        Ok(self.top().working_set()?.map(WorkingSet::new))
+    }
+
+    /// This snapshot's own file.
+    pub(crate) fn top(&self) -> &Layer {
+        &self.layers[0]
+    }
+
+    /// All files, this one first.
+    pub(crate) fn layers(&self) -> &[Arc<Layer>] {
+        &self.layers
+    }
+
+    /// The snapshot that the `number`th file of the chain is by itself.
+    pub(crate) fn chain_from(&self, number: usize) -> Arc<Self> {
+        Arc::new(Self { layers: self.layers[number..].to_vec() })
+    }
+
+    /// The layer that stores a page, or `None` for a zero page. The length of
+    /// that layer's file has just been checked.
+    pub(crate) fn resolve(&self, page: u64) -> Result<Option<(usize, Stored)>> {
+        self.resolve_by(page, Layer::entry)
+    }
+
+    /// As [`Self::resolve`], for use soon after [`Self::check_length`].
+    pub(crate) fn resolve_again(&self, page: u64) -> Result<Option<(usize, Stored)>> {
+        self.resolve_by(page, Layer::entry_again)
+    }
+
+    /// Fails if a file of the chain is shorter than when it was opened.
+    pub(crate) fn check_length(&self) -> Result<()> {
+        self.layers.iter().try_for_each(|layer| layer.map().check_length())
+    }
+
+    /// Follows the chain with this way of reading an entry.
+    fn resolve_by(
+        &self,
+        page: u64,
+        read_entry: impl Fn(&Layer, u64) -> Result<Entry>,
+    ) -> Result<Option<(usize, Stored)>> {
+        let page_count = self.page_count();
+        if page >= page_count {
+            return Err(Error::PageOutOfRange { page, page_count });
+        }
+        for (number, layer) in self.layers.iter().enumerate() {
+            match read_entry(layer, page)? {
+                Entry::Zero => return Ok(None),
+                Entry::Stored(stored) => return Ok(Some((number, stored))),
+                Entry::Parent => {}
+            }
+        }
+        let base = &self.layers[self.layers.len() - 1];
+        Err(base.corrupt(
+            Section::Index,
+            base.header().layout.index.offset,
+            "a page is said to be the parent's, but there is no parent",
+        ))
+    }
+}
+
+/// Opens the file found as a parent and checks that it fits.
+fn open_parent(child: &Layer, id: ContentId, found: &Path) -> Result<Layer> {
+    let parent = Layer::open(found).map_err(|error| match error {
+        Error::Io { source, .. } if source.kind() == std::io::ErrorKind::NotFound => {
+            Error::MissingParent { path: child.path().to_path_buf(), id, looked_for: found.to_path_buf() }
+        }
+        error => error,
+    })?;
+    if parent.header().id != id {
+        return Err(Error::ParentMismatch {
+            path: child.path().to_path_buf(),
+            parent: found.to_path_buf(),
+            expected: id,
+            found: parent.header().id,
+        });
+    }
+    if parent.header().page_count != child.header().page_count {
+        return Err(Error::UnusableParent {
+            path: child.path().to_path_buf(),
+            parent: found.to_path_buf(),
+            reason: "it has another number of pages; restore the files from a copy",
+        });
+    }
+    Ok(parent)
+}
+
+impl fmt::Debug for Snapshot {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Snapshot")
+            .field("path", &self.path())
+            .field("id", &self.id())
+            .field("page_count", &self.page_count())
+            .field("layer_count", &self.layer_count())
+            .finish_non_exhaustive()
+    }
+}
