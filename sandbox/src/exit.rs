@@ -1,0 +1,127 @@
+//! What a run is made of: exits, and who watches them.
+
+use serde::{Deserialize, Serialize};
+
+use crate::world::WorldError;
+
+/// What the guest left guest mode for, of the kinds that are a function of the run itself, and
+/// that a replay must meet again in the same order.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum ExitKind {
+    /// A Linux system call.
+    Syscall {
+        /// Its number (x86-64 table).
+        number: u64,
+        /// RDI, RSI, RDX, R10, R8, R9.
+        args: [u64; 6],
+    },
+    /// An instruction that traps to the monitor.
+    Instruction(Trapped),
+    /// An exception of the guest that becomes a signal.
+    Exception {
+        /// The vector (0 to 31; Intel SDM volume 3, table 7-1).
+        vector: u8,
+        /// The error code, 0 where the vector has none.
+        code: u64,
+        /// CR2 for a page fault, else RIP.
+        address: u64,
+    },
+    /// The program ended.
+    End {
+        /// As `wait4` would give it: `status << 8`, or the signal's number.
+        status: i32,
+    },
+}
+
+/// An instruction that the monitor answers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum Trapped {
+    /// `RDTSC`.
+    Rdtsc,
+    /// `RDTSCP`.
+    Rdtscp,
+    /// `CPUID` with EAX and ECX.
+    Cpuid {
+        /// EAX at the instruction.
+        leaf: u32,
+        /// ECX at the instruction.
+        subleaf: u32,
+    },
+}
+
+/// One compared exit, once it has been answered.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Exit {
+    /// Its number in the run, from 1.
+    pub number: u64,
+    /// What it was.
+    pub kind: ExitKind,
+    /// RIP of the instruction after a system call, or of the trapped instruction.
+    pub rip: u64,
+    /// What the guest got: RAX after the exit.
+    pub result: u64,
+    /// The digest of everything that the monitor wrote into guest memory to answer it
+    /// (addresses and bytes, xxh3); 0 when it wrote nothing.
+    pub effects: u64,
+    /// The virtual clock after the exit, nanoseconds since the Unix epoch.
+    pub clock: u64,
+}
+
+/// One page brought in. Logged for its order, never compared: it depends on the host.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Fault {
+    /// The number of the guest-physical page.
+    pub page: u64,
+    /// How it was found that the page was wanted.
+    pub rung: Rung,
+    /// Where its content came from.
+    pub source: SourceKind,
+}
+
+/// How an absent page came to be known: the ladder, in the order in which it is tried.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+pub enum Rung {
+    /// `KVM_EXIT_MEMORY_FAULT` with the address.
+    Annotated,
+    /// A poison marker's SIGBUS, with the host address.
+    Poison,
+    /// A bare `EFAULT`: the instruction at RIP, decoded.
+    Decode,
+    /// A `KVM_EXIT_MMIO` whose address lies in RAM.
+    Mmio,
+    /// An emulation failure at an absent instruction or operand page.
+    Emulation,
+    /// A guest page fault in a region that has no page table yet.
+    Region,
+    /// Everything that was absent brought in at once.
+    Populate,
+    /// The monitor itself needed the page, to answer an exit.
+    Monitor,
+    /// Brought in before it was wanted, in the order of an earlier run.
+    Prefetch,
+}
+
+/// Where a page's content came from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+pub enum SourceKind {
+    /// A page of zeros.
+    Zero,
+    /// The snapshot.
+    Snapshot,
+    /// A mapped file.
+    File,
+    /// Set aside by fault injection.
+    Aside,
+}
+
+/// Watches a run: a recorder, a replayer, or the embedder's own.
+pub trait Observer: Send {
+    /// A compared exit was answered; the guest has not gone on yet.
+    ///
+    /// # Errors
+    /// Ends the run.
+    fn exit(&mut self, exit: &Exit) -> Result<(), WorldError>;
+
+    /// A page was brought in.
+    fn fault(&mut self, _fault: &Fault) {}
+}

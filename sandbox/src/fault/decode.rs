@@ -1,0 +1,110 @@
+//! The memory that the instruction at RIP touches.
+
+use iced_x86::{Decoder, DecoderOptions, InstructionInfoFactory, Register};
+use smallvec::SmallVec;
+
+use super::{Translate, pages_of_access};
+use crate::ram::{PAGE_SIZE, Ram};
+use crate::vcpu::registers::{General, UserRegisters};
+
+/// The longest x86 instruction, bytes.
+pub(super) const MAX_INSTRUCTION: usize = 15;
+
+/// Bytes of an operand whose size the decoder does not say: a XSAVE area.
+const LARGE_OPERAND: u64 = 4096;
+
+/// The bytes at RIP, as far as the guest's tables map them to pages that are there.
+pub(super) fn fetch(rip: u64, ram: &Ram, translate: Translate<'_>) -> SmallVec<[u8; 16]> {
+    let mut out = SmallVec::new();
+    while out.len() < MAX_INSTRUCTION {
+        let address = rip.wrapping_add(out.len() as u64);
+        let Some(page) = translate(address).filter(|page| ram.is_there(*page)) else { break };
+        let offset = (address % PAGE_SIZE as u64) as usize;
+        let mut bytes = [0u8; MAX_INSTRUCTION];
+        let part = &mut bytes[..(MAX_INSTRUCTION - out.len()).min(PAGE_SIZE - offset)];
+        let gpa = ram.base() + page * PAGE_SIZE as u64 + offset as u64;
+        if ram.read(gpa, part).is_err() {
+            break;
+        }
+        out.extend_from_slice(part);
+    }
+    out
+}
+
+fn value(regs: &General, register: Register) -> Option<u64> {
+    Some(match register.full_register() {
+        Register::RAX => regs.rax,
+        Register::RBX => regs.rbx,
+        Register::RCX => regs.rcx,
+        Register::RDX => regs.rdx,
+        Register::RSI => regs.rsi,
+        Register::RDI => regs.rdi,
+        Register::RSP => regs.rsp,
+        Register::RBP => regs.rbp,
+        Register::R8 => regs.r8,
+        Register::R9 => regs.r9,
+        Register::R10 => regs.r10,
+        Register::R11 => regs.r11,
+        Register::R12 => regs.r12,
+        Register::R13 => regs.r13,
+        Register::R14 => regs.r14,
+        Register::R15 => regs.r15,
+        Register::ES | Register::CS | Register::SS | Register::DS => 0,
+        _ => return None,
+    })
+}
+
+/// One address in each page that the instruction in `bytes` may touch.
+pub fn operand_addresses(bytes: &[u8], regs: &UserRegisters) -> SmallVec<[u64; 8]> {
+    let UserRegisters { general: regs, fs_base, gs_base } = regs;
+    let mut decoder = Decoder::with_ip(64, bytes, regs.rip, DecoderOptions::NONE);
+    let instruction = decoder.decode();
+    let mut out = SmallVec::new();
+    if instruction.is_invalid() {
+        return out;
+    }
+    let mut factory = InstructionInfoFactory::new();
+    let info = factory.info(&instruction);
+    for memory in info.used_memory() {
+        let address = memory.virtual_address(0, |register, _, _| match register {
+            Register::FS => Some(*fs_base),
+            Register::GS => Some(*gs_base),
+            register => value(regs, register),
+        });
+        let Some(address) = address else { continue };
+        let size = match memory.memory_size().size() as u64 {
+            0 => LARGE_OPERAND,
+            size => size,
+        };
+        out.extend(pages_of_access(address, size));
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn operands_of_common_instructions() {
+        let regs =
+            General { rip: 0x1000, rax: 0x2000, rsi: 0x3000, rdi: 0x4ffc, rsp: 0x6000, ..Default::default() };
+        let regs = UserRegisters { general: regs, fs_base: 0x9000, gs_base: 0 };
+        // mov rcx, [rax+8]
+        assert_eq!(operand_addresses(&[0x48, 0x8b, 0x48, 0x08], &regs)[..], [0x2008]);
+        // movsq: both sides; the store crosses a page
+        let mut found = operand_addresses(&[0x48, 0xa5], &regs);
+        found.sort_unstable();
+        assert_eq!(found[..], [0x3000, 0x4ffc, 0x5003]);
+        // push rax
+        assert_eq!(operand_addresses(&[0x50], &regs)[..], [0x5ff8]);
+        // mov rax, [rip+0x10]
+        assert_eq!(operand_addresses(&[0x48, 0x8b, 0x05, 0x10, 0, 0, 0], &regs)[..], [0x1017]);
+        // mov rax, fs:[0x10]
+        let tls = operand_addresses(&[0x64, 0x48, 0x8b, 0x04, 0x25, 0x10, 0, 0, 0], &regs);
+        assert_eq!(tls[..], [0x9010]);
+        // nothing
+        assert!(operand_addresses(&[0x90], &regs).is_empty());
+        assert!(operand_addresses(&[], &regs).is_empty());
+    }
+}

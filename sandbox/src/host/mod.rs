@@ -1,0 +1,10 @@
+//! What this host's KVM and memory management do, and what a thread needs to run a vCPU.
+
+#![allow(unsafe_code)]
+
+pub(crate) mod basics;
+pub mod doctor;
+pub mod thread;
+mod tiny;
+
+pub use basics::{CpuIdentity, HostError, HostProfile, open_kvm};

@@ -1,0 +1,11 @@
+//! The virtual machine: lazily absent memory, faults, vCPU and guests.
+
+pub mod errno;
+pub mod exit;
+pub mod fault;
+pub mod host;
+pub mod program;
+pub mod ram;
+pub mod stats;
+pub mod vcpu;
+pub mod world;

@@ -1,0 +1,120 @@
+//! Time, as a program sees it.
+//!
+//! The virtual clock starts at an instant that is part of the start state, and advances by a fixed
+//! amount at every exit and every read; a sleep advances it at once. It lives in the program's
+//! clock page, where the vDSO reads and advances it without an exit; the monitor reads it from
+//! there and writes it back at every exit. A program that damages its clock page sees a strange
+//! time, the same in every run.
+
+use serde::{Deserialize, Serialize};
+
+use super::mm::{AddressSpace, MemError, Memory};
+use super::vdso::{self, ClockPage};
+
+/// Nanoseconds that an exit takes in virtual time.
+pub const EXIT_STEP: u64 = 10_000;
+/// Nanoseconds that a read of the clock takes.
+pub const READ_STEP: u64 = 100;
+/// Where the virtual clock starts unless told otherwise: 2026-01-01T00:00:00Z, in nanoseconds
+/// since the Unix epoch.
+pub const DEFAULT_START: u64 = 1_767_225_600_000_000_000;
+/// The virtual machine's uptime at its start, nanoseconds.
+const START_UPTIME: u64 = 1_000_000_000;
+
+/// Which clock a program sees.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum ClockMode {
+    /// A function of the run.
+    #[default]
+    Virtual,
+    /// The host's, recorded.
+    Host,
+}
+
+/// A program's clock.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Clock {
+    /// Which clock it is.
+    pub mode: ClockMode,
+    /// Address of the clock page; 0 before a program is loaded.
+    page: u64,
+    monotonic: u64,
+    /// Real time is this much more than monotonic time.
+    offset: u64,
+}
+
+impl Clock {
+    /// A clock that starts at `start`, nanoseconds since the Unix epoch.
+    pub fn new(mode: ClockMode, start: u64) -> Clock {
+        Clock { mode, page: 0, monotonic: START_UPTIME, offset: start.wrapping_sub(START_UPTIME) }
+    }
+
+    /// Nanoseconds since the machine's start.
+    pub fn monotonic(&self) -> u64 {
+        self.monotonic
+    }
+
+    /// Nanoseconds since the Unix epoch.
+    pub fn realtime(&self) -> u64 {
+        self.monotonic.wrapping_add(self.offset)
+    }
+
+    /// Puts the clock page at an address of the program, which is mapped already.
+    pub fn place(
+        &mut self,
+        memory: &mut Memory,
+        space: &mut AddressSpace,
+        page: u64,
+    ) -> Result<(), MemError> {
+        self.page = page;
+        let mode = match self.mode {
+            ClockMode::Virtual => vdso::Mode::Virtual,
+            ClockMode::Host => vdso::Mode::SystemCalls,
+        };
+        let content = ClockPage {
+            monotonic_ns: self.monotonic,
+            realtime_offset_ns: self.offset,
+            step_ns: READ_STEP,
+            mode,
+        };
+        space.place(memory, page, &content.to_bytes())
+    }
+
+    /// Takes over what the program's own reads did to the clock, and advances it for an exit.
+    ///
+    /// # Errors
+    /// When the clock page cannot be brought in. A program that has unmapped its clock page goes
+    /// on with the monitor's own clock.
+    pub fn tick(&mut self, memory: &mut Memory, space: &mut AddressSpace) -> Result<(), MemError> {
+        let mut bytes = [0u8; 8];
+        match space.read(memory, self.page, &mut bytes) {
+            Ok(()) if self.mode == ClockMode::Virtual => self.monotonic = u64::from_le_bytes(bytes),
+            Ok(()) | Err(MemError::BadAddress(_)) => {}
+            Err(e) => return Err(e),
+        }
+        self.advance(memory, space, EXIT_STEP)
+    }
+
+    /// Advances the clock.
+    ///
+    /// # Errors
+    /// As [`Clock::tick`].
+    pub fn advance(
+        &mut self,
+        memory: &mut Memory,
+        space: &mut AddressSpace,
+        by: u64,
+    ) -> Result<(), MemError> {
+        self.monotonic = self.monotonic.saturating_add(by);
+        match space.write(memory, self.page, &self.monotonic.to_le_bytes()) {
+            Ok(()) | Err(MemError::BadAddress(_)) => Ok(()),
+            Err(e) => Err(e),
+        }
+    }
+
+    /// Sets the clock from the host's: for [`ClockMode::Host`].
+    pub fn set(&mut self, host: crate::world::HostClock) {
+        self.monotonic = host.monotonic;
+        self.offset = host.realtime.wrapping_sub(host.monotonic);
+    }
+}

@@ -1,0 +1,116 @@
+//! Open descriptions: what descriptors stand for.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use crate::program::fs::{DirCursor, InodeId, OpenFlags};
+
+/// Flags that `F_SETFL` changes.
+pub(super) const SETTABLE: u32 = OpenFlags::APPEND.0
+    | OpenFlags::NONBLOCK.0
+    | OpenFlags::DIRECT.0
+    | OpenFlags::NOATIME.0
+    | OpenFlags::ASYNC.0;
+
+/// Flags that only matter while opening, or belong to the descriptor.
+const TRANSIENT: u32 =
+    OpenFlags::CREAT.0 | OpenFlags::EXCL.0 | OpenFlags::NOCTTY.0 | OpenFlags::TRUNC.0 | OpenFlags::CLOEXEC.0;
+
+/// Names a description in its table.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub(super) struct DescId(u64);
+
+/// What `open` made: descriptors that were duplicated share one.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Description {
+    pub(super) inode: InodeId,
+    pub(super) flags: OpenFlags,
+    /// Where the next read or write is.
+    pub(super) offset: u64,
+    /// Where the next `getdents` is.
+    pub(super) cursor: DirCursor,
+    /// What another part of the monitor knows it by.
+    pub(super) tag: Option<u64>,
+    /// Descriptors that stand for it.
+    refs: u32,
+}
+
+impl Description {
+    pub(super) fn new(inode: InodeId, flags: OpenFlags) -> Description {
+        Description {
+            inode,
+            flags: OpenFlags(flags.0 & !TRANSIENT),
+            offset: 0,
+            cursor: DirCursor::default(),
+            tag: None,
+            refs: 0,
+        }
+    }
+
+    /// What it is open on.
+    pub fn inode(&self) -> InodeId {
+        self.inode
+    }
+
+    /// Access mode and status flags, as `F_GETFL` gives them.
+    pub fn flags(&self) -> OpenFlags {
+        self.flags
+    }
+
+    /// Where the next read or write is.
+    pub fn offset(&self) -> u64 {
+        self.offset
+    }
+
+    pub(super) fn nonblock(&self) -> bool {
+        self.flags.has(OpenFlags::NONBLOCK)
+    }
+}
+
+/// All descriptions of a table, counted.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub(super) struct Arena {
+    map: BTreeMap<DescId, Description>,
+    next: u64,
+}
+
+impl Arena {
+    /// Adds a description, which nothing stands for yet.
+    pub fn add(&mut self, description: Description) -> DescId {
+        let id = DescId(self.next);
+        self.next += 1;
+        self.map.insert(id, description);
+        id
+    }
+
+    pub fn get(&self, id: DescId) -> Option<&Description> {
+        self.map.get(&id)
+    }
+
+    pub fn get_mut(&mut self, id: DescId) -> Option<&mut Description> {
+        self.map.get_mut(&id)
+    }
+
+    /// Whether the descriptions are those that are referred to, so often, and are open on
+    /// something that exists.
+    pub fn check(&self, references: &BTreeMap<DescId, u32>, exists: impl Fn(InodeId) -> bool) -> bool {
+        self.map.iter().map(|(id, d)| (id, &d.refs)).eq(references)
+            && self.map.iter().all(|(id, d)| id.0 < self.next && exists(d.inode))
+            && self.next < 1 << 48
+    }
+
+    /// One more stands for it.
+    pub fn hold(&mut self, id: DescId) {
+        if let Some(description) = self.map.get_mut(&id) {
+            description.refs = description.refs.saturating_add(1);
+        }
+    }
+
+    /// One less stands for it; gives it back when that was the last.
+    pub fn release(&mut self, id: DescId) -> Option<Description> {
+        let description = self.map.get_mut(&id)?;
+        description.refs = description.refs.saturating_sub(1);
+        if description.refs == 0 { self.map.remove(&id) } else { None }
+    }
+}

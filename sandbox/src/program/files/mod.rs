@@ -1,0 +1,29 @@
+//! A program's file descriptors.
+//!
+//! A descriptor is a number for an open description: what `open` made, with a position and flags,
+//! which several numbers can share after `dup`. All that a description refers to is an inode of
+//! the [`Fs`](super::fs::Fs), which it holds: pipes, standard streams and what other parts of the
+//! monitor implement ([`FdTable::install_anon`]) are inodes, too. A table is plain data, and part
+//! of snapshots.
+//!
+//! Descriptors come from the guest as it gave them: any `i32` is checked here.
+
+mod attr;
+mod copy;
+mod description;
+mod fcntl;
+mod io;
+mod ioctl;
+mod poll;
+mod seek;
+mod table;
+
+pub use copy::Copied;
+pub use description::Description;
+pub use fcntl::fcntl_input;
+pub use ioctl::{Answer, ioctl_input};
+pub use poll::{POLLERR, POLLHUP, POLLIN, POLLNVAL, POLLOUT, POLLRDNORM, POLLWRNORM};
+pub use table::{AT_EMPTY_PATH, AT_FDCWD, AT_SYMLINK_FOLLOW, AT_SYMLINK_NOFOLLOW, FdTable};
+
+#[cfg(test)]
+mod tests;

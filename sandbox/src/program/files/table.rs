@@ -1,0 +1,386 @@
+//! The table: numbers, and what they stand for.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use super::description::{Arena, DescId, Description};
+use crate::errno::Errno;
+use crate::program::fs::{At, Env, FdLinks, Fs, FsResult, Inconsistent, InodeId, OpenFlags, fail};
+
+/// `dirfd` that stands for the working directory.
+pub const AT_FDCWD: i32 = -100;
+/// Do not follow a link at the end of the path.
+pub const AT_SYMLINK_NOFOLLOW: u32 = 0x100;
+/// Follow a link at the end of the path, for calls that do not.
+pub const AT_SYMLINK_FOLLOW: u32 = 0x400;
+/// An empty path stands for `dirfd` itself.
+pub const AT_EMPTY_PATH: u32 = 0x1000;
+
+/// Descriptors at most unless the limit is changed (`RLIMIT_NOFILE`).
+const LIMIT: u32 = 1024;
+
+/// Descriptors at most whatever the limit says.
+const LIMIT_MAX: u32 = 1 << 16;
+
+/// What a number stands for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+struct Slot {
+    id: DescId,
+    cloexec: bool,
+}
+
+/// A program's descriptors.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct FdTable {
+    slots: Vec<Option<Slot>>,
+    limit: u32,
+    pub(super) arena: Arena,
+    /// Tags of what was closed since [`FdTable::take_closed`].
+    closed: Vec<u64>,
+}
+
+impl FdLinks for FdTable {
+    fn fds(&self) -> Vec<u32> {
+        (0..).zip(&self.slots).filter(|(_, slot)| slot.is_some()).map(|(fd, _)| fd).collect()
+    }
+
+    fn target(&self, fd: u32) -> Option<InodeId> {
+        self.get(i32::try_from(fd).ok()?).ok().map(|d| d.inode)
+    }
+}
+
+impl Default for FdTable {
+    fn default() -> FdTable {
+        FdTable { slots: Vec::new(), limit: LIMIT, arena: Arena::default(), closed: Vec::new() }
+    }
+}
+
+impl FdTable {
+    /// A table with the standard streams at 0, 1 and 2.
+    pub fn with_stdio(fs: &mut Fs) -> FdTable {
+        let mut table = FdTable::default();
+        let (inodes, merged) = fs.stdio_inodes();
+        let modes = [OpenFlags::RDONLY, OpenFlags::WRONLY, OpenFlags::WRONLY];
+        for (fd, (inode, mode)) in inodes.into_iter().zip(modes).enumerate() {
+            // A terminal is open for both on all three, as a login leaves it.
+            let mode = if fs.is_tty(inode) { OpenFlags::RDWR } else { mode };
+            let id = match table.slots.get(1) {
+                Some(Some(stdout)) if fd == 2 && merged => stdout.id,
+                _ => {
+                    fs.hold(inode);
+                    table.arena.add(Description::new(inode, mode))
+                }
+            };
+            table.arena.hold(id);
+            table.slots.push(Some(Slot { id, cloexec: false }));
+        }
+        table
+    }
+
+    /// The number of descriptors that there may be.
+    pub fn limit(&self) -> u32 {
+        self.limit
+    }
+
+    /// Sets the number of descriptors that there may be; those beyond it stay open.
+    pub fn set_limit(&mut self, limit: u64) {
+        self.limit = u32::try_from(limit).unwrap_or(LIMIT_MAX).min(LIMIT_MAX);
+    }
+
+    fn slot(&self, fd: i32) -> FsResult<Slot> {
+        let slot = usize::try_from(fd).ok().and_then(|fd| self.slots.get(fd).copied().flatten());
+        slot.map_or_else(|| fail(Errno::EBADF), Ok)
+    }
+
+    /// What a descriptor stands for.
+    ///
+    /// # Errors
+    /// `EBADF`
+    pub fn get(&self, fd: i32) -> FsResult<&Description> {
+        let slot = self.slot(fd)?;
+        self.arena.get(slot.id).map_or_else(|| fail(Errno::EBADF), Ok)
+    }
+
+    /// What a descriptor stands for, unless it is one for paths only (`O_PATH`).
+    pub(super) fn get_open(&self, fd: i32) -> FsResult<&Description> {
+        let description = self.get(fd)?;
+        if description.flags.has(OpenFlags::PATH) { fail(Errno::EBADF) } else { Ok(description) }
+    }
+
+    pub(super) fn get_mut(&mut self, fd: i32) -> FsResult<&mut Description> {
+        let slot = self.slot(fd)?;
+        self.arena.get_mut(slot.id).map_or_else(|| fail(Errno::EBADF), Ok)
+    }
+
+    /// The lowest free number from `from` on.
+    fn vacant(&self, from: u32) -> FsResult<usize> {
+        let from = from as usize;
+        let free = self.slots.iter().skip(from).position(Option::is_none);
+        let fd = free.map_or(self.slots.len().max(from), |n| from + n);
+        if fd >= self.limit as usize { fail(Errno::EMFILE) } else { Ok(fd) }
+    }
+
+    fn put(&mut self, fd: usize, id: DescId, cloexec: bool) -> i32 {
+        self.arena.hold(id);
+        if fd >= self.slots.len() {
+            self.slots.resize(fd + 1, None);
+        }
+        self.slots[fd] = Some(Slot { id, cloexec });
+        // Numbers are below `LIMIT_MAX`.
+        fd as i32
+    }
+
+    /// Where a path starts.
+    ///
+    /// # Errors
+    /// `EBADF` for a relative path from a bad descriptor.
+    pub fn at(&self, dirfd: i32, cwd: InodeId, path: &[u8]) -> FsResult<At<'_>> {
+        let base =
+            if dirfd == AT_FDCWD || path.first() == Some(&b'/') { cwd } else { self.get(dirfd)?.inode };
+        Ok(At { base, fds: self })
+    }
+
+    /// Finds what `dirfd`, a path and `AT_*` flags name: links are followed unless
+    /// [`AT_SYMLINK_NOFOLLOW`] is among the flags.
+    ///
+    /// # Errors
+    /// As [`Fs::lookup`], and `EBADF`.
+    pub fn lookup_at(
+        &self,
+        fs: &mut Fs,
+        env: &mut Env<'_>,
+        (dirfd, cwd): (i32, InodeId),
+        path: &[u8],
+        flags: u32,
+    ) -> FsResult<InodeId> {
+        if path.is_empty() && flags & AT_EMPTY_PATH != 0 {
+            return if dirfd == AT_FDCWD { Ok(cwd) } else { Ok(self.get(dirfd)?.inode) };
+        }
+        fs.lookup(env, self.at(dirfd, cwd, path)?, path, flags & AT_SYMLINK_NOFOLLOW == 0)
+    }
+
+    /// Opens a path; `mode` is what `umask` left.
+    ///
+    /// # Errors
+    /// As [`Fs::open`], and `EBADF`, `EMFILE`.
+    pub fn open(
+        &mut self,
+        fs: &mut Fs,
+        env: &mut Env<'_>,
+        (dirfd, cwd): (i32, InodeId),
+        path: &[u8],
+        flags: OpenFlags,
+        mode: u32,
+    ) -> FsResult<i32> {
+        // A call that fails must not have made a file.
+        let fd = self.vacant(0)?;
+        let inode = fs.open(env, self.at(dirfd, cwd, path)?, path, flags, mode)?;
+        let kept = if flags.has(OpenFlags::PATH) {
+            let of_path = OpenFlags::PATH | OpenFlags::DIRECTORY | OpenFlags::NOFOLLOW;
+            OpenFlags(flags.0 & of_path.0)
+        } else {
+            // A 64-bit kernel sets it for everyone.
+            flags | OpenFlags::LARGEFILE
+        };
+        let id = self.arena.add(Description::new(inode, kept));
+        Ok(self.put(fd, id, flags.has(OpenFlags::CLOEXEC)))
+    }
+
+    /// Makes a pipe: the descriptors to read and to write.
+    ///
+    /// # Errors
+    /// `EINVAL` for unknown flags, `EMFILE`, `ENFILE`.
+    pub fn pipe(&mut self, fs: &mut Fs, env: &mut Env<'_>, flags: OpenFlags) -> FsResult<(i32, i32)> {
+        let known = OpenFlags::CLOEXEC | OpenFlags::NONBLOCK | OpenFlags::DIRECT;
+        if flags.0 & !known.0 != 0 {
+            return fail(Errno::EINVAL);
+        }
+        let first = self.vacant(0)?;
+        let second = self.vacant(first as u32 + 1)?;
+        let inode = fs.make_pipe(env)?;
+        let status = OpenFlags(flags.0 & (OpenFlags::NONBLOCK | OpenFlags::DIRECT).0);
+        let cloexec = flags.has(OpenFlags::CLOEXEC);
+        let read = self.arena.add(Description::new(inode, OpenFlags::RDONLY | status));
+        let write = self.arena.add(Description::new(inode, OpenFlags::WRONLY | status));
+        Ok((self.put(first, read, cloexec), self.put(second, write, cloexec)))
+    }
+
+    /// A descriptor for something that another part of the monitor implements and knows by `tag`:
+    /// reading and writing it is not done here. `label` is what `/proc/self/fd` calls it.
+    ///
+    /// # Errors
+    /// `EMFILE`
+    pub fn install_anon(
+        &mut self,
+        fs: &mut Fs,
+        env: &mut Env<'_>,
+        (tag, socket, label): (u64, bool, &str),
+        flags: OpenFlags,
+    ) -> FsResult<i32> {
+        let fd = self.vacant(0)?;
+        let inode = fs.make_anon(env, socket, label);
+        let mut description = Description::new(inode, flags);
+        description.tag = Some(tag);
+        let id = self.arena.add(description);
+        Ok(self.put(fd, id, flags.has(OpenFlags::CLOEXEC)))
+    }
+
+    /// The tag that [`FdTable::install_anon`] was given.
+    ///
+    /// # Errors
+    /// `EBADF`
+    pub fn tag(&self, fd: i32) -> FsResult<Option<u64>> {
+        Ok(self.get(fd)?.tag)
+    }
+
+    /// Tags of what no descriptor stands for any more, since the last call.
+    pub fn take_closed(&mut self) -> Vec<u64> {
+        std::mem::take(&mut self.closed)
+    }
+
+    fn drop_slot(&mut self, fs: &mut Fs, env: &mut Env<'_>, slot: Slot) -> FsResult<()> {
+        let Some(description) = self.arena.release(slot.id) else {
+            return Ok(());
+        };
+        self.closed.extend(description.tag);
+        fs.close_inode(env, description.inode, description.flags)
+    }
+
+    /// Closes a descriptor.
+    ///
+    /// # Errors
+    /// `EBADF`
+    pub fn close(&mut self, fs: &mut Fs, env: &mut Env<'_>, fd: i32) -> FsResult<()> {
+        let slot = self.slot(fd)?;
+        self.slots[fd as usize] = None;
+        self.drop_slot(fs, env, slot)
+    }
+
+    /// `close_range` without its flags: closes all from `first` to `last`, or marks them to be
+    /// closed by `execve`.
+    ///
+    /// # Errors
+    /// `EINVAL` when `first` is above `last`.
+    pub fn close_range(
+        &mut self,
+        fs: &mut Fs,
+        env: &mut Env<'_>,
+        (first, last): (u32, u32),
+        mark: bool,
+    ) -> FsResult<()> {
+        if first > last {
+            return fail(Errno::EINVAL);
+        }
+        let end = self.slots.len().min((last as usize).saturating_add(1));
+        for fd in first as usize..end {
+            if mark {
+                if let Some(slot) = &mut self.slots[fd] {
+                    slot.cloexec = true;
+                }
+            } else if let Some(slot) = self.slots[fd].take() {
+                self.drop_slot(fs, env, slot)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Closes those that are marked to be closed by `execve`.
+    ///
+    /// # Errors
+    /// When content in guest memory cannot be freed.
+    pub fn close_on_exec(&mut self, fs: &mut Fs, env: &mut Env<'_>) -> FsResult<()> {
+        for fd in 0..self.slots.len() {
+            if let Some(slot) = self.slots[fd].take_if(|slot| slot.cloexec) {
+                self.drop_slot(fs, env, slot)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// A new number for a description, from `from` on (`dup`, `F_DUPFD`).
+    ///
+    /// # Errors
+    /// `EBADF`, `EMFILE`, and `EINVAL` when `from` is beyond the limit.
+    pub fn dup(&mut self, fd: i32, from: u64, cloexec: bool) -> FsResult<i32> {
+        let slot = self.slot(fd)?;
+        let from = u32::try_from(from).unwrap_or(u32::MAX);
+        if from >= self.limit {
+            return fail(Errno::EINVAL);
+        }
+        let new = self.vacant(from)?;
+        Ok(self.put(new, slot.id, cloexec))
+    }
+
+    /// Makes `new` stand for what `old` does, and closes what it stood for (`dup3`).
+    ///
+    /// # Errors
+    /// `EINVAL` when they are the same, `EBADF`.
+    pub fn dup3(
+        &mut self,
+        fs: &mut Fs,
+        env: &mut Env<'_>,
+        (old, new): (i32, i32),
+        cloexec: bool,
+    ) -> FsResult<i32> {
+        if old == new {
+            return fail(Errno::EINVAL);
+        }
+        let slot = self.slot(old)?;
+        let Some(number) = u32::try_from(new).ok().filter(|new| *new < self.limit) else {
+            return fail(Errno::EBADF);
+        };
+        let replaced = self.slots.get_mut(number as usize).and_then(Option::take);
+        self.put(number as usize, slot.id, cloexec);
+        if let Some(replaced) = replaced {
+            self.drop_slot(fs, env, replaced)?;
+        }
+        Ok(new)
+    }
+
+    /// `dup2`: like [`FdTable::dup3`], but does nothing when both are the same open descriptor.
+    ///
+    /// # Errors
+    /// `EBADF`
+    pub fn dup2(&mut self, fs: &mut Fs, env: &mut Env<'_>, old: i32, new: i32) -> FsResult<i32> {
+        if old == new {
+            return self.slot(old).map(|_| new);
+        }
+        self.dup3(fs, env, (old, new), false)
+    }
+
+    /// Whether `execve` closes it.
+    ///
+    /// # Errors
+    /// `EBADF`
+    pub fn cloexec(&self, fd: i32) -> FsResult<bool> {
+        Ok(self.slot(fd)?.cloexec)
+    }
+
+    /// Sets whether `execve` closes it.
+    ///
+    /// # Errors
+    /// `EBADF`
+    pub fn set_cloexec(&mut self, fd: i32, cloexec: bool) -> FsResult<()> {
+        self.slot(fd)?;
+        if let Some(Some(slot)) = self.slots.get_mut(fd as usize) {
+            slot.cloexec = cloexec;
+        }
+        Ok(())
+    }
+
+    /// Checks what was decoded, with the file system that belongs to it, before it is used.
+    ///
+    /// # Errors
+    /// What cannot be.
+    pub fn check(&self, fs: &Fs) -> Result<(), Inconsistent> {
+        let mut references = BTreeMap::new();
+        for slot in self.slots.iter().flatten() {
+            *references.entry(slot.id).or_insert(0) += 1;
+        }
+        let sound = self.limit <= LIMIT_MAX
+            && self.slots.len() <= LIMIT_MAX as usize
+            && self.arena.check(&references, |inode| fs.exists(inode));
+        if sound { Ok(()) } else { Err(Inconsistent("the descriptors")) }
+    }
+}

@@ -1,0 +1,68 @@
+//! Tests of the standard streams.
+
+use super::Program;
+use crate::errno::Errno;
+use crate::program::files::POLLIN;
+use crate::program::fs::testing::errno;
+use crate::program::fs::{OpenFlags, S_IFCHR, S_IFIFO, Stdio, StdioKind};
+
+#[test]
+fn standard_streams() {
+    let mut p = Program::new();
+    p.bench.world.input = [b"line\n".to_vec(), b"more".to_vec()].into();
+    p.bench.world.input_open = true;
+    assert_eq!(p.read(0, 3).unwrap(), b"lin");
+    assert_eq!(p.poll(0, POLLIN), POLLIN);
+    assert_eq!(p.ioctl(0, 0x541b, &[]).unwrap(), 2u32.to_le_bytes());
+    assert_eq!(p.read(0, 100).unwrap(), b"e\n");
+    assert_eq!(p.read(0, 100).unwrap(), b"more");
+    assert_eq!(p.poll(0, POLLIN), 0);
+    p.fcntl(0, 4, OpenFlags::NONBLOCK.0.into()).unwrap();
+    assert_eq!(p.read(0, 1), Err(Errno::EAGAIN));
+    p.bench.world.input_open = false;
+    assert_eq!(p.poll(0, POLLIN), POLLIN);
+    assert_eq!(p.read(0, 1).unwrap(), b"");
+    assert_eq!(p.write(1, b"out"), Ok(3));
+    p.bench.world.output_max = Some(2);
+    assert_eq!(p.write(2, b"err"), Ok(2));
+    assert_eq!((&p.bench.world.stdout[..], &p.bench.world.stderr[..]), (&b"out"[..], &b"er"[..]));
+    assert_eq!(p.write(0, b"x"), Err(Errno::EBADF));
+    assert_eq!(p.read(1, 1), Err(Errno::EBADF));
+    assert_eq!(p.ioctl(1, 0x5401, &[]), Err(Errno::ENOTTY));
+    assert_eq!(p.run(|t, fs, env| t.stat(fs, env, 0)).unwrap().kind(), S_IFIFO);
+}
+
+#[test]
+fn terminals() {
+    let tty = StdioKind::Tty { rows: 30, cols: 100 };
+    let mut p = Program::with(Stdio { stdin: tty, stdout: tty, stderr: StdioKind::Null, merged: false });
+    assert_eq!(p.ioctl(0, 0x5401, &[]).unwrap().len(), 36);
+    assert_eq!(p.ioctl(1, 0x5413, &[]).unwrap(), [30, 0, 100, 0, 0, 0, 0, 0]);
+    assert_eq!(p.ioctl(2, 0x5401, &[]), Err(Errno::ENOTTY));
+    p.ioctl(0, 0x5402, &[7; 36]).unwrap();
+    assert_eq!(p.ioctl(1, 0x5401, &[]).unwrap(), [7; 36]);
+    assert_eq!(p.ioctl(0, 0x5402, &[7; 3]), Err(Errno::EFAULT));
+    assert_eq!(p.ioctl(0, 0x540f, &[]).unwrap(), 2u32.to_le_bytes());
+    let stat = p.run(|t, fs, env| t.stat(fs, env, 1)).unwrap();
+    assert_eq!(stat.kind(), S_IFCHR);
+    // `ttyname` compares what the link leads to.
+    assert_eq!(p.bench.fs.path_of(errno(p.table.get(0)).unwrap().inode()), b"/dev/pts/0");
+    assert_eq!(p.bench.stat("/dev/pts/0").unwrap(), stat);
+    let fd = p.open("/dev/tty", OpenFlags::RDWR).unwrap();
+    assert_eq!(p.write(fd, b"prompt"), Ok(6));
+    assert_eq!(p.bench.world.stdout, b"prompt");
+    assert_eq!(p.write(2, b"gone"), Ok(4));
+    assert!(p.bench.world.stderr.is_empty());
+}
+
+#[test]
+fn merged_streams_are_one_description() {
+    let mut p = Program::with(Stdio { merged: true, ..Stdio::default() });
+    assert_eq!(p.write(1, b"a"), Ok(1));
+    assert_eq!(p.write(2, b"b"), Ok(1));
+    assert_eq!(p.bench.world.stdout, b"ab");
+    p.fcntl(2, 4, OpenFlags::NONBLOCK.0.into()).unwrap();
+    assert_eq!(p.fcntl(1, 3, 0), Ok(0o4001));
+    p.close(2).unwrap();
+    assert_eq!(p.write(1, b"c"), Ok(1));
+}

@@ -1,0 +1,314 @@
+//! The bytes of a regular file: blocks of the overlay above blocks of the host's file, or an
+//! object in guest memory.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use super::cache::HostBlocks;
+use super::check::Inconsistent;
+use super::chunks::{ChunkId, Chunks};
+use super::error::{FsError, FsResult};
+use super::inode::Lower;
+use crate::world::BLOCK_SIZE;
+
+const BLOCK: u64 = BLOCK_SIZE as u64;
+
+/// The longest file: what ext4 allows with blocks of 4 KiB.
+pub(super) const MAX_FILE: u64 = (1 << 44) - 4096;
+
+/// Where a regular file's bytes are.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(super) enum Content {
+    /// In the overlay and on the host.
+    Blocks(Blocks),
+    /// In guest memory, since the file is mapped shared.
+    Shared { object: u64, len: u64 },
+}
+
+impl Content {
+    pub fn len(&self) -> u64 {
+        match self {
+            Content::Blocks(blocks) => blocks.len,
+            Content::Shared { len, .. } => *len,
+        }
+    }
+}
+
+/// A file's bytes by blocks: the overlay's where it has one, else the host's, else zeros.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub(super) struct Blocks {
+    pub len: u64,
+    base: Option<Base>,
+    /// The overlay's blocks: one here hides the host's as a whole.
+    chunks: BTreeMap<u64, ChunkId>,
+}
+
+/// The host's file beneath.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+struct Base {
+    file: Lower,
+    /// Its size.
+    size: u64,
+    /// How much of it can be seen: less than the size once the file was cut.
+    visible: u64,
+}
+
+impl Blocks {
+    /// A host file of `size` bytes.
+    pub fn lower(file: Lower, size: u64) -> Blocks {
+        let base = Base { file, size, visible: size };
+        Blocks { len: size, base: Some(base), chunks: BTreeMap::new() }
+    }
+
+    /// Reads from `offset`; short only at the end.
+    pub fn read(
+        &self,
+        chunks: &Chunks,
+        host: &mut dyn HostBlocks,
+        offset: u64,
+        buf: &mut [u8],
+    ) -> FsResult<usize> {
+        let n = self.len.saturating_sub(offset).min(buf.len() as u64) as usize;
+        let mut done = 0;
+        while done < n {
+            let at = offset + done as u64;
+            let start = (at % BLOCK) as usize;
+            let part = (n - done).min(BLOCK_SIZE - start);
+            self.read_part(chunks, host, at / BLOCK, start, &mut buf[done..done + part])?;
+            done += part;
+        }
+        Ok(n)
+    }
+
+    /// Reads from within one block.
+    fn read_part(
+        &self,
+        chunks: &Chunks,
+        host: &mut dyn HostBlocks,
+        block: u64,
+        start: usize,
+        out: &mut [u8],
+    ) -> FsResult<()> {
+        let copied = if let Some(id) = self.chunks.get(&block) {
+            copy_from(chunks.bytes(*id), start, out)
+        } else if let Some(base) = self.base.as_ref().filter(|base| block * BLOCK < base.visible) {
+            let bytes = host.block(&base.file, base.size, block)?;
+            let seen = (base.visible - block * BLOCK).min(bytes.len() as u64) as usize;
+            copy_from(&bytes[..seen], start, out)
+        } else {
+            0
+        };
+        out[copied..].fill(0);
+        Ok(())
+    }
+
+    /// Writes at `offset`, which with `data` stays below [`MAX_FILE`]. Short when the quota ends
+    /// in the middle.
+    pub fn write(
+        &mut self,
+        chunks: &mut Chunks,
+        host: &mut dyn HostBlocks,
+        offset: u64,
+        data: &[u8],
+    ) -> FsResult<usize> {
+        let mut done = 0;
+        while done < data.len() {
+            let at = offset + done as u64;
+            let start = (at % BLOCK) as usize;
+            let part = (data.len() - done).min(BLOCK_SIZE - start);
+            let piece = &data[done..done + part];
+            match self.write_part(chunks, host, at / BLOCK, start, piece) {
+                Ok(()) => {}
+                Err(FsError::Errno(_)) if done > 0 => break,
+                Err(e) => return Err(e),
+            }
+            done += part;
+            self.len = self.len.max(at + part as u64);
+        }
+        Ok(done)
+    }
+
+    fn write_part(
+        &mut self,
+        chunks: &mut Chunks,
+        host: &mut dyn HostBlocks,
+        block: u64,
+        start: usize,
+        data: &[u8],
+    ) -> FsResult<()> {
+        let end = start + data.len();
+        if let Some(id) = self.chunks.get_mut(&block) {
+            chunks.update(id, end, |bytes| bytes[start..end].copy_from_slice(data))?;
+            return Ok(());
+        }
+        let below = self
+            .base
+            .as_ref()
+            .map_or(0, |base| base.visible.saturating_sub(block * BLOCK).min(BLOCK) as usize);
+        let len = below.max(end);
+        // The host is not asked for what there is no room for.
+        chunks.expect_room(len)?;
+        let mut bytes = vec![0; len];
+        if below > 0 && (start > 0 || end < below) {
+            self.read_part(chunks, host, block, 0, &mut bytes[..below])?;
+        }
+        bytes[start..end].copy_from_slice(data);
+        self.chunks.insert(block, chunks.add(bytes)?);
+        Ok(())
+    }
+
+    /// Cuts or extends (with zeros).
+    pub fn resize(&mut self, chunks: &mut Chunks, len: u64) -> FsResult<()> {
+        if len < self.len {
+            self.cut(chunks, len)?;
+        }
+        self.len = len;
+        Ok(())
+    }
+
+    fn cut(&mut self, chunks: &mut Chunks, len: u64) -> FsResult<()> {
+        // The block that is cut in the middle comes first, since it alone can fail: when a frozen
+        // copy shares it.
+        let inside = (len % BLOCK) as usize;
+        if inside > 0
+            && let Some(id) = self.chunks.get_mut(&(len / BLOCK))
+        {
+            chunks.cut(id, inside)?;
+        }
+        for id in self.chunks.split_off(&len.div_ceil(BLOCK)).into_values() {
+            chunks.drop(id);
+        }
+        if let Some(base) = &mut self.base {
+            base.visible = base.visible.min(len);
+            if base.visible == 0 {
+                self.base = None;
+            }
+        }
+        Ok(())
+    }
+
+    /// Gives the blocks back.
+    pub fn clear(&mut self, chunks: &mut Chunks) {
+        for id in std::mem::take(&mut self.chunks).into_values() {
+            chunks.drop(id);
+        }
+        self.base = None;
+        self.len = 0;
+    }
+
+    /// A copy that shares the blocks.
+    pub fn share(&self, chunks: &mut Chunks) -> Blocks {
+        for id in self.chunks.values() {
+            chunks.share(*id);
+        }
+        self.clone()
+    }
+
+    /// Checks what was decoded, and counts the blocks that it uses.
+    pub fn check(&self, references: &mut BTreeMap<ChunkId, u32>) -> Result<(), Inconsistent> {
+        let base = self.base.as_ref();
+        let sound = base.is_none_or(|b| b.visible <= b.size && b.size <= MAX_FILE);
+        let last = self.chunks.last_key_value().map_or(0, |(block, _)| *block);
+        if self.len > MAX_FILE || !sound || last > MAX_FILE / BLOCK {
+            return Err(Inconsistent("a file's length"));
+        }
+        for id in self.chunks.values() {
+            *references.entry(*id).or_insert(0) += 1;
+        }
+        Ok(())
+    }
+
+    /// How many blocks of the overlay it uses.
+    pub fn chunk_count(&self) -> u64 {
+        self.chunks.len() as u64
+    }
+
+    /// Zeroes a range within the file.
+    pub fn zero(
+        &mut self,
+        chunks: &mut Chunks,
+        host: &mut dyn HostBlocks,
+        offset: u64,
+        len: u64,
+    ) -> FsResult<()> {
+        static ZEROS: [u8; BLOCK_SIZE] = [0; BLOCK_SIZE];
+        let end = offset.saturating_add(len).min(self.len);
+        let mut at = offset;
+        // Only blocks that hold something need work: a hole may be of any length.
+        while at < end
+            && let Some(block) = self.next_data(at / BLOCK)
+        {
+            let from = at.max(block.saturating_mul(BLOCK));
+            let to = end.min(from / BLOCK * BLOCK + BLOCK);
+            if from >= to {
+                break;
+            }
+            if to - from == BLOCK {
+                self.zero_block(chunks, block)?;
+            } else {
+                let start = (from % BLOCK) as usize;
+                let zeros = &ZEROS[..(to - from) as usize];
+                self.write_part(chunks, host, block, start, zeros)?;
+            }
+            at = to;
+        }
+        Ok(())
+    }
+
+    /// Zeroes a whole block: gives it back, or, above the host's, keeps an empty one.
+    fn zero_block(&mut self, chunks: &mut Chunks, block: u64) -> FsResult<()> {
+        if let Some(id) = self.chunks.remove(&block) {
+            chunks.drop(id);
+        }
+        if block < self.base_blocks() {
+            self.chunks.insert(block, chunks.add(Vec::new())?);
+        }
+        Ok(())
+    }
+
+    /// Blocks that the host's file reaches into.
+    fn base_blocks(&self) -> u64 {
+        self.base.as_ref().map_or(0, |base| base.visible.div_ceil(BLOCK))
+    }
+
+    /// The first block from `block` on that may hold something else than zeros.
+    fn next_data(&self, block: u64) -> Option<u64> {
+        if block < self.base_blocks() {
+            return Some(block);
+        }
+        self.chunks.range(block..).next().map(|(block, _)| *block)
+    }
+
+    /// The first offset from `offset` on where there is data (or, with `hole`, where there is
+    /// none), by blocks. The end of the file counts as a hole.
+    pub fn seek(&self, offset: u64, hole: bool) -> Option<u64> {
+        if offset >= self.len {
+            return None;
+        }
+        let first = offset / BLOCK;
+        let found = if hole {
+            let mut block = first.max(self.base_blocks());
+            for (chunk, _) in self.chunks.range(block..) {
+                if *chunk != block {
+                    break;
+                }
+                block += 1;
+            }
+            block
+        } else {
+            self.next_data(first)?
+        };
+        let at = found.saturating_mul(BLOCK).max(offset);
+        if hole { Some(at.min(self.len)) } else { Some(at).filter(|at| *at < self.len) }
+    }
+}
+
+/// Copies what `from` has after `start`; gives how many bytes that was.
+fn copy_from(from: &[u8], start: usize, out: &mut [u8]) -> usize {
+    let n = from.len().saturating_sub(start).min(out.len());
+    if n > 0 {
+        out[..n].copy_from_slice(&from[start..start + n]);
+    }
+    n
+}

@@ -1,0 +1,143 @@
+//! What file operations need from the rest of the monitor.
+
+use serde::{Deserialize, Serialize};
+
+use super::{FsResult, InodeId};
+use crate::world::World;
+
+/// The two parties that a file operation may ask: the outside, and the rest of the monitor.
+pub struct Env<'a> {
+    /// The outside.
+    pub world: &'a mut dyn World,
+    /// The rest of the monitor, for the task that makes the call.
+    pub host: &'a mut dyn Kernel,
+}
+
+/// What the file system asks of the rest of the monitor, on behalf of the task that makes the
+/// call.
+pub trait Kernel {
+    /// The guest's real-time clock, nanoseconds since the Unix epoch.
+    fn now(&self) -> i64;
+
+    /// Fills `buf` from the run's random stream.
+    fn random(&mut self, buf: &mut [u8]);
+
+    /// The calling process.
+    fn pid(&self) -> u32;
+
+    /// The calling thread.
+    fn tid(&self) -> u32 {
+        self.pid()
+    }
+
+    /// All processes.
+    fn pids(&self) -> Vec<u32> {
+        vec![self.pid()]
+    }
+
+    /// The threads of a process.
+    fn tids(&self, pid: u32) -> Vec<u32> {
+        vec![pid]
+    }
+
+    /// The content of a file under `/proc`; `pid` is the thread that a per-process file is of, 0
+    /// for the others. `None` takes the built-in text, see [`ProcFile`].
+    fn proc_text(&mut self, pid: u32, file: ProcFile) -> Option<Vec<u8>>;
+
+    /// Absolute path of the program that a process runs, for `/proc/<pid>/exe`.
+    fn exe(&self, pid: u32) -> Vec<u8>;
+
+    /// The working directory of a process, for `/proc/<pid>/cwd`.
+    fn cwd(&self, _pid: u32) -> Option<InodeId> {
+        None
+    }
+
+    /// Reads bytes of a file whose content lives in guest memory (see
+    /// [`Fs::make_shared`](super::Fs::make_shared)). The range lies within the object's length.
+    ///
+    /// # Errors
+    /// When guest memory cannot be read.
+    fn read_shared(&mut self, object: u64, offset: u64, buf: &mut [u8]) -> FsResult<()>;
+
+    /// Writes bytes of a file whose content lives in guest memory. The range lies within the
+    /// object's length.
+    ///
+    /// # Errors
+    /// When guest memory cannot be written.
+    fn write_shared(&mut self, object: u64, offset: u64, data: &[u8]) -> FsResult<()>;
+
+    /// Creates an object, or changes its length; new bytes are zero.
+    ///
+    /// # Errors
+    /// `ENOSPC` when there is no room.
+    fn resize_shared(&mut self, object: u64, len: u64) -> FsResult<()>;
+
+    /// The file is gone, or its content went back into the file system: the object may be freed.
+    ///
+    /// # Errors
+    /// When guest memory cannot be given back.
+    fn drop_shared(&mut self, object: u64) -> FsResult<()>;
+}
+
+/// A file under `/proc` whose content is asked for when it is read. Those without a built-in text
+/// are empty when [`Kernel::proc_text`] gives none.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[non_exhaustive]
+pub enum ProcFile {
+    /// `/proc/<pid>/maps`
+    Maps,
+    /// `/proc/<pid>/smaps`
+    Smaps,
+    /// `/proc/<pid>/cmdline`
+    Cmdline,
+    /// `/proc/<pid>/environ`
+    Environ,
+    /// `/proc/<pid>/stat`
+    Stat,
+    /// `/proc/<pid>/status`
+    Status,
+    /// `/proc/<pid>/statm`
+    Statm,
+    /// `/proc/<pid>/auxv`
+    Auxv,
+    /// `/proc/<pid>/comm`
+    Comm,
+    /// `/proc/<pid>/limits`
+    Limits,
+    /// `/proc/<pid>/cgroup`; built in.
+    Cgroup,
+    /// `/proc/<pid>/mounts`; built in.
+    Mounts,
+    /// `/proc/<pid>/mountinfo`; built in.
+    MountInfo,
+    /// `/proc/<pid>/oom_score`; built in.
+    OomScore,
+    /// `/proc/<pid>/oom_score_adj`; built in.
+    OomScoreAdj,
+    /// `/proc/<pid>/coredump_filter`; built in.
+    CoredumpFilter,
+    /// `/proc/meminfo`
+    MemInfo,
+    /// `/proc/cpuinfo`; built in.
+    CpuInfo,
+    /// `/proc/stat`; built in.
+    SystemStat,
+    /// `/proc/uptime`; built in.
+    Uptime,
+    /// `/proc/loadavg`; built in.
+    LoadAvg,
+    /// `/proc/version`; built in.
+    Version,
+    /// `/proc/filesystems`; built in.
+    Filesystems,
+    /// `/proc/cgroups`; built in.
+    Cgroups,
+    /// `/proc/sys/kernel/osrelease`; built in.
+    OsRelease,
+    /// `/proc/sys/kernel/hostname`; built in.
+    Hostname,
+    /// `/proc/sys/kernel/random/boot_id`; built in.
+    BootId,
+    /// `/proc/sys/kernel/random/uuid`: a new one each time it is read; built in.
+    Uuid,
+}

@@ -1,0 +1,217 @@
+//! Content apart from inodes: frozen copies for private mappings, and files whose content lives in
+//! guest memory for shared ones.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use super::Fs;
+use super::cache::Cached;
+use super::check::Inconsistent;
+use super::chunks::ChunkId;
+use super::content::{Blocks, Content};
+use super::env::Env;
+use super::error::{FsResult, fail};
+use super::inode::{Body, InodeId};
+use super::proc::ProcNode;
+use crate::errno::Errno;
+
+/// What each block that a frozen copy refers to takes of the quota, besides the block itself.
+const REFERENCE_COST: u64 = 64;
+
+/// Bytes moved at once between the file system and guest memory.
+const MOVE: usize = 64 * 1024;
+
+/// Names a file's content as it was at one moment. Later writes to the file, and its removal, do
+/// not show in it. It lives while it is held.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct ContentRef(u64);
+
+impl ContentRef {
+    pub(super) fn number(self) -> u64 {
+        self.0
+    }
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(super) struct Frozen {
+    blocks: Blocks,
+    holds: u32,
+    charge: u64,
+}
+
+impl Frozen {
+    /// Checks what was decoded, and gives what it takes of the quota.
+    pub fn check(&self, references: &mut BTreeMap<ChunkId, u32>) -> Result<u64, Inconsistent> {
+        self.blocks.check(references)?;
+        Ok(self.charge)
+    }
+}
+
+impl Fs {
+    /// A copy of a file's content as it is now, held once. Cheap: blocks are shared until the file
+    /// is written.
+    ///
+    /// # Errors
+    /// `ENODEV` for what is no regular file; `ENOSPC`.
+    pub fn freeze(&mut self, env: &mut Env<'_>, id: InodeId) -> FsResult<ContentRef> {
+        if ProcNode::of(id).is_some() {
+            return fail(Errno::ENODEV);
+        }
+        self.ensure(env, id)?;
+        let (inode, chunks, _) = self.parts(env.world, id)?;
+        let (blocks, charge) = match &inode.body {
+            Body::File(Content::Blocks(blocks)) => {
+                let charge = (1 + blocks.chunk_count()) * REFERENCE_COST;
+                chunks.charge(charge)?;
+                (blocks.share(chunks), charge)
+            }
+            Body::File(Content::Shared { object, len }) => {
+                let (object, len) = (*object, *len);
+                let mut blocks = self.read_object(env, object, len)?;
+                let charge = (1 + blocks.chunk_count()) * REFERENCE_COST;
+                if let Err(errno) = self.chunks.charge(charge) {
+                    blocks.clear(&mut self.chunks);
+                    return fail(errno);
+                }
+                (blocks, charge)
+            }
+            _ => return fail(Errno::ENODEV),
+        };
+        let id = ContentRef(self.next_frozen);
+        self.next_frozen += 1;
+        self.frozen.insert(id, Frozen { blocks, holds: 1, charge });
+        Ok(id)
+    }
+
+    /// Reads frozen content; short only at the end.
+    ///
+    /// # Errors
+    /// `EIO` when the host's file changed, or the content is held no more.
+    pub fn read_frozen(
+        &mut self,
+        env: &mut Env<'_>,
+        content: ContentRef,
+        offset: u64,
+        buf: &mut [u8],
+    ) -> FsResult<usize> {
+        let Some(frozen) = self.frozen.get(&content) else {
+            return fail(Errno::EIO);
+        };
+        let mut host = Cached { cache: &mut self.cache, world: env.world };
+        frozen.blocks.read(&self.chunks, &mut host, offset, buf)
+    }
+
+    /// Bytes of frozen content.
+    pub fn frozen_len(&self, content: ContentRef) -> u64 {
+        self.frozen.get(&content).map_or(0, |frozen| frozen.blocks.len)
+    }
+
+    /// Holds frozen content once more.
+    pub fn hold_frozen(&mut self, content: ContentRef) {
+        if let Some(frozen) = self.frozen.get_mut(&content) {
+            frozen.holds = frozen.holds.saturating_add(1);
+        }
+    }
+
+    /// Gives a hold on frozen content back.
+    pub fn release_frozen(&mut self, content: ContentRef) {
+        let Some(frozen) = self.frozen.get_mut(&content) else {
+            return;
+        };
+        frozen.holds = frozen.holds.saturating_sub(1);
+        if frozen.holds == 0
+            && let Some(mut frozen) = self.frozen.remove(&content)
+        {
+            frozen.blocks.clear(&mut self.chunks);
+            self.chunks.refund(frozen.charge);
+        }
+    }
+
+    /// Whether a file's content is in guest memory.
+    pub fn is_shared(&self, id: InodeId) -> bool {
+        matches!(self.inode(id).map(|inode| &inode.body), Ok(Body::File(Content::Shared { .. })))
+    }
+
+    /// Moves a file's content into guest memory, where a shared mapping and `write` see the same
+    /// bytes, and gives the object's number (the inode's). Does nothing if it is there already.
+    ///
+    /// # Errors
+    /// `ENODEV` for what is no regular file; what [`Kernel`](super::Kernel) says, after which the
+    /// content is where it was.
+    pub fn make_shared(&mut self, env: &mut Env<'_>, id: InodeId) -> FsResult<u64> {
+        if ProcNode::of(id).is_some() {
+            return fail(Errno::ENODEV);
+        }
+        self.ensure(env, id)?;
+        let (inode, chunks, mut host) = self.parts(env.world, id)?;
+        let blocks = match &mut inode.body {
+            Body::File(Content::Shared { object, .. }) => return Ok(*object),
+            Body::File(Content::Blocks(blocks)) => blocks,
+            _ => return fail(Errno::ENODEV),
+        };
+        let object = id.0;
+        let len = blocks.len;
+        let mut buf = vec![0; MOVE];
+        let mut at = 0;
+        let mut moved = env.host.resize_shared(object, len);
+        // New bytes of an object are zero, so holes need not be moved.
+        while moved.is_ok()
+            && let Some(data) = blocks.seek(at, false)
+        {
+            moved = blocks.read(chunks, &mut host, data, &mut buf).and_then(|n| {
+                at = data + n as u64;
+                env.host.write_shared(object, data, &buf[..n])
+            });
+        }
+        if let Err(e) = moved {
+            env.host.drop_shared(object)?;
+            return Err(e);
+        }
+        blocks.clear(chunks);
+        inode.body = Body::File(Content::Shared { object, len });
+        Ok(object)
+    }
+
+    /// Moves a file's content back from guest memory, once no mapping shares it.
+    ///
+    /// # Errors
+    /// `ENOSPC`, after which the content is where it was.
+    pub fn make_unshared(&mut self, env: &mut Env<'_>, id: InodeId) -> FsResult<()> {
+        let Body::File(Content::Shared { object, len }) = self.inode(id)?.body else {
+            return Ok(());
+        };
+        let blocks = self.read_object(env, object, len)?;
+        self.inode_mut(id)?.body = Body::File(Content::Blocks(blocks));
+        env.host.drop_shared(object)
+    }
+
+    /// Reads an object in guest memory into blocks; those of zeros take no room.
+    fn read_object(&mut self, env: &mut Env<'_>, object: u64, len: u64) -> FsResult<Blocks> {
+        let mut blocks = Blocks::default();
+        let copied = self.copy_object(env, object, len, &mut blocks);
+        if let Err(e) = copied {
+            blocks.clear(&mut self.chunks);
+            return Err(e);
+        }
+        blocks.len = len;
+        Ok(blocks)
+    }
+
+    fn copy_object(&mut self, env: &mut Env<'_>, object: u64, len: u64, blocks: &mut Blocks) -> FsResult<()> {
+        let mut buf = vec![0; MOVE];
+        let mut at = 0;
+        while at < len {
+            let n = (len - at).min(MOVE as u64) as usize;
+            env.host.read_shared(object, at, &mut buf[..n])?;
+            if buf[..n].iter().any(|b| *b != 0) {
+                let mut host = Cached { cache: &mut self.cache, world: env.world };
+                if blocks.write(&mut self.chunks, &mut host, at, &buf[..n])? < n {
+                    return fail(Errno::ENOSPC);
+                }
+            }
+            at += n as u64;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,221 @@
+//! Reading and writing what an inode holds.
+
+use super::Fs;
+use super::content::{Content, MAX_FILE};
+use super::env::Env;
+use super::error::{FsError, FsResult, fail};
+use super::inode::{Body, InodeId, Way};
+use super::proc::ProcNode;
+use crate::errno::Errno;
+
+/// What became of a write.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum IoOutcome {
+    /// So many bytes were taken; the call is over.
+    Done(usize),
+    /// So many bytes were taken, less than all, by a pipe that blocks: the call goes on with the
+    /// rest once other tasks have run. A signal ends it with what was taken.
+    Partial(usize),
+    /// A message to the monitor, all of it taken.
+    Control(Vec<u8>),
+}
+
+/// What kind of reading and writing an inode has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Nature {
+    /// Bytes at offsets.
+    File,
+    Dir,
+    /// A character device where offsets mean nothing.
+    Device,
+    /// A stream of bytes.
+    Stream,
+    Pipe,
+    /// Implemented elsewhere.
+    Anon,
+    /// It cannot be read or written.
+    Closed,
+}
+
+impl Fs {
+    pub(crate) fn nature(&self, id: InodeId) -> Nature {
+        if let Some(node) = ProcNode::of(id) {
+            return if node.is_dir() { Nature::Dir } else { Nature::File };
+        }
+        match self.inode(id).map(|inode| &inode.body) {
+            Ok(Body::File(_) | Body::Text(_)) => Nature::File,
+            Ok(Body::Dir(_)) => Nature::Dir,
+            Ok(Body::Device(super::inode::Device::Tty)) => Nature::Stream,
+            Ok(Body::Device(_)) => Nature::Device,
+            Ok(Body::Stream(_)) => Nature::Stream,
+            Ok(Body::Pipe(_)) => Nature::Pipe,
+            Ok(Body::Anon(_)) => Nature::Anon,
+            _ => Nature::Closed,
+        }
+    }
+
+    /// Reads content at an offset; short only at the end, where it is 0. Also for the pages of a
+    /// mapping, as long as the inode is held.
+    ///
+    /// # Errors
+    /// `EINVAL` for what has no content; `EIO` when the host's file changed.
+    pub fn read_at(
+        &mut self,
+        env: &mut Env<'_>,
+        id: InodeId,
+        offset: u64,
+        buf: &mut [u8],
+    ) -> FsResult<usize> {
+        if let Some((thread, text)) = ProcNode::of(id).and_then(ProcNode::text) {
+            return Ok(slice(&self.text_of(env, thread, &text), offset, buf));
+        }
+        self.ensure(env, id)?;
+        let (inode, chunks, mut host) = self.parts(env.world, id)?;
+        match &inode.body {
+            Body::File(Content::Blocks(blocks)) => blocks.read(chunks, &mut host, offset, buf),
+            Body::File(Content::Shared { object, len }) => {
+                let n = len.saturating_sub(offset).min(buf.len() as u64) as usize;
+                if n > 0 {
+                    env.host.read_shared(*object, offset, &mut buf[..n])?;
+                }
+                Ok(n)
+            }
+            Body::Text(text) => {
+                let text = text.clone();
+                Ok(slice(&self.text_of(env, 0, &text), offset, buf))
+            }
+            Body::Dir(_) => fail(Errno::EISDIR),
+            _ => fail(Errno::EINVAL),
+        }
+    }
+
+    /// Writes content at an offset, and extends the file where that is past its end. Short when
+    /// room runs out in the middle.
+    ///
+    /// # Errors
+    /// `EFBIG` past the longest file, `ENOSPC` without room, `EINVAL` for what has no content.
+    pub fn write_at(&mut self, env: &mut Env<'_>, id: InodeId, offset: u64, data: &[u8]) -> FsResult<usize> {
+        if ProcNode::of(id).is_some() {
+            // What a program sets of itself has no effect here, and is no error.
+            return Ok(data.len());
+        }
+        self.ensure(env, id)?;
+        let (inode, chunks, mut host) = self.parts(env.world, id)?;
+        let n = match &mut inode.body {
+            Body::Text(_) => return Ok(data.len()),
+            Body::File(_) if data.is_empty() => return Ok(0),
+            Body::File(_) if offset >= MAX_FILE => return fail(Errno::EFBIG),
+            Body::File(content) => {
+                let n = (MAX_FILE - offset).min(data.len() as u64) as usize;
+                let data = &data[..n];
+                match content {
+                    Content::Blocks(blocks) => blocks.write(chunks, &mut host, offset, data)?,
+                    Content::Shared { object, len } => {
+                        let end = offset + n as u64;
+                        if end > *len {
+                            env.host.resize_shared(*object, end)?;
+                            *len = end;
+                        }
+                        env.host.write_shared(*object, offset, data)?;
+                        n
+                    }
+                }
+            }
+            Body::Dir(_) => return fail(Errno::EISDIR),
+            _ => return fail(Errno::EINVAL),
+        };
+        inode.attr.modified(env.host.now());
+        Ok(n)
+    }
+
+    /// Bytes of a regular file.
+    pub fn len(&self, id: InodeId) -> u64 {
+        match self.inode(id).map(|inode| &inode.body) {
+            Ok(Body::File(content)) => content.len(),
+            _ => 0,
+        }
+    }
+
+    /// Reads an open file of any kind.
+    pub(crate) fn read(
+        &mut self,
+        env: &mut Env<'_>,
+        id: InodeId,
+        offset: u64,
+        buf: &mut [u8],
+        nonblock: bool,
+    ) -> FsResult<usize> {
+        if ProcNode::of(id).is_some() {
+            return self.read_at(env, id, offset, buf);
+        }
+        match &mut self.inode_mut(id)?.body {
+            Body::Device(device) => {
+                let device = *device;
+                self.read_device(env, device, buf, nonblock)
+            }
+            Body::Pipe(pipe) => pipe.read(buf, nonblock),
+            Body::Stream(stream) if stream.tty || stream.way == Way::Stdin => {
+                self.read_input(env, buf, nonblock)
+            }
+            Body::Stream(_) => fail(Errno::EBADF),
+            _ => self.read_at(env, id, offset, buf),
+        }
+    }
+
+    /// Writes an open file of any kind.
+    pub(crate) fn write(
+        &mut self,
+        env: &mut Env<'_>,
+        id: InodeId,
+        offset: u64,
+        data: &[u8],
+        nonblock: bool,
+    ) -> FsResult<IoOutcome> {
+        if ProcNode::of(id).is_some() {
+            return Ok(IoOutcome::Done(data.len()));
+        }
+        match &mut self.inode_mut(id)?.body {
+            Body::Device(device) => {
+                let device = *device;
+                self.write_device(env, device, data)
+            }
+            Body::Pipe(pipe) => {
+                let n = pipe.write(data, nonblock)?;
+                Ok(if n < data.len() && !nonblock { IoOutcome::Partial(n) } else { IoOutcome::Done(n) })
+            }
+            Body::Stream(stream) => {
+                let stream = *stream;
+                self.write_stream(env, stream, data).map(IoOutcome::Done)
+            }
+            _ => self.write_at(env, id, offset, data).map(IoOutcome::Done),
+        }
+    }
+
+    /// The pipe that an inode is.
+    pub(crate) fn pipe(&mut self, id: InodeId) -> Option<&mut super::pipe::Pipe> {
+        match self.inodes.get_mut(&id).map(|inode| &mut inode.body) {
+            Some(Body::Pipe(pipe)) => Some(pipe),
+            _ => None,
+        }
+    }
+
+    /// The first offset from `offset` on with data, or with a hole.
+    pub(crate) fn seek_data(&self, id: InodeId, offset: u64, hole: bool) -> FsResult<u64> {
+        let found = match &self.inode(id)?.body {
+            Body::File(Content::Blocks(blocks)) => blocks.seek(offset, hole),
+            Body::File(Content::Shared { len, .. }) => {
+                (offset < *len).then_some(if hole { *len } else { offset })
+            }
+            _ => return fail(Errno::EINVAL),
+        };
+        found.ok_or(FsError::Errno(Errno::ENXIO))
+    }
+}
+
+/// Copies what a text has after `offset`.
+fn slice(text: &[u8], offset: u64, buf: &mut [u8]) -> usize {
+    let from = usize::try_from(offset).unwrap_or(usize::MAX).min(text.len());
+    let n = (text.len() - from).min(buf.len());
+    buf[..n].copy_from_slice(&text[from..from + n]);
+    n
+}

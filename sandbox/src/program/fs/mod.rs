@@ -1,0 +1,152 @@
+//! The guest's file system: granted host files, read-only, under an overlay in memory.
+//!
+//! A guest sees one tree. Where a host file or directory was granted, it sees that ([`Mount`]);
+//! what it changes, makes or removes lives in the overlay and never reaches the host. `/dev`,
+//! `/proc` and `/sys` are made up, and the same in every run.
+//!
+//! * **Names** are kept per directory (`inode::Dir`): what the overlay put there, what the host
+//!   was found to have, what it was found not to have, and what the guest removed. The host is
+//!   asked once for each; what it said is part of the state, so that a restored sandbox sees the
+//!   same tree, and asks no question twice.
+//! * **Content** is kept in blocks (`content::Blocks`): the overlay's where there is one, else
+//!   the host's, asked for through a bounded cache, else zeros. Everything that a guest can make
+//!   grow counts against a quota (`chunks::Chunks`).
+//! * **Inodes** have numbers that are given out in the order of first look-up and never used
+//!   again. One lives while it has a name or someone holds it ([`Fs::hold`]).
+//!
+//! The guest runs as root: no permission is checked but what the host refuses itself.
+
+mod attr;
+mod bytes;
+mod cache;
+mod check;
+mod chunks;
+mod content;
+mod create;
+mod device;
+mod dirlist;
+mod env;
+mod error;
+mod frozen;
+mod inode;
+mod io;
+mod life;
+mod lower;
+mod mount;
+mod open;
+pub(crate) mod pipe;
+mod proc;
+mod remove;
+mod rename;
+mod resolve;
+mod stat;
+mod stream;
+mod sys;
+#[cfg(test)]
+pub(crate) mod testing;
+#[cfg(test)]
+mod tests;
+
+pub use attr::{FALLOC_KEEP_SIZE, FALLOC_PUNCH_HOLE, FALLOC_ZERO_RANGE, SetTime};
+pub use check::Inconsistent;
+pub use dirlist::DirCursor;
+pub use env::{Env, Kernel, ProcFile};
+pub use error::{FsError, FsResult};
+pub use frozen::ContentRef;
+pub use inode::InodeId;
+pub use io::IoOutcome;
+pub use mount::{FsOptions, Mount, MountError, MountSource};
+pub use open::OpenFlags;
+pub use resolve::{At, FdLinks, NAME_MAX, NoFds, PATH_MAX};
+pub use stat::{
+    S_IFBLK, S_IFCHR, S_IFDIR, S_IFIFO, S_IFLNK, S_IFMT, S_IFREG, S_IFSOCK, Stat, StatFs, makedev,
+};
+pub use stream::{Stdio, StdioKind};
+
+pub(crate) use error::fail;
+pub(crate) use io::Nature;
+pub(crate) use stream::TERMIOS_SIZE;
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use cache::{BlockCache, Cached};
+use chunks::Chunks;
+use frozen::Frozen;
+use inode::{Body, Dir, Inode};
+use stream::Streams;
+
+use crate::errno::Errno;
+use crate::world::World;
+
+/// The file system of a sandbox.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Fs {
+    inodes: BTreeMap<InodeId, Inode>,
+    next_inode: u64,
+    root: InodeId,
+    chunks: Chunks,
+    frozen: BTreeMap<ContentRef, Frozen>,
+    next_frozen: u64,
+    streams: Streams,
+    /// Pipes and FIFOs that exist.
+    pipes: u32,
+    /// The times of what is built in.
+    born: i64,
+    /// What was mounted at the start, in the order given.
+    mounts: Vec<Mount>,
+    #[serde(skip)]
+    cache: BlockCache,
+}
+
+impl Fs {
+    /// The root directory.
+    pub fn root(&self) -> InodeId {
+        self.root
+    }
+
+    /// What was mounted at the start: which guest path each grant number stands for.
+    pub fn mounts(&self) -> &[Mount] {
+        &self.mounts
+    }
+
+    /// Bytes of the overlay's quota that are used.
+    pub fn overlay_bytes(&self) -> u64 {
+        self.chunks.used()
+    }
+
+    fn inode(&self, id: InodeId) -> FsResult<&Inode> {
+        self.inodes.get(&id).ok_or(FsError::Errno(Errno::ESTALE))
+    }
+
+    /// An inode to be changed: those of `/proc/<pid>` are in no table, and refuse.
+    fn inode_mut(&mut self, id: InodeId) -> FsResult<&mut Inode> {
+        let missing = if proc::ProcNode::of(id).is_some() { Errno::EPERM } else { Errno::ESTALE };
+        self.inodes.get_mut(&id).ok_or(FsError::Errno(missing))
+    }
+
+    fn dir(&self, id: InodeId) -> FsResult<&Dir> {
+        match &self.inode(id)?.body {
+            Body::Dir(dir) => Ok(dir),
+            _ => fail(Errno::ENOTDIR),
+        }
+    }
+
+    fn dir_mut(&mut self, id: InodeId) -> FsResult<&mut Dir> {
+        match &mut self.inode_mut(id)?.body {
+            Body::Dir(dir) => Ok(dir),
+            _ => fail(Errno::ENOTDIR),
+        }
+    }
+
+    /// An inode, and what reading and writing its content needs.
+    fn parts<'a>(
+        &'a mut self,
+        world: &'a mut dyn World,
+        id: InodeId,
+    ) -> FsResult<(&'a mut Inode, &'a mut Chunks, Cached<'a>)> {
+        let inode = self.inodes.get_mut(&id).ok_or(FsError::Errno(Errno::ESTALE))?;
+        Ok((inode, &mut self.chunks, Cached { cache: &mut self.cache, world }))
+    }
+}

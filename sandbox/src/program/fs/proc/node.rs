@@ -1,0 +1,311 @@
+//! The files of `/proc/<pid>`.
+
+use super::super::Fs;
+use super::super::dirlist::Listed;
+use super::super::env::{Env, ProcFile};
+use super::super::error::{FsResult, fail};
+use super::super::inode::{Body, InodeId, Place, Text};
+use super::super::resolve::At;
+use super::super::stat::{S_IFDIR, S_IFLNK, S_IFREG, Stat};
+use crate::errno::Errno;
+
+/// An inode number with this bit set is a [`ProcNode`].
+const MARK: u64 = 1 << 63;
+
+/// Process and descriptor numbers are below this.
+const NUMBER_MAX: u32 = 1 << 24;
+
+/// The text files of a process. A file's place in this list is part of its inode number, and so
+/// of snapshots: new ones go to the end.
+const FILES: [(&str, ProcFile); 16] = [
+    ("maps", ProcFile::Maps),
+    ("smaps", ProcFile::Smaps),
+    ("cmdline", ProcFile::Cmdline),
+    ("environ", ProcFile::Environ),
+    ("stat", ProcFile::Stat),
+    ("status", ProcFile::Status),
+    ("statm", ProcFile::Statm),
+    ("auxv", ProcFile::Auxv),
+    ("comm", ProcFile::Comm),
+    ("limits", ProcFile::Limits),
+    ("cgroup", ProcFile::Cgroup),
+    ("mounts", ProcFile::Mounts),
+    ("mountinfo", ProcFile::MountInfo),
+    ("oom_score", ProcFile::OomScore),
+    ("oom_score_adj", ProcFile::OomScoreAdj),
+    ("coredump_filter", ProcFile::CoredumpFilter),
+];
+
+/// The links of a process.
+const LINKS: [&str; 3] = ["exe", "cwd", "root"];
+
+/// A file of `/proc/<pid>`. A thread's directory is like its process's, without `task`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in super::super) enum ProcNode {
+    /// `/proc/<pid>`
+    Process { pid: u32 },
+    /// `/proc/<pid>/<file>`
+    File { pid: u32, file: u8 },
+    /// `/proc/<pid>/<link>`
+    Link { pid: u32, link: u8 },
+    /// `/proc/<pid>/fd`
+    FdDir { pid: u32 },
+    /// `/proc/<pid>/fd/<fd>`
+    Fd { pid: u32, fd: u32 },
+    /// `/proc/<pid>/task`
+    TaskDir { pid: u32 },
+    /// `/proc/<pid>/task/<tid>`
+    Thread { pid: u32, tid: u32 },
+    /// `/proc/<pid>/task/<tid>/<file>`
+    ThreadFile { pid: u32, tid: u32, file: u8 },
+}
+
+impl ProcNode {
+    /// What an inode number names, if it names one of these.
+    pub fn of(id: InodeId) -> Option<ProcNode> {
+        if id.0 & MARK == 0 {
+            return None;
+        }
+        let pid = (id.0 & 0xff_ffff) as u32;
+        let sub = ((id.0 >> 24) & 0xff_ffff) as u32;
+        let file = ((id.0 >> 48) & 0xff) as u8;
+        Some(match (id.0 >> 56) & 0x7f {
+            1 => ProcNode::File { pid, file },
+            2 => ProcNode::Link { pid, link: file },
+            3 => ProcNode::FdDir { pid },
+            4 => ProcNode::Fd { pid, fd: sub },
+            5 => ProcNode::TaskDir { pid },
+            6 => ProcNode::Thread { pid, tid: sub },
+            7 => ProcNode::ThreadFile { pid, tid: sub, file },
+            _ => ProcNode::Process { pid },
+        })
+    }
+
+    pub fn id(self) -> InodeId {
+        let (class, pid, sub, file) = match self {
+            ProcNode::Process { pid } => (0, pid, 0, 0),
+            ProcNode::File { pid, file } => (1, pid, 0, file),
+            ProcNode::Link { pid, link } => (2, pid, 0, link),
+            ProcNode::FdDir { pid } => (3, pid, 0, 0),
+            ProcNode::Fd { pid, fd } => (4, pid, fd, 0),
+            ProcNode::TaskDir { pid } => (5, pid, 0, 0),
+            ProcNode::Thread { pid, tid } => (6, pid, tid, 0),
+            ProcNode::ThreadFile { pid, tid, file } => (7, pid, tid, file),
+        };
+        InodeId(
+            MARK | (class << 56)
+                | (u64::from(file) << 48)
+                | (u64::from(sub & 0xff_ffff) << 24)
+                | u64::from(pid & 0xff_ffff),
+        )
+    }
+
+    pub fn is_link(self) -> bool {
+        matches!(self, ProcNode::Link { .. } | ProcNode::Fd { .. })
+    }
+
+    pub fn is_dir(self) -> bool {
+        !self.is_link() && !matches!(self, ProcNode::File { .. } | ProcNode::ThreadFile { .. })
+    }
+
+    /// The thread and the text that a file is.
+    pub fn text(self) -> Option<(u32, Text)> {
+        let (thread, file) = match self {
+            ProcNode::File { pid, file } => (pid, file),
+            ProcNode::ThreadFile { tid, file, .. } => (tid, file),
+            _ => return None,
+        };
+        FILES.get(usize::from(file)).map(|(_, file)| (thread, Text::Proc(*file)))
+    }
+
+    fn kind(self) -> u32 {
+        if self.is_dir() {
+            S_IFDIR
+        } else if self.is_link() {
+            S_IFLNK
+        } else {
+            S_IFREG
+        }
+    }
+
+    pub fn stat(self, born: i64) -> Stat {
+        let kind = self.kind();
+        Stat {
+            dev: Place::Proc.dev(),
+            ino: self.id().0 & !MARK,
+            mode: kind | if kind == S_IFLNK { 0o777 } else { 0o555 },
+            nlink: if kind == S_IFDIR { 2 } else { 1 },
+            uid: 0,
+            gid: 0,
+            rdev: 0,
+            size: if kind == S_IFLNK { 64 } else { 0 },
+            blocks: 0,
+            atime: born,
+            mtime: born,
+            ctime: born,
+            btime: born,
+        }
+    }
+
+    /// Its path from `/proc` on.
+    pub fn path(self) -> String {
+        let file = |n: u8| FILES.get(usize::from(n)).map_or("", |(name, _)| name);
+        match self {
+            ProcNode::Process { pid } => format!("/proc/{pid}"),
+            ProcNode::File { pid, file: n } => format!("/proc/{pid}/{}", file(n)),
+            ProcNode::Link { pid, link } => {
+                format!("/proc/{pid}/{}", LINKS.get(usize::from(link)).unwrap_or(&""))
+            }
+            ProcNode::FdDir { pid } => format!("/proc/{pid}/fd"),
+            ProcNode::Fd { pid, fd } => format!("/proc/{pid}/fd/{fd}"),
+            ProcNode::TaskDir { pid } => format!("/proc/{pid}/task"),
+            ProcNode::Thread { pid, tid } => format!("/proc/{pid}/task/{tid}"),
+            ProcNode::ThreadFile { pid, tid, file: n } => {
+                format!("/proc/{pid}/task/{tid}/{}", file(n))
+            }
+        }
+    }
+}
+
+/// A decimal number as the kernel writes it.
+fn number(name: &[u8]) -> Option<u32> {
+    if name.len() > 8 || (name.len() > 1 && name[0] == b'0') {
+        return None;
+    }
+    let n = std::str::from_utf8(name).ok()?;
+    if !n.bytes().all(|b| b.is_ascii_digit()) {
+        return None;
+    }
+    n.parse().ok().filter(|n| *n < NUMBER_MAX)
+}
+
+fn listed(node: ProcNode, name: &str) -> Listed {
+    Listed { name: name.as_bytes().to_vec(), ino: node.id().0 & !MARK, kind: node.kind() }
+}
+
+impl Fs {
+    /// Looks a name up in `/proc` or below. `None`: it is not for this part to answer.
+    pub(in super::super) fn proc_child(
+        &self,
+        env: &mut Env<'_>,
+        at: At<'_>,
+        dir: InodeId,
+        name: &[u8],
+    ) -> Option<FsResult<Option<InodeId>>> {
+        let Some(node) = ProcNode::of(dir) else {
+            let processes = matches!(&self.inode(dir).ok()?.body, Body::Dir(d) if d.processes);
+            let pid = number(name).filter(|_| processes)?;
+            let found = env.host.pids().contains(&pid);
+            return Some(Ok(found.then(|| ProcNode::Process { pid }.id())));
+        };
+        let text = std::str::from_utf8(name).unwrap_or("");
+        let file = FILES.iter().position(|(name, _)| *name == text).map(|n| n as u8);
+        let found = match node {
+            ProcNode::Process { pid } => match (file, text) {
+                (Some(file), _) => Some(ProcNode::File { pid, file }),
+                (_, "fd") => Some(ProcNode::FdDir { pid }),
+                (_, "task") => Some(ProcNode::TaskDir { pid }),
+                _ => {
+                    LINKS.iter().position(|name| *name == text).map(|n| ProcNode::Link { pid, link: n as u8 })
+                }
+            },
+            ProcNode::Thread { pid, tid } => file.map(|file| ProcNode::ThreadFile { pid, tid, file }),
+            ProcNode::FdDir { pid } => number(name)
+                .filter(|fd| pid == env.host.pid() && at.fds.target(*fd).is_some())
+                .map(|fd| ProcNode::Fd { pid, fd }),
+            ProcNode::TaskDir { pid } => number(name)
+                .filter(|tid| env.host.tids(pid).contains(tid))
+                .map(|tid| ProcNode::Thread { pid, tid }),
+            _ => return Some(fail(Errno::ENOTDIR)),
+        };
+        Some(Ok(found.map(ProcNode::id)))
+    }
+
+    /// `..` of a directory below `/proc`.
+    pub(in super::super) fn proc_parent(&self, node: ProcNode) -> FsResult<InodeId> {
+        match node {
+            ProcNode::FdDir { pid } | ProcNode::TaskDir { pid } => Ok(ProcNode::Process { pid }.id()),
+            ProcNode::Thread { pid, .. } => Ok(ProcNode::TaskDir { pid }.id()),
+            _ => match self.built_in_child(self.root, "proc") {
+                Some(id) => Ok(id),
+                None => fail(Errno::ENOENT),
+            },
+        }
+    }
+
+    /// The inode that a link below `/proc` leads to without a path.
+    pub(in super::super) fn proc_jump(
+        &self,
+        env: &mut Env<'_>,
+        at: At<'_>,
+        node: ProcNode,
+    ) -> FsResult<Option<InodeId>> {
+        match node {
+            ProcNode::Fd { pid, fd } => match at.fds.target(fd) {
+                Some(id) if pid == env.host.pid() => Ok(Some(id)),
+                _ => fail(Errno::ENOENT),
+            },
+            ProcNode::Link { pid, link: 1 } => match env.host.cwd(pid) {
+                Some(id) => Ok(Some(id)),
+                None => fail(Errno::ENOENT),
+            },
+            ProcNode::Link { link: 2, .. } => Ok(Some(self.root)),
+            _ => Ok(None),
+        }
+    }
+
+    /// What `readlink` says of a link below `/proc`.
+    pub(in super::super) fn proc_link(
+        &self,
+        env: &mut Env<'_>,
+        at: At<'_>,
+        node: ProcNode,
+    ) -> FsResult<Vec<u8>> {
+        match (node, self.proc_jump(env, at, node)?) {
+            (_, Some(id)) => Ok(self.path_of(id)),
+            (ProcNode::Link { pid, .. }, None) => Ok(env.host.exe(pid)),
+            _ => fail(Errno::EINVAL),
+        }
+    }
+
+    /// What lies in a directory below `/proc`.
+    pub(in super::super) fn proc_list(&self, env: &mut Env<'_>, at: At<'_>, node: ProcNode) -> Vec<Listed> {
+        let mut all: Vec<Listed> = match node {
+            ProcNode::Process { pid } => {
+                let files = FILES
+                    .iter()
+                    .enumerate()
+                    .map(|(n, (name, _))| listed(ProcNode::File { pid, file: n as u8 }, name));
+                let links = LINKS
+                    .iter()
+                    .enumerate()
+                    .map(|(n, name)| listed(ProcNode::Link { pid, link: n as u8 }, name));
+                let dirs = [(ProcNode::FdDir { pid }, "fd"), (ProcNode::TaskDir { pid }, "task")];
+                files.chain(links).chain(dirs.map(|(node, name)| listed(node, name))).collect()
+            }
+            ProcNode::Thread { pid, tid } => FILES
+                .iter()
+                .enumerate()
+                .map(|(n, (name, _))| listed(ProcNode::ThreadFile { pid, tid, file: n as u8 }, name))
+                .collect(),
+            ProcNode::FdDir { pid } if pid == env.host.pid() => {
+                at.fds.fds().into_iter().map(|fd| listed(ProcNode::Fd { pid, fd }, &fd.to_string())).collect()
+            }
+            ProcNode::TaskDir { pid } => env
+                .host
+                .tids(pid)
+                .into_iter()
+                .map(|tid| listed(ProcNode::Thread { pid, tid }, &tid.to_string()))
+                .collect(),
+            _ => Vec::new(),
+        };
+        all.sort_by(|a, b| a.name.cmp(&b.name));
+        all
+    }
+
+    /// The processes, as `/proc` lists them.
+    pub(in super::super) fn proc_processes(&self, env: &mut Env<'_>) -> Vec<Listed> {
+        let pids = env.host.pids().into_iter().filter(|pid| *pid < NUMBER_MAX);
+        pids.map(|pid| listed(ProcNode::Process { pid }, &pid.to_string())).collect()
+    }
+}

@@ -1,0 +1,143 @@
+//! The texts of `/proc` that are the same in every run: one CPU, no other users.
+
+use super::super::env::ProcFile;
+
+/// Where a text comes from.
+pub(super) enum Source {
+    /// Asked of the rest of the monitor, or [`built_in`].
+    Asked(ProcFile),
+    /// Always this.
+    Fixed(&'static str),
+}
+
+/// The system's files, by path below `/proc`.
+pub(super) const SYSTEM: &[(&str, Source)] = &[
+    ("meminfo", Source::Asked(ProcFile::MemInfo)),
+    ("cpuinfo", Source::Asked(ProcFile::CpuInfo)),
+    ("stat", Source::Asked(ProcFile::SystemStat)),
+    ("uptime", Source::Asked(ProcFile::Uptime)),
+    ("loadavg", Source::Asked(ProcFile::LoadAvg)),
+    ("version", Source::Asked(ProcFile::Version)),
+    ("filesystems", Source::Asked(ProcFile::Filesystems)),
+    ("cgroups", Source::Asked(ProcFile::Cgroups)),
+    ("sys/kernel/ngroups_max", Source::Fixed("65536\n")),
+    ("sys/kernel/osrelease", Source::Asked(ProcFile::OsRelease)),
+    ("sys/kernel/ostype", Source::Fixed("Linux\n")),
+    ("sys/kernel/hostname", Source::Asked(ProcFile::Hostname)),
+    ("sys/kernel/domainname", Source::Fixed("(none)\n")),
+    ("sys/kernel/random/boot_id", Source::Asked(ProcFile::BootId)),
+    ("sys/kernel/random/uuid", Source::Asked(ProcFile::Uuid)),
+    ("sys/kernel/random/entropy_avail", Source::Fixed("256\n")),
+    ("sys/kernel/pid_max", Source::Fixed("32768\n")),
+    ("sys/kernel/threads-max", Source::Fixed("32768\n")),
+    ("sys/kernel/cap_last_cap", Source::Fixed("40\n")),
+    ("sys/kernel/core_pattern", Source::Fixed("core\n")),
+    ("sys/kernel/randomize_va_space", Source::Fixed("2\n")),
+    ("sys/kernel/overflowuid", Source::Fixed("65534\n")),
+    ("sys/kernel/overflowgid", Source::Fixed("65534\n")),
+    ("sys/kernel/shmmax", Source::Fixed("18446744073692774399\n")),
+    ("sys/vm/overcommit_memory", Source::Fixed("1\n")),
+    ("sys/vm/max_map_count", Source::Fixed("65530\n")),
+    ("sys/vm/mmap_min_addr", Source::Fixed("65536\n")),
+    ("sys/vm/nr_hugepages", Source::Fixed("0\n")),
+    ("sys/fs/file-max", Source::Fixed("65536\n")),
+    ("sys/fs/nr_open", Source::Fixed("1048576\n")),
+    ("sys/fs/pipe-max-size", Source::Fixed("65536\n")),
+    ("sys/net/core/somaxconn", Source::Fixed("4096\n")),
+    ("sys/net/ipv4/ip_local_port_range", Source::Fixed("32768\t60999\n")),
+];
+
+/// The text of a file that nobody else gives a text for.
+pub(super) fn built_in(file: ProcFile) -> &'static str {
+    match file {
+        ProcFile::Cgroup => "0::/\n",
+        ProcFile::Mounts => MOUNTS,
+        ProcFile::MountInfo => MOUNT_INFO,
+        ProcFile::OomScore | ProcFile::OomScoreAdj => "0\n",
+        ProcFile::CoredumpFilter => "00000033\n",
+        ProcFile::CpuInfo => CPU_INFO,
+        ProcFile::SystemStat => SYSTEM_STAT,
+        ProcFile::Uptime => "1.00 0.00\n",
+        ProcFile::LoadAvg => "0.00 0.00 0.00 1/1 1\n",
+        ProcFile::Version => "Linux version 6.1.0 (dejavm) #1 SMP\n",
+        ProcFile::Filesystems => {
+            "nodev\tsysfs\nnodev\ttmpfs\nnodev\tproc\nnodev\tdevtmpfs\nnodev\tdevpts\n\
+             nodev\toverlay\n"
+        }
+        ProcFile::Cgroups => "#subsys_name\thierarchy\tnum_cgroups\tenabled\n",
+        ProcFile::OsRelease => "6.1.0\n",
+        ProcFile::Hostname => "dejavm\n",
+        ProcFile::BootId => "64656a61-766d-4000-8000-000000000001\n",
+        _ => "",
+    }
+}
+
+const MOUNTS: &str = "\
+overlay / overlay rw,noatime 0 0
+proc /proc proc rw,nosuid,nodev,noexec,relatime 0 0
+sysfs /sys sysfs rw,nosuid,nodev,noexec,relatime 0 0
+devtmpfs /dev devtmpfs rw,nosuid,relatime 0 0
+devpts /dev/pts devpts rw,nosuid,noexec,relatime 0 0
+tmpfs /dev/shm tmpfs rw,nosuid,nodev 0 0
+";
+
+const MOUNT_INFO: &str = "\
+20 1 0:30 / / rw,noatime - overlay overlay rw
+21 20 0:22 / /proc rw,nosuid,nodev,noexec,relatime - proc proc rw
+22 20 0:21 / /sys rw,nosuid,nodev,noexec,relatime - sysfs sysfs rw
+23 20 0:5 / /dev rw,nosuid,relatime - devtmpfs devtmpfs rw
+24 23 0:24 / /dev/pts rw,nosuid,noexec,relatime - devpts devpts rw
+25 23 0:25 / /dev/shm rw,nosuid,nodev - tmpfs tmpfs rw
+";
+
+const CPU_INFO: &str = "\
+processor\t: 0
+vendor_id\t: GenuineIntel
+cpu family\t: 6
+model\t\t: 85
+model name\t: dejavm virtual CPU
+stepping\t: 1
+cpu MHz\t\t: 1000.000
+cache size\t: 1024 KB
+physical id\t: 0
+siblings\t: 1
+core id\t\t: 0
+cpu cores\t: 1
+apicid\t\t: 0
+fpu\t\t: yes
+fpu_exception\t: yes
+cpuid level\t: 13
+wp\t\t: yes
+flags\t\t: fpu tsc msr pae cx8 cmov fxsr sse sse2 syscall nx lm pni ssse3 cx16 sse4_1 sse4_2 popcnt xsave
+bogomips\t: 2000.00
+clflush size\t: 64
+cache_alignment\t: 64
+address sizes\t: 46 bits physical, 48 bits virtual
+
+";
+
+const SYSTEM_STAT: &str = "\
+cpu  0 0 0 0 0 0 0 0 0 0
+cpu0 0 0 0 0 0 0 0 0 0 0
+intr 0
+ctxt 0
+btime 0
+processes 1
+procs_running 1
+procs_blocked 0
+";
+
+/// A random (version 4) UUID as the kernel prints it.
+pub(super) fn uuid(mut b: [u8; 16]) -> Vec<u8> {
+    b[6] = (b[6] & 0x0f) | 0x40;
+    b[8] = (b[8] & 0x3f) | 0x80;
+    let mut out = String::with_capacity(37);
+    for (n, byte) in b.iter().enumerate() {
+        if matches!(n, 4 | 6 | 8 | 10) {
+            out.push('-');
+        }
+        out.push_str(&format!("{byte:02x}"));
+    }
+    out.push('\n');
+    out.into_bytes()
+}

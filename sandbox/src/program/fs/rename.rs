@@ -1,0 +1,135 @@
+//! `rename`.
+
+use super::Fs;
+use super::env::Env;
+use super::error::{FsError, FsResult, fail};
+use super::inode::{Entry, InodeId, Place};
+use super::life::name_cost;
+use super::proc::ProcNode;
+use super::resolve::{At, Last, Parent};
+use crate::errno::Errno;
+
+/// Where a directory lies to another one.
+enum Relation {
+    Apart,
+    /// It holds the other one, at whatever depth.
+    Above,
+}
+
+impl Fs {
+    /// Renames. With `keep` (`RENAME_NOREPLACE`) an existing target is an error.
+    ///
+    /// # Errors
+    /// As `renameat2(2)`.
+    pub fn rename(
+        &mut self,
+        env: &mut Env<'_>,
+        (old_at, old_path): (At<'_>, &[u8]),
+        (new_at, new_path): (At<'_>, &[u8]),
+        keep: bool,
+    ) -> FsResult<()> {
+        let old = self.parent(env, old_at, old_path)?;
+        let new = self.parent(env, new_at, new_path)?;
+        if self.place_of(old.dir)? != self.place_of(new.dir)? {
+            return fail(Errno::EXDEV);
+        }
+        let Last::Name(old_name) = &old.last else {
+            return fail(Errno::EBUSY);
+        };
+        let Last::Name(new_name) = &new.last else {
+            return fail(if keep { Errno::EEXIST } else { Errno::EBUSY });
+        };
+        let Some(source) = self.child(env, old_at, old.dir, old_name)? else {
+            return fail(Errno::ENOENT);
+        };
+        let target = self.child(env, new_at, new.dir, new_name)?;
+        if keep && target.is_some() {
+            return fail(Errno::EEXIST);
+        }
+        let source_is_dir = self.is_dir(source);
+        if !source_is_dir && (old.slash || new.slash) {
+            return fail(Errno::ENOTDIR);
+        }
+        if source_is_dir && matches!(self.relation(source, new.dir)?, Relation::Above) {
+            return fail(Errno::EINVAL);
+        }
+        if let Some(target) = target
+            && self.is_dir(target)
+            && matches!(self.relation(target, old.dir)?, Relation::Above)
+        {
+            return fail(Errno::ENOTEMPTY);
+        }
+        if target == Some(source) {
+            return Ok(());
+        }
+        self.expect_changeable(old.dir)?;
+        self.expect_changeable(new.dir)?;
+        self.expect_removable(old.dir, source)?;
+        if let Some(target) = target {
+            self.expect_replaceable(env, source_is_dir, &new, target)?;
+        }
+
+        // What can fail for want of room is found out before anything is changed.
+        self.expect_room(&old, old_name, &new, new_name)?;
+        let replaced = match target {
+            Some(_) => Some(self.take_name(env, new.dir, new_name)?),
+            None => None,
+        };
+        self.take_name(env, old.dir, old_name)?;
+        self.add_name(env, new.dir, new_name, source)?;
+        if let Some(replaced) = replaced {
+            self.drop_if_unused(env, replaced)?;
+        }
+        Ok(())
+    }
+
+    fn expect_room(&self, old: &Parent, old_name: &[u8], new: &Parent, new_name: &[u8]) -> FsResult<()> {
+        let given_back = |dir: InodeId, name: &[u8]| match self.dir(dir)?.entries.get(name) {
+            Some(Entry::Node { charged: true, .. }) => Ok::<_, FsError>(name_cost(name)),
+            _ => Ok(0),
+        };
+        let room = self.chunks.free() + given_back(old.dir, old_name)? + given_back(new.dir, new_name)?;
+        if name_cost(new_name) > room { fail(Errno::ENOSPC) } else { Ok(()) }
+    }
+
+    fn expect_replaceable(
+        &mut self,
+        env: &mut Env<'_>,
+        source_is_dir: bool,
+        new: &Parent,
+        target: InodeId,
+    ) -> FsResult<()> {
+        match (source_is_dir, self.is_dir(target)) {
+            (true, false) => return fail(Errno::ENOTDIR),
+            (false, true) => return fail(Errno::EISDIR),
+            _ => {}
+        }
+        self.expect_removable(new.dir, target)?;
+        if source_is_dir { self.expect_empty(env, target) } else { Ok(()) }
+    }
+
+    fn place_of(&self, dir: InodeId) -> FsResult<Place> {
+        match ProcNode::of(dir) {
+            Some(_) => Ok(Place::Proc),
+            None => Ok(self.inode(dir)?.place),
+        }
+    }
+
+    /// Where directory `a` lies to directory `b`.
+    fn relation(&self, a: InodeId, b: InodeId) -> FsResult<Relation> {
+        let mut at = b;
+        loop {
+            if at == a {
+                return Ok(Relation::Above);
+            }
+            if at == self.root || ProcNode::of(at).is_some() {
+                return Ok(Relation::Apart);
+            }
+            // A removed directory's parent may be gone.
+            match self.inodes.get(&at) {
+                Some(inode) if inode.parent != at => at = inode.parent,
+                _ => return Ok(Relation::Apart),
+            }
+        }
+    }
+}

@@ -1,0 +1,266 @@
+//! The standard streams.
+
+use std::collections::VecDeque;
+
+use serde::{Deserialize, Serialize};
+
+use super::Fs;
+use super::check::Inconsistent;
+use super::env::Env;
+use super::error::{FsError, FsResult, fail};
+use super::inode::{Body, Device, InodeId, Place, StreamBody, Way};
+use crate::errno::Errno;
+use crate::world::Stream;
+
+/// Bytes asked of standard input at once.
+const INPUT_MAX: usize = 1 << 20;
+
+/// Bytes given to an output stream at once.
+const OUTPUT_MAX: usize = 1 << 20;
+
+/// Bytes asked for only to find out whether there is input.
+const PEEK: usize = 64 * 1024;
+
+/// Bytes of the kernel's `struct termios` (`include/uapi/asm-generic/termbits.h`): four flag
+/// words, the line discipline and 19 control characters.
+pub(crate) const TERMIOS_SIZE: usize = 36;
+
+/// What a standard stream looks like to the guest.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum StdioKind {
+    /// A terminal.
+    Tty {
+        /// Its height.
+        rows: u16,
+        /// Its width.
+        cols: u16,
+    },
+    /// A pipe; a file of the host's looks like one too.
+    #[default]
+    Pipe,
+    /// `/dev/null`.
+    Null,
+}
+
+/// The three standard streams.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Stdio {
+    /// Standard input.
+    pub stdin: StdioKind,
+    /// Standard output.
+    pub stdout: StdioKind,
+    /// Standard error.
+    pub stderr: StdioKind,
+    /// Standard error is the same open stream as standard output (`2>&1`).
+    pub merged: bool,
+}
+
+/// The streams' state.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub(super) struct Streams {
+    pub stdio: Stdio,
+    /// The inodes of fd 0, 1 and 2.
+    pub inodes: Vec<InodeId>,
+    /// `/dev/pts/0`, if there is a terminal.
+    pub pts: Option<InodeId>,
+    /// Input that was asked for only to find out whether there is some.
+    ahead: VecDeque<u8>,
+    /// The end was found instead of input; the next read gives it.
+    end_ahead: bool,
+    terminal: Terminal,
+}
+
+/// What a guest set of its terminal, where it did.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub(crate) struct Terminal {
+    /// `struct termios`.
+    pub termios: Option<Vec<u8>>,
+    /// Rows and columns.
+    pub size: Option<(u16, u16)>,
+    /// The foreground process group.
+    pub foreground: Option<u32>,
+    /// Rows and columns at the start.
+    first_size: Option<(u16, u16)>,
+}
+
+impl Terminal {
+    /// Rows and columns.
+    pub fn window(&self) -> (u16, u16) {
+        self.size.or(self.first_size).unwrap_or((24, 80))
+    }
+}
+
+impl Streams {
+    /// Checks what was decoded.
+    pub fn check(&self, exists: impl Fn(InodeId) -> bool) -> Result<(), Inconsistent> {
+        let sound = self.inodes.len() == 3
+            && self.inodes.iter().chain(&self.pts).all(|id| exists(*id))
+            && self.ahead.len() <= PEEK
+            && self.terminal.termios.as_ref().is_none_or(|termios| termios.len() == TERMIOS_SIZE);
+        if sound { Ok(()) } else { Err(Inconsistent("a standard stream")) }
+    }
+
+    fn first_tty(&self) -> Option<(u16, u16)> {
+        let kinds = [self.stdio.stdin, self.stdio.stdout, self.stdio.stderr];
+        kinds.into_iter().find_map(|kind| match kind {
+            StdioKind::Tty { rows, cols } => Some((rows, cols)),
+            _ => None,
+        })
+    }
+}
+
+impl Fs {
+    /// Whether an inode is the sandbox's standard input.
+    pub fn is_stdin(&self, id: InodeId) -> bool {
+        match self.inode(id).map(|inode| &inode.body) {
+            Ok(Body::Stream(stream)) => stream.tty || stream.way == Way::Stdin,
+            _ => false,
+        }
+    }
+
+    pub(super) fn build_streams(&mut self, stdio: Stdio) {
+        self.streams.stdio = stdio;
+        self.streams.terminal.first_size = self.streams.first_tty();
+        let dev = self.built_in_child(self.root, "dev");
+        if self.streams.first_tty().is_some()
+            && let Some(pts) = dev.and_then(|dev| self.built_in_child(dev, "pts"))
+        {
+            // Reads come from standard input, writes go to standard output.
+            let body = Body::Stream(StreamBody { way: Way::Stdout, tty: true });
+            self.streams.pts = Some(self.add_built_in(pts, b"0", Place::Pts, 0o620, body));
+        }
+        let null = dev.and_then(|dev| self.built_in_child(dev, "null"));
+        for (way, kind) in
+            [(Way::Stdin, stdio.stdin), (Way::Stdout, stdio.stdout), (Way::Stderr, stdio.stderr)]
+        {
+            let id = match (kind, null) {
+                (StdioKind::Null, Some(null)) => null,
+                (kind, _) => {
+                    let tty = matches!(kind, StdioKind::Tty { .. });
+                    let place = if tty { Place::Pts } else { Place::Pipes };
+                    let body = Body::Stream(StreamBody { way, tty });
+                    // It has no name, so its parent must not list it.
+                    let id = InodeId(self.next_inode);
+                    self.add_built_in(id, b"", place, if tty { 0o620 } else { 0o600 }, body)
+                }
+            };
+            self.streams.inodes.push(id);
+        }
+    }
+
+    /// The inodes of the standard streams, and whether the last two are one.
+    pub(crate) fn stdio_inodes(&self) -> (Vec<InodeId>, bool) {
+        (self.streams.inodes.clone(), self.streams.stdio.merged)
+    }
+
+    pub(super) fn has_tty(&self) -> bool {
+        self.streams.pts.is_some()
+    }
+
+    /// Reads standard input.
+    pub(super) fn read_input(
+        &mut self,
+        env: &mut Env<'_>,
+        buf: &mut [u8],
+        nonblock: bool,
+    ) -> FsResult<usize> {
+        if buf.is_empty() {
+            return Ok(0);
+        }
+        if self.streams.ahead.is_empty() {
+            if std::mem::take(&mut self.streams.end_ahead) {
+                return Ok(0);
+            }
+            let max = buf.len().min(INPUT_MAX);
+            let bytes = ask_input(env, max, !nonblock)??;
+            buf[..bytes.len()].copy_from_slice(&bytes);
+            return Ok(bytes.len());
+        }
+        let n = buf.len().min(self.streams.ahead.len());
+        for (to, from) in buf.iter_mut().zip(self.streams.ahead.drain(..n)) {
+            *to = from;
+        }
+        Ok(n)
+    }
+
+    /// Whether a read of standard input would not block. With `wait` it waits until that is so:
+    /// for a monitor whose tasks all wait, one of them for input.
+    ///
+    /// # Errors
+    /// When the outside gives no answer.
+    pub fn input_ready(&mut self, env: &mut Env<'_>, wait: bool) -> FsResult<bool> {
+        if self.streams.ahead.is_empty() && !self.streams.end_ahead {
+            match ask_input(env, PEEK, wait)? {
+                Ok(bytes) if bytes.is_empty() => self.streams.end_ahead = true,
+                Ok(bytes) => self.streams.ahead.extend(bytes),
+                Err(Errno::EAGAIN) => return Ok(false),
+                // A read will give the error.
+                Err(_) => return Ok(true),
+            }
+        }
+        Ok(true)
+    }
+
+    /// Bytes of input that were read ahead.
+    pub(crate) fn input_ahead(&self) -> usize {
+        self.streams.ahead.len()
+    }
+
+    /// What the guest set of its terminal.
+    pub(crate) fn terminal(&mut self) -> &mut Terminal {
+        &mut self.streams.terminal
+    }
+
+    /// Whether it is the terminal.
+    pub(crate) fn is_tty(&self, id: InodeId) -> bool {
+        match self.inode(id).map(|inode| &inode.body) {
+            Ok(Body::Stream(stream)) => stream.tty,
+            Ok(Body::Device(Device::Tty)) => true,
+            _ => false,
+        }
+    }
+
+    /// Whether it is one of the random devices.
+    pub(crate) fn is_random(&self, id: InodeId) -> bool {
+        let body = self.inode(id).map(|inode| &inode.body);
+        matches!(body, Ok(Body::Device(Device::Random | Device::Urandom)))
+    }
+
+    /// Writes to a standard stream.
+    pub(super) fn write_stream(
+        &mut self,
+        env: &mut Env<'_>,
+        stream: StreamBody,
+        data: &[u8],
+    ) -> FsResult<usize> {
+        let to = match stream.way {
+            Way::Stderr if !self.streams.stdio.merged => Stream::Stderr,
+            // A terminal can be written to through standard input's descriptor.
+            Way::Stdin if !stream.tty => return fail(Errno::EBADF),
+            _ => Stream::Stdout,
+        };
+        let data = &data[..data.len().min(OUTPUT_MAX)];
+        let taken = env.world.output(to, data)??;
+        if taken > data.len() { fail(Errno::EIO) } else { Ok(taken) }
+    }
+
+    /// Writes to the controlling terminal.
+    pub(super) fn write_tty(&mut self, env: &mut Env<'_>, data: &[u8]) -> FsResult<usize> {
+        // Standard output may have been led elsewhere while standard error is the terminal.
+        let way = match (self.streams.stdio.stdout, self.streams.stdio.stderr) {
+            (StdioKind::Tty { .. }, _) => Way::Stdout,
+            (_, StdioKind::Tty { .. }) => Way::Stderr,
+            _ => Way::Stdout,
+        };
+        self.write_stream(env, StreamBody { way, tty: true }, data)
+    }
+}
+
+/// Asks for input: the outer error ends the call with what is not the guest's to see.
+fn ask_input(env: &mut Env<'_>, max: usize, wait: bool) -> FsResult<Result<Vec<u8>, Errno>> {
+    match env.world.input(max, wait)? {
+        // More than was asked for would be lost or overrun the buffer.
+        Ok(bytes) if bytes.len() > max => Err(FsError::Errno(Errno::EIO)),
+        answer => Ok(answer),
+    }
+}

@@ -1,0 +1,8 @@
+//! Tests of the whole file system.
+
+mod against_tmpfs;
+mod content;
+mod hostile;
+mod lower;
+mod names;
+mod system;

@@ -1,0 +1,380 @@
+//! A program's address space: mappings, the page tables that follow from them, and access to it by
+//! the monitor.
+//!
+//! Physical memory is given out in chunks of 2 MiB, one for each 2 MiB region of an address space
+//! that has private pages in use: so where a virtual page lies follows from its region's chunk
+//! alone, no page-by-page map is kept, and a snapshot's state is small whatever its size. Most
+//! pages of a chunk are never touched and cost the host nothing.
+
+mod map;
+mod memory;
+pub mod source;
+pub mod tables;
+mod user;
+mod vma;
+
+use std::collections::BTreeMap;
+use std::ops::Range;
+
+use serde::{Deserialize, Serialize};
+
+pub use map::MapError;
+pub use memory::{CHUNK_BYTES, Memory, MemoryState, chunk_page, is_anonymous_object};
+pub use user::MemError;
+pub use vma::{Access, Backing, Protection, Vma};
+
+use crate::exit::Rung;
+use crate::ram::{CHUNK_PAGES, PAGE_SIZE, PageError};
+use tables::{ACCESSED, DIRTY, NO_EXEC, PRESENT, Tables, USER, WRITABLE};
+
+const PAGE: u64 = PAGE_SIZE as u64;
+
+/// Lowest address that a program may map (`vm.mmap_min_addr`).
+pub const USER_MIN: u64 = 0x1_0000;
+/// Address behind the highest that a program may map. Above it, below the end of the lower half,
+/// are the monitor's own pages: the entry stubs must lie in the lower half (see `program::entry`).
+pub const USER_END: u64 = 0x7fff_ffe0_0000;
+
+/// The part of an address space that a snapshot keeps.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub struct SpaceState {
+    /// Mappings by start address.
+    pub vmas: BTreeMap<u64, Vma>,
+    /// The private pages of each 2 MiB region in use.
+    pub regions: BTreeMap<u64, Region>,
+    /// Where the heap starts.
+    pub brk_start: u64,
+    /// Where it ends.
+    pub brk: u64,
+    /// Mappings are placed below this address.
+    pub mmap_top: u64,
+    /// Bytes charged against the limit.
+    pub charged: u64,
+    /// The most bytes that may be charged.
+    pub limit: u64,
+}
+
+/// What stands behind the private pages of a 2 MiB region.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Region {
+    /// The chunk.
+    pub chunk: u32,
+    /// Bytes charged for mappings without reservation that were touched here.
+    pub charged: u64,
+}
+
+/// An address space.
+#[derive(Debug)]
+pub struct AddressSpace {
+    /// What a snapshot keeps.
+    pub state: SpaceState,
+    tables: Tables,
+    /// A mapping of a file or shared object went away since [`AddressSpace::take_lost_backing`].
+    lost_backing: bool,
+}
+
+/// What a page fault of the guest means.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FaultAnswer {
+    /// The region's table was attached: try again.
+    Attached,
+    /// The tables allow the access already: a stale translation. Try again.
+    Stale,
+    /// `SIGSEGV` with `SEGV_MAPERR`: nothing is mapped there.
+    NotMapped,
+    /// `SIGSEGV` with `SEGV_ACCERR`: the mapping does not allow it.
+    NotAllowed,
+    /// `SIGBUS` with `BUS_ADRERR`: behind the end of a mapped file.
+    BeyondFile,
+    /// Memory is used up.
+    OutOfMemory,
+}
+
+impl AddressSpace {
+    /// An empty one, whose entry stubs are mapped by the caller.
+    pub fn new(memory: &mut Memory, state: SpaceState) -> Result<AddressSpace, PageError> {
+        Ok(AddressSpace { state, tables: Tables::new(&mut memory.system)?, lost_backing: false })
+    }
+
+    /// CR3.
+    pub fn root(&self) -> u64 {
+        self.tables.root()
+    }
+
+    /// Maps a page of the system area at an address above [`USER_END`].
+    pub fn map_system(
+        &mut self,
+        memory: &mut Memory,
+        address: u64,
+        gpa: u64,
+        flags: u64,
+    ) -> Result<(), PageError> {
+        self.tables.attach_leaf(&mut memory.system, tables::region_of(address))?;
+        self.tables.set(&memory.system, address, gpa | flags | PRESENT | ACCESSED | DIRTY);
+        Ok(())
+    }
+
+    /// The mapping at an address, with its start.
+    pub fn find(&self, address: u64) -> Option<(u64, &Vma)> {
+        let (start, vma) = self.state.vmas.range(..=address).next_back()?;
+        (address < vma.end).then_some((*start, vma))
+    }
+
+    /// Whether a mapping of a file or shared object has gone away since the last call: the time to
+    /// look for what nothing maps any more.
+    pub fn take_lost_backing(&mut self) -> bool {
+        std::mem::take(&mut self.lost_backing)
+    }
+
+    /// The nearest mapping to an address, for messages.
+    pub fn nearest(&self, address: u64) -> Option<(u64, &Vma)> {
+        let below = self.state.vmas.range(..=address).next_back();
+        let above = self.state.vmas.range(address..).next();
+        let distance = |(start, vma): &(&u64, &Vma)| {
+            if address >= **start { address.saturating_sub(vma.end.max(1) - 1) } else { **start - address }
+        };
+        [below, above].into_iter().flatten().min_by_key(distance).map(|(start, vma)| (*start, vma))
+    }
+
+    /// Mappings that overlap a range, with their starts.
+    fn overlapping(&self, range: &Range<u64>) -> impl Iterator<Item = (u64, &Vma)> + use<'_> {
+        let first = self.find(range.start).map_or(range.start, |(start, _)| start);
+        self.state.vmas.range(first..range.end).map(|(start, vma)| (*start, vma))
+    }
+
+    /// The page of RAM behind an address of a mapping; `None` where the file behind it has ended,
+    /// or where the region has no chunk yet.
+    fn page_behind(&self, memory: &Memory, start: u64, vma: &Vma, address: u64) -> Option<u64> {
+        match &vma.backing {
+            Backing::Shared { object, offset } => memory.object_page(*object, offset + (address - start)),
+            Backing::File { offset, len, .. } if offset + (address - start) / PAGE * PAGE >= *len => None,
+            _ => {
+                let region = self.state.regions.get(&tables::region_of(address))?;
+                Some(chunk_page(region.chunk) + tables::index_of(address))
+            }
+        }
+    }
+
+    /// Gives a region its chunk, and tells the page source of the files that are mapped there.
+    /// `false` when memory is used up.
+    fn back_region(&mut self, memory: &mut Memory, region: u64) -> Result<bool, PageError> {
+        if self.state.regions.contains_key(&region) {
+            return Ok(true);
+        }
+        let range = tables::region_start(region)..tables::region_start(region + 1);
+        let charged = self.unreserved_in(&range);
+        if self.state.charged.saturating_add(charged) > self.state.limit {
+            return Ok(false);
+        }
+        let Some(chunk) = memory.take_chunk() else { return Ok(false) };
+        self.state.charged += charged;
+        self.state.regions.insert(region, Region { chunk, charged });
+        self.back_files(memory, range)?;
+        Ok(true)
+    }
+
+    /// Bytes of a range that are mapped without reservation: charged once their region is in use.
+    fn unreserved_in(&self, range: &Range<u64>) -> u64 {
+        self.overlapping(range)
+            .filter(|(_, vma)| vma.no_reserve && vma.protection.any())
+            .map(|(start, vma)| vma.end.min(range.end) - start.max(range.start))
+            .sum()
+    }
+
+    /// Tells the page source of the files mapped in a range whose regions have chunks.
+    fn back_files(&mut self, memory: &mut Memory, range: Range<u64>) -> Result<(), PageError> {
+        let mut wanted = Vec::new();
+        for (start, vma) in self.overlapping(&range) {
+            let Backing::File { content, offset, len, stored: false } = &vma.backing else { continue };
+            // Whole pages of the file; the tail of the last one is zeros.
+            let file_end = start + (len.saturating_sub(*offset)).next_multiple_of(PAGE);
+            let part = range.start.max(start)..range.end.min(vma.end).min(file_end);
+            for (address, pages) in self.private_runs(part) {
+                wanted.push((pages, *content, offset + (address - start)));
+            }
+        }
+        for (pages, content, offset) in wanted {
+            memory.ram.renew(pages.clone())?;
+            memory.pages.unmap(pages.clone());
+            memory.pages.map_file(pages, content, offset);
+        }
+        Ok(())
+    }
+
+    /// The runs of private pages behind a range of addresses, where regions have chunks: start
+    /// address and pages of each.
+    fn private_runs(&self, range: Range<u64>) -> Vec<(u64, Range<u64>)> {
+        let mut runs = Vec::new();
+        let mut at = range.start;
+        while at < range.end {
+            let region = tables::region_of(at);
+            let end = tables::region_start(region + 1).min(range.end);
+            if let Some(Region { chunk, .. }) = self.state.regions.get(&region) {
+                let first = chunk_page(*chunk) + tables::index_of(at);
+                runs.push((at, first..first + (end - at) / PAGE));
+            }
+            at = end;
+        }
+        runs
+    }
+
+    fn entry(memory: &Memory, page: u64, protection: Protection) -> u64 {
+        let mut entry = (memory.ram.base() + page * PAGE) | PRESENT | USER | ACCESSED | DIRTY;
+        if protection.write {
+            entry |= WRITABLE;
+        }
+        if !protection.exec {
+            entry |= NO_EXEC;
+        }
+        entry
+    }
+
+    /// Makes a region ready for the guest: chunk, memory slot, markers, page table. `false` when
+    /// memory is used up.
+    pub fn attach(&mut self, memory: &mut Memory, region: u64) -> Result<bool, PageError> {
+        if self.tables.leaf(region).is_some() {
+            return Ok(true);
+        }
+        let range = tables::region_start(region)..tables::region_start(region + 1);
+        let private = self.overlapping(&range).any(|(_, vma)| !matches!(vma.backing, Backing::Shared { .. }));
+        if private && !self.back_region(memory, region)? {
+            return Ok(false);
+        }
+        self.tables.attach_leaf(&mut memory.system, region)?;
+        self.fill(memory, range)?;
+        Ok(true)
+    }
+
+    /// Writes the entries of the mappings in a range whose regions are attached, and marks their
+    /// absent pages. Entries of pages that are not mapped are left alone.
+    fn fill(&mut self, memory: &mut Memory, range: Range<u64>) -> Result<(), PageError> {
+        let mut entries = Vec::new();
+        let mut pages: Vec<Range<u64>> = Vec::new();
+        for (start, vma) in self.overlapping(&range) {
+            if !vma.protection.any() {
+                continue;
+            }
+            let mut at = range.start.max(start);
+            while at < range.end.min(vma.end) {
+                if let (Some(_), Some(page)) =
+                    (self.tables.leaf(tables::region_of(at)), self.page_behind(memory, start, vma, at))
+                {
+                    entries.push((at, Self::entry(memory, page, vma.protection)));
+                    match pages.last_mut() {
+                        Some(last) if last.end == page => last.end += 1,
+                        _ => pages.push(page..page + 1),
+                    }
+                }
+                at += PAGE;
+            }
+        }
+        for run in pages {
+            memory.ram.attach(run)?;
+        }
+        for (address, entry) in entries {
+            self.tables.set(&memory.system, address, entry);
+        }
+        Ok(())
+    }
+
+    /// Answers a page fault of the guest.
+    pub fn fault(
+        &mut self,
+        memory: &mut Memory,
+        address: u64,
+        access: Access,
+    ) -> Result<FaultAnswer, PageError> {
+        let Some((start, vma)) = self.find(address) else { return Ok(FaultAnswer::NotMapped) };
+        if !vma.protection.allows(access) {
+            return Ok(FaultAnswer::NotAllowed);
+        }
+        let beyond = match &vma.backing {
+            Backing::Shared { object, offset } => {
+                memory.object_page(*object, offset + (address - start) / PAGE * PAGE).is_none()
+            }
+            Backing::File { offset, len, .. } => offset + (address - start) / PAGE * PAGE >= *len,
+            Backing::Anonymous => false,
+        };
+        if beyond {
+            return Ok(FaultAnswer::BeyondFile);
+        }
+        let region = tables::region_of(address);
+        if self.tables.leaf(region).is_none() {
+            return Ok(match self.attach(memory, region)? {
+                true => FaultAnswer::Attached,
+                false => FaultAnswer::OutOfMemory,
+            });
+        }
+        if self.tables.get(&memory.system, address) & PRESENT == 0 {
+            // Mapped since the region was attached, with a chunk that the region lacked.
+            if !self.back_region(memory, region)? {
+                return Ok(FaultAnswer::OutOfMemory);
+            }
+            let page = address / PAGE * PAGE;
+            let end = vma_end(self, page).min(tables::region_start(region + 1));
+            self.fill(memory, page..end)?;
+            return Ok(FaultAnswer::Attached);
+        }
+        Ok(FaultAnswer::Stale)
+    }
+
+    /// The entry that the guest's tables have for an address, for diagnosis.
+    pub fn entry_of(&self, memory: &Memory, address: u64) -> u64 {
+        self.tables.get(&memory.system, address)
+    }
+
+    /// The page of RAM that the guest's tables map an address to, as KVM would walk them.
+    pub fn walk(&self, memory: &Memory, address: u64) -> Option<u64> {
+        const ADDRESS_MASK: u64 = 0x000f_ffff_ffff_f000;
+        let entry = self.tables.get(&memory.system, address);
+        (entry & PRESENT != 0).then(|| memory.ram.page_at(entry & ADDRESS_MASK)).flatten()
+    }
+
+    /// Attaches the regions that hold the given pages of RAM, so that pages that were brought in
+    /// beforehand are touched without an exit.
+    pub fn attach_pages(&mut self, memory: &mut Memory, pages: &[u64]) -> Result<(), PageError> {
+        let chunks: std::collections::BTreeSet<u64> = pages.iter().map(|page| page / CHUNK_PAGES).collect();
+        let regions: Vec<u64> = self
+            .state
+            .regions
+            .iter()
+            .filter(|(_, region)| chunks.contains(&u64::from(region.chunk)))
+            .map(|(region, _)| *region)
+            .collect();
+        for region in regions {
+            self.attach(memory, region)?;
+        }
+        Ok(())
+    }
+
+    /// Gives every mapped file page its place in RAM, so that a snapshot can hold its content, and
+    /// marks the mappings as stored in the state that is returned.
+    pub fn stored_state(&mut self, memory: &mut Memory) -> Result<Option<SpaceState>, PageError> {
+        let mut regions = std::collections::BTreeSet::new();
+        for (start, vma) in &self.state.vmas {
+            if let Backing::File { stored: false, offset, len, .. } = &vma.backing {
+                let end = vma.end.min(start + len.saturating_sub(*offset).next_multiple_of(PAGE));
+                regions.extend(tables::region_of(*start)..tables::region_of(end.max(start + 1) - 1) + 1);
+            }
+        }
+        for region in regions {
+            if !self.back_region(memory, region)? {
+                return Ok(None);
+            }
+        }
+        let mut state = self.state.clone();
+        for vma in state.vmas.values_mut() {
+            if let Backing::File { stored, .. } = &mut vma.backing {
+                *stored = true;
+            }
+        }
+        Ok(Some(state))
+    }
+}
+
+fn vma_end(space: &AddressSpace, address: u64) -> u64 {
+    space.find(address).map_or(address + PAGE, |(_, vma)| vma.end)
+}
+
+/// The rung by which a region's first touch is known.
+pub const REGION_RUNG: Rung = Rung::Region;

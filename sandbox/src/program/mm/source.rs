@@ -1,0 +1,224 @@
+//! Where the pages of a program come from: mapped files, then the snapshot.
+
+use std::collections::BTreeMap;
+use std::ops::Range;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, RwLock};
+
+use dejavm_snapshot::{PageReader, Snapshot};
+
+use crate::exit::SourceKind;
+use crate::program::fs::{ContentRef, FsError};
+use crate::program::outside::SharedOutside;
+use crate::ram::{PAGE_SIZE, PageError, PageSource, Ram};
+use crate::world::BLOCK_SIZE;
+
+/// Pages in one block of a file.
+const BLOCK_PAGES: u64 = (BLOCK_SIZE / PAGE_SIZE) as u64;
+
+/// Clusters of the working set for which [`SnapshotPages::prefetch`] uses a thread: some
+/// milliseconds of work.
+const CLUSTERS_PER_THREAD: usize = 8;
+
+#[derive(Clone, Debug)]
+struct FileRange {
+    end: u64,
+    content: ContentRef,
+    /// Offset in the file of the first page.
+    offset: u64,
+}
+
+/// The pages of a snapshot. Each thread that faults takes a reader of its own.
+pub struct SnapshotPages {
+    snapshot: Arc<Snapshot>,
+    readers: Mutex<Vec<PageReader>>,
+}
+
+impl std::fmt::Debug for SnapshotPages {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("SnapshotPages").field("id", &self.snapshot.id()).finish_non_exhaustive()
+    }
+}
+
+impl SnapshotPages {
+    /// The pages of `snapshot`.
+    pub fn new(snapshot: Arc<Snapshot>) -> SnapshotPages {
+        SnapshotPages { snapshot, readers: Mutex::default() }
+    }
+
+    /// The snapshot.
+    pub fn snapshot(&self) -> &Arc<Snapshot> {
+        &self.snapshot
+    }
+
+    fn readers(&self) -> std::sync::MutexGuard<'_, Vec<PageReader>> {
+        self.readers.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+
+    /// Runs `read` with a reader of this thread's own.
+    pub fn with_reader<T>(
+        &self,
+        read: impl FnOnce(&mut PageReader) -> Result<T, dejavm_snapshot::Error>,
+    ) -> Result<T, PageError> {
+        let reader = self.readers().pop();
+        let mut reader = match reader {
+            Some(reader) => reader,
+            None => PageReader::new(self.snapshot.clone())?,
+        };
+        let result = read(&mut reader);
+        self.readers().push(reader);
+        Ok(result?)
+    }
+
+    /// Brings the snapshot's working set into memory, in recorded order, by up to `threads` threads
+    /// of which this one is the first. Decompression is most of the work, so that a second thread
+    /// halves the wait where there is a second CPU. Returns how many pages came.
+    ///
+    /// No vCPU may run, and nothing may be attached meanwhile.
+    ///
+    /// # Errors
+    /// The first that a thread met; what has come by then stays.
+    pub fn prefetch(&self, ram: &Ram, threads: usize) -> Result<u64, PageError> {
+        let clusters = self.snapshot.working_set()?.map_or(0, |set| set.cluster_count());
+        let next = AtomicUsize::new(0);
+        let work = || -> Result<u64, PageError> {
+            let (mut content, mut brought) = (Vec::new(), 0);
+            loop {
+                let n = next.fetch_add(1, Ordering::Relaxed);
+                if n >= clusters {
+                    return Ok(brought);
+                }
+                let pages = self.with_reader(|reader| reader.working_set_cluster(n, &mut content))?;
+                brought += ram.prefetch(&pages, &content)?;
+            }
+        };
+        // A thread must have work enough to be worth its start.
+        let helpers = threads.min(clusters / CLUSTERS_PER_THREAD).saturating_sub(1);
+        std::thread::scope(|scope| {
+            let helpers: Vec<_> = (0..helpers).map(|_| scope.spawn(work)).collect();
+            let own = work();
+            let others = helpers.into_iter().map(|helper| match helper.join() {
+                Ok(brought) => brought,
+                Err(panic) => std::panic::resume_unwind(panic),
+            });
+            std::iter::once(own).chain(others).sum()
+        })
+    }
+}
+
+impl PageSource for SnapshotPages {
+    fn has_content(&self, page: u64) -> Result<bool, PageError> {
+        Ok(page < self.snapshot.page_count() && !self.snapshot.is_zero(page)?)
+    }
+
+    fn fetch(&self, first: u64, out: &mut [u8]) -> Result<SourceKind, PageError> {
+        self.with_reader(|reader| {
+            for (page, out) in (first..).zip(out.as_chunks_mut::<PAGE_SIZE>().0) {
+                reader.read(page, out)?;
+            }
+            Ok(SourceKind::Snapshot)
+        })
+    }
+}
+
+/// A program's pages.
+pub struct ProgramPages {
+    outside: SharedOutside,
+    snapshot: Option<SnapshotPages>,
+    /// Ranges of pages that are private copies of files, by first page.
+    files: RwLock<BTreeMap<u64, FileRange>>,
+}
+
+impl std::fmt::Debug for ProgramPages {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("ProgramPages").field("snapshot", &self.snapshot).finish_non_exhaustive()
+    }
+}
+
+impl ProgramPages {
+    /// Pages that come from `snapshot`, if given, and from files that are mapped later on.
+    pub fn new(outside: SharedOutside, snapshot: Option<Arc<Snapshot>>) -> ProgramPages {
+        ProgramPages { outside, snapshot: snapshot.map(SnapshotPages::new), files: RwLock::default() }
+    }
+
+    /// Whether bringing a page in asks the outside.
+    pub fn asks_outside(&self, page: u64) -> bool {
+        self.file_of(page).is_some()
+    }
+
+    /// The snapshot's pages.
+    pub fn snapshot(&self) -> Option<&SnapshotPages> {
+        self.snapshot.as_ref()
+    }
+
+    fn file_of(&self, page: u64) -> Option<(u64, FileRange)> {
+        let files = self.files.read().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let (first, range) = files.range(..=page).next_back()?;
+        (page < range.end).then(|| (*first, range.clone()))
+    }
+
+    /// Says that pages are a private copy of a file from `offset` on. Pages of the range must not
+    /// be in another one.
+    pub fn map_file(&self, pages: Range<u64>, content: ContentRef, offset: u64) {
+        let mut files = self.files.write().unwrap_or_else(std::sync::PoisonError::into_inner);
+        files.insert(pages.start, FileRange { end: pages.end, content, offset });
+    }
+
+    /// Forgets that pages of a range come from files.
+    pub fn unmap(&self, pages: Range<u64>) {
+        let mut files = self.files.write().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let touched: Vec<u64> = files
+            .range(..pages.end)
+            .rev()
+            .take_while(|(_, range)| range.end > pages.start)
+            .map(|(first, _)| *first)
+            .collect();
+        for first in touched {
+            let Some(range) = files.remove(&first) else { continue };
+            if first < pages.start {
+                files.insert(first, FileRange { end: pages.start, ..range.clone() });
+            }
+            if range.end > pages.end {
+                let offset = range.offset + (pages.end - first) * PAGE_SIZE as u64;
+                files.insert(pages.end, FileRange { offset, ..range });
+            }
+        }
+    }
+}
+
+impl PageSource for ProgramPages {
+    fn has_content(&self, page: u64) -> Result<bool, PageError> {
+        if self.file_of(page).is_some() {
+            return Ok(true);
+        }
+        self.snapshot.as_ref().map_or(Ok(false), |s| s.has_content(page))
+    }
+
+    fn cluster(&self, page: u64) -> Range<u64> {
+        let Some((first, range)) = self.file_of(page) else { return page..page + 1 };
+        // The pages of the file's block that this page lies in.
+        let file_page = range.offset / PAGE_SIZE as u64 + (page - first);
+        let start = page - (file_page % BLOCK_PAGES).min(page - first);
+        let end = page + (BLOCK_PAGES - file_page % BLOCK_PAGES);
+        start..end.min(range.end)
+    }
+
+    fn fetch(&self, first: u64, out: &mut [u8]) -> Result<SourceKind, PageError> {
+        let Some((start, range)) = self.file_of(first) else {
+            return match &self.snapshot {
+                Some(snapshot) => snapshot.fetch(first, out),
+                None => {
+                    out.fill(0);
+                    Ok(SourceKind::Zero)
+                }
+            };
+        };
+        let offset = range.offset + (first - start) * PAGE_SIZE as u64;
+        let read = self.outside.read_frozen(range.content, offset, out).map_err(|e| match e {
+            FsError::World(e) => PageError::World(e),
+            other => PageError::File { page: first, reason: other.to_string() },
+        })?;
+        out[read..].fill(0);
+        Ok(SourceKind::File)
+    }
+}

@@ -1,0 +1,132 @@
+//! The monitor's access to a program's memory, on the program's behalf: checked as the kernel
+//! checks it.
+
+use super::{Access, AddressSpace, Backing, Memory, PAGE, tables};
+use crate::errno::Errno;
+use crate::ram::PageError;
+
+/// Why an access did not work.
+#[derive(Debug, thiserror::Error)]
+pub enum MemError {
+    /// The address is not mapped so: the program gets `EFAULT`.
+    #[error("bad address {0:#x}")]
+    BadAddress(u64),
+    /// A page could not be brought in: the run ends.
+    #[error(transparent)]
+    Page(#[from] PageError),
+}
+
+impl MemError {
+    /// The error number of a bad address; the other kind is given back.
+    pub fn errno(self) -> Result<Errno, PageError> {
+        match self {
+            MemError::BadAddress(_) => Ok(Errno::EFAULT),
+            MemError::Page(e) => Err(e),
+        }
+    }
+}
+
+impl AddressSpace {
+    /// The guest-physical address of a program's address.
+    fn reach(&mut self, memory: &mut Memory, address: u64, access: Access) -> Result<u64, MemError> {
+        let bad = MemError::BadAddress(address);
+        let Some((start, vma)) = self.find(address) else { return Err(bad) };
+        if !vma.protection.allows(access) {
+            return Err(bad);
+        }
+        let private = !matches!(vma.backing, Backing::Shared { .. });
+        let page = match self.page_behind(memory, start, vma, address) {
+            Some(page) => page,
+            None if private => {
+                if !self.back_region(memory, tables::region_of(address))? {
+                    return Err(bad);
+                }
+                let Some((start, vma)) = self.find(address) else { return Err(bad) };
+                self.page_behind(memory, start, vma, address).ok_or(bad)?
+            }
+            None => return Err(bad),
+        };
+        Ok(memory.ram.base() + page * PAGE + address % PAGE)
+    }
+
+    /// Runs `act` over the pages of a range: guest-physical address and range of bytes.
+    fn over(
+        &mut self,
+        memory: &mut Memory,
+        address: u64,
+        len: usize,
+        access: Access,
+        mut act: impl FnMut(&Memory, u64, std::ops::Range<usize>) -> Result<(), PageError>,
+    ) -> Result<(), MemError> {
+        let mut done = 0usize;
+        while done < len {
+            let at = address.checked_add(done as u64).ok_or(MemError::BadAddress(address))?;
+            let n = ((PAGE - at % PAGE) as usize).min(len - done);
+            let gpa = self.reach(memory, at, access)?;
+            act(memory, gpa, done..done + n)?;
+            done += n;
+        }
+        Ok(())
+    }
+
+    /// Reads the program's memory.
+    pub fn read(&mut self, memory: &mut Memory, address: u64, out: &mut [u8]) -> Result<(), MemError> {
+        let len = out.len();
+        self.over(memory, address, len, Access::Read, |memory, gpa, range| {
+            memory.ram.read(gpa, &mut out[range])
+        })
+    }
+
+    /// Writes the program's memory.
+    pub fn write(&mut self, memory: &mut Memory, address: u64, data: &[u8]) -> Result<(), MemError> {
+        self.over(memory, address, data.len(), Access::Write, |memory, gpa, range| {
+            memory.ram.write(gpa, &data[range])
+        })
+    }
+
+    /// Writes memory that the program itself may only read: what a loader places.
+    pub fn place(&mut self, memory: &mut Memory, address: u64, data: &[u8]) -> Result<(), MemError> {
+        self.over(memory, address, data.len(), Access::Read, |memory, gpa, range| {
+            memory.ram.write(gpa, &data[range])
+        })
+    }
+
+    /// How many of `len` bytes from `address` may be accessed so; for calls that do part of the
+    /// work before a bad address.
+    pub fn accessible(&self, address: u64, len: usize, access: Access) -> usize {
+        let end = address.saturating_add(len as u64);
+        let mut at = address;
+        while at < end {
+            match self.find(at) {
+                Some((_, vma)) if vma.protection.allows(access) => at = vma.end.min(end),
+                _ => break,
+            }
+        }
+        (at - address) as usize
+    }
+
+    /// Reads a string up to its NUL, of at most `max` bytes.
+    ///
+    /// # Errors
+    /// `Ok(None)` when there is no NUL within `max` bytes.
+    pub fn read_string(
+        &mut self,
+        memory: &mut Memory,
+        address: u64,
+        max: usize,
+    ) -> Result<Option<Vec<u8>>, MemError> {
+        let mut out = Vec::new();
+        while out.len() < max {
+            let at = address.checked_add(out.len() as u64).ok_or(MemError::BadAddress(address))?;
+            let n = ((PAGE - at % PAGE) as usize).min(max - out.len());
+            let mut piece = [0u8; PAGE as usize];
+            self.read(memory, at, &mut piece[..n])?;
+            if let Some(nul) = piece[..n].iter().position(|b| *b == 0) {
+                out.extend_from_slice(&piece[..nul]);
+                return Ok(Some(out));
+            }
+            out.extend_from_slice(&piece[..n]);
+        }
+        Ok(None)
+    }
+}

@@ -1,0 +1,21 @@
+//! Linux programs at CPL 3, with the monitor as their kernel.
+
+pub mod clock;
+pub mod elf;
+pub mod entry;
+pub mod exception;
+pub mod exec;
+pub mod files;
+pub mod find;
+pub mod fs;
+pub mod machine;
+pub mod mm;
+pub mod outside;
+mod proc_text;
+pub mod process;
+pub mod random;
+pub mod signal;
+pub mod start;
+pub mod state;
+pub mod syscall;
+pub mod vdso;

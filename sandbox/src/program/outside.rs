@@ -1,0 +1,96 @@
+//! What a program's system calls and its page faults both reach: the file system and the world.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use super::fs::{ContentRef, Env, Fs, FsError, FsResult, InodeId, Kernel, ProcFile};
+use crate::errno::Errno;
+use crate::world::World;
+
+/// The file system and the world of one sandbox. Locks are taken in the order of the fields, and
+/// never while guest memory is being accessed on behalf of a page fault.
+pub struct Outside {
+    fs: Mutex<Fs>,
+    world: Mutex<Box<dyn World>>,
+}
+
+impl std::fmt::Debug for Outside {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Outside")
+    }
+}
+
+/// Shared by the program and its page source.
+pub type SharedOutside = Arc<Outside>;
+
+impl Outside {
+    /// A file system over a world.
+    pub fn new(fs: Fs, world: Box<dyn World>) -> SharedOutside {
+        Arc::new(Outside { fs: Mutex::new(fs), world: Mutex::new(world) })
+    }
+
+    /// The file system.
+    pub fn fs(&self) -> MutexGuard<'_, Fs> {
+        self.fs.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The world.
+    pub fn world(&self) -> MutexGuard<'_, Box<dyn World>> {
+        self.world.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Reads the content of a mapped file, for a page fault.
+    ///
+    /// # Errors
+    /// As [`Fs::read_frozen`].
+    pub fn read_frozen(&self, content: ContentRef, offset: u64, out: &mut [u8]) -> FsResult<usize> {
+        let mut fs = self.fs();
+        let mut world = self.world();
+        fs.read_frozen(&mut Env { world: &mut **world, host: &mut Nobody }, content, offset, out)
+    }
+}
+
+/// Stands for the calling task where there is none: frozen content is bytes, and asks nothing of
+/// it.
+pub(super) struct Nobody;
+
+impl Kernel for Nobody {
+    fn now(&self) -> i64 {
+        0
+    }
+
+    fn random(&mut self, buf: &mut [u8]) {
+        buf.fill(0);
+    }
+
+    fn pid(&self) -> u32 {
+        0
+    }
+
+    fn proc_text(&mut self, _pid: u32, _file: ProcFile) -> Option<Vec<u8>> {
+        None
+    }
+
+    fn exe(&self, _pid: u32) -> Vec<u8> {
+        Vec::new()
+    }
+
+    fn cwd(&self, _pid: u32) -> Option<InodeId> {
+        None
+    }
+
+    fn read_shared(&mut self, _object: u64, _offset: u64, _buf: &mut [u8]) -> FsResult<()> {
+        Err(FsError::Errno(Errno::EIO))
+    }
+
+    fn write_shared(&mut self, _object: u64, _offset: u64, _data: &[u8]) -> FsResult<()> {
+        Err(FsError::Errno(Errno::EIO))
+    }
+
+    fn resize_shared(&mut self, _object: u64, _len: u64) -> FsResult<()> {
+        Err(FsError::Errno(Errno::EIO))
+    }
+
+    fn drop_shared(&mut self, _object: u64) -> FsResult<()> {
+        Ok(())
+    }
+}

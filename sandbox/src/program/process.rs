@@ -1,0 +1,369 @@
+//! A program: its memory, files, signals and clock, and what the monitor knows of it.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde::{Deserialize, Serialize};
+
+use super::clock::Clock;
+use super::files::FdTable;
+use super::fs::{ContentRef, Env, Fs, FsError, FsResult, InodeId, Kernel, ProcFile};
+use super::mm::{AddressSpace, Backing, MemError, Memory};
+use super::outside::SharedOutside;
+use super::proc_text;
+use super::random::Random;
+use super::signal::number::SIGSEGV;
+use super::signal::{Info, SI_KERNEL, Signals};
+use crate::errno::Errno;
+use crate::ram::PageError;
+use crate::vcpu::registers::{ExtendedState, UserRegisters};
+use crate::world::WorldError;
+
+/// The process id of a program: the first that a container's first program would start.
+pub const PID: u32 = 2;
+
+/// How a program ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum End {
+    /// By `exit`, with this status (0 to 255).
+    Exited(u8),
+    /// By this signal.
+    Signalled(u32),
+}
+
+impl End {
+    /// The status that a shell would give: the program's own, or 128 plus the signal's number.
+    pub fn code(self) -> u8 {
+        match self {
+            End::Exited(status) => status,
+            End::Signalled(signal) => 128u8.wrapping_add(signal as u8),
+        }
+    }
+}
+
+/// Soft and hard resource limits (`RLIMIT_*` in their order).
+pub type Limits = [(u64, u64); 16];
+
+/// What the monitor keeps of the calling task.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Task {
+    /// Path of the program.
+    pub exe: Vec<u8>,
+    /// `comm`: at most 15 bytes.
+    pub name: Vec<u8>,
+    /// Its arguments.
+    pub args: Vec<Vec<u8>>,
+    /// Its environment at its start.
+    pub env: Vec<Vec<u8>>,
+    /// The auxiliary vector at its start.
+    pub auxv: Vec<(u64, u64)>,
+    /// Working directory.
+    pub cwd: InodeId,
+    /// Where the program starts: entered when it is loaded.
+    pub workdir: Vec<u8>,
+    /// File mode creation mask.
+    pub umask: u32,
+    /// Resource limits.
+    pub limits: Limits,
+    /// Lowest and highest address of the stack's arguments, for `/proc/self/stat`.
+    pub stack: u64,
+    /// Where the trampoline of handlers without a restorer is.
+    pub sigreturn: u64,
+    /// `PR_SET_DUMPABLE` and other process settings that are only remembered.
+    pub dumpable: bool,
+    /// Frozen contents that mappings hold, once each.
+    pub frozen: BTreeSet<ContentRef>,
+    /// Files whose content is in guest memory, by object: held while they are mapped.
+    pub shared: BTreeMap<u64, InodeId>,
+    /// When an interval timer next fires, monotonic nanoseconds, and its interval: real time.
+    pub alarm: Option<(u64, u64)>,
+}
+
+/// The digest of what was written into guest memory to answer an exit.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Effects(u64);
+
+impl Effects {
+    /// Adds a write.
+    pub fn add(&mut self, address: u64, data: &[u8]) {
+        let seed = self.0.rotate_left(5) ^ address ^ (data.len() as u64) << 48;
+        self.0 = xxhash_rust::xxh3::xxh3_64_with_seed(data, seed);
+    }
+
+    /// The digest so far, which starts anew.
+    pub fn take(&mut self) -> u64 {
+        std::mem::take(&mut self.0)
+    }
+}
+
+/// Why a system call gave no result.
+#[derive(Debug, thiserror::Error)]
+pub enum SysError {
+    /// The program gets this.
+    #[error("{0}")]
+    Errno(Errno),
+    /// The call waits for something that no task can bring about: with a pending signal it is
+    /// interrupted, else the program is stuck.
+    #[error("the call would wait for ever")]
+    Block,
+    /// A page could not be brought in: the run ends.
+    #[error(transparent)]
+    Page(#[from] PageError),
+    /// The outside gave no answer: the run ends.
+    #[error(transparent)]
+    World(#[from] WorldError),
+    /// The monitor failed: the run ends.
+    #[error("{0}")]
+    Machine(String),
+}
+
+impl From<Errno> for SysError {
+    fn from(errno: Errno) -> SysError {
+        SysError::Errno(errno)
+    }
+}
+
+impl From<MemError> for SysError {
+    fn from(e: MemError) -> SysError {
+        match e {
+            MemError::BadAddress(_) => SysError::Errno(Errno::EFAULT),
+            MemError::Page(e) => SysError::Page(e),
+        }
+    }
+}
+
+impl From<FsError> for SysError {
+    fn from(e: FsError) -> SysError {
+        match e {
+            FsError::Errno(errno) => SysError::Errno(errno),
+            FsError::World(e) => SysError::World(e),
+            FsError::Block => SysError::Block,
+            FsError::Machine(e) => match e.downcast::<PageError>() {
+                Ok(e) => SysError::Page(*e),
+                Err(e) => SysError::Machine(e.to_string()),
+            },
+        }
+    }
+}
+
+impl From<super::mm::MapError> for SysError {
+    fn from(e: super::mm::MapError) -> SysError {
+        match e {
+            super::mm::MapError::Errno(errno) => SysError::Errno(errno),
+            super::mm::MapError::Page(e) => SysError::Page(e),
+        }
+    }
+}
+
+/// What system calls give: RAX.
+pub type SysResult = Result<u64, SysError>;
+
+/// A program in its machine.
+#[derive(Debug)]
+pub struct Process {
+    /// Physical memory.
+    pub memory: Memory,
+    /// Its address space.
+    pub space: AddressSpace,
+    /// File system and world.
+    pub outside: SharedOutside,
+    /// Its descriptors.
+    pub files: FdTable,
+    /// Its signals.
+    pub signals: Signals,
+    /// Its clock.
+    pub clock: Clock,
+    /// Its random stream.
+    pub random: Random,
+    /// The rest.
+    pub task: Task,
+    /// Registers, while the monitor answers an exit.
+    pub regs: UserRegisters,
+    /// Floating-point state that `rt_sigreturn` puts back.
+    pub fp: Option<ExtendedState>,
+    /// Bytes of the XSAVE area in a signal frame.
+    pub fp_size: usize,
+    /// What the current exit wrote.
+    pub effects: Effects,
+    /// System calls that are not implemented, by number: how often.
+    pub unknown: BTreeMap<u64, u64>,
+    /// Set when the program has ended.
+    pub end: Option<End>,
+    /// Words that the program wrote to `/dev/dejavm` in this exit.
+    pub control: Vec<Vec<u8>>,
+}
+
+/// What the file system may ask of a program.
+pub struct Host<'a> {
+    memory: &'a mut Memory,
+    space: &'a AddressSpace,
+    clock: &'a Clock,
+    random: &'a mut Random,
+    task: &'a Task,
+    signals: &'a Signals,
+}
+
+impl Kernel for Host<'_> {
+    fn now(&self) -> i64 {
+        i64::try_from(self.clock.realtime()).unwrap_or(i64::MAX)
+    }
+
+    fn random(&mut self, buf: &mut [u8]) {
+        self.random.fill(buf);
+    }
+
+    fn pid(&self) -> u32 {
+        PID
+    }
+
+    fn proc_text(&mut self, _pid: u32, file: ProcFile) -> Option<Vec<u8>> {
+        proc_text::text(file, self.space, self.task, self.signals, self.clock)
+    }
+
+    fn exe(&self, _pid: u32) -> Vec<u8> {
+        self.task.exe.clone()
+    }
+
+    fn cwd(&self, _pid: u32) -> Option<InodeId> {
+        Some(self.task.cwd)
+    }
+
+    fn read_shared(&mut self, object: u64, offset: u64, buf: &mut [u8]) -> FsResult<()> {
+        self.memory.read_object(object, offset, buf)
+    }
+
+    fn write_shared(&mut self, object: u64, offset: u64, data: &[u8]) -> FsResult<()> {
+        self.memory.write_object(object, offset, data)
+    }
+
+    fn resize_shared(&mut self, object: u64, len: u64) -> FsResult<()> {
+        self.memory.resize_object(object, len)
+    }
+
+    fn drop_shared(&mut self, object: u64) -> FsResult<()> {
+        self.memory.drop_object(object).map_err(|e| FsError::Machine(Box::new(e)))
+    }
+}
+
+impl Process {
+    /// Runs file operations.
+    pub fn with_files<T>(&mut self, act: impl FnOnce(&mut Fs, &mut FdTable, &mut Env<'_>, &Task) -> T) -> T {
+        let outside = self.outside.clone();
+        let mut fs = outside.fs();
+        let mut world = outside.world();
+        let mut host = Host {
+            memory: &mut self.memory,
+            space: &self.space,
+            clock: &self.clock,
+            random: &mut self.random,
+            task: &self.task,
+            signals: &self.signals,
+        };
+        act(&mut fs, &mut self.files, &mut Env { world: &mut **world, host: &mut host }, &self.task)
+    }
+
+    /// Reads the program's memory.
+    pub fn read(&mut self, address: u64, out: &mut [u8]) -> Result<(), SysError> {
+        Ok(self.space.read(&mut self.memory, address, out)?)
+    }
+
+    /// Writes the program's memory.
+    pub fn write(&mut self, address: u64, data: &[u8]) -> Result<(), SysError> {
+        self.space.write(&mut self.memory, address, data)?;
+        self.effects.add(address, data);
+        Ok(())
+    }
+
+    /// Reads a 64-bit word.
+    pub fn read_u64(&mut self, address: u64) -> Result<u64, SysError> {
+        let mut bytes = [0u8; 8];
+        self.read(address, &mut bytes)?;
+        Ok(u64::from_le_bytes(bytes))
+    }
+
+    /// Reads a 32-bit word.
+    pub fn read_u32(&mut self, address: u64) -> Result<u32, SysError> {
+        let mut bytes = [0u8; 4];
+        self.read(address, &mut bytes)?;
+        Ok(u32::from_le_bytes(bytes))
+    }
+
+    /// Reads a path.
+    pub fn read_path(&mut self, address: u64) -> Result<Vec<u8>, SysError> {
+        match self.space.read_string(&mut self.memory, address, super::fs::PATH_MAX)? {
+            Some(path) => Ok(path),
+            None => Err(Errno::ENAMETOOLONG.into()),
+        }
+    }
+
+    /// Reads `N` 64-bit words.
+    pub fn read_words<const N: usize>(&mut self, address: u64) -> Result<[u64; N], SysError> {
+        let mut bytes = vec![0u8; N * 8];
+        self.read(address, &mut bytes)?;
+        let words = bytes.as_chunks::<8>().0;
+        Ok(std::array::from_fn(|i| u64::from_le_bytes(words[i])))
+    }
+
+    /// Writes 64-bit words.
+    pub fn write_words(&mut self, address: u64, words: &[u64]) -> Result<(), SysError> {
+        let bytes: Vec<u8> = words.iter().flat_map(|w| w.to_le_bytes()).collect();
+        self.write(address, &bytes)
+    }
+
+    /// Gives back file contents and shared objects that nothing maps any more.
+    ///
+    /// # Errors
+    /// When the host refuses.
+    pub fn release_unmapped(&mut self) -> Result<(), SysError> {
+        if !self.space.take_lost_backing() {
+            return Ok(());
+        }
+        let (mut contents, mut objects) = (BTreeSet::new(), BTreeSet::new());
+        for vma in self.space.state.vmas.values() {
+            match &vma.backing {
+                Backing::File { content, .. } => drop(contents.insert(*content)),
+                Backing::Shared { object, .. } => drop(objects.insert(*object)),
+                Backing::Anonymous => {}
+            }
+        }
+        let frozen: Vec<ContentRef> = self.task.frozen.difference(&contents).copied().collect();
+        for content in frozen {
+            self.task.frozen.remove(&content);
+            self.outside.fs().release_frozen(content);
+        }
+        let unmapped: Vec<u64> =
+            self.memory.state.objects.keys().filter(|object| !objects.contains(object)).copied().collect();
+        for object in unmapped {
+            match self.task.shared.remove(&object) {
+                // The file goes on without a mapping; if there is no room outside guest memory, it
+                // stays where it is.
+                Some(inode) => {
+                    self.with_files(|fs, _, env, _| match fs.make_unshared(env, inode) {
+                        Ok(()) | Err(FsError::Errno(_)) => fs.release(env, inode),
+                        Err(e) => Err(e),
+                    })?;
+                }
+                None if super::mm::is_anonymous_object(object) => self.memory.drop_object(object)?,
+                None => {}
+            }
+        }
+        Ok(())
+    }
+
+    /// Goes back to where a signal handler was entered: `rt_sigreturn`. A frame that cannot be read
+    /// is a `SIGSEGV`.
+    pub fn sigreturn(&mut self) -> Result<(), SysError> {
+        let Process { signals, memory, space, regs, fp_size, .. } = self;
+        match signals.leave(memory, space, &mut regs.general, *fp_size) {
+            Ok(fp) => {
+                self.fp = fp;
+                Ok(())
+            }
+            Err(MemError::BadAddress(_)) => {
+                let info = Info { signal: SIGSEGV, code: SI_KERNEL, ..Default::default() };
+                self.signals.force(info);
+                Ok(())
+            }
+            Err(MemError::Page(e)) => Err(e.into()),
+        }
+    }
+}

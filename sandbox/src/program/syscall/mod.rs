@@ -1,0 +1,244 @@
+//! System calls: from a number and six arguments to RAX, one file a family.
+//!
+//! A call that is not here returns `ENOSYS` and is counted; the run names it at its end.
+
+mod descriptor;
+mod info;
+mod memory;
+pub mod number;
+mod path;
+mod poll;
+mod signal;
+mod time;
+
+use super::process::{End, Process, SysError, SysResult};
+use crate::errno::Errno;
+
+/// A call's arguments: RDI, RSI, RDX, R10, R8, R9.
+pub type Args = [u64; 6];
+
+/// What the monitor does after a call.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum After {
+    /// The program goes on with this in RAX.
+    Return(u64),
+    /// The registers were replaced (`rt_sigreturn`).
+    Replaced,
+    /// The program has ended.
+    Ended,
+}
+
+/// Answers a system call.
+///
+/// # Errors
+/// What ends the run: never [`SysError::Errno`].
+pub fn call(process: &mut Process, number: u64, args: Args) -> Result<After, SysError> {
+    match number {
+        number::RT_SIGRETURN => return process.sigreturn().map(|()| After::Replaced),
+        number::EXIT | number::EXIT_GROUP => {
+            process.end = Some(End::Exited(args[0] as u8));
+            return Ok(After::Ended);
+        }
+        _ => {}
+    }
+    match dispatch(process, number, args) {
+        Ok(value) => Ok(After::Return(value)),
+        Err(SysError::Errno(errno)) => {
+            if errno == Errno::ENOSYS {
+                *process.unknown.entry(number).or_default() += 1;
+            }
+            Ok(After::Return(errno.to_rax()))
+        }
+        Err(SysError::Block) if process.signals.any_deliverable() => Ok(After::Return(Errno::EINTR.to_rax())),
+        Err(e) => Err(e),
+    }
+}
+
+fn dispatch(p: &mut Process, call: u64, a: Args) -> SysResult {
+    match call {
+        number::READ => p.sys_read(a),
+        number::WRITE => p.sys_write(a),
+        number::OPEN => p.sys_openat([AT_FDCWD, a[0], a[1], a[2], 0, 0]),
+        number::CREAT => p.sys_openat([AT_FDCWD, a[0], O_CREAT | O_WRONLY | O_TRUNC, a[1], 0, 0]),
+        number::OPENAT => p.sys_openat(a),
+        number::CLOSE => p.sys_close(a),
+        number::CLOSE_RANGE => p.sys_close_range(a),
+        number::LSEEK => p.sys_lseek(a),
+        number::PREAD64 => p.sys_pread(a),
+        number::PWRITE64 => p.sys_pwrite(a),
+        number::READV => p.sys_readv(a, None),
+        number::WRITEV => p.sys_writev(a, None),
+        number::PREADV | number::PREADV2 => p.sys_readv(a, Some(a[3])),
+        number::PWRITEV | number::PWRITEV2 => p.sys_writev(a, Some(a[3])),
+        number::SENDFILE => p.sys_sendfile(a),
+        number::COPY_FILE_RANGE => p.sys_copy_file_range(a),
+        number::DUP => p.sys_dup(a),
+        number::DUP2 => p.sys_dup2(a),
+        number::DUP3 => p.sys_dup3(a),
+        number::PIPE => p.sys_pipe2([a[0], 0, 0, 0, 0, 0]),
+        number::PIPE2 => p.sys_pipe2(a),
+        number::FCNTL => p.sys_fcntl(a),
+        number::IOCTL => p.sys_ioctl(a),
+        number::FLOCK => p.sys_flock(a),
+        number::FSYNC | number::FDATASYNC | number::SYNCFS => p.sys_fsync(a),
+        number::SYNC => Ok(0),
+        number::FADVISE64 => p.sys_fadvise(a),
+        number::FTRUNCATE => p.sys_ftruncate(a),
+        number::FALLOCATE => p.sys_fallocate(a),
+        number::GETDENTS64 => p.sys_getdents64(a),
+        number::FSTAT => p.sys_fstat(a),
+
+        number::STAT => p.sys_newfstatat([AT_FDCWD, a[0], a[1], 0, 0, 0]),
+        number::LSTAT => p.sys_newfstatat([AT_FDCWD, a[0], a[1], AT_SYMLINK_NOFOLLOW, 0, 0]),
+        number::NEWFSTATAT => p.sys_newfstatat(a),
+        number::STATX => p.sys_statx(a),
+        number::ACCESS => p.sys_faccessat([AT_FDCWD, a[0], a[1], 0, 0, 0]),
+        number::FACCESSAT => p.sys_faccessat([a[0], a[1], a[2], 0, 0, 0]),
+        number::FACCESSAT2 => p.sys_faccessat(a),
+        number::READLINK => p.sys_readlinkat([AT_FDCWD, a[0], a[1], a[2], 0, 0]),
+        number::READLINKAT => p.sys_readlinkat(a),
+        number::GETCWD => p.sys_getcwd(a),
+        number::CHDIR => p.sys_chdir(a),
+        number::FCHDIR => p.sys_fchdir(a),
+        number::MKDIR => p.sys_mkdirat([AT_FDCWD, a[0], a[1], 0, 0, 0]),
+        number::MKDIRAT => p.sys_mkdirat(a),
+        number::RMDIR => p.sys_unlinkat([AT_FDCWD, a[0], AT_REMOVEDIR, 0, 0, 0]),
+        number::UNLINK => p.sys_unlinkat([AT_FDCWD, a[0], 0, 0, 0, 0]),
+        number::UNLINKAT => p.sys_unlinkat(a),
+        number::RENAME => p.sys_renameat2([AT_FDCWD, a[0], AT_FDCWD, a[1], 0, 0]),
+        number::RENAMEAT => p.sys_renameat2([a[0], a[1], a[2], a[3], 0, 0]),
+        number::RENAMEAT2 => p.sys_renameat2(a),
+        number::LINK => p.sys_linkat([AT_FDCWD, a[0], AT_FDCWD, a[1], 0, 0]),
+        number::LINKAT => p.sys_linkat(a),
+        number::SYMLINK => p.sys_symlinkat([a[0], AT_FDCWD, a[1], 0, 0, 0]),
+        number::SYMLINKAT => p.sys_symlinkat(a),
+        number::MKNOD => p.sys_mknodat([AT_FDCWD, a[0], a[1], a[2], 0, 0]),
+        number::MKNODAT => p.sys_mknodat(a),
+        number::CHMOD => p.sys_fchmodat([AT_FDCWD, a[0], a[1], 0, 0, 0]),
+        number::FCHMODAT => p.sys_fchmodat([a[0], a[1], a[2], 0, 0, 0]),
+        number::FCHMODAT2 => p.sys_fchmodat(a),
+        number::FCHMOD => p.sys_fchmod(a),
+        number::CHOWN => p.sys_fchownat([AT_FDCWD, a[0], a[1], a[2], 0, 0]),
+        number::LCHOWN => p.sys_fchownat([AT_FDCWD, a[0], a[1], a[2], AT_SYMLINK_NOFOLLOW, 0]),
+        number::FCHOWNAT => p.sys_fchownat(a),
+        number::FCHOWN => p.sys_fchown(a),
+        number::UTIMENSAT => p.sys_utimensat(a),
+        number::UTIMES => p.sys_utimes(a, AT_FDCWD),
+        number::FUTIMESAT => p.sys_utimes([a[1], a[2], 0, 0, 0, 0], a[0]),
+        number::UTIME => p.sys_utime(a),
+        number::TRUNCATE => p.sys_truncate(a),
+        number::STATFS => p.sys_statfs(a),
+        number::FSTATFS => p.sys_fstatfs(a),
+        number::GETXATTR => p.sys_getxattr(a, true),
+        number::LGETXATTR => p.sys_getxattr(a, false),
+        number::FGETXATTR => p.sys_fgetxattr(a),
+        number::LISTXATTR => p.sys_listxattr(a, true),
+        number::LLISTXATTR => p.sys_listxattr(a, false),
+        number::FLISTXATTR => p.sys_flistxattr(a),
+        number::SETXATTR
+        | number::LSETXATTR
+        | number::FSETXATTR
+        | number::REMOVEXATTR
+        | number::LREMOVEXATTR
+        | number::FREMOVEXATTR => Err(Errno::EOPNOTSUPP.into()),
+        number::UMASK => p.sys_umask(a),
+
+        number::MMAP => p.sys_mmap(a),
+        number::MUNMAP => p.sys_munmap(a),
+        number::MPROTECT => p.sys_mprotect(a),
+        number::MREMAP => p.sys_mremap(a),
+        number::BRK => p.sys_brk(a),
+        number::MADVISE => p.sys_madvise(a),
+        number::MSYNC => p.sys_msync(a),
+        number::MINCORE => p.sys_mincore(a),
+        number::MLOCK | number::MUNLOCK | number::MLOCKALL | number::MUNLOCKALL | number::MLOCK2 => Ok(0),
+        number::MEMBARRIER => p.sys_membarrier(a),
+
+        number::POLL => p.sys_poll(a),
+        number::PPOLL => p.sys_ppoll(a),
+        number::SELECT => p.sys_select(a),
+        number::PSELECT6 => p.sys_pselect6(a),
+
+        number::CLOCK_GETTIME => p.sys_clock_gettime(a),
+        number::CLOCK_GETRES => p.sys_clock_getres(a),
+        number::GETTIMEOFDAY => p.sys_gettimeofday(a),
+        number::TIME => p.sys_time(a),
+        number::NANOSLEEP => p.sys_nanosleep(a),
+        number::CLOCK_NANOSLEEP => p.sys_clock_nanosleep(a),
+        number::TIMES => p.sys_times(a),
+        number::GETRUSAGE => p.sys_getrusage(a),
+        number::ALARM => p.sys_alarm(a),
+        number::SETITIMER => p.sys_setitimer(a),
+        number::GETITIMER => p.sys_getitimer(a),
+
+        number::RT_SIGACTION => p.sys_rt_sigaction(a),
+        number::RT_SIGPROCMASK => p.sys_rt_sigprocmask(a),
+        number::RT_SIGPENDING => p.sys_rt_sigpending(a),
+        number::RT_SIGSUSPEND => p.sys_rt_sigsuspend(a),
+        number::SIGALTSTACK => p.sys_sigaltstack(a),
+        number::KILL => p.sys_kill(a),
+        number::TKILL => p.sys_tgkill([super::process::PID.into(), a[0], a[1], 0, 0, 0]),
+        number::TGKILL => p.sys_tgkill(a),
+        number::PAUSE => Err(SysError::Block),
+
+        number::FUTEX => p.sys_futex(a),
+        number::ARCH_PRCTL => p.sys_arch_prctl(a),
+        number::PRCTL => p.sys_prctl(a),
+        number::UNAME => p.sys_uname(a),
+        number::SYSINFO => p.sys_sysinfo(a),
+        number::GETRLIMIT => p.sys_getrlimit(a),
+        number::SETRLIMIT => p.sys_setrlimit(a),
+        number::PRLIMIT64 => p.sys_prlimit64(a),
+        number::GETRANDOM => p.sys_getrandom(a),
+        number::GETPID | number::GETTID | number::GETPGRP | number::SET_TID_ADDRESS => {
+            Ok(super::process::PID.into())
+        }
+        number::GETPGID | number::GETSID => p.own_process(a[0]),
+        number::SETPGID => p.own_process(a[0]).map(|_| 0),
+        number::SETSID => Err(Errno::EPERM.into()),
+        number::GETPPID => Ok(1),
+        number::GETUID | number::GETEUID | number::GETGID | number::GETEGID => Ok(0),
+        number::GETRESUID | number::GETRESGID => p.sys_getresuid(a),
+        number::SETUID
+        | number::SETGID
+        | number::SETREUID
+        | number::SETREGID
+        | number::SETRESUID
+        | number::SETRESGID
+        | number::SETGROUPS => Ok(0),
+        number::SETFSUID | number::SETFSGID => Ok(0),
+        // No supplementary groups.
+        number::GETGROUPS => Ok(0),
+        number::SCHED_YIELD => Ok(0),
+        number::SCHED_GETAFFINITY => p.sys_sched_getaffinity(a),
+        number::SCHED_SETAFFINITY => Ok(0),
+        number::SCHED_GETPARAM => p.write(a[1], &[0; 4]).map(|()| 0),
+        number::SCHED_GETSCHEDULER
+        | number::SCHED_SETSCHEDULER
+        | number::SCHED_GET_PRIORITY_MAX
+        | number::SCHED_GET_PRIORITY_MIN => Ok(0),
+        number::GETPRIORITY => Ok(20),
+        number::SETPRIORITY => Ok(0),
+        number::GETCPU => p.sys_getcpu(a),
+        number::CAPGET => p.sys_capget(a),
+        number::WAIT4 | number::WAITID => Err(Errno::ECHILD.into()),
+        number::SOCKET | number::SOCKETPAIR => Err(Errno::EAFNOSUPPORT.into()),
+        number::SET_ROBUST_LIST => p.sys_set_robust_list(a),
+        number::RSEQ => p.sys_rseq(a),
+        number::PERSONALITY => Ok(0),
+        number::SETHOSTNAME | number::SETDOMAINNAME | number::MOUNT | number::UMOUNT2 | number::CHROOT => {
+            Err(Errno::EPERM.into())
+        }
+        _ => Err(Errno::ENOSYS.into()),
+    }
+}
+
+/// `AT_FDCWD`.
+const AT_FDCWD: u64 = -100i64 as u64;
+const AT_SYMLINK_NOFOLLOW: u64 = 0x100;
+const AT_REMOVEDIR: u64 = 0x200;
+const AT_EMPTY_PATH: u64 = 0x1000;
+const AT_SYMLINK_FOLLOW: u64 = 0x400;
+const O_CREAT: u64 = 0o100;
+const O_WRONLY: u64 = 1;
+const O_TRUNC: u64 = 0o1000;

@@ -1,0 +1,138 @@
+//! Signals: `rt_sigaction` and its kin.
+
+use super::Args;
+use crate::errno::Errno;
+use crate::program::process::{PID, Process, SysError, SysResult};
+use crate::program::signal::number::{MAX, SIGKILL, SIGSTOP};
+use crate::program::signal::{Action, AltStack, Info, SI_TKILL, SI_USER, SS_DISABLE, bit};
+
+/// Bytes of the kernel's `sigset_t`.
+const SET_BYTES: u64 = 8;
+/// Bytes of the smallest alternate stack (`MINSIGSTKSZ`).
+const MIN_ALT_STACK: u64 = 2048;
+/// `SS_AUTODISARM`.
+const SS_AUTODISARM: u32 = 1 << 31;
+
+const SIG_BLOCK: u64 = 0;
+const SIG_UNBLOCK: u64 = 1;
+const SIG_SETMASK: u64 = 2;
+
+fn unblockable() -> u64 {
+    bit(SIGKILL) | bit(SIGSTOP)
+}
+
+fn signal_number(value: u64) -> Result<u32, SysError> {
+    let signal = value as u32;
+    if (1..=MAX).contains(&signal) { Ok(signal) } else { Err(Errno::EINVAL.into()) }
+}
+
+impl Process {
+    pub(super) fn sys_rt_sigaction(&mut self, a: Args) -> SysResult {
+        let [signal, new, old, size, ..] = a;
+        let signal = signal_number(signal)?;
+        if size != SET_BYTES || new != 0 && matches!(signal, SIGKILL | SIGSTOP) {
+            return Err(Errno::EINVAL.into());
+        }
+        let before = self.signals.action(signal);
+        if new != 0 {
+            let [handler, flags, restorer, mask] = self.read_words::<4>(new)?;
+            self.signals.set_action(signal, Action { handler, flags, restorer, mask: mask & !unblockable() });
+        }
+        if old != 0 {
+            self.write_words(old, &[before.handler, before.flags, before.restorer, before.mask])?;
+        }
+        Ok(0)
+    }
+
+    pub(super) fn sys_rt_sigprocmask(&mut self, a: Args) -> SysResult {
+        let [how, set, old, size, ..] = a;
+        if size != SET_BYTES {
+            return Err(Errno::EINVAL.into());
+        }
+        let before = self.signals.mask;
+        if set != 0 {
+            let set = self.read_u64(set)?;
+            let mask = match how {
+                SIG_BLOCK => before | set,
+                SIG_UNBLOCK => before & !set,
+                SIG_SETMASK => set,
+                _ => return Err(Errno::EINVAL.into()),
+            };
+            self.signals.mask = mask & !unblockable();
+        }
+        if old != 0 {
+            self.write_words(old, &[before])?;
+        }
+        Ok(0)
+    }
+
+    pub(super) fn sys_rt_sigpending(&mut self, a: Args) -> SysResult {
+        if a[1] > SET_BYTES {
+            return Err(Errno::EINVAL.into());
+        }
+        let pending = self.signals.pending_bits() & self.signals.mask;
+        self.write(a[0], &pending.to_le_bytes()[..a[1] as usize])?;
+        Ok(0)
+    }
+
+    pub(super) fn sys_rt_sigsuspend(&mut self, a: Args) -> SysResult {
+        if a[1] != SET_BYTES {
+            return Err(Errno::EINVAL.into());
+        }
+        let mask = self.read_u64(a[0])?;
+        self.signals.saved_mask = Some(self.signals.mask);
+        self.signals.mask = mask & !unblockable();
+        Err(SysError::Block)
+    }
+
+    pub(super) fn sys_sigaltstack(&mut self, a: Args) -> SysResult {
+        let [new, old, ..] = a;
+        let before = self.signals.alt;
+        let on_it = before.holds(self.regs.general.rsp);
+        if new != 0 {
+            let [base, flags, size] = self.read_words::<3>(new)?;
+            let flags = flags as u32;
+            if on_it {
+                return Err(Errno::EPERM.into());
+            }
+            self.signals.alt = match flags & !SS_AUTODISARM {
+                SS_DISABLE => AltStack::default(),
+                0 | 1 if before == (AltStack { base, size }) => before,
+                0 | 1 if size < MIN_ALT_STACK => return Err(Errno::ENOMEM.into()),
+                0 | 1 => AltStack { base, size },
+                _ => return Err(Errno::EINVAL.into()),
+            };
+        }
+        if old != 0 {
+            // SS_ONSTACK is 1.
+            let flags = if on_it { 1 } else { before.flags() };
+            self.write_words(old, &[before.base, flags.into(), before.size])?;
+        }
+        Ok(0)
+    }
+
+    /// Only the program itself can be signalled: there is nobody else.
+    pub(super) fn sys_kill(&mut self, a: Args) -> SysResult {
+        let pid = a[0] as i32;
+        let own = [0, -1, PID as i32, -(PID as i32)].contains(&pid);
+        self.send_to_self(own, a[1], SI_USER)
+    }
+
+    pub(super) fn sys_tgkill(&mut self, a: Args) -> SysResult {
+        let own = a[0] as u32 == PID && a[1] as u32 == PID;
+        self.send_to_self(own, a[2], SI_TKILL)
+    }
+
+    fn send_to_self(&mut self, own: bool, signal: u64, code: i32) -> SysResult {
+        if signal as u32 > MAX {
+            return Err(Errno::EINVAL.into());
+        }
+        if !own {
+            return Err(Errno::ESRCH.into());
+        }
+        if signal as u32 != 0 {
+            self.signals.send(Info { signal: signal as u32, code, value: PID.into(), fault: None });
+        }
+        Ok(0)
+    }
+}

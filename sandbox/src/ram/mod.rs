@@ -1,0 +1,760 @@
+//! Guest-physical memory: the only code that holds host addresses of it.
+//!
+//! Memory starts absent. What a page holds before it is first touched is up to a [`PageSource`];
+//! [`Ram::attach`] asks it about a range and puts markers on the pages that have content, and
+//! [`Ram::bring_in`] replaces a marker by the content. The guest's touch of a marker makes
+//! `KVM_RUN` return, which [`crate::fault`] turns into a call of `bring_in`; every access of the
+//! monitor goes through [`Ram::read`] and [`Ram::write`], which bring in pages first. No pointer
+//! or slice of guest memory leaves this module.
+//!
+//! All methods take `&self` and may be called from several vCPU threads at once: a page is
+//! installed by one atomic `UFFDIO_COPY`, and the loser of a race finds it present. Only
+//! [`Ram::evict`], [`Ram::reset`] and [`Ram::invalidate`] need the vCPUs to be stopped.
+
+#![allow(unsafe_code)]
+
+mod aside;
+mod slot;
+mod system;
+pub mod uffd;
+
+use std::io;
+use std::ops::Range;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, OnceLock};
+
+use kvm_bindings::kvm_userspace_memory_region;
+use kvm_ioctls::VmFd;
+use vm_memory::Bytes;
+
+use crate::exit::SourceKind;
+use crate::host::thread::monotonic_ns;
+use aside::Aside;
+pub use slot::PageState;
+use slot::Slot;
+pub use system::SystemArea;
+use uffd::Uffd;
+
+/// Bytes in a page.
+pub const PAGE_SIZE: usize = 4096;
+/// Pages in a chunk: 2 MiB, what one page table maps and what physical memory is given out in.
+pub const CHUNK_PAGES: u64 = 512;
+
+/// Slots grow from 16 MiB to 64 MiB, in chunks: small guests pay little, large ones have few.
+const SLOT_CHUNKS: [u64; 3] = [8, 8, 16];
+/// Chunks in every slot after the first ones.
+const LARGE_SLOT_CHUNKS: u64 = 32;
+
+/// The most pages that one fetch brings in.
+pub const MAX_CLUSTER: u64 = 64;
+
+/// What a page holds before it is first touched.
+pub trait PageSource: Send + Sync {
+    /// Whether a page holds anything but zeros.
+    fn has_content(&self, page: u64) -> Result<bool, PageError>;
+
+    /// The pages that come at about the price of this one, and that had better be brought in with
+    /// it: a range that contains it, of at most [`MAX_CLUSTER`] pages.
+    fn cluster(&self, page: u64) -> Range<u64> {
+        page..page + 1
+    }
+
+    /// Fills `out` (whole pages) with the content of the pages from `first` on.
+    fn fetch(&self, first: u64, out: &mut [u8]) -> Result<SourceKind, PageError>;
+}
+
+/// A source for memory that starts as zeros.
+#[derive(Debug, Default)]
+pub struct Zeros;
+
+impl PageSource for Zeros {
+    fn has_content(&self, _page: u64) -> Result<bool, PageError> {
+        Ok(false)
+    }
+
+    fn fetch(&self, _first: u64, out: &mut [u8]) -> Result<SourceKind, PageError> {
+        out.fill(0);
+        Ok(SourceKind::Zero)
+    }
+}
+
+/// Why a page could not be brought in. The guest never sees the page.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum PageError {
+    /// The snapshot's copy is damaged or cannot be read.
+    #[error(transparent)]
+    Snapshot(#[from] dejavm_snapshot::Error),
+    /// A mapped file's content could not be had.
+    #[error("page {page:#x}: file content: {reason}")]
+    File {
+        /// The page.
+        page: u64,
+        /// What happened.
+        reason: String,
+    },
+    /// The outside ended the run.
+    #[error(transparent)]
+    World(#[from] crate::world::WorldError),
+    /// An address outside guest memory.
+    #[error("guest-physical page {page:#x} is outside the guest's memory of {pages:#x} pages")]
+    Outside {
+        /// The page.
+        page: u64,
+        /// Pages of memory.
+        pages: u64,
+    },
+    /// The host refused memory.
+    #[error("host memory: {what}: {error}")]
+    Host {
+        /// What was tried.
+        what: &'static str,
+        /// What it said.
+        error: io::Error,
+    },
+}
+
+fn host(what: &'static str) -> impl Fn(io::Error) -> PageError {
+    move |error| PageError::Host { what, error }
+}
+
+/// How a page that is not there is made known.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Marking {
+    /// By poison markers: a touch by the guest queues `SIGBUS` with the page's address to the vCPU
+    /// thread; pages of zeros are left to the kernel.
+    Poison,
+    /// By being missing: a touch by the guest makes `KVM_RUN` fail with a bare `EFAULT`.
+    Missing,
+    /// Not at all: everything is brought in as soon as it is attached.
+    Eager,
+}
+
+/// Counts of what was brought in. Pages unless said otherwise.
+#[derive(Debug, Default)]
+pub struct RamCounters {
+    /// Pages installed with content.
+    pub installed: AtomicU64,
+    /// Calls that installed them.
+    pub installs: AtomicU64,
+    /// Markers placed.
+    pub marked: AtomicU64,
+    /// Memory slots given to KVM.
+    pub slots: AtomicU64,
+    /// Nanoseconds spent in sources: reading, decompressing, checking.
+    pub fetch_ns: AtomicU64,
+}
+
+/// Guest-physical memory.
+pub struct Ram {
+    vm: Arc<VmFd>,
+    base: u64,
+    pages: u64,
+    marking: Marking,
+    uffd: Option<Uffd>,
+    source: Arc<dyn PageSource>,
+    slots: Box<[OnceLock<Slot>]>,
+    /// Held while a slot is made, so that KVM is told of it once.
+    making: Mutex<()>,
+    /// Held while pages leave the state [`PageState::Fresh`].
+    attaching: Mutex<()>,
+    aside: Mutex<Aside>,
+    counters: RamCounters,
+    /// The order in which pages came, while somebody wants to know.
+    order: Mutex<Option<Vec<u64>>>,
+}
+
+impl std::fmt::Debug for Ram {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Ram")
+            .field("base", &self.base)
+            .field("pages", &self.pages)
+            .field("marking", &self.marking)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Ram {
+    /// Memory of `pages` pages (rounded up to whole chunks) at guest-physical address `base`. No
+    /// memory is taken and KVM is told of none until a page is attached or accessed.
+    ///
+    /// # Errors
+    /// When the host lacks what `marking` needs.
+    pub fn new(
+        vm: Arc<VmFd>,
+        base: u64,
+        pages: u64,
+        marking: Marking,
+        source: Arc<dyn PageSource>,
+    ) -> Result<Ram, PageError> {
+        let pages = pages.next_multiple_of(CHUNK_PAGES);
+        let features = match marking {
+            Marking::Poison => Some(uffd::FEATURE_WP | uffd::FEATURE_POISON),
+            Marking::Missing => Some(uffd::FEATURE_SIGBUS),
+            Marking::Eager => None,
+        };
+        let uffd = features.map(Uffd::open).transpose().map_err(host("userfaultfd"))?;
+        let slots = if pages == 0 { 0 } else { slot_of(pages - 1).0 + 1 };
+        Ok(Ram {
+            vm,
+            base,
+            pages,
+            marking,
+            uffd,
+            source,
+            slots: (0..slots).map(|_| OnceLock::new()).collect(),
+            making: Mutex::new(()),
+            attaching: Mutex::new(()),
+            aside: Mutex::default(),
+            counters: RamCounters::default(),
+            order: Mutex::default(),
+        })
+    }
+
+    /// Guest-physical address of page 0.
+    pub fn base(&self) -> u64 {
+        self.base
+    }
+
+    /// Pages of memory.
+    pub fn pages(&self) -> u64 {
+        self.pages
+    }
+
+    /// How absent pages are marked.
+    pub fn marking(&self) -> Marking {
+        self.marking
+    }
+
+    /// What was brought in so far.
+    pub fn counters(&self) -> &RamCounters {
+        &self.counters
+    }
+
+    /// The page at a guest-physical address.
+    pub fn page_at(&self, gpa: u64) -> Option<u64> {
+        let page = gpa.checked_sub(self.base)? / PAGE_SIZE as u64;
+        (page < self.pages).then_some(page)
+    }
+
+    /// The page at a host address, as a signal names it.
+    pub fn page_at_host(&self, address: u64) -> Option<u64> {
+        self.slots.iter().filter_map(OnceLock::get).find_map(|slot| slot.page_at_host(address))
+    }
+
+    /// The slot of a page, and its index there; made known to KVM first if need be.
+    fn slot(&self, page: u64) -> Result<(&Slot, u64), PageError> {
+        if page >= self.pages {
+            return Err(PageError::Outside { page, pages: self.pages });
+        }
+        let (number, first, pages) = slot_of(page);
+        if let Some(slot) = self.slots[number].get() {
+            return Ok((slot, page - first));
+        }
+        let _making = self.making.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        if self.slots[number].get().is_none() {
+            let slot = self.make_slot(number, first, pages.min(self.pages - first))?;
+            // Nobody else sets it: `making` is held.
+            let _ = self.slots[number].set(slot);
+        }
+        let slot = self.slots[number].get().expect("set just now");
+        Ok((slot, page - first))
+    }
+
+    fn make_slot(&self, number: usize, first: u64, pages: u64) -> Result<Slot, PageError> {
+        let slot = Slot::map(first, pages)
+            .map_err(|e| PageError::Host { what: "mapping a memory slot", error: io::Error::other(e) })?;
+        let bytes = pages * PAGE_SIZE as u64;
+        if let Some(uffd) = &self.uffd {
+            match self.marking {
+                Marking::Missing => uffd.register_missing(slot.host_address(), bytes),
+                _ => uffd.register_markers(slot.host_address(), bytes),
+            }
+            .map_err(host("registering a memory slot"))?;
+        }
+        let region = kvm_userspace_memory_region {
+            slot: system::FIRST_RAM_SLOT + number as u32,
+            flags: 0,
+            guest_phys_addr: self.base + first * PAGE_SIZE as u64,
+            memory_size: bytes,
+            userspace_addr: slot.host_address(),
+        };
+        // SAFETY: the mapping belongs to `slot`, which lives in `self.slots` until `self` is
+        // dropped; the machine drops its vCPUs before its RAM, so KVM runs no guest on it then.
+        unsafe { self.vm.set_user_memory_region(region) }
+            .map_err(|e| PageError::Host { what: "giving a memory slot to KVM", error: e.into() })?;
+        self.counters.slots.fetch_add(1, Ordering::Relaxed);
+        Ok(slot)
+    }
+
+    /// Makes KVM and the kernel ready for a touch of these pages: slots exist, and every page that
+    /// has content in the source bears a marker (or is brought in, with [`Marking::Eager`]).
+    pub fn attach(&self, pages: Range<u64>) -> Result<(), PageError> {
+        let mut next = pages.start;
+        while next < pages.end {
+            let (slot, index) = self.slot(next)?;
+            let end = pages.end.min(slot.first + slot.pages());
+            self.attach_in(slot, index..end - slot.first)?;
+            next = end;
+        }
+        Ok(())
+    }
+
+    fn attach_in(&self, slot: &Slot, indexes: Range<u64>) -> Result<(), PageError> {
+        // Two vCPUs that attach the same pages must not both place markers.
+        let _attaching = self.attaching.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let mut run: Option<(PageState, Range<u64>)> = None;
+        for index in indexes {
+            let new = match slot.state(index) {
+                PageState::Fresh => match self.source.has_content(slot.first + index)? {
+                    true => Some(PageState::Absent),
+                    false => Some(PageState::Zero),
+                },
+                // Registered as missing, zeros must be filled in before they are touched.
+                PageState::Zero if self.marking == Marking::Missing => Some(PageState::Zero),
+                _ => None,
+            };
+            match (&mut run, new) {
+                (Some((state, range)), Some(new)) if *state == new => range.end = index + 1,
+                (_, new) => {
+                    self.mark_run(slot, run.take())?;
+                    run = new.map(|new| (new, index..index + 1));
+                }
+            }
+        }
+        self.mark_run(slot, run)
+    }
+
+    /// Puts a run of pages into a state that the source gave.
+    fn mark_run(&self, slot: &Slot, run: Option<(PageState, Range<u64>)>) -> Result<(), PageError> {
+        let Some((state, run)) = run else { return Ok(()) };
+        let start = slot.host_address() + run.start * PAGE_SIZE as u64;
+        let len = (run.end - run.start) * PAGE_SIZE as u64;
+        let mut now = state;
+        match (state, self.marking, &self.uffd) {
+            (PageState::Absent, Marking::Poison, Some(uffd)) => {
+                uffd.poison(start, len).map_err(host("placing markers"))?;
+                self.counters.marked.fetch_add(run.end - run.start, Ordering::Relaxed);
+            }
+            (PageState::Zero, Marking::Missing, Some(uffd)) => {
+                uffd.zero(start, len).map_err(host("filling zeros"))?;
+                now = PageState::Present;
+            }
+            _ => {}
+        }
+        for index in run.clone() {
+            slot.set_state(index, now);
+        }
+        if state == PageState::Absent && self.marking == Marking::Eager {
+            for index in run {
+                self.bring_in(slot.first + index)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Brings a page in, with its cluster. Returns how many pages came and from where; 0 where it
+    /// was there already, which is no progress for whoever wanted it.
+    ///
+    /// # Errors
+    /// [`PageError`]; the page stays absent.
+    pub fn bring_in(&self, page: u64) -> Result<(u64, SourceKind), PageError> {
+        let (slot, index) = self.slot(page)?;
+        loop {
+            match slot.state(index) {
+                PageState::Present => return Ok((0, SourceKind::Zero)),
+                PageState::Zero => {
+                    if let (Marking::Missing, Some(uffd)) = (self.marking, &self.uffd) {
+                        let start = slot.host_address() + index * PAGE_SIZE as u64;
+                        uffd.zero(start, PAGE_SIZE as u64).map_err(host("filling zeros"))?;
+                        slot.set_state(index, PageState::Present);
+                        return Ok((1, SourceKind::Zero));
+                    }
+                    return Ok((0, SourceKind::Zero));
+                }
+                PageState::Fresh => self.attach_in(slot, index..index + 1)?,
+                PageState::Aside => return self.bring_back(slot, index),
+                PageState::Absent => return self.bring_cluster(slot, index),
+            }
+        }
+    }
+
+    fn bring_back(&self, slot: &Slot, index: u64) -> Result<(u64, SourceKind), PageError> {
+        let content = self.aside().take(slot.first + index);
+        // Another vCPU may have been first; then the page is present by now.
+        if let Some(content) = content {
+            self.install(slot, index, &content[..])?;
+        }
+        Ok((1, SourceKind::Aside))
+    }
+
+    fn aside(&self) -> std::sync::MutexGuard<'_, Aside> {
+        self.aside.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+
+    fn bring_cluster(&self, slot: &Slot, index: u64) -> Result<(u64, SourceKind), PageError> {
+        let cluster = self.source.cluster(slot.first + index);
+        let absent = |i: u64| i < slot.pages() && slot.state(i) == PageState::Absent;
+        // The longest run of absent pages around the wanted one, inside the cluster.
+        let mut run = index..index + 1;
+        while run.start > 0 && slot.first + run.start > cluster.start && absent(run.start - 1) {
+            run.start -= 1;
+        }
+        while slot.first + run.end < cluster.end && run.end - run.start < MAX_CLUSTER && absent(run.end) {
+            run.end += 1;
+        }
+        let pages = (run.end - run.start) as usize;
+        let mut one = [0u8; PAGE_SIZE];
+        let mut many = Vec::new();
+        let buffer: &mut [u8] = if pages == 1 {
+            &mut one
+        } else {
+            many.resize(pages * PAGE_SIZE, 0);
+            &mut many
+        };
+        let asked = monotonic_ns();
+        let kind = self.source.fetch(slot.first + run.start, buffer)?;
+        self.counters.fetch_ns.fetch_add(monotonic_ns() - asked, Ordering::Relaxed);
+        self.install(slot, run.start, buffer)?;
+        Ok((pages as u64, kind))
+    }
+
+    /// Puts content in the place of markers. Pages that are present by now keep what they hold.
+    fn install(&self, slot: &Slot, first: u64, content: &[u8]) -> Result<(), PageError> {
+        let pages = (content.len() / PAGE_SIZE) as u64;
+        match &self.uffd {
+            Some(uffd) => {
+                let mut done = 0;
+                while done < content.len() {
+                    let start = slot.host_address() + first * PAGE_SIZE as u64 + done as u64;
+                    done += uffd.copy(start, &content[done..]).map_err(host("installing a page"))?;
+                    if done < content.len() {
+                        // The page at `done` is present: leave it, and go on behind it.
+                        done += PAGE_SIZE;
+                    }
+                }
+            }
+            None => {
+                for (i, page) in content.chunks_exact(PAGE_SIZE).enumerate() {
+                    slot.bytes(first + i as u64, 0, PAGE_SIZE).copy_from(page);
+                }
+            }
+        }
+        for index in first..first + pages {
+            slot.set_state(index, PageState::Present);
+        }
+        if let Some(order) = self.order().as_mut() {
+            order.extend(slot.first + first..slot.first + first + pages);
+        }
+        self.counters.installed.fetch_add(pages, Ordering::Relaxed);
+        self.counters.installs.fetch_add(1, Ordering::Relaxed);
+        Ok(())
+    }
+
+    /// Gives pages the content that an earlier run is known to want, before it is wanted. Pages
+    /// that are there already are left alone; returns how many were not.
+    pub fn prefetch(&self, pages: &[u64], content: &[u8]) -> Result<u64, PageError> {
+        let mut brought = 0;
+        let mut i = 0;
+        while i < pages.len() {
+            let (slot, index) = self.slot(pages[i])?;
+            let mut n = 0u64;
+            while i + (n as usize) < pages.len()
+                && pages[i + n as usize] == pages[i] + n
+                && index + n < slot.pages()
+                && matches!(slot.state(index + n), PageState::Fresh | PageState::Absent)
+            {
+                n += 1;
+            }
+            if n == 0 {
+                i += 1;
+                continue;
+            }
+            let bytes = content
+                .get(i * PAGE_SIZE..(i + n as usize) * PAGE_SIZE)
+                .ok_or(PageError::Outside { page: pages[i], pages: self.pages })?;
+            self.install(slot, index, bytes)?;
+            brought += n;
+            i += n as usize;
+        }
+        Ok(brought)
+    }
+
+    /// Calls `access` for each page of a range of guest-physical memory, present, with the offset
+    /// of its bytes in the range.
+    fn pages_of(
+        &self,
+        gpa: u64,
+        len: usize,
+        mut access: impl FnMut(vm_memory::VolatileSlice<'_>, Range<usize>) -> Result<(), PageError>,
+    ) -> Result<(), PageError> {
+        let mut done = 0usize;
+        while done < len {
+            let address = gpa.checked_add(done as u64);
+            let page = address.and_then(|a| self.page_at(a)).ok_or(PageError::Outside {
+                page: (gpa + done as u64) / PAGE_SIZE as u64,
+                pages: self.pages,
+            })?;
+            let offset = ((gpa + done as u64) % PAGE_SIZE as u64) as usize;
+            let n = (len - done).min(PAGE_SIZE - offset);
+            let (slot, index) = self.slot(page)?;
+            if slot.state(index) != PageState::Present {
+                self.bring_in(page)?;
+            }
+            access(slot.bytes(index, offset, n), done..done + n)?;
+            done += n;
+        }
+        Ok(())
+    }
+
+    /// Reads guest-physical memory, bringing pages in first.
+    pub fn read(&self, gpa: u64, out: &mut [u8]) -> Result<(), PageError> {
+        let len = out.len();
+        self.pages_of(gpa, len, |bytes, range| {
+            bytes.copy_to(&mut out[range]);
+            Ok(())
+        })
+    }
+
+    /// Writes guest-physical memory, bringing pages in first.
+    pub fn write(&self, gpa: u64, data: &[u8]) -> Result<(), PageError> {
+        self.pages_of(gpa, data.len(), |bytes, range| {
+            bytes.copy_from(&data[range]);
+            Ok(())
+        })
+    }
+
+    /// Fills guest-physical memory with one byte, bringing pages in first.
+    pub fn fill(&self, gpa: u64, len: usize, byte: u8) -> Result<(), PageError> {
+        self.pages_of(gpa, len, |bytes, range| {
+            bytes
+                .write_slice(&[byte; PAGE_SIZE][..range.len()], 0)
+                .map_err(|e| PageError::Host { what: "filling memory", error: io::Error::other(e) })
+        })
+    }
+
+    /// Drops what pages hold, here and in the source: zeros from now on. Gives their memory back
+    /// to the host, and makes KVM forget them.
+    pub fn reset(&self, pages: Range<u64>) -> Result<(), PageError> {
+        self.each_slot(pages, |slot, range| {
+            slot.advise(range.start, range.end - range.start, libc::MADV_DONTNEED)
+                .map_err(host("dropping pages"))?;
+            for index in range {
+                slot.set_state(index, PageState::Zero);
+                self.aside().drop_page(slot.first + index);
+            }
+            Ok(())
+        })
+    }
+
+    /// Drops what pages hold here, so that the source is asked again: for pages whose meaning in
+    /// the source has changed.
+    pub fn renew(&self, pages: Range<u64>) -> Result<(), PageError> {
+        self.reset(pages.clone())?;
+        self.each_slot(pages, |slot, range| {
+            for index in range {
+                slot.set_state(index, PageState::Fresh);
+            }
+            Ok(())
+        })
+    }
+
+    /// Makes KVM forget what it derived from these pages. Under shadow paging this is how a
+    /// changed or removed page-table entry takes effect: see the notes in `program::mm`.
+    pub fn invalidate(&self, pages: Range<u64>) -> Result<(), PageError> {
+        self.each_slot(pages, |slot, range| {
+            slot.invalidate(range.start, range.end - range.start).map_err(host("invalidating pages"))
+        })
+    }
+
+    /// Cuts a range of pages at the slots' borders; slots that do not exist yet are made.
+    fn each_slot(
+        &self,
+        pages: Range<u64>,
+        mut act: impl FnMut(&Slot, Range<u64>) -> Result<(), PageError>,
+    ) -> Result<(), PageError> {
+        let mut next = pages.start;
+        while next < pages.end {
+            let (slot, index) = self.slot(next)?;
+            let end = pages.end.min(slot.first + slot.pages());
+            act(slot, index..end - slot.first)?;
+            next = end;
+        }
+        Ok(())
+    }
+
+    /// Pages of the range that may differ from zeros, with what a snapshot needs to know of each.
+    pub fn contents(&self, pages: Range<u64>) -> Result<Vec<(u64, PageState)>, PageError> {
+        let mut out = Vec::new();
+        let mut next = pages.start;
+        while next < pages.end {
+            let (number, first, slot_pages) = slot_of(next);
+            let end = pages.end.min(first + slot_pages);
+            match self.slots.get(number).and_then(OnceLock::get) {
+                None => out.extend((next..end).map(|page| (page, PageState::Fresh))),
+                Some(slot) => {
+                    let range = next - first..end - first;
+                    let resident = slot
+                        .resident(range.start, range.end - range.start)
+                        .map_err(host("residency of pages"))?;
+                    for (index, resident) in range.zip(resident) {
+                        match slot.state(index) {
+                            PageState::Zero if !resident => {}
+                            PageState::Zero => out.push((first + index, PageState::Present)),
+                            state => out.push((first + index, state)),
+                        }
+                    }
+                }
+            }
+            next = end;
+        }
+        Ok(out)
+    }
+
+    /// Whether the source has content for a page.
+    pub fn has_source(&self, page: u64) -> Result<bool, PageError> {
+        self.source.has_content(page)
+    }
+
+    /// Copies a page without bringing it in: from memory, from what was set aside, or from the
+    /// source.
+    pub fn peek(&self, page: u64, out: &mut [u8; PAGE_SIZE]) -> Result<(), PageError> {
+        let (number, first, _) = slot_of(page);
+        let slot = self.slots.get(number).and_then(OnceLock::get);
+        match slot.map(|slot| (slot, slot.state(page - first))) {
+            Some((slot, PageState::Present | PageState::Zero)) => {
+                if slot.state(page - first) == PageState::Zero && self.marking == Marking::Missing {
+                    out.fill(0);
+                } else {
+                    slot.bytes(page - first, 0, PAGE_SIZE).copy_to(&mut out[..]);
+                }
+            }
+            Some((_, PageState::Aside)) => match self.aside().get(page) {
+                Some(content) => out.copy_from_slice(&content[..]),
+                None => out.fill(0),
+            },
+            _ => match self.source.has_content(page)? {
+                true => {
+                    self.source.fetch(page, out)?;
+                }
+                false => out.fill(0),
+            },
+        }
+        Ok(())
+    }
+
+    /// Makes present pages absent again, their contents set aside: fault injection. `choose` picks
+    /// among the pages of content in memory. Returns how many went.
+    pub fn evict(&self, mut choose: impl FnMut(u64) -> bool) -> Result<u64, PageError> {
+        let Some(uffd) = &self.uffd else { return Ok(0) };
+        let mut evicted = 0;
+        for slot in self.slots.iter().filter_map(OnceLock::get) {
+            let resident = slot.resident(0, slot.pages()).map_err(host("residency of pages"))?;
+            for (index, resident) in resident.into_iter().enumerate() {
+                let index = index as u64;
+                let there = matches!(slot.state(index), PageState::Present | PageState::Zero);
+                if !(resident && there && choose(slot.first + index)) {
+                    continue;
+                }
+                let mut content = Box::new([0u8; PAGE_SIZE]);
+                slot.bytes(index, 0, PAGE_SIZE).copy_to(&mut content[..]);
+                self.aside().put(slot.first + index, content);
+                slot.advise(index, 1, libc::MADV_DONTNEED).map_err(host("evicting a page"))?;
+                if self.marking == Marking::Poison {
+                    let start = slot.host_address() + index * PAGE_SIZE as u64;
+                    uffd.poison(start, PAGE_SIZE as u64).map_err(host("placing markers"))?;
+                }
+                slot.set_state(index, PageState::Aside);
+                evicted += 1;
+            }
+        }
+        Ok(evicted)
+    }
+
+    fn order(&self) -> std::sync::MutexGuard<'_, Option<Vec<u64>>> {
+        self.order.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+
+    /// Keeps from now on the order in which pages with content come: the working set.
+    pub fn record_order(&self) {
+        *self.order() = Some(Vec::new());
+    }
+
+    /// The pages that came since [`Ram::record_order`], in order, each once.
+    pub fn take_order(&self) -> Vec<u64> {
+        let mut seen = std::collections::HashSet::new();
+        self.order().take().unwrap_or_default().into_iter().filter(|page| seen.insert(*page)).collect()
+    }
+
+    /// Brings in every page that is known to be absent. Returns how many came.
+    pub fn populate(&self) -> Result<u64, PageError> {
+        let mut brought = 0;
+        for slot in self.slots.iter().filter_map(OnceLock::get) {
+            for index in 0..slot.pages() {
+                if matches!(slot.state(index), PageState::Absent | PageState::Aside) {
+                    brought += self.bring_in(slot.first + index)?.0;
+                }
+            }
+        }
+        Ok(brought)
+    }
+
+    /// Whether a page is in memory, so that a touch of it by KVM cannot fail.
+    pub fn is_there(&self, page: u64) -> bool {
+        let (number, first, _) = slot_of(page);
+        self.slots.get(number).and_then(OnceLock::get).is_some_and(|slot| match slot.state(page - first) {
+            PageState::Present => true,
+            PageState::Zero => self.marking != Marking::Missing,
+            _ => false,
+        })
+    }
+
+    /// Bytes of memory that the host has given so far.
+    pub fn resident_bytes(&self) -> Result<u64, PageError> {
+        let mut pages = 0;
+        for slot in self.slots.iter().filter_map(OnceLock::get) {
+            let resident = slot.resident(0, slot.pages()).map_err(host("residency of pages"))?;
+            pages += resident
+                .into_iter()
+                .enumerate()
+                .filter(|(i, r)| *r && self.is_there(slot.first + *i as u64))
+                .count();
+        }
+        Ok((pages * PAGE_SIZE) as u64)
+    }
+}
+
+/// Number, first page and page count of the slot that holds a page: a function of the page alone,
+/// so that a restored machine cuts its memory as the one before it did.
+fn slot_of(page: u64) -> (usize, u64, u64) {
+    let chunk = page / CHUNK_PAGES;
+    let mut first = 0;
+    for (number, chunks) in SLOT_CHUNKS.into_iter().enumerate() {
+        if chunk < first + chunks {
+            return (number, first * CHUNK_PAGES, chunks * CHUNK_PAGES);
+        }
+        first += chunks;
+    }
+    let number = (chunk - first) / LARGE_SLOT_CHUNKS;
+    (
+        SLOT_CHUNKS.len() + number as usize,
+        (first + number * LARGE_SLOT_CHUNKS) * CHUNK_PAGES,
+        LARGE_SLOT_CHUNKS * CHUNK_PAGES,
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn slots_tile_memory() {
+        let mut page = 0;
+        for expected in 0..20 {
+            let (number, first, pages) = slot_of(page);
+            assert_eq!((number, first), (expected, page));
+            assert_eq!(slot_of(page + pages - 1).0, number);
+            page += pages;
+        }
+    }
+}

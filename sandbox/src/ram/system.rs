@@ -1,0 +1,124 @@
+//! Memory of the monitor's own in the guest: page tables, descriptor tables, entry stubs.
+//!
+//! It is never absent, since KVM reads it by itself (an absent page-table page would become a page
+//! fault in the guest, an absent IDT a livelock), it is not part of a
+//! snapshot, since it follows from the machine's state, and no guest can write it.
+
+use std::io;
+use std::sync::Arc;
+
+use kvm_bindings::kvm_userspace_memory_region;
+use kvm_ioctls::VmFd;
+use vm_memory::mmap::MmapRegion;
+use vm_memory::{Bytes, VolatileMemory};
+
+use super::{PAGE_SIZE, PageError};
+
+/// Pages in each piece, as the area grows: 256 KiB, 1 MiB, then 4 MiB each.
+const PIECE_PAGES: [u64; 3] = [64, 256, 1024];
+/// Guest-physical address where the area starts.
+const BASE: u64 = 0;
+/// Guest-physical address that it must stay below.
+const LIMIT: u64 = 256 << 20;
+/// KVM slot numbers below this one are the area's pieces.
+pub(super) const FIRST_RAM_SLOT: u32 = 512;
+
+/// The area.
+#[derive(Debug)]
+pub struct SystemArea {
+    vm: Arc<VmFd>,
+    pieces: Vec<(u64, MmapRegion)>,
+    /// Guest-physical address of the next page to give out.
+    next: u64,
+}
+
+impl SystemArea {
+    /// An empty area at guest-physical address 0.
+    pub fn new(vm: Arc<VmFd>) -> SystemArea {
+        SystemArea { vm, pieces: Vec::new(), next: BASE }
+    }
+
+    /// Takes a page of zeros and returns its guest-physical address. Pages are never given back:
+    /// KVM may keep a shadow of a page table for as long as its memory slot lives.
+    ///
+    /// # Errors
+    /// When the area's 256 MiB are used up, or the host refuses memory.
+    pub fn take_page(&mut self) -> Result<u64, PageError> {
+        let end = self.pieces.last().map_or(BASE, |(base, piece)| base + piece.size() as u64);
+        if self.next == end {
+            self.grow(end)?;
+        }
+        let page = self.next;
+        self.next += PAGE_SIZE as u64;
+        Ok(page)
+    }
+
+    fn grow(&mut self, base: u64) -> Result<(), PageError> {
+        let pages = PIECE_PAGES[self.pieces.len().min(PIECE_PAGES.len() - 1)];
+        let bytes = pages as usize * PAGE_SIZE;
+        if base + bytes as u64 > LIMIT {
+            return Err(PageError::Host { what: "page tables", error: io::ErrorKind::OutOfMemory.into() });
+        }
+        let region = MmapRegion::build(
+            None,
+            bytes,
+            libc::PROT_READ | libc::PROT_WRITE,
+            libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE,
+        )
+        .map_err(|e| PageError::Host { what: "mapping page tables", error: io::Error::other(e) })?;
+        let slot = kvm_userspace_memory_region {
+            slot: self.pieces.len() as u32,
+            flags: 0,
+            guest_phys_addr: base,
+            memory_size: bytes as u64,
+            userspace_addr: region.as_ptr() as u64,
+        };
+        // SAFETY: the mapping is kept in `self.pieces` until `self` is dropped, which the machine
+        // does after its vCPUs.
+        unsafe { self.vm.set_user_memory_region(slot) }
+            .map_err(|e| PageError::Host { what: "giving page tables to KVM", error: e.into() })?;
+        self.pieces.push((base, region));
+        Ok(())
+    }
+
+    fn at(&self, gpa: u64, len: usize) -> vm_memory::VolatileSlice<'_> {
+        self.pieces
+            .iter()
+            .find_map(|(base, piece)| piece.get_slice(gpa.checked_sub(*base)? as usize, len).ok())
+            .expect("the monitor names only pages that it took")
+    }
+
+    /// Writes bytes at a guest-physical address in a page that was taken.
+    ///
+    /// # Panics
+    /// When the address was not taken: the monitor's own mistake, never a guest's.
+    pub fn write(&self, gpa: u64, bytes: &[u8]) {
+        self.at(gpa, bytes.len()).copy_from(bytes);
+    }
+
+    /// Reads bytes.
+    ///
+    /// # Panics
+    /// As [`SystemArea::write`].
+    pub fn read(&self, gpa: u64, out: &mut [u8]) {
+        self.at(gpa, out.len()).copy_to(out);
+    }
+
+    /// Writes a 64-bit entry, in one store.
+    ///
+    /// # Panics
+    /// As [`SystemArea::write`], or when the address is not aligned.
+    pub fn write_u64(&self, gpa: u64, value: u64) {
+        self.at(gpa, 8)
+            .store(value, 0, std::sync::atomic::Ordering::Release)
+            .expect("table entries are aligned");
+    }
+
+    /// Reads a 64-bit entry.
+    ///
+    /// # Panics
+    /// As [`SystemArea::write_u64`].
+    pub fn read_u64(&self, gpa: u64) -> u64 {
+        self.at(gpa, 8).load(0, std::sync::atomic::Ordering::Acquire).expect("table entries are aligned")
+    }
+}

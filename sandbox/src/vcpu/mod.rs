@@ -1,0 +1,241 @@
+//! One virtual CPU: registers, `KVM_RUN`, and what came out of it.
+
+#![allow(unsafe_code)]
+
+mod exit;
+pub mod registers;
+
+use std::io;
+use std::os::fd::AsRawFd;
+
+use kvm_bindings::{Msrs, kvm_msr_entry, kvm_regs, kvm_sregs};
+use kvm_ioctls::{SyncReg, VcpuExit, VcpuFd, VmFd};
+
+use crate::host::thread::{BlockedSignals, fault_on_rdtsc};
+pub use exit::{Data, Exit};
+use registers::ExtendedState;
+
+/// `KVM_SET_SIGNAL_MASK` (`include/uapi/linux/kvm.h`): `_IOW(KVMIO, 0x8b, struct kvm_signal_mask)`.
+const KVM_SET_SIGNAL_MASK: libc::c_ulong = 0x4004_ae8b;
+
+/// `struct kvm_signal_mask` with the kernel's 8-byte set behind it.
+#[repr(C)]
+struct SignalMask {
+    len: u32,
+    set: [u8; 8],
+}
+
+/// A virtual CPU.
+///
+/// General registers travel in the shared run area (`KVM_CAP_SYNC_REGS`): they are read after each
+/// exit and written back before the next entry only if they were changed.
+#[derive(Debug)]
+pub struct Vcpu {
+    fd: VcpuFd,
+    regs: kvm_regs,
+    regs_changed: bool,
+    mask: Option<u64>,
+    /// RDTSC must be made to fault on the thread while the guest runs: where KVM ignores the
+    /// guest's own CR4.TSD.
+    thread_traps_tsc: bool,
+    tsc_faults: bool,
+}
+
+fn error(what: &'static str) -> impl Fn(kvm_ioctls::Error) -> VcpuError {
+    move |e| VcpuError::Ioctl { what, error: e.into() }
+}
+
+/// A vCPU that KVM does not serve.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum VcpuError {
+    /// A call that KVM refused.
+    #[error("{what}: {error}")]
+    Ioctl {
+        /// The call.
+        what: &'static str,
+        /// What it said.
+        error: io::Error,
+    },
+}
+
+impl Vcpu {
+    /// Makes vCPU `id` of a machine.
+    ///
+    /// # Errors
+    /// When KVM refuses.
+    pub fn new(vm: &VmFd, id: u64) -> Result<Vcpu, VcpuError> {
+        let mut fd = vm.create_vcpu(id).map_err(error("KVM_CREATE_VCPU"))?;
+        fd.set_sync_valid_reg(SyncReg::Register);
+        let regs = fd.get_regs().map_err(error("KVM_GET_REGS"))?;
+        Ok(Vcpu { fd, regs, regs_changed: false, mask: None, thread_traps_tsc: false, tsc_faults: false })
+    }
+
+    /// The general registers, as the last exit left them or as they were changed since.
+    pub fn regs(&self) -> &kvm_regs {
+        &self.regs
+    }
+
+    /// The general registers, to change.
+    pub fn regs_mut(&mut self) -> &mut kvm_regs {
+        self.regs_changed = true;
+        &mut self.regs
+    }
+
+    /// The system registers.
+    ///
+    /// # Errors
+    /// When KVM refuses.
+    pub fn sregs(&self) -> Result<kvm_sregs, VcpuError> {
+        self.fd.get_sregs().map_err(error("KVM_GET_SREGS"))
+    }
+
+    /// Sets the system registers.
+    ///
+    /// # Errors
+    /// When KVM refuses.
+    pub fn set_sregs(&self, sregs: &kvm_sregs) -> Result<(), VcpuError> {
+        self.fd.set_sregs(sregs).map_err(error("KVM_SET_SREGS"))
+    }
+
+    /// Sets model-specific registers.
+    ///
+    /// # Errors
+    /// When KVM refuses one of them.
+    pub fn set_msrs(&self, msrs: &[(u32, u64)]) -> Result<(), VcpuError> {
+        let entries: Vec<_> =
+            msrs.iter().map(|&(index, data)| kvm_msr_entry { index, data, ..Default::default() }).collect();
+        let msrs = Msrs::from_entries(&entries).map_err(|_| VcpuError::Ioctl {
+            what: "KVM_SET_MSRS",
+            error: io::ErrorKind::InvalidInput.into(),
+        })?;
+        let set = self.fd.set_msrs(&msrs).map_err(error("KVM_SET_MSRS"))?;
+        if set < entries.len() {
+            let what = "KVM_SET_MSRS (a register was refused)";
+            return Err(VcpuError::Ioctl { what, error: io::ErrorKind::Unsupported.into() });
+        }
+        Ok(())
+    }
+
+    /// Sets the CPUID table.
+    ///
+    /// # Errors
+    /// When KVM refuses.
+    pub fn set_cpuid(&self, cpuid: &kvm_bindings::CpuId) -> Result<(), VcpuError> {
+        self.fd.set_cpuid2(cpuid).map_err(error("KVM_SET_CPUID2"))
+    }
+
+    /// The x87, SSE and AVX state.
+    ///
+    /// # Errors
+    /// When KVM refuses.
+    pub fn extended_state(&self) -> Result<ExtendedState, VcpuError> {
+        let xsave = self.fd.get_xsave().map_err(error("KVM_GET_XSAVE"))?;
+        Ok(ExtendedState::from_words(&xsave.region))
+    }
+
+    /// Sets the x87, SSE and AVX state.
+    ///
+    /// # Errors
+    /// When KVM refuses it: a reserved bit of MXCSR, or a component that the CPU lacks.
+    pub fn set_extended_state(&self, state: &ExtendedState) -> Result<(), VcpuError> {
+        let xsave = kvm_bindings::kvm_xsave { region: state.to_words(), ..Default::default() };
+        // SAFETY: KVM reads as many bytes as `KVM_CHECK_EXTENSION(KVM_CAP_XSAVE2)` says, 4096
+        // unless a process asked for dynamically enabled features (AMX), which this one does not.
+        unsafe { self.fd.set_xsave(&xsave) }.map_err(error("KVM_SET_XSAVE"))
+    }
+
+    /// Enables extended-state components: XCR0.
+    ///
+    /// # Errors
+    /// When KVM refuses the set.
+    pub fn set_xcr0(&self, value: u64) -> Result<(), VcpuError> {
+        let mut xcrs = kvm_bindings::kvm_xcrs { nr_xcrs: 1, ..Default::default() };
+        xcrs.xcrs[0].value = value;
+        self.fd.set_xcrs(&xcrs).map_err(error("KVM_SET_XCRS"))
+    }
+
+    /// Makes RDTSC fault by the thread's own setting while the guest runs.
+    pub fn trap_tsc_by_thread(&mut self, trap: bool) {
+        self.thread_traps_tsc = trap;
+    }
+
+    /// Runs the guest until something needs the monitor. The general registers are as at the exit
+    /// afterwards.
+    ///
+    /// RDTSC may fault on this thread from now on, until [`Vcpu::settle`]: only code of this crate
+    /// that reads no clock may run before it is called.
+    pub fn run(&mut self, signals: &BlockedSignals) -> Exit {
+        let mask = signals.run_mask();
+        if self.mask != Some(mask) {
+            if let Err(error) = self.set_signal_mask(mask) {
+                return Exit::Failed { errno: error.raw_os_error().unwrap_or(libc::EIO) };
+            }
+            self.mask = Some(mask);
+        }
+        if self.regs_changed {
+            self.fd.sync_regs_mut().regs = self.regs;
+            self.fd.set_sync_dirty_reg(SyncReg::Register);
+        }
+        if self.thread_traps_tsc && !self.tsc_faults {
+            fault_on_rdtsc(true);
+            self.tsc_faults = true;
+        }
+        let exit = Exit::from_kvm(self.fd.run());
+        if self.regs_changed {
+            self.fd.clear_sync_dirty_reg(SyncReg::Register);
+            self.regs_changed = false;
+        }
+        self.regs = self.fd.sync_regs().regs;
+        self.detail(exit)
+    }
+
+    /// Adds what only the run area knows.
+    fn detail(&mut self, exit: Exit) -> Exit {
+        match exit {
+            Exit::InternalError { .. } => {
+                let run = self.fd.get_kvm_run();
+                // SAFETY: the exit reason is KVM_EXIT_INTERNAL_ERROR, for which KVM fills this
+                // member of the union.
+                let internal = unsafe { run.__bindgen_anon_1.internal };
+                let n = (internal.ndata as usize).min(internal.data.len());
+                Exit::InternalError { suberror: internal.suberror, data: internal.data[..n].to_vec() }
+            }
+            other => other,
+        }
+    }
+
+    fn set_signal_mask(&self, mask: u64) -> io::Result<()> {
+        let arg = SignalMask { len: 8, set: mask.to_ne_bytes() };
+        // SAFETY: `arg` is a kvm_signal_mask followed by the 8 bytes that `len` names.
+        let code = unsafe { libc::ioctl(self.fd.as_raw_fd(), KVM_SET_SIGNAL_MASK, &arg) };
+        if code < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+    }
+
+    /// Answers the last [`Exit::MmioRead`]; the guest gets the bytes at the next entry.
+    pub fn answer_mmio(&mut self, bytes: &[u8]) {
+        let run = self.fd.get_kvm_run();
+        // SAFETY: the last exit was KVM_EXIT_MMIO, for which this member of the union is in use.
+        let mmio = unsafe { &mut run.__bindgen_anon_1.mmio };
+        let n = bytes.len().min(mmio.data.len());
+        mmio.data[..n].copy_from_slice(&bytes[..n]);
+    }
+
+    /// Lets RDTSC run on this thread again. Cheap when it does already; called before any code that
+    /// may read a clock.
+    pub fn settle(&mut self) {
+        if self.tsc_faults {
+            fault_on_rdtsc(false);
+            self.tsc_faults = false;
+        }
+    }
+}
+
+impl Drop for Vcpu {
+    fn drop(&mut self) {
+        self.settle();
+    }
+}
+
+/// For the exit module's tests and [`Exit::from_kvm`].
+type KvmResult<'a> = Result<VcpuExit<'a>, kvm_ioctls::Error>;

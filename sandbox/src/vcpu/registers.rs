@@ -1,0 +1,101 @@
+//! Register values that outlive a machine: what a snapshot keeps of a vCPU.
+
+use kvm_bindings::kvm_regs;
+use serde::{Deserialize, Serialize};
+
+/// Bytes of `struct kvm_xsave`.
+const XSAVE_BYTES: usize = 4096;
+/// Offset of MXCSR in the legacy region (Intel SDM volume 1, table 10-2).
+const MXCSR: usize = 24;
+/// Offset of XSTATE_BV in the XSAVE header (Intel SDM volume 1, section 13.4.2).
+const XSTATE_BV: usize = 512;
+
+/// The x87, SSE and AVX state in the standard XSAVE format, without trailing zeros.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ExtendedState {
+    bytes: Vec<u8>,
+}
+
+impl ExtendedState {
+    /// The state at a program's start: as `execve` leaves it (FCW 0x37f, MXCSR 0x1f80).
+    pub fn initial() -> ExtendedState {
+        let mut bytes = vec![0u8; XSTATE_BV + 64];
+        bytes[0..2].copy_from_slice(&0x37fu16.to_le_bytes());
+        bytes[MXCSR..MXCSR + 4].copy_from_slice(&0x1f80u32.to_le_bytes());
+        bytes[XSTATE_BV] = 0b11;
+        ExtendedState { bytes }
+    }
+
+    /// From a XSAVE image; longer or shorter ones are cut or filled up with zeros.
+    pub fn from_bytes(image: &[u8]) -> ExtendedState {
+        let mut bytes = image[..image.len().min(XSAVE_BYTES)].to_vec();
+        bytes.truncate(bytes.iter().rposition(|b| *b != 0).map_or(0, |last| last + 1));
+        ExtendedState { bytes }
+    }
+
+    pub(super) fn from_words(words: &[u32; XSAVE_BYTES / 4]) -> ExtendedState {
+        let bytes: Vec<u8> = words.iter().flat_map(|w| w.to_le_bytes()).collect();
+        ExtendedState::from_bytes(&bytes)
+    }
+
+    pub(super) fn to_words(&self) -> [u32; XSAVE_BYTES / 4] {
+        let mut words = [0u32; XSAVE_BYTES / 4];
+        for (i, byte) in self.bytes.iter().take(XSAVE_BYTES).enumerate() {
+            words[i / 4] |= u32::from(*byte) << (i % 4 * 8);
+        }
+        words
+    }
+
+    /// The first `len` bytes of the XSAVE image.
+    pub fn image(&self, len: usize) -> Vec<u8> {
+        let mut bytes = self.bytes.clone();
+        bytes.resize(len, 0);
+        bytes
+    }
+}
+
+/// The general registers with the segment bases: all that a program at CPL 3 can see of its CPU,
+/// with [`ExtendedState`].
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct UserRegisters {
+    /// General registers, RIP and RFLAGS.
+    pub general: General,
+    /// FS base.
+    pub fs_base: u64,
+    /// GS base.
+    pub gs_base: u64,
+}
+
+macro_rules! general {
+    ($($name:ident)*) => {
+        /// General registers, RIP and RFLAGS.
+        #[allow(missing_docs)]
+        #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+        pub struct General { $(pub $name: u64,)* }
+
+        impl From<&kvm_regs> for General {
+            fn from(r: &kvm_regs) -> General { General { $($name: r.$name,)* } }
+        }
+
+        impl From<&General> for kvm_regs {
+            fn from(r: &General) -> kvm_regs { kvm_regs { $($name: r.$name,)* } }
+        }
+    };
+}
+
+general!(rax rbx rcx rdx rsi rdi rsp rbp r8 r9 r10 r11 r12 r13 r14 r15 rip rflags);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn extended_state_survives_words() {
+        let state = ExtendedState::initial();
+        assert_eq!(
+            ExtendedState::from_words(&state.to_words()),
+            ExtendedState::from_bytes(&state.image(4096))
+        );
+        assert_eq!(state.to_words()[6], 0x1f80);
+    }
+}

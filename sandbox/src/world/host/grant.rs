@@ -1,0 +1,160 @@
+//! What of the host's files a guest may see.
+
+use std::collections::HashMap;
+use std::ffi::OsString;
+use std::fs::canonicalize;
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use rustix::fs::{FileType, Mode, OFlags, fstat, open};
+
+use crate::errno::Errno;
+use crate::world::HostPath;
+
+/// A part of the host's file tree that a guest may read.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Grant(GrantKind);
+
+/// What a grant is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum GrantKind {
+    /// A directory with all that is in it.
+    Directory(PathBuf),
+    /// One regular file.
+    File(PathBuf),
+    /// No file of the host's, but a symbolic link that the guest sees.
+    Symlink(Vec<u8>),
+}
+
+impl Grant {
+    /// A directory with all that is in it, but for what it links to elsewhere. If the path itself
+    /// is a link, it is followed when the outside is built.
+    pub fn directory(path: impl Into<PathBuf>) -> Grant {
+        Grant(GrantKind::Directory(path.into()))
+    }
+
+    /// One regular file. If the path is a link, it is followed when the outside is built.
+    pub fn file(path: impl Into<PathBuf>) -> Grant {
+        Grant(GrantKind::File(path.into()))
+    }
+
+    /// A symbolic link in the guest's tree, to a path in the guest's tree.
+    pub fn symlink(target: impl Into<Vec<u8>>) -> Grant {
+        Grant(GrantKind::Symlink(target.into()))
+    }
+
+    /// What it is.
+    pub fn kind(&self) -> &GrantKind {
+        &self.0
+    }
+}
+
+/// Why something cannot be granted.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum GrantError {
+    /// It cannot be opened.
+    #[error("cannot grant {path:?}: {source}")]
+    Open {
+        /// The host path.
+        path: PathBuf,
+        /// What the host says.
+        source: io::Error,
+    },
+    /// It is something else than what it was granted as.
+    #[error("cannot grant {path:?}: it is not a {wanted}")]
+    Kind {
+        /// The host path.
+        path: PathBuf,
+        /// What it should be.
+        wanted: &'static str,
+    },
+}
+
+/// A grant, opened.
+#[derive(Debug)]
+enum Root {
+    Directory(Arc<OwnedFd>),
+    /// A name in a directory: a file cannot be held open without a descriptor for each.
+    File {
+        directory: Arc<OwnedFd>,
+        name: OsString,
+    },
+    Nothing,
+}
+
+/// All grants, opened.
+#[derive(Debug)]
+pub(super) struct Roots(Vec<Root>);
+
+impl Roots {
+    /// Opens what was granted.
+    pub fn open(grants: &[Grant]) -> Result<Roots, GrantError> {
+        // Many grants are files of one directory.
+        let mut opened: HashMap<PathBuf, Arc<OwnedFd>> = HashMap::new();
+        let mut roots = Vec::with_capacity(grants.len());
+        for grant in grants {
+            roots.push(match &grant.0 {
+                GrantKind::Symlink(_) => Root::Nothing,
+                GrantKind::Directory(path) => {
+                    let real = resolve(path)?;
+                    Root::Directory(open_directory(&mut opened, path, &real)?)
+                }
+                GrantKind::File(path) => {
+                    let real = resolve(path)?;
+                    let (Some(parent), Some(name)) = (real.parent(), real.file_name()) else {
+                        return Err(GrantError::Kind { path: path.clone(), wanted: "file" });
+                    };
+                    if !real.is_file() {
+                        return Err(GrantError::Kind { path: path.clone(), wanted: "file" });
+                    }
+                    let directory = open_directory(&mut opened, path, parent)?;
+                    Root::File { directory, name: name.to_owned() }
+                }
+            });
+        }
+        Ok(Roots(roots))
+    }
+
+    /// The directory that a path starts at, and the path from there.
+    pub fn locate<'a>(&'a self, path: &'a HostPath) -> Result<(BorrowedFd<'a>, &'a [u8]), Errno> {
+        match usize::try_from(path.grant).ok().and_then(|n| self.0.get(n)) {
+            Some(Root::Directory(fd)) if path.path.is_empty() => Ok((fd.as_fd(), b".")),
+            Some(Root::Directory(fd)) => Ok((fd.as_fd(), &path.path)),
+            Some(Root::File { directory, name }) if path.path.is_empty() => {
+                Ok((directory.as_fd(), name.as_bytes()))
+            }
+            Some(Root::File { .. }) => Err(Errno::ENOTDIR),
+            Some(Root::Nothing) | None => Err(Errno::ENOENT),
+        }
+    }
+}
+
+fn resolve(path: &Path) -> Result<PathBuf, GrantError> {
+    canonicalize(path).map_err(|source| GrantError::Open { path: path.to_owned(), source })
+}
+
+/// Opens the directory `real`, for the grant of `path`.
+fn open_directory(
+    opened: &mut HashMap<PathBuf, Arc<OwnedFd>>,
+    path: &Path,
+    real: &Path,
+) -> Result<Arc<OwnedFd>, GrantError> {
+    if let Some(fd) = opened.get(real) {
+        return Ok(fd.clone());
+    }
+    let failed = |e: rustix::io::Errno| GrantError::Open { path: path.to_owned(), source: e.into() };
+    let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let fd = open(real, flags, Mode::empty()).map_err(failed)?;
+    let stat = fstat(&fd).map_err(failed)?;
+    if FileType::from_raw_mode(stat.st_mode) != FileType::Directory {
+        return Err(GrantError::Kind { path: path.to_owned(), wanted: "directory" });
+    }
+    let fd = Arc::new(fd);
+    opened.insert(real.to_owned(), fd.clone());
+    Ok(fd)
+}

@@ -1,0 +1,281 @@
+//! The one door for the outside.
+//!
+//! Every bit that is not a function of a sandbox's start state enters through [`World::ask`]: the
+//! host's clock, standard input, what became of standard output, and host files. Recording and
+//! replaying are other implementations of the same trait; nothing else in the sandbox knows
+//! whether it is live, recording or replaying.
+//!
+//! Two kinds of question:
+//! * **ordered** ones are asked at a point of the run that is a function of the run itself (a
+//!   system call), so a recording keeps their answers in order;
+//! * **keyed** ones ([`Request::ReadBlock`]) may be asked at a page fault, whose moment depends on
+//!   the host and on prefetching. Their answer is a function of their key for the whole run, so a
+//!   recording keeps it by key.
+
+mod host;
+
+pub use host::{
+    Grant, GrantError, GrantKind, HostWorld, HostWorldBuilder, Input, Interrupt, Never, Output, OutputBuffer,
+    default_grants,
+};
+
+use serde::{Deserialize, Serialize};
+
+use crate::errno::Errno;
+
+/// Bytes in one block of a host file, the unit in which file content is asked for. One block is
+/// also what a fault on a file mapping brings in.
+pub const BLOCK_SIZE: usize = 64 * 1024;
+
+/// A file or directory of the host, named from one of the granted roots.
+///
+/// The path has no leading slash, no `.` or `..` and no symbolic links in it: the guest's file
+/// system resolves those itself, in the guest's own name space.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct HostPath {
+    /// Index of the grant that it lies in.
+    pub grant: u32,
+    /// Path from the grant's root; empty for the root itself.
+    pub path: Vec<u8>,
+}
+
+/// Where a guest's output goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum Stream {
+    /// Standard output.
+    Stdout,
+    /// Standard error.
+    Stderr,
+}
+
+/// A question to the outside.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub enum Request<'a> {
+    /// The host's clocks. Ordered.
+    Clock,
+    /// At most `max` bytes of standard input. Ordered. With `wait` the answer comes when there is
+    /// at least one byte or the end; without, it is [`Response::Input`] with
+    /// `Err(EAGAIN)` when nothing is there yet.
+    Input {
+        /// The most bytes wanted.
+        max: usize,
+        /// Whether to wait for the first byte.
+        wait: bool,
+    },
+    /// Write to an output stream; the answer is how many bytes it took. Ordered.
+    Output {
+        /// The stream.
+        stream: Stream,
+        /// The bytes.
+        data: &'a [u8],
+    },
+    /// `lstat` of a host file. Ordered.
+    Metadata {
+        /// The file.
+        path: &'a HostPath,
+    },
+    /// The target of a symbolic link. Ordered.
+    ReadLink {
+        /// The link.
+        path: &'a HostPath,
+    },
+    /// The names in a directory. Ordered; the answer is sorted by name.
+    ReadDir {
+        /// The directory.
+        path: &'a HostPath,
+    },
+    /// Block `block` of a regular file, of [`BLOCK_SIZE`] bytes, shorter at the file's end. Keyed:
+    /// the same answer each time that it is asked in a run.
+    ReadBlock {
+        /// The file.
+        path: &'a HostPath,
+        /// The block's number from the file's start.
+        block: u64,
+    },
+}
+
+/// The host's clocks at one moment, in nanoseconds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HostClock {
+    /// Since the Unix epoch.
+    pub realtime: u64,
+    /// Since an arbitrary start; never goes back.
+    pub monotonic: u64,
+}
+
+/// What a host file is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub enum FileKind {
+    /// A regular file.
+    Regular,
+    /// A directory.
+    Directory,
+    /// A symbolic link.
+    Symlink,
+    /// A device, socket or FIFO: it exists, and cannot be opened.
+    Other,
+}
+
+/// What a guest may learn of a host file. Times of access and change, inode and device numbers are
+/// left out, since they differ between hosts and from run to run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Metadata {
+    /// What it is.
+    pub kind: FileKind,
+    /// Permission bits (`0o7777`).
+    pub mode: u32,
+    /// Owner's user id.
+    pub uid: u32,
+    /// Owner's group id.
+    pub gid: u32,
+    /// Links. Only of directories are they the host's: what other names a file has may lie where
+    /// the guest sees nothing, so that it has one.
+    pub nlink: u32,
+    /// Bytes.
+    pub size: u64,
+    /// Time of last modification, nanoseconds since the Unix epoch.
+    pub mtime: i64,
+}
+
+/// A name in a host directory.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct DirEntry {
+    /// The name, without a slash.
+    pub name: Vec<u8>,
+    /// What it is.
+    pub kind: FileKind,
+}
+
+/// An answer from the outside, of the same variant as its [`Request`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Response {
+    /// To [`Request::Clock`].
+    Clock(HostClock),
+    /// To [`Request::Input`]: the bytes, none at the end.
+    Input(Result<Vec<u8>, Errno>),
+    /// To [`Request::Output`]: how many bytes were taken.
+    Output(Result<usize, Errno>),
+    /// To [`Request::Metadata`].
+    Metadata(Result<Metadata, Errno>),
+    /// To [`Request::ReadLink`].
+    Link(Result<Vec<u8>, Errno>),
+    /// To [`Request::ReadDir`].
+    Dir(Result<Vec<DirEntry>, Errno>),
+    /// To [`Request::ReadBlock`].
+    Block(Result<Vec<u8>, Errno>),
+}
+
+/// Why the outside gave no answer at all. The guest is not told: the run ends.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum WorldError {
+    /// The run was stopped, or reached its deadline, while waiting.
+    #[error("stopped while waiting for the outside")]
+    Interrupted,
+    /// A replayed run asked something else than the recorded one.
+    #[error("{0}")]
+    Diverged(String),
+    /// A recording ends here.
+    #[error("the recording ends here")]
+    EndOfLog,
+    /// The recorder could not write.
+    #[error("recording: {0}")]
+    Recorder(String),
+    /// The answer was of another kind than the question.
+    #[error("the outside answered {got} to {asked}")]
+    Mismatch {
+        /// What was asked.
+        asked: &'static str,
+        /// What came.
+        got: &'static str,
+    },
+}
+
+/// The outside of a sandbox.
+pub trait World: Send {
+    /// Answers one question.
+    ///
+    /// # Errors
+    /// [`WorldError`] when there is no answer and the run must end.
+    fn ask(&mut self, request: Request<'_>) -> Result<Response, WorldError>;
+}
+
+impl Request<'_> {
+    /// The question's name, for messages.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Request::Clock => "clock",
+            Request::Input { .. } => "input",
+            Request::Output { .. } => "output",
+            Request::Metadata { .. } => "metadata",
+            Request::ReadLink { .. } => "readlink",
+            Request::ReadDir { .. } => "readdir",
+            Request::ReadBlock { .. } => "read-block",
+        }
+    }
+}
+
+impl Response {
+    /// The answer's name, for messages: the same as its question's.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Response::Clock(_) => "clock",
+            Response::Input(_) => "input",
+            Response::Output(_) => "output",
+            Response::Metadata(_) => "metadata",
+            Response::Link(_) => "readlink",
+            Response::Dir(_) => "readdir",
+            Response::Block(_) => "read-block",
+        }
+    }
+}
+
+/// Asks `$request` and takes the answer out of its variant.
+macro_rules! ask {
+    ($world:expr, $request:expr, $variant:ident) => {{
+        let request = $request;
+        match $world.ask(request)? {
+            Response::$variant(answer) => Ok(answer),
+            other => Err(WorldError::Mismatch { asked: request.name(), got: other.name() }),
+        }
+    }};
+}
+
+/// Each question with its answer's own type. The outer error ends the run; the inner one is the
+/// guest's.
+impl dyn World + '_ {
+    /// [`Request::Clock`].
+    pub fn clock(&mut self) -> Result<HostClock, WorldError> {
+        ask!(self, Request::Clock, Clock)
+    }
+
+    /// [`Request::Input`].
+    pub fn input(&mut self, max: usize, wait: bool) -> Result<Result<Vec<u8>, Errno>, WorldError> {
+        ask!(self, Request::Input { max, wait }, Input)
+    }
+
+    /// [`Request::Output`].
+    pub fn output(&mut self, stream: Stream, data: &[u8]) -> Result<Result<usize, Errno>, WorldError> {
+        ask!(self, Request::Output { stream, data }, Output)
+    }
+
+    /// [`Request::Metadata`].
+    pub fn metadata(&mut self, path: &HostPath) -> Result<Result<Metadata, Errno>, WorldError> {
+        ask!(self, Request::Metadata { path }, Metadata)
+    }
+
+    /// [`Request::ReadLink`].
+    pub fn read_link(&mut self, path: &HostPath) -> Result<Result<Vec<u8>, Errno>, WorldError> {
+        ask!(self, Request::ReadLink { path }, Link)
+    }
+
+    /// [`Request::ReadDir`].
+    pub fn read_dir(&mut self, path: &HostPath) -> Result<Result<Vec<DirEntry>, Errno>, WorldError> {
+        ask!(self, Request::ReadDir { path }, Dir)
+    }
+
+    /// [`Request::ReadBlock`].
+    pub fn read_block(&mut self, path: &HostPath, block: u64) -> Result<Result<Vec<u8>, Errno>, WorldError> {
+        ask!(self, Request::ReadBlock { path, block }, Block)
+    }
+}
