@@ -1,0 +1,112 @@
+//! What can be wrong with a recording.
+
+use std::path::{Path, PathBuf};
+
+use crate::record::BlobId;
+
+/// Why a recording could not be written or read. Each names the file, where in it, and what to do.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// The host's file system refused.
+    #[error("{}: {action}: {source}", path.display())]
+    Io {
+        /// What was being done, such as `open`.
+        action: &'static str,
+        /// The file.
+        path: PathBuf,
+        /// What the host said.
+        source: std::io::Error,
+    },
+    /// The directory already holds a recording.
+    #[error("{} already exists: choose another directory, or remove the old recording", path.display())]
+    Exists {
+        /// The file in the way.
+        path: PathBuf,
+    },
+    /// The file is something else than a dejavm log.
+    #[error("{} is not a dejavm log: it does not start with DEJAVLOG", path.display())]
+    NotALog {
+        /// The file.
+        path: PathBuf,
+    },
+    /// A newer dejavm wrote the file.
+    #[error(
+        "{} has format version {found} and this dejavm reads up to {supported}: use a newer dejavm",
+        path.display()
+    )]
+    NewerVersion {
+        /// The file.
+        path: PathBuf,
+        /// Its version.
+        found: u32,
+        /// The newest version that is understood here.
+        supported: u32,
+    },
+    /// The log uses features that this version does not know.
+    #[error("{} needs features {flags:#x} that this dejavm does not know: use a newer dejavm", path.display())]
+    UnknownFeatures {
+        /// The file.
+        path: PathBuf,
+        /// The feature bits that are not known.
+        flags: u32,
+    },
+    /// The manifest is not a recording's manifest.
+    #[error("{}: not a recording's manifest: {why}", path.display())]
+    Manifest {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        why: String,
+    },
+    /// The manifest says that the recording is complete, and the log is not.
+    #[error(
+        "{} was sealed with {exits} exits, but it ends early, at byte {offset}: copy it again; or, to read \
+         what is left, set \"complete\" to false in the manifest",
+        path.display()
+    )]
+    Truncated {
+        /// The log.
+        path: PathBuf,
+        /// Where the last whole block ends, bytes from the file's start.
+        offset: u64,
+        /// Exits that the manifest promises.
+        exits: u64,
+    },
+    /// Bytes of the log are not what was written.
+    #[error("{}: corrupt at byte {offset}: {why}; what comes before it can be read", path.display())]
+    Corrupt {
+        /// The log.
+        path: PathBuf,
+        /// Bytes from the file's start.
+        offset: u64,
+        /// What is wrong.
+        why: String,
+    },
+    /// An answer refers to content that the log does not hold.
+    #[error("{}: content {id} is not in the log", path.display())]
+    MissingBlob {
+        /// The log.
+        path: PathBuf,
+        /// The content's name.
+        id: BlobId,
+    },
+    /// The recorder stopped writing earlier on.
+    #[error("{}: the recorder stopped: {why}; what was written before can be replayed", path.display())]
+    Recorder {
+        /// The log.
+        path: PathBuf,
+        /// Why.
+        why: String,
+    },
+}
+
+impl Error {
+    pub(crate) fn io(action: &'static str, path: &Path, source: std::io::Error) -> Error {
+        Error::Io { action, path: path.to_owned(), source }
+    }
+
+    pub(crate) fn corrupt(path: &Path, offset: u64, why: impl Into<String>) -> Error {
+        Error::Corrupt { path: path.to_owned(), offset, why: why.into() }
+    }
+}

@@ -1,0 +1,170 @@
+//! `manifest.json`: what a recording is, for people and tools.
+
+use std::io::{Read, Write};
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+
+use dejavm_snapshot::ContentId;
+use serde::{Deserialize, Serialize};
+
+use crate::digest::RunDigest;
+use crate::error::Error;
+use crate::files::open_file;
+use crate::format::FORMAT_VERSION;
+
+/// File name of the manifest in a recording's directory.
+pub const MANIFEST_FILE: &str = "manifest.json";
+
+/// File name of the log in a recording's directory.
+pub const LOG_FILE: &str = "log";
+
+/// File name that the start snapshot has by custom; the manifest names it.
+pub const START_FILE: &str = "start.dvm";
+
+/// Longest manifest that is read, bytes.
+const MAX_MANIFEST: u64 = 1 << 20;
+
+/// How a recorded run ended.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum RunEnd {
+    /// The guest ended, and the log's last exit says so.
+    Ended {
+        /// As `wait4` would give it: `status << 8`, or the signal's number.
+        status: i32,
+    },
+    /// The run was stopped before the guest ended: a deadline, a limit, an error. A replay stops at
+    /// the same place.
+    Stopped {
+        /// Why, for people.
+        why: String,
+    },
+}
+
+/// What a recording is. The embedder fills in what it knows; [`crate::Recorder`] keeps the last
+/// four fields.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Manifest {
+    /// Format version of the recording, [`FORMAT_VERSION`] for a new one.
+    pub format: u32,
+    /// What wrote it, such as `dejavm 0.1.0`.
+    pub created_by: String,
+    /// The guest's command line; bytes that are not UTF-8 are replaced.
+    pub command: Vec<String>,
+    /// The run's seed.
+    pub seed: u64,
+    /// The instant at which the guest's clock started, nanoseconds since the Unix epoch.
+    pub start: u64,
+    /// The clock's mode, such as `virtual`.
+    pub clock: String,
+    /// The snapshot that the run started from.
+    pub snapshot: SnapshotRef,
+    /// The identity of the CPU features that the guest saw.
+    pub cpu: String,
+    /// Whether the log was sealed.
+    #[serde(default)]
+    pub complete: bool,
+    /// How the run ended; `None` while it is being recorded, or when the recorder was killed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub end: Option<RunEnd>,
+    /// Number of compared exits in a sealed log.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub exits: Option<u64>,
+    /// Digest of them, 32 hexadecimal digits.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub digest: Option<String>,
+}
+
+/// The start snapshot of a recording.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SnapshotRef {
+    /// Its file name in the recording's directory: no slash.
+    pub file: String,
+    /// Its content id.
+    pub id: ContentId,
+}
+
+impl Manifest {
+    /// A manifest for a new recording. The seed and the start are 0, the clock `virtual`, and the
+    /// rest is empty: fill in what is known.
+    pub fn new(snapshot_id: ContentId) -> Manifest {
+        Manifest {
+            format: FORMAT_VERSION,
+            created_by: concat!("dejavm ", env!("CARGO_PKG_VERSION")).into(),
+            command: Vec::new(),
+            seed: 0,
+            start: 0,
+            clock: "virtual".into(),
+            snapshot: SnapshotRef { file: START_FILE.into(), id: snapshot_id },
+            cpu: String::new(),
+            complete: false,
+            end: None,
+            exits: None,
+            digest: None,
+        }
+    }
+
+    /// Reads and checks the manifest of the recording in `dir`.
+    ///
+    /// # Errors
+    /// [`Error::Io`], [`Error::Manifest`] or [`Error::NewerVersion`].
+    pub fn read(dir: &Path) -> Result<Manifest, Error> {
+        /// The one field that every version has.
+        #[derive(Deserialize)]
+        struct Version {
+            format: u32,
+        }
+        let path = dir.join(MANIFEST_FILE);
+        let bad = |why: String| Error::Manifest { path: path.clone(), why };
+        let (file, _) = open_file(&path)?;
+        let mut text = Vec::new();
+        file.take(MAX_MANIFEST + 1).read_to_end(&mut text).map_err(|e| Error::io("read", &path, e))?;
+        if text.len() as u64 > MAX_MANIFEST {
+            return Err(bad(format!("longer than {MAX_MANIFEST} bytes")));
+        }
+        let Version { format: found } = serde_json::from_slice(&text).map_err(|e| bad(e.to_string()))?;
+        if found > FORMAT_VERSION {
+            return Err(Error::NewerVersion { path, found, supported: FORMAT_VERSION });
+        }
+        let manifest: Manifest = serde_json::from_slice(&text).map_err(|e| bad(e.to_string()))?;
+        manifest.check().map_err(bad)?;
+        Ok(manifest)
+    }
+
+    /// Puts the manifest into `dir` in one step: a reader sees the old one or the new one.
+    pub(crate) fn write(&self, dir: &Path) -> Result<(), Error> {
+        let path = dir.join(MANIFEST_FILE);
+        self.check().map_err(|why| Error::Manifest { path: path.clone(), why })?;
+        let mut text = serde_json::to_vec_pretty(self)
+            .map_err(|e| Error::Manifest { path: path.clone(), why: e.to_string() })?;
+        text.push(b'\n');
+        let write = || -> std::io::Result<()> {
+            // Readable as any other file: the umask still counts.
+            let mode = std::fs::Permissions::from_mode(0o666);
+            let mut file = tempfile::Builder::new().prefix(".manifest").permissions(mode).tempfile_in(dir)?;
+            file.write_all(&text)?;
+            file.as_file().sync_all()?;
+            file.persist(&path).map_err(|e| e.error)?;
+            // The rename itself must reach the disk too.
+            std::fs::File::open(dir)?.sync_all()
+        };
+        write().map_err(|e| Error::io("write", &path, e))
+    }
+
+    /// What is wrong with it, if anything.
+    fn check(&self) -> Result<(), String> {
+        if self.format == 0 {
+            return Err("there is no format version 0".into());
+        }
+        let file = &self.snapshot.file;
+        if file.is_empty() || file == "." || file == ".." || file.contains(['/', '\0']) {
+            return Err(format!("the start snapshot must be a file beside it, not {file:?}"));
+        }
+        if let Some(digest) = &self.digest
+            && RunDigest::from_hex(digest).is_none()
+        {
+            return Err(format!("{digest:?} is not a digest"));
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,84 @@
+//! Reading blocks out of a file, at places that nobody vouches for.
+
+use std::fs::File;
+use std::os::unix::fs::FileExt;
+use std::path::PathBuf;
+
+use crate::error::Error;
+use crate::files::open_file;
+use crate::format::block::unpack;
+use crate::format::header::{BLOCK_HEADER, BlockHeader};
+
+/// A log's file.
+#[derive(Debug)]
+pub(super) struct LogFile {
+    pub path: PathBuf,
+    file: File,
+    /// Its length when it was opened, bytes. It may grow under a living recorder; what comes later
+    /// is not looked at.
+    pub len: u64,
+}
+
+/// What stands at some place of a log.
+pub(super) enum Found {
+    /// A whole block.
+    Block(BlockHeader),
+    /// The end of the file, before the block's end.
+    Torn,
+    /// Something else.
+    Bad(String),
+}
+
+impl LogFile {
+    pub fn open(path: PathBuf) -> Result<LogFile, Error> {
+        let (file, len) = open_file(&path)?;
+        Ok(LogFile { path, file, len })
+    }
+
+    /// The `N` bytes at `offset`; `None` when the file ends before.
+    pub fn array_at<const N: usize>(&self, offset: u64) -> Result<Option<[u8; N]>, Error> {
+        if offset.checked_add(N as u64).is_none_or(|end| end > self.len) {
+            return Ok(None);
+        }
+        let mut bytes = [0; N];
+        self.read(&mut bytes, offset)?;
+        Ok(Some(bytes))
+    }
+
+    /// What stands at `offset`.
+    pub fn block_at(&self, offset: u64) -> Result<Found, Error> {
+        let Some(bytes) = self.array_at::<BLOCK_HEADER>(offset)? else {
+            return Ok(Found::Torn);
+        };
+        Ok(match BlockHeader::parse(&bytes) {
+            Err(why) => Found::Bad(why.into()),
+            // No overflow: a header at `offset` was inside the file, and its length is limited.
+            Ok(header) if offset + header.block_len() > self.len => Found::Torn,
+            Ok(header) => Found::Block(header),
+        })
+    }
+
+    /// The header of the block that must stand at `offset`.
+    pub fn header_at(&self, offset: u64) -> Result<BlockHeader, Error> {
+        match self.block_at(offset)? {
+            Found::Block(header) => Ok(header),
+            Found::Torn => Err(self.corrupt(offset, "the file ends within a block")),
+            Found::Bad(why) => Err(self.corrupt(offset, why)),
+        }
+    }
+
+    /// The checked, uncompressed payload of the block at `offset`, whose header was read.
+    pub fn payload(&self, offset: u64, header: &BlockHeader) -> Result<Vec<u8>, Error> {
+        let mut stored = vec![0; header.stored_len as usize];
+        self.read(&mut stored, offset + BLOCK_HEADER as u64)?;
+        unpack(header, stored).map_err(|why| self.corrupt(offset, why))
+    }
+
+    pub fn corrupt(&self, offset: u64, why: impl Into<String>) -> Error {
+        Error::corrupt(&self.path, offset, why)
+    }
+
+    fn read(&self, bytes: &mut [u8], offset: u64) -> Result<(), Error> {
+        self.file.read_exact_at(bytes, offset).map_err(|e| Error::io("read", &self.path, e))
+    }
+}

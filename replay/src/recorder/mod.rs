@@ -1,0 +1,187 @@
+//! Writing a recording.
+
+mod queue;
+mod taps;
+mod writer;
+
+#[cfg(test)]
+mod tests;
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use dejavm_sandbox::exit::Observer;
+use dejavm_sandbox::world::World;
+
+use crate::digest::RunDigest;
+use crate::error::Error;
+use crate::format::FORMAT_VERSION;
+use crate::manifest::{LOG_FILE, MANIFEST_FILE, Manifest, RunEnd};
+use queue::{Close, Queue};
+use writer::{LogWriter, Sink};
+
+/// How a log is cut and compressed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct RecorderOptions {
+    /// zstd level, 1 to 22; 1 by default. Higher ones are smaller and slower.
+    pub level: i32,
+    /// A block is closed once it has about this many bytes, uncompressed: 256 bytes to 4 MiB, 256 KiB
+    /// by default.
+    pub block_bytes: usize,
+    /// A block is closed once its first record is this old: 100 ms by default. It is what a killed
+    /// recorder may lose.
+    pub flush_after: Duration,
+}
+
+impl Default for RecorderOptions {
+    fn default() -> RecorderOptions {
+        RecorderOptions { level: 1, block_bytes: 256 << 10, flush_after: Duration::from_millis(100) }
+    }
+}
+
+/// Records a run into a directory.
+///
+/// The run asks the outside through [`Recorder::world`] and is watched by [`Recorder::observer`].
+/// Compression and writing are done by a thread of the recorder's own; when it falls behind by some
+/// blocks, the run waits for it. [`Recorder::finish`] seals the recording; a recorder that is
+/// dropped or killed before leaves one that can be replayed as far as it goes.
+#[derive(Debug)]
+pub struct Recorder {
+    dir: PathBuf,
+    manifest: Manifest,
+    queue: Arc<Queue>,
+    thread: Option<JoinHandle<Result<Summary, std::io::Error>>>,
+}
+
+/// What a sealed recording holds.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Summary {
+    /// Number of compared exits.
+    pub exits: u64,
+    /// Digest of them.
+    pub digest: RunDigest,
+    /// Length of the log, bytes.
+    pub log_bytes: u64,
+    /// Number of distinct contents kept.
+    pub blobs: u64,
+    /// Their length, uncompressed, bytes.
+    pub blob_bytes: u64,
+}
+
+impl Recorder {
+    /// Starts a recording in `dir`, which is made if it is not there, and which may already hold
+    /// the start snapshot. [`Manifest::complete`] and what follows it are overwritten.
+    ///
+    /// # Errors
+    /// [`Error::Exists`] when there is a recording already, [`Error::Manifest`] when the start
+    /// snapshot's name is not a plain file name, [`Error::Io`].
+    pub fn create(dir: impl AsRef<Path>, manifest: Manifest) -> Result<Recorder, Error> {
+        Recorder::create_with(dir, manifest, RecorderOptions::default())
+    }
+
+    /// As [`Recorder::create`]; options out of their range are brought into it.
+    ///
+    /// # Errors
+    /// As [`Recorder::create`].
+    pub fn create_with(
+        dir: impl AsRef<Path>,
+        manifest: Manifest,
+        options: RecorderOptions,
+    ) -> Result<Recorder, Error> {
+        let dir = dir.as_ref();
+        std::fs::create_dir_all(dir).map_err(|e| Error::io("make", dir, e))?;
+        let path = dir.join(LOG_FILE);
+        for file in [&path, &dir.join(MANIFEST_FILE)] {
+            if file.symlink_metadata().is_ok() {
+                return Err(Error::Exists { path: file.clone() });
+            }
+        }
+        let manifest = Manifest {
+            format: FORMAT_VERSION,
+            complete: false,
+            end: None,
+            exits: None,
+            digest: None,
+            ..manifest
+        };
+        manifest.write(dir)?;
+        let file = std::fs::File::create_new(&path).map_err(|e| Error::io("make", &path, e))?;
+        Recorder::start(dir, manifest, Box::new(file), &options)
+    }
+
+    fn start(
+        dir: &Path,
+        manifest: Manifest,
+        sink: Box<dyn Sink>,
+        options: &RecorderOptions,
+    ) -> Result<Recorder, Error> {
+        let path = dir.join(LOG_FILE);
+        let io = |e| Error::io("write", &path, e);
+        let mut writer = LogWriter::new(sink, options.level.clamp(1, 22)).map_err(io)?;
+        // Written before anything else runs: a log is never without its header for long.
+        writer.write_header().map_err(io)?;
+        let queue = Arc::new(Queue::new(options.block_bytes.clamp(256, 4 << 20)));
+        let flush_after = options.flush_after;
+        let source = queue.clone();
+        let thread = std::thread::Builder::new()
+            .name("dejavm-log".into())
+            .spawn(move || writer::run(writer, &source, flush_after))
+            .map_err(|e| Error::io("start a thread to write", &path, e))?;
+        Ok(Recorder { dir: dir.to_owned(), manifest, queue, thread: Some(thread) })
+    }
+
+    /// The outside as seen by the run: asks `inner` and logs what it says. Errors of `inner` are
+    /// passed on and not logged.
+    pub fn world(&self, inner: Box<dyn World>) -> Box<dyn World> {
+        Box::new(taps::RecordingWorld::new(self.queue.clone(), inner))
+    }
+
+    /// The observer that logs exits and faults. Exits must come with ascending numbers, without a
+    /// gap, from any first one.
+    pub fn observer(&self) -> Box<dyn Observer> {
+        Box::new(taps::RecordingObserver::new(self.queue.clone()))
+    }
+
+    /// Writes what is left, seals the log and then the manifest, both to the disk. From then on the
+    /// worlds and observers of this recorder give [`dejavm_sandbox::world::WorldError::Recorder`].
+    ///
+    /// # Errors
+    /// [`Error::Recorder`] when the log could not be written, now or earlier on: what was written
+    /// then stays, as that of a killed recorder. [`Error::Io`] for the manifest.
+    pub fn finish(mut self, end: RunEnd) -> Result<Summary, Error> {
+        let summary = self
+            .stop(Close::Seal(end.clone()))
+            .map_err(|why| Error::Recorder { path: self.dir.join(LOG_FILE), why })?;
+        let manifest = Manifest {
+            complete: true,
+            end: Some(end),
+            exits: Some(summary.exits),
+            digest: Some(summary.digest.to_string()),
+            ..self.manifest.clone()
+        };
+        manifest.write(&self.dir)?;
+        Ok(summary)
+    }
+
+    /// Ends the thread.
+    fn stop(&mut self, close: Close) -> Result<Summary, String> {
+        self.queue.close(close);
+        match self.thread.take().map(JoinHandle::join) {
+            Some(Ok(result)) => result.map_err(|e| e.to_string()),
+            Some(Err(_)) | None => Err("the writing thread ended unexpectedly".into()),
+        }
+    }
+}
+
+impl Drop for Recorder {
+    fn drop(&mut self) {
+        if self.thread.is_some()
+            && let Err(why) = self.stop(Close::Abandon)
+        {
+            tracing::warn!(dir = %self.dir.display(), why, "the log of an unfinished recording is cut short");
+        }
+    }
+}

@@ -1,0 +1,76 @@
+//! What the run sees of a recorder.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+
+use dejavm_sandbox::exit::{Exit, Fault, Observer};
+use dejavm_sandbox::world::{HostPath, Request, Response, World, WorldError};
+
+use super::queue::{Entry, Queue};
+use crate::format::MAX_BLOCK;
+use crate::record::Asked;
+
+/// Asks another world and logs its answers.
+pub(super) struct RecordingWorld {
+    queue: Arc<Queue>,
+    inner: Box<dyn World>,
+    /// Keyed questions whose answer is in the log already.
+    known: HashSet<(HostPath, u64)>,
+}
+
+impl RecordingWorld {
+    pub fn new(queue: Arc<Queue>, inner: Box<dyn World>) -> RecordingWorld {
+        RecordingWorld { queue, inner, known: HashSet::new() }
+    }
+}
+
+impl World for RecordingWorld {
+    fn ask(&mut self, request: Request<'_>) -> Result<Response, WorldError> {
+        let response = self.inner.ask(cap(request))?;
+        if response.name() != request.name() {
+            // It could not be replayed, and the caller would not take it.
+            return Err(WorldError::Mismatch { asked: request.name(), got: response.name() });
+        }
+        if let Request::ReadBlock { path, block } = request {
+            let key = (path.clone(), block);
+            if !self.known.contains(&key) {
+                self.queue.push(Entry::Keyed(key.0.clone(), block, response.clone()))?;
+                self.known.insert(key);
+            }
+        } else if let Some(asked) = Asked::of(&request) {
+            self.queue.push(Entry::World(asked, response.clone()))?;
+        }
+        Ok(response)
+    }
+}
+
+/// Asks for no more input at once than a block can hold: an answer may always be shorter than what
+/// was asked for.
+fn cap(request: Request<'_>) -> Request<'_> {
+    match request {
+        Request::Input { max, wait } => Request::Input { max: max.min(MAX_BLOCK), wait },
+        other => other,
+    }
+}
+
+/// Logs exits and faults.
+pub(super) struct RecordingObserver {
+    queue: Arc<Queue>,
+}
+
+impl RecordingObserver {
+    pub fn new(queue: Arc<Queue>) -> RecordingObserver {
+        RecordingObserver { queue }
+    }
+}
+
+impl Observer for RecordingObserver {
+    fn exit(&mut self, exit: &Exit) -> Result<(), WorldError> {
+        self.queue.push(Entry::Exit(exit.clone()))
+    }
+
+    fn fault(&mut self, fault: &Fault) {
+        // It has no way to fail; the next exit meets the same error.
+        let _ = self.queue.push(Entry::Fault(*fault));
+    }
+}

@@ -1,0 +1,230 @@
+//! The writing thread: entries to blocks to bytes.
+
+use std::collections::HashSet;
+use std::io::{self, Write};
+use std::time::Duration;
+
+use dejavm_sandbox::world::Response;
+use zstd::bulk::Compressor;
+
+use super::Summary;
+use super::queue::{Close, Entry, Queue, Work};
+use crate::codec;
+use crate::digest::RunDigest;
+use crate::format::MAX_BLOCK;
+use crate::format::block::pack;
+use crate::format::ends::{FILE_HEADER, file_header, trailer};
+use crate::format::header::{BLOCK_HEADER, BlockHeader, BlockKind};
+use crate::format::stored::{BlobEntry, EndBlock, ExitCoder, Index, Long, RecordsEntry, Stored};
+use crate::manifest::RunEnd;
+use crate::record::{Answer, BlobId, KeyedRecord, WorldRecord};
+
+/// Where a log goes.
+pub(super) trait Sink: Send {
+    /// Appends all of `bytes`.
+    fn append(&mut self, bytes: &[u8]) -> io::Result<()>;
+    /// Makes sure that it is on the disk.
+    fn sync(&mut self) -> io::Result<()>;
+}
+
+impl Sink for std::fs::File {
+    fn append(&mut self, bytes: &[u8]) -> io::Result<()> {
+        self.write_all(bytes)
+    }
+
+    fn sync(&mut self) -> io::Result<()> {
+        self.sync_all()
+    }
+}
+
+/// The thread's whole life. However it ends, the queue refuses entries afterwards.
+pub(super) fn run(mut writer: LogWriter, queue: &Queue, flush_after: Duration) -> io::Result<Summary> {
+    struct Fuse<'a>(&'a Queue, String);
+    impl Drop for Fuse<'_> {
+        fn drop(&mut self) {
+            self.0.fail(std::mem::take(&mut self.1));
+        }
+    }
+    let mut fuse = Fuse(queue, "the writing thread ended unexpectedly".into());
+    let result = loop {
+        match queue.take(flush_after) {
+            Work::Batch(batch) => {
+                if let Err(e) = writer.write_batch(batch) {
+                    break Err(e);
+                }
+            }
+            Work::Close(Close::Abandon) => break Ok(writer.summary()),
+            Work::Close(Close::Seal(end)) => break writer.seal(end),
+        }
+    };
+    fuse.1 = match &result {
+        Ok(_) => "the recording is finished".into(),
+        Err(e) => e.to_string(),
+    };
+    result
+}
+
+/// Turns entries into a log.
+pub(super) struct LogWriter {
+    sink: Box<dyn Sink>,
+    zstd: Compressor<'static>,
+    /// Bytes written so far.
+    offset: u64,
+    /// Number of the next block.
+    block: u64,
+    /// Number of the next exit; 0 before the first.
+    next_exit: u64,
+    exits: u64,
+    digest: RunDigest,
+    index: Index,
+    blobs: HashSet<BlobId>,
+    blob_bytes: u64,
+}
+
+impl LogWriter {
+    pub fn new(sink: Box<dyn Sink>, level: i32) -> io::Result<LogWriter> {
+        Ok(LogWriter {
+            sink,
+            zstd: Compressor::new(level)?,
+            offset: 0,
+            block: 0,
+            next_exit: 0,
+            exits: 0,
+            digest: RunDigest::new(),
+            index: Index::default(),
+            blobs: HashSet::new(),
+            blob_bytes: 0,
+        })
+    }
+
+    pub fn write_header(&mut self) -> io::Result<()> {
+        self.sink.append(&file_header())?;
+        self.offset = FILE_HEADER as u64;
+        Ok(())
+    }
+
+    /// Writes a batch: first the contents that it is the first to refer to, then its keyed answers,
+    /// then its records.
+    pub fn write_batch(&mut self, batch: Vec<Entry>) -> io::Result<()> {
+        let first_exit = batch.iter().find_map(|entry| match entry {
+            Entry::Exit(exit) => Some(exit.number),
+            _ => None,
+        });
+        let first_exit = first_exit.unwrap_or(self.next_exit);
+        let mut coder = ExitCoder::new(first_exit, self.digest);
+        let mut records = Vec::with_capacity(batch.len());
+        let mut keyed = Vec::new();
+        for entry in batch {
+            match entry {
+                Entry::Exit(exit) => records.push(Stored::Exit(coder.store(exit))),
+                Entry::Fault(fault) => records.push(Stored::Fault(fault)),
+                Entry::World(asked, response) => {
+                    let answer = self.answer(response)?;
+                    records.push(Stored::World(WorldRecord { asked, answer }));
+                }
+                Entry::Keyed(path, block, response) => {
+                    let answer = self.answer(response)?;
+                    keyed.push(KeyedRecord { path, block, answer });
+                }
+            }
+        }
+        if !keyed.is_empty() {
+            let raw = encode(&keyed)?;
+            self.index.keyed.push(self.offset);
+            self.write_block(BlockKind::Keyed, self.digest.bytes(), self.next_exit, 0, &raw)?;
+        }
+        if !records.is_empty() {
+            let raw = encode(&records)?;
+            let exits = u32::try_from(coder.next() - first_exit).map_err(io::Error::other)?;
+            if exits > 0 {
+                self.index.records.push(RecordsEntry { offset: self.offset, first_exit, exits });
+            }
+            self.write_block(BlockKind::Records, self.digest.bytes(), first_exit, exits, &raw)?;
+            self.exits += u64::from(exits);
+            self.next_exit = coder.next();
+            self.digest = coder.digest();
+        }
+        Ok(())
+    }
+
+    /// Ends the log.
+    pub fn seal(&mut self, end: RunEnd) -> io::Result<Summary> {
+        let index = std::mem::take(&mut self.index);
+        // A log of hundreds of gigabytes: its reader scans the headers instead.
+        let index = (index.encoded_len() < MAX_BLOCK / 2).then_some(index);
+        let raw = encode(&EndBlock { end, exits: self.exits, digest: self.digest, index })?;
+        let at = self.offset;
+        self.write_block(BlockKind::End, self.digest.bytes(), self.next_exit, 0, &raw)?;
+        self.append(&trailer(at))?;
+        self.sink.sync()?;
+        Ok(self.summary())
+    }
+
+    pub fn summary(&self) -> Summary {
+        Summary {
+            exits: self.exits,
+            digest: self.digest,
+            log_bytes: self.offset,
+            blobs: self.blobs.len() as u64,
+            blob_bytes: self.blob_bytes,
+        }
+    }
+
+    /// An answer as the log keeps it; its content is written if it is new.
+    fn answer(&mut self, response: Response) -> io::Result<Answer> {
+        match Long::split(response).map_err(io::Error::other)? {
+            Long::Inline(response) => Ok(Answer::Inline(response)),
+            Long::Bytes(kind, content) => {
+                let id = BlobId::of(&content);
+                let len = u32::try_from(content.len()).map_err(io::Error::other)?;
+                if !self.blobs.contains(&id) {
+                    let offset = self.offset;
+                    self.write_block(BlockKind::Blob, id.0, self.next_exit, 0, &content)?;
+                    self.index.blobs.push(BlobEntry { id, offset, len });
+                    self.blobs.insert(id);
+                    self.blob_bytes += u64::from(len);
+                }
+                Ok(Answer::Blob { kind, id, len })
+            }
+        }
+    }
+
+    fn write_block(
+        &mut self,
+        kind: BlockKind,
+        id: [u8; 16],
+        first_exit: u64,
+        exits: u32,
+        raw: &[u8],
+    ) -> io::Result<()> {
+        let packed = pack(&mut self.zstd, raw)?;
+        let header = BlockHeader {
+            kind,
+            compressed: packed.compressed,
+            number: self.block,
+            raw_len: packed.raw_len,
+            stored_len: packed.bytes.len() as u32,
+            first_exit,
+            exits,
+            id,
+            checksum: packed.checksum,
+        };
+        // One write(2) a block: what a kill leaves is whole blocks, nearly always.
+        let mut out = Vec::with_capacity(BLOCK_HEADER + packed.bytes.len());
+        out.extend_from_slice(&header.to_bytes());
+        out.extend_from_slice(&packed.bytes);
+        self.append(&out)?;
+        self.block += 1;
+        Ok(())
+    }
+
+    fn append(&mut self, bytes: &[u8]) -> io::Result<()> {
+        self.sink.append(bytes)?;
+        self.offset += bytes.len() as u64;
+        Ok(())
+    }
+}
+
+fn encode<T: serde::Serialize>(value: &T) -> io::Result<Vec<u8>> {
+    codec::encode(value).map_err(io::Error::other)
+}

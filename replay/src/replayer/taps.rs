@@ -1,0 +1,66 @@
+//! What the run sees of a replayer.
+
+use std::sync::PoisonError;
+
+use dejavm_sandbox::exit::{Exit, Fault, Observer};
+use dejavm_sandbox::world::{Request, Response, World, WorldError};
+
+use super::state::Reply;
+use super::{Live, Outputs, Shared, lock};
+
+/// Gives the recorded answers.
+pub(super) struct ReplayWorld {
+    state: Shared,
+    live: Live,
+    outputs: Outputs,
+}
+
+impl ReplayWorld {
+    pub fn new(state: Shared, live: Live, outputs: Outputs) -> ReplayWorld {
+        ReplayWorld { state, live, outputs }
+    }
+}
+
+impl World for ReplayWorld {
+    fn ask(&mut self, request: Request<'_>) -> Result<Response, WorldError> {
+        let reply = match request {
+            Request::ReadBlock { path, block } => lock(&self.state).block(path, block)?,
+            _ => lock(&self.state).ask(request)?,
+        };
+        match reply {
+            Reply::Recorded(response) => {
+                if let (Request::Output { stream, data }, Response::Output(Ok(taken))) = (request, &response)
+                {
+                    // No more than `data`: the state has checked it.
+                    self.outputs.write(stream, &data[..*taken]);
+                }
+                Ok(response)
+            }
+            Reply::Live => match &mut *self.live.lock().unwrap_or_else(PoisonError::into_inner) {
+                Some(live) => live.ask(request),
+                None => Err(WorldError::EndOfLog),
+            },
+        }
+    }
+}
+
+/// Compares exits.
+pub(super) struct ReplayObserver {
+    state: Shared,
+}
+
+impl ReplayObserver {
+    pub fn new(state: Shared) -> ReplayObserver {
+        ReplayObserver { state }
+    }
+}
+
+impl Observer for ReplayObserver {
+    fn exit(&mut self, exit: &Exit) -> Result<(), WorldError> {
+        lock(&self.state).exit(exit)
+    }
+
+    fn fault(&mut self, fault: &Fault) {
+        lock(&self.state).fault(fault);
+    }
+}

@@ -1,0 +1,190 @@
+//! Records as text: a line each, for people, in the manner of strace, or as JSON, for tools.
+
+mod args;
+mod json;
+mod syscalls;
+mod words;
+
+use dejavm_sandbox::errno::Errno;
+use dejavm_sandbox::exit::{Exit, ExitKind, Trapped};
+
+pub use json::{json_exit, json_record};
+pub(crate) use words::path as format_path;
+pub use words::{format_answer, format_asked, format_fault};
+
+use crate::record::Record;
+use syscalls::CALLS;
+
+/// The name of an x86-64 system call; `None` for a number that Linux does not use (0 to 462 are
+/// known here).
+pub fn syscall_name(number: u64) -> Option<&'static str> {
+    call(number).map(|(name, _)| name)
+}
+
+/// Name and argument letters.
+fn call(number: u64) -> Option<(&'static str, &'static str)> {
+    let at = CALLS.binary_search_by_key(&number, |&(number, ..)| u64::from(number)).ok()?;
+    Some((CALLS[at].1, CALLS[at].2))
+}
+
+/// One line for an exit: its number, what it was, and what came of it, such as
+/// `      12  openat(AT_FDCWD, 0x7ffe1000, O_RDONLY) = 3`. No newline.
+pub fn format_exit(exit: &Exit) -> String {
+    format!("{:>8}  {}", exit.number, format_kind(exit))
+}
+
+/// [`format_exit`] without the number.
+pub fn format_kind(exit: &Exit) -> String {
+    match &exit.kind {
+        ExitKind::Syscall { number, args } => {
+            let call = match call(*number) {
+                Some((name, letters)) => format!("{name}({})", args::format(letters, args)),
+                None => format!("syscall_{number}({})", args::format("*", args)),
+            };
+            format!("{call} = {}", format_result(exit.result))
+        }
+        ExitKind::Instruction(Trapped::Rdtsc) => format!("rdtsc = {:#x}", exit.result),
+        ExitKind::Instruction(Trapped::Rdtscp) => format!("rdtscp = {:#x}", exit.result),
+        ExitKind::Instruction(Trapped::Cpuid { leaf, subleaf }) => {
+            format!("cpuid({leaf:#x}, {subleaf:#x}) = {:#x}", exit.result)
+        }
+        ExitKind::Exception { vector, code, address } => {
+            let name = exception_name(*vector);
+            format!("--- {name}, code {code:#x}, address {address:#x}, at {:#x} ---", exit.rip)
+        }
+        ExitKind::End { status } => match status & 0x7f {
+            0 => format!("+++ exited with {} +++", status >> 8),
+            signal => format!("+++ killed by {} +++", args::signal(signal as u64)),
+        },
+    }
+}
+
+/// RAX after a system call: an error by its name, small numbers decimal, addresses hexadecimal.
+fn format_result(result: u64) -> String {
+    if let Some(errno) = errno_of(result) {
+        return match errno.name() {
+            Some(name) => format!("-1 {name} ({})", errno.text()),
+            None => format!("-{}", errno.number()),
+        };
+    }
+    if result < 1 << 32 { result.to_string() } else { format!("{result:#x}") }
+}
+
+/// The error that RAX holds, if it holds one.
+fn errno_of(result: u64) -> Option<Errno> {
+    let number = (result as i64).checked_neg().filter(|n| (1..4096).contains(n))?;
+    Some(Errno::from_host(number as i32))
+}
+
+/// The exception's name (Intel SDM volume 3, table 7-1).
+fn exception_name(vector: u8) -> &'static str {
+    match vector {
+        0 => "#DE",
+        1 => "#DB",
+        2 => "NMI",
+        3 => "#BP",
+        4 => "#OF",
+        5 => "#BR",
+        6 => "#UD",
+        7 => "#NM",
+        8 => "#DF",
+        10 => "#TS",
+        11 => "#NP",
+        12 => "#SS",
+        13 => "#GP",
+        14 => "#PF",
+        16 => "#MF",
+        17 => "#AC",
+        18 => "#MC",
+        19 => "#XM",
+        20 => "#VE",
+        21 => "#CP",
+        _ => "exception",
+    }
+}
+
+/// One line for any record; those that are not exits are set apart. No newline.
+pub fn format_record(record: &Record) -> String {
+    match record {
+        Record::Exit(exit) => format_exit(exit),
+        Record::Fault(fault) => format!("{:>8}  . {}", "", format_fault(fault)),
+        Record::World(world) => {
+            format!("{:>8}  < {} = {}", "", format_asked(&world.asked), format_answer(&world.answer))
+        }
+        Record::Keyed(keyed) => {
+            let path = words::path(&keyed.path);
+            format!("{:>8}  < read-block {path} #{} = {}", "", keyed.block, format_answer(&keyed.answer))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn exit(kind: ExitKind, result: u64) -> Exit {
+        Exit { number: 12, kind, rip: 0x401000, result, effects: 0, clock: 0 }
+    }
+
+    fn call(number: u64, args: [u64; 6], result: u64) -> String {
+        format_exit(&exit(ExitKind::Syscall { number, args }, result))
+    }
+
+    #[test]
+    fn calls_as_strace_shows_them() {
+        let cwd = (-100i32) as u32;
+        let openat = call(257, [u64::from(cwd), 0x7ffe_1000, 0, 0, 0, 0], 3);
+        assert_eq!(openat, "      12  openat(AT_FDCWD, 0x7ffe1000, O_RDONLY) = 3");
+        let read = call(0, [3, 0x1000, 64, 9, 9, 9], Errno::EBADF.to_rax());
+        assert_eq!(read, "      12  read(3, 0x1000, 64) = -1 EBADF (Bad file descriptor)");
+        let mmap = call(9, [0, 4096, 3, 0x22, u64::MAX, 0], 0x7fff_f000_0000);
+        assert_eq!(
+            mmap,
+            "      12  mmap(NULL, 4096, PROT_READ|PROT_WRITE, MAP_PRIVATE|MAP_ANONYMOUS, -1, 0) = 0x7ffff0000000"
+        );
+        assert_eq!(call(39, [1; 6], 7), "      12  getpid() = 7");
+        assert_eq!(
+            call(9999, [1, 2, 3, 4, 5, 6], 0),
+            "      12  syscall_9999(0x1, 0x2, 0x3, 0x4, 0x5, 0x6) = 0"
+        );
+        assert_eq!(call(62, [5, 9, 0, 0, 0, 0], 0), "      12  kill(5, SIGKILL) = 0");
+    }
+
+    #[test]
+    fn the_other_kinds() {
+        let line = |kind| format_kind(&exit(kind, 1));
+        assert_eq!(line(ExitKind::Instruction(Trapped::Rdtsc)), "rdtsc = 0x1");
+        assert_eq!(
+            line(ExitKind::Instruction(Trapped::Cpuid { leaf: 7, subleaf: 0 })),
+            "cpuid(0x7, 0x0) = 0x1"
+        );
+        assert_eq!(line(ExitKind::End { status: 3 << 8 }), "+++ exited with 3 +++");
+        assert_eq!(line(ExitKind::End { status: 11 }), "+++ killed by SIGSEGV +++");
+        assert_eq!(
+            line(ExitKind::Exception { vector: 14, code: 4, address: 0x10 }),
+            "--- #PF, code 0x4, address 0x10, at 0x401000 ---"
+        );
+    }
+
+    #[test]
+    fn the_table_is_in_order_and_known_letters_only() {
+        assert!(CALLS.is_sorted_by(|a, b| a.0 < b.0));
+        assert_eq!(CALLS.last().map(|c| c.0), Some(462));
+        for (number, name, letters) in CALLS {
+            assert!(*letters == "*" || letters.len() <= 6, "{name}");
+            assert!(letters.chars().all(|c| "*fapnixormdg".contains(c)), "{name}");
+            assert_eq!(syscall_name(u64::from(*number)), Some(*name));
+        }
+        assert_eq!(syscall_name(0), Some("read"));
+        assert_eq!(syscall_name(336), None);
+        assert_eq!(syscall_name(u64::MAX), None);
+    }
+
+    #[test]
+    fn any_result_has_a_text() {
+        for result in [0, 1, u64::MAX, 1 << 63, u64::MAX - 4094, u64::MAX - 4095, 1 << 32] {
+            assert!(!format_result(result).is_empty());
+        }
+        assert_eq!(format_result(i64::MIN as u64), "0x8000000000000000");
+    }
+}

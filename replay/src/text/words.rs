@@ -1,0 +1,80 @@
+//! Questions, answers and faults in words.
+
+use dejavm_sandbox::errno::Errno;
+use dejavm_sandbox::exit::{Fault, SourceKind};
+use dejavm_sandbox::world::{HostPath, Response, Stream};
+
+use crate::reader::rung_name;
+use crate::record::{Answer, Asked};
+
+/// A fault, such as `page 0x7f from the snapshot (annotated)`.
+pub fn format_fault(fault: &Fault) -> String {
+    format!("page {:#x} from {} ({})", fault.page, source_name(fault.source), rung_name(fault.rung))
+}
+
+pub(super) fn source_name(source: SourceKind) -> &'static str {
+    match source {
+        SourceKind::Zero => "zero",
+        SourceKind::Snapshot => "snapshot",
+        SourceKind::File => "file",
+        SourceKind::Aside => "aside",
+    }
+}
+
+/// A question, such as `output(stdout, 12 bytes)`.
+pub fn format_asked(asked: &Asked) -> String {
+    match asked {
+        Asked::Clock => "clock()".into(),
+        Asked::Input { max, wait } => {
+            format!("input(at most {max} bytes{})", if *wait { ", wait" } else { "" })
+        }
+        Asked::Output { stream, len, digest } => {
+            format!("output({}, {len} bytes, digest {digest:016x})", stream_name(*stream))
+        }
+        Asked::Metadata { path: p } | Asked::ReadLink { path: p } | Asked::ReadDir { path: p } => {
+            format!("{}({})", asked.name(), path(p))
+        }
+    }
+}
+
+pub(super) fn stream_name(stream: Stream) -> &'static str {
+    match stream {
+        Stream::Stdout => "stdout",
+        Stream::Stderr => "stderr",
+    }
+}
+
+/// An answer, such as `12 bytes` or `ENOENT`.
+pub fn format_answer(answer: &Answer) -> String {
+    match answer {
+        Answer::Blob { len, id, .. } => format!("{len} bytes (content {id})"),
+        Answer::Inline(response) => match response {
+            Response::Clock(clock) => {
+                format!("realtime {} ns, monotonic {} ns", clock.realtime, clock.monotonic)
+            }
+            Response::Output(Ok(taken)) => format!("{taken} bytes"),
+            Response::Input(Ok(bytes)) | Response::Block(Ok(bytes)) => {
+                format!("{} bytes", bytes.len())
+            }
+            Response::Link(Ok(target)) => format!("{:?}", String::from_utf8_lossy(target)),
+            Response::Metadata(Ok(m)) => {
+                format!("{:?}, mode {:#o}, {} bytes", m.kind, m.mode, m.size)
+            }
+            Response::Dir(Ok(entries)) => format!("{} names", entries.len()),
+            Response::Input(Err(e)) | Response::Link(Err(e)) | Response::Block(Err(e)) => errno(*e),
+            Response::Output(Err(e)) => errno(*e),
+            Response::Metadata(Err(e)) => errno(*e),
+            Response::Dir(Err(e)) => errno(*e),
+        },
+    }
+}
+
+fn errno(errno: Errno) -> String {
+    format!("{errno:?}")
+}
+
+/// A host path as `grant:path`; control characters are escaped, since a guest may have chosen it.
+pub(crate) fn path(path: &HostPath) -> String {
+    let text = String::from_utf8_lossy(&path.path);
+    format!("{}:{}", path.grant, text.escape_debug())
+}
