@@ -1,0 +1,50 @@
+//! What is said after a run, and its exit status.
+
+use dejavm::replay::text::syscall_name;
+use dejavm::{Outcome, Report};
+
+use super::Voice;
+use super::failure::{say, status};
+use super::options::RunOptions;
+use super::stats;
+
+/// Says what came of a run of `name`, and gives the exit status.
+pub fn conclude(report: &Report, name: &str, options: &RunOptions, voice: Voice) -> u8 {
+    if !voice.quiet {
+        explain(report, name, options);
+    }
+    if let Some(format) = options.stats {
+        stats::print(report, format);
+    }
+    match report.outcome {
+        Outcome::Deadline => status::DEADLINE,
+        // What was recorded was done again, as far as it goes.
+        Outcome::LogEnds => 0,
+        outcome => outcome.code().unwrap_or(status::FAILED),
+    }
+}
+
+fn explain(report: &Report, name: &str, options: &RunOptions) {
+    for (number, times) in &report.unknown_calls {
+        let call = syscall_name(*number).map_or_else(|| format!("system call {number}"), str::to_owned);
+        let plural = if *times == 1 { "" } else { "s" };
+        say(format_args!("not implemented: {call} ({times} time{plural})"));
+    }
+    match report.outcome {
+        Outcome::Exited(_) | Outcome::Paused => {}
+        Outcome::Signalled(_) => {
+            if let Some(death) = &report.death {
+                say(format_args!("{name} {death}"));
+            }
+        }
+        Outcome::Deadline => match options.deadline {
+            Some(time) => say(format_args!("{name} ended by its deadline of {time:?}")),
+            None => say(format_args!("{name} ended by its deadline")),
+        },
+        Outcome::Stuck => say(format_args!("{name} waits for something that can never come")),
+        Outcome::LogEnds => {
+            say(format_args!("the recording ends here, at exit {} (interrupted)", report.exits));
+        }
+        _ => say(format_args!("{name} was stopped")),
+    }
+}

@@ -1,0 +1,103 @@
+//! What ends the tool itself: a message and an exit status.
+
+use std::fmt::Display;
+use std::io::{self, Write};
+
+use dejavm::sandbox::errno::Errno;
+use dejavm::sandbox::program::machine::RunError;
+use dejavm::sandbox::program::start::StartError;
+use dejavm::{Error, WorldError};
+
+/// The tool's own exit statuses.
+pub mod status {
+    /// A replay did something else than the recorded run.
+    pub const DIVERGED: u8 = 122;
+    /// The deadline passed.
+    pub const DEADLINE: u8 = 124;
+    /// dejavm failed.
+    pub const FAILED: u8 = 125;
+    /// The program cannot be executed.
+    pub const NOT_EXECUTABLE: u8 = 126;
+    /// The program was not found.
+    pub const NOT_FOUND: u8 = 127;
+}
+
+/// Why the tool ends.
+#[derive(Debug)]
+pub struct Failure {
+    /// The exit status.
+    pub status: u8,
+    message: String,
+}
+
+impl Failure {
+    /// A failure of dejavm's own.
+    pub fn new(message: impl Display) -> Failure {
+        Failure { status: status::FAILED, message: message.to_string() }
+    }
+
+    /// Says it on standard error.
+    pub fn print(&self) {
+        if !self.message.is_empty() {
+            say(&self.message);
+        }
+    }
+}
+
+impl From<Error> for Failure {
+    fn from(e: Error) -> Failure {
+        let of_program = |errno: Errno| match errno {
+            Errno::ENOENT => status::NOT_FOUND,
+            _ => status::NOT_EXECUTABLE,
+        };
+        let (status, message) = match &e {
+            Error::NotFound { errno, .. } => (of_program(*errno), e.to_string()),
+            Error::Start(start) => match &**start {
+                StartError::Program { path, errno } => {
+                    let path = String::from_utf8_lossy(path);
+                    let hint = match *errno {
+                        Errno::ENOENT => "; the guest sees only what --ro and --root show it",
+                        _ => "",
+                    };
+                    (of_program(*errno), format!("{path}: {}{hint}", errno.text()))
+                }
+                // The recorder was killed while the program was being loaded: there is no more to do again.
+                StartError::Run(RunError::World(WorldError::EndOfLog)) => {
+                    (0, "the recording ends here, before the program ran (interrupted)".into())
+                }
+                _ => (status::FAILED, e.to_string()),
+            },
+            Error::Diverged(diverged) => (status::DIVERGED, diverged.to_string()),
+            _ => (status::FAILED, e.to_string()),
+        };
+        Failure { status, message }
+    }
+}
+
+impl From<dejavm::replay::Error> for Failure {
+    fn from(e: dejavm::replay::Error) -> Failure {
+        Failure::new(e)
+    }
+}
+
+impl From<dejavm::snapshot::Error> for Failure {
+    fn from(e: dejavm::snapshot::Error) -> Failure {
+        Failure::new(e)
+    }
+}
+
+/// Output to a pipe that nobody reads any more ends the tool without a word, as it ends others.
+impl From<io::Error> for Failure {
+    fn from(e: io::Error) -> Failure {
+        match e.kind() {
+            io::ErrorKind::BrokenPipe => Failure { status: 128 + 13, message: String::new() },
+            _ => Failure::new(format_args!("standard output: {e}")),
+        }
+    }
+}
+
+/// A message on standard error. That it is closed is no reason to fail.
+pub fn say(message: impl Display) {
+    let text = format!("dejavm: {message}");
+    let _ = writeln!(io::stderr(), "{}", text.trim_end());
+}

@@ -1,0 +1,230 @@
+//! `dejavm inspect`
+
+use std::io::{BufWriter, Write};
+use std::path::{Path, PathBuf};
+
+use dejavm::Image;
+use dejavm::replay::{Ending, Recording};
+use dejavm::snapshot::PAGE_SIZE;
+use serde_json::{Value, json};
+
+use super::stats::bytes;
+use super::{Failure, Result};
+
+/// Says what is in a snapshot or a recording.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
+  dejavm inspect py.dvm
+  dejavm inspect rec --verify
+  dejavm inspect rec --json | jq .log.bytes_per_exit")]
+pub struct Args {
+    /// A snapshot file, or a recording's directory.
+    #[arg(value_name = "FILE|DIR")]
+    path: PathBuf,
+    /// Reads and checks all of it.
+    #[arg(long)]
+    verify: bool,
+    /// One JSON object.
+    #[arg(long)]
+    json: bool,
+}
+
+pub fn main(args: Args) -> Result {
+    let mut out = BufWriter::new(std::io::stdout().lock());
+    let metadata = std::fs::metadata(&args.path)
+        .map_err(|e| Failure::new(format_args!("{}: {e}", args.path.display())))?;
+    if metadata.is_dir() {
+        recording(&args, &mut out)?
+    } else {
+        snapshot(&args, &mut out)?
+    }
+    out.flush()?;
+    Ok(0)
+}
+
+fn snapshot(args: &Args, out: &mut dyn Write) -> Result<()> {
+    let image = Image::open(&args.path)?;
+    let snapshot = image.snapshot();
+    let info = if args.verify { snapshot.verify(|_, _| {})? } else { snapshot.info()? };
+    let state = image.state();
+    let command: Vec<String> =
+        state.task.args.iter().map(|arg| String::from_utf8_lossy(arg).into_owned()).collect();
+    if args.json {
+        let mut value = serde_json::to_value(&info).map_err(Failure::new)?;
+        if let Value::Object(object) = &mut value {
+            object.insert("image_ratio".into(), json!(info.image_ratio()));
+            object.insert("compression_ratio".into(), json!(info.compression_ratio()));
+            object.insert("command".into(), json!(command));
+            object.insert("exits".into(), json!(state.exits));
+            object.insert("seed".into(), json!(state.seed));
+            object.insert("cpu".into(), json!(state.cpu.to_string()));
+            object.insert("mounts".into(), json!(mounts(&image)));
+            object.insert("verified".into(), json!(args.verify));
+        }
+        writeln!(out, "{value}")?;
+        return Ok(());
+    }
+    let pages = &info.pages;
+    writeln!(out, "snapshot     {}", info.id)?;
+    if let Some(parent) = &info.parent_id {
+        writeln!(out, "parent       {parent}, {} files in all", info.layers)?;
+    }
+    writeln!(out, "written by   {}, format {}, level {}", info.created_by, info.format_version, info.level)?;
+    match &state.pending {
+        Some(command) => writeln!(out, "program      {}, not loaded yet", words(&command.args))?,
+        None => writeln!(out, "program      {}", words(&state.task.args))?,
+    }
+    writeln!(out, "at           exit {}, seed {}", state.exits, state.seed)?;
+    writeln!(out, "cpu          {}", state.cpu)?;
+    writeln!(out, "sees         {}", mounts(&image).join(" "))?;
+    writeln!(
+        out,
+        "file         {}: pages {}, index {}, state {}, dictionary {}",
+        bytes(info.file_bytes),
+        bytes(info.frames_bytes),
+        bytes(info.index_bytes),
+        bytes(info.state_bytes),
+        bytes(info.dictionary_bytes)
+    )?;
+    writeln!(
+        out,
+        "image        {} in {} pages: {} compressed, {} raw, {} repeated, {} zero, {} the parent's",
+        bytes(info.page_count * PAGE_SIZE as u64),
+        info.page_count,
+        pages.compressed,
+        pages.raw,
+        pages.repeated,
+        pages.zero,
+        pages.parent
+    )?;
+    writeln!(
+        out,
+        "ratio        {:.1} image to file, {:.2} stored pages to their bytes",
+        info.image_ratio(),
+        info.compression_ratio()
+    )?;
+    match &info.working_set {
+        None => writeln!(out, "working set  none; `dejavm warm` stores one")?,
+        Some(set) => writeln!(
+            out,
+            "working set  {} pages ({} zero) in {} clusters, {}",
+            set.pages,
+            set.zero_pages,
+            set.clusters,
+            bytes(set.bytes)
+        )?,
+    }
+    if args.verify {
+        writeln!(out, "verified     everything")?;
+    }
+    Ok(())
+}
+
+/// The guest paths that show something of the host's.
+fn mounts(image: &Image) -> Vec<String> {
+    use dejavm::sandbox::program::fs::MountSource::{Directory, File};
+    let mounts = image.state().fs.mounts().iter();
+    let shown = mounts.filter(|m| matches!(m.source, Directory { .. } | File { .. }));
+    shown.map(|m| String::from_utf8_lossy(&m.path).into_owned()).collect()
+}
+
+fn words(args: &[Vec<u8>]) -> String {
+    args.iter()
+        .map(|arg| String::from_utf8_lossy(arg).escape_debug().to_string())
+        .collect::<Vec<_>>()
+        .join(" ")
+}
+
+fn recording(args: &Args, out: &mut dyn Write) -> Result<()> {
+    let recording = Recording::open(&args.path)?;
+    if args.verify {
+        verify(&recording)?;
+    }
+    let info = recording.info()?;
+    let manifest = recording.manifest();
+    let snapshot_bytes = snapshot_bytes(&recording.snapshot_path());
+    if args.json {
+        let value = json!({
+            "manifest": manifest,
+            "log": info,
+            "start_bytes": snapshot_bytes,
+            "verified": args.verify,
+        });
+        writeln!(out, "{value}")?;
+        return Ok(());
+    }
+    let command: Vec<String> = manifest.command.iter().map(|arg| arg.escape_debug().to_string()).collect();
+    writeln!(out, "recording    format {}, written by {}", manifest.format, manifest.created_by)?;
+    writeln!(out, "program      {}", command.join(" "))?;
+    writeln!(
+        out,
+        "start        {} ({}), seed {}, clock {} from {} ns",
+        manifest.snapshot.file,
+        snapshot_bytes.map_or_else(|| "missing".into(), bytes),
+        manifest.seed,
+        manifest.clock,
+        manifest.start
+    )?;
+    writeln!(out, "cpu          {}", manifest.cpu)?;
+    writeln!(out, "ending       {}", info.ending)?;
+    let kinds: u64 = info.faults_by_rung.values().sum();
+    writeln!(
+        out,
+        "exits        {}, {:.1} bytes an exit; {kinds} page faults",
+        info.exits, info.bytes_per_exit
+    )?;
+    writeln!(
+        out,
+        "log          {} in {} blocks: contents {} of {} in {}",
+        bytes(info.log_bytes),
+        info.blocks,
+        info.blobs,
+        bytes(info.blob_bytes),
+        bytes(info.blob_stored_bytes)
+    )?;
+    writeln!(out, "by kind      {}", list(&info.exits_by_kind))?;
+    writeln!(out, "faults       {}", list(&info.faults_by_rung))?;
+    writeln!(out, "answers      {}", list(&info.answers_by_kind))?;
+    writeln!(out, "digest       {}", info.digest)?;
+    if args.verify {
+        writeln!(out, "verified     everything")?;
+    }
+    Ok(())
+}
+
+/// Reads and checks the log and the start snapshot.
+fn verify(recording: &Recording) -> Result<()> {
+    recording.verify()?;
+    if let Ending::Damaged { .. } = recording.ending() {
+        return Err(Failure::new(format_args!("{}: {}", recording.dir().display(), recording.ending())));
+    }
+    let manifest = recording.manifest();
+    let path = recording.snapshot_path();
+    let image = Image::open(&path)?;
+    image.snapshot().verify(|_, _| {})?;
+    let (expected, found) = (manifest.snapshot.id, image.snapshot().id());
+    if expected != found {
+        return Err(dejavm::Error::WrongSnapshot { path, expected, found }.into());
+    }
+    let digest = recording.digest()?.to_string();
+    match &manifest.digest {
+        Some(promised) if *promised != digest => Err(Failure::new(format_args!(
+            "{}: the manifest promises digest {promised}, the log has {digest}; restore it from a copy",
+            recording.dir().display()
+        ))),
+        _ => Ok(()),
+    }
+}
+
+fn snapshot_bytes(path: &Path) -> Option<u64> {
+    std::fs::metadata(path).ok().map(|m| m.len())
+}
+
+/// Counts, the largest first.
+fn list<K: std::fmt::Display>(counts: &std::collections::BTreeMap<K, u64>) -> String {
+    let mut counts: Vec<_> = counts.iter().collect();
+    counts.sort_by(|a, b| b.1.cmp(a.1));
+    let items: Vec<String> = counts.iter().map(|(name, n)| format!("{name} {n}")).collect();
+    if items.is_empty() { "none".into() } else { items.join(", ") }
+}

@@ -1,0 +1,121 @@
+//! The command line: one file a subcommand, and what they share.
+
+mod conclude;
+mod doctor;
+mod failure;
+mod guest;
+mod inspect;
+mod log;
+mod options;
+mod parse;
+mod record;
+mod replay;
+mod restore;
+mod run;
+mod snapshot;
+mod stats;
+mod streams;
+mod usage;
+mod view;
+mod warm;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+use failure::Failure;
+
+/// Exit statuses, for the help.
+const AFTER_HELP: &str = "\
+Exit status of run, record, replay and restore:
+  the program's own, or 128 plus the number of the signal that ended it;
+  122  a replay did something else than the recorded run
+  124  the deadline passed
+  125  dejavm itself failed, or was used wrongly
+  126  the program was found, but cannot be executed
+  127  the program was not found
+The other commands: 0, or 125.
+
+Examples:
+  dejavm run -- python3 -c 'print(6*7)'
+  dejavm record -o rec -- sqlite3 :memory: 'select random()'
+  dejavm replay rec
+  dejavm snapshot -o py.dvm --at first-read -- python3 -c 'import json,sys; print(eval(sys.stdin.read()))'
+  echo '6*7' | dejavm restore py.dvm";
+
+/// Runs Linux programs in sandboxes that can be recorded, replayed, and started from snapshots.
+#[derive(Debug, Parser)]
+#[command(name = "dejavm", version, after_help = AFTER_HELP, max_term_width = 100)]
+struct Cli {
+    #[command(flatten)]
+    voice: Voice,
+    #[command(subcommand)]
+    command: Command,
+}
+
+/// How much is said on standard error.
+#[derive(Clone, Copy, Debug, clap::Args)]
+struct Voice {
+    /// Say nothing of dejavm's own on standard error but errors: not what a program died of, nor
+    /// which system calls it missed.
+    #[arg(short, long, global = true)]
+    quiet: bool,
+    /// Say what is done, on standard error; twice for more.
+    #[arg(short, long, global = true, action = clap::ArgAction::Count)]
+    verbose: u8,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    Run(run::Args),
+    Record(record::Args),
+    Replay(replay::Args),
+    Snapshot(snapshot::Args),
+    Restore(restore::Args),
+    Warm(warm::Args),
+    Log(log::Args),
+    Inspect(inspect::Args),
+    Doctor(doctor::Args),
+}
+
+/// What a subcommand gives: the process's exit status.
+type Result<T = u8> = std::result::Result<T, Failure>;
+
+/// Parses the command line and does what it says.
+pub fn main() -> ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(e) => return usage::report(&e).into(),
+    };
+    listen(cli.voice.verbose);
+    let voice = cli.voice;
+    let result = match cli.command {
+        Command::Run(args) => run::main(args, voice),
+        Command::Record(args) => record::main(args, voice),
+        Command::Replay(args) => replay::main(args, voice),
+        Command::Snapshot(args) => snapshot::main(args, voice),
+        Command::Restore(args) => restore::main(args, voice),
+        Command::Warm(args) => warm::main(args),
+        Command::Log(args) => log::main(args),
+        Command::Inspect(args) => inspect::main(args),
+        Command::Doctor(args) => doctor::main(args),
+    };
+    result
+        .unwrap_or_else(|failure| {
+            failure.print();
+            failure.status
+        })
+        .into()
+}
+
+/// Lets messages of the library through to standard error.
+fn listen(verbose: u8) {
+    use tracing_subscriber::filter::LevelFilter;
+    let level = match verbose {
+        0 => LevelFilter::ERROR,
+        1 => LevelFilter::INFO,
+        2 => LevelFilter::DEBUG,
+        _ => LevelFilter::TRACE,
+    };
+    tracing_subscriber::fmt().with_max_level(level).with_writer(std::io::stderr).without_time().init();
+}

@@ -1,0 +1,122 @@
+//! Options that subcommands share.
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+use std::time::{Duration, SystemTime};
+
+use clap::{Args, ValueEnum};
+use dejavm::{ClockMode, Evict, Rung};
+
+use super::parse;
+
+/// What a new program is given.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "The guest")]
+pub struct GuestOptions {
+    /// Memory that it may use, with K, M or G behind the number.
+    #[arg(long, value_name = "SIZE", default_value = "1G", value_parser = parse::size)]
+    pub memory: u64,
+    /// Bytes that it may write to files. They are kept in memory.
+    #[arg(long, value_name = "SIZE", default_value = "1G", value_parser = parse::size)]
+    pub disk: u64,
+    /// The seed of its random bytes and its address-space layout.
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    pub seed: u64,
+    /// Its clock: virtual is a function of the run, host is the real one.
+    #[arg(long, value_enum, default_value = "virtual")]
+    pub clock: Clock,
+    /// Where the virtual clock starts: RFC 3339, @SECONDS or now [default: 2026-01-01T00:00:00Z].
+    #[arg(long, value_name = "TIME", value_parser = parse::instant)]
+    pub start_time: Option<SystemTime>,
+    /// Sets a variable of its environment; without a value, to the one that it has here. Else it
+    /// has PATH, HOME and LANG, and TERM when standard input is a terminal.
+    #[arg(long, value_name = "NAME[=VALUE]")]
+    pub env: Vec<OsString>,
+    /// Its working directory, a path in the guest [default: /work, which shows this directory].
+    #[arg(long, value_name = "DIR")]
+    pub workdir: Option<PathBuf>,
+}
+
+/// What it sees of the host.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "What the guest sees of the host")]
+pub struct ViewOptions {
+    /// Shows a file or directory, read-only, at its own path or another. May be repeated.
+    #[arg(long, value_name = "PATH[:GUESTPATH]")]
+    pub ro: Vec<OsString>,
+    /// Shows this directory as the guest's root, and nothing else: not the system's programs and
+    /// libraries, nor this directory at /work.
+    #[arg(long, value_name = "DIR")]
+    pub root: Option<PathBuf>,
+}
+
+/// How the guest is run.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "The run")]
+pub struct RunOptions {
+    /// Ends the run after this time, with exit status 124: such as 500ms, 10s, 5m.
+    #[arg(long, value_name = "TIME", value_parser = parse::duration)]
+    pub deadline: Option<Duration>,
+    /// Brings everything in before the guest runs, instead of each page when it is wanted.
+    #[arg(long)]
+    pub eager: bool,
+    /// Does not bring the snapshot's working set in before the guest runs.
+    #[arg(long)]
+    pub no_prefetch: bool,
+    /// Says on standard error what happened in the run.
+    #[arg(long, value_name = "FORMAT", value_enum, num_args = 0..=1, require_equals = true, default_missing_value = "text")]
+    pub stats: Option<StatsFormat>,
+    /// For tests: finds absent pages only in this way (annotated, poison, decode or populate).
+    #[arg(long, value_name = "RUNG", value_parser = parse::rung)]
+    pub rung: Option<Rung>,
+    /// For tests, fault injection: after every N exits, makes a random half of the pages absent.
+    #[arg(long, value_name = "every=N,seed=S", value_parser = parse::evict)]
+    pub evict: Option<Evict>,
+}
+
+/// How statistics are given.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum StatsFormat {
+    /// For people.
+    Text,
+    /// One JSON object on one line.
+    Json,
+}
+
+/// Which clock the guest sees.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub enum Clock {
+    /// A function of the run.
+    Virtual,
+    /// The host's.
+    Host,
+}
+
+impl From<Clock> for ClockMode {
+    fn from(clock: Clock) -> ClockMode {
+        match clock {
+            Clock::Virtual => ClockMode::Virtual,
+            Clock::Host => ClockMode::Host,
+        }
+    }
+}
+
+/// The run's options on anything that is run.
+macro_rules! apply {
+    ($options:expr, $guest:expr) => {{
+        let options: &$crate::cli::options::RunOptions = $options;
+        let mut guest = $guest.eager(options.eager).prefetch(!options.no_prefetch);
+        if let Some(time) = options.deadline {
+            guest = guest.deadline(time);
+        }
+        if let Some(rung) = options.rung {
+            guest = guest.rung(rung);
+        }
+        if let Some(evict) = options.evict {
+            guest = guest.evict(evict);
+        }
+        guest
+    }};
+}
+
+pub(super) use apply;

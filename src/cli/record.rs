@@ -1,0 +1,39 @@
+//! `dejavm record`
+
+use std::path::PathBuf;
+
+use dejavm::Host;
+
+use super::conclude::conclude;
+use super::guest::NewGuest;
+use super::{Result, Voice, streams};
+
+/// Runs a program in a sandbox and records the run.
+///
+/// The directory gets the state before the program was loaded, a log of the run's exits with all
+/// that came from outside, and a manifest. A recording whose making was interrupted can be replayed
+/// as far as it goes.
+#[derive(Debug, clap::Args)]
+#[command(
+    override_usage = "dejavm record -o DIR [OPTIONS] [--] PROGRAM [ARGS]...",
+    after_help = "\
+Examples:
+  dejavm record -o rec -- sqlite3 :memory: 'select random()'
+  dejavm record -o rec --clock host -- date
+  dejavm replay rec
+  dejavm log rec"
+)]
+pub struct Args {
+    /// The directory for the recording: made, or empty.
+    #[arg(short, long, value_name = "DIR")]
+    output: PathBuf,
+    #[command(flatten)]
+    new: NewGuest,
+}
+
+pub fn main(args: Args, voice: Voice) -> Result {
+    let host = Host::probe()?;
+    let mut sandbox = args.new.program(streams::of_host())?.record(args.output).start(&host)?;
+    let report = sandbox.run()?;
+    Ok(conclude(&report, &args.new.name(), &args.new.run, voice))
+}

@@ -1,0 +1,52 @@
+//! `dejavm replay`
+
+use std::path::PathBuf;
+
+use dejavm::{Host, Input, Replay, Sink};
+
+use super::conclude::conclude;
+use super::options::{RunOptions, ViewOptions, apply};
+use super::{Result, Voice};
+
+/// Does a recorded run again: the same output, the same exit status.
+///
+/// Every exit is compared with the recorded one. When one differs, the run ends with status 122 and
+/// a report of what differed. A recording that was interrupted is replayed to its end, with status
+/// 0; one of a run that its deadline ended, with status 124.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
+  dejavm replay rec
+  dejavm replay rec --stats
+  dejavm replay rec --live < more-input")]
+pub struct Args {
+    /// The recording.
+    #[arg(value_name = "DIR")]
+    dir: PathBuf,
+    /// Goes on live where the log of an interrupted or stopped run ends.
+    #[arg(long)]
+    live: bool,
+    /// Runs on a CPU with other features than the recorded run's.
+    #[arg(long)]
+    any_cpu: bool,
+    #[command(flatten)]
+    view: ViewOptions,
+    #[command(flatten)]
+    run: RunOptions,
+}
+
+pub fn main(args: Args, voice: Voice) -> Result {
+    let host = Host::probe()?;
+    let mut replay = Replay::open(&args.dir)?
+        .any_cpu(args.any_cpu)
+        .stdin_from(Input::HostStdin)
+        .stdout(Sink::stdout())
+        .stderr(Sink::stderr());
+    if args.live {
+        replay = replay.then_live(args.view.view()?);
+    }
+    let name = replay.recording().manifest().command.first().cloned().unwrap_or_default();
+    let mut sandbox = apply!(&args.run, replay).start(&host)?;
+    let report = sandbox.run()?;
+    Ok(conclude(&report, &name, &args.run, voice))
+}

@@ -1,0 +1,34 @@
+//! `dejavm run`
+
+use dejavm::Host;
+
+use super::conclude::conclude;
+use super::guest::NewGuest;
+use super::{Result, Voice, streams};
+
+/// Runs a program in a sandbox.
+///
+/// The program sees this host's programs and libraries, such settings as hold no secrets, and the
+/// current directory, at /work and at its own path: all of it read-only. What it writes is kept in
+/// memory and gone when it ends. It sees no network and nothing of the environment.
+#[derive(Debug, clap::Args)]
+#[command(
+    override_usage = "dejavm run [OPTIONS] [--] PROGRAM [ARGS]...",
+    after_help = "\
+Examples:
+  dejavm run -- python3 -c 'print(6*7)'
+  dejavm run --memory 256M --deadline 5s --stats -- python3 script.py
+  dejavm run --ro /data --ro ./config.json:/etc/app.json -- ./app
+  dejavm run --root ./alpine -- /bin/busybox ls /"
+)]
+pub struct Args {
+    #[command(flatten)]
+    new: NewGuest,
+}
+
+pub fn main(args: Args, voice: Voice) -> Result {
+    let host = Host::probe()?;
+    let mut sandbox = args.new.program(streams::of_host())?.start(&host)?;
+    let report = sandbox.run()?;
+    Ok(conclude(&report, &args.new.name(), &args.new.run, voice))
+}

@@ -1,0 +1,124 @@
+//! `dejavm snapshot`
+
+use std::io::{IsTerminal, stderr};
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use dejavm::{Host, Outcome, PauseAt, Stdio, WriteOptions};
+use indicatif::{ProgressBar, ProgressStyle};
+
+use super::conclude::conclude;
+use super::failure::say;
+use super::guest::NewGuest;
+use super::stats::bytes;
+use super::{Failure, Result, Voice, parse};
+
+/// A snapshot that takes longer shows how far it is.
+const PATIENCE: Duration = Duration::from_secs(1);
+
+/// Runs a program up to a point and keeps it there, in a file that `restore` goes on from.
+///
+/// The program takes its standard streams for pipes, wherever they lead here, since it will see
+/// others when it is restored.
+#[derive(Debug, clap::Args)]
+#[command(
+    override_usage = "dejavm snapshot -o FILE [OPTIONS] [--] PROGRAM [ARGS]...",
+    after_help = "\
+Points:
+  ready       when the program writes the word snapshot to /dev/dejavm
+  first-read  before it first reads its standard input
+  exit:N      after its exit number N, as `dejavm log` counts them
+
+Examples:
+  dejavm snapshot -o sh.dvm -- sh -c 'x=1; echo snapshot >/dev/dejavm; echo $x'
+  dejavm snapshot -o py.dvm --at first-read -- python3 -c 'import json,sys; print(eval(sys.stdin.read()))'
+  echo '6*7' | dejavm restore py.dvm"
+)]
+pub struct Args {
+    /// The file; one that is there is replaced.
+    #[arg(short, long, value_name = "FILE")]
+    output: PathBuf,
+    /// The point: ready, first-read or exit:N.
+    #[arg(long, value_name = "POINT", default_value = "ready", value_parser = parse::pause)]
+    at: PauseAt,
+    /// How hard to compress, from 1 (fast) to 22 (small).
+    #[arg(long, value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(i32).range(1..=22))]
+    level: i32,
+    #[command(flatten)]
+    new: NewGuest,
+}
+
+pub fn main(args: Args, voice: Voice) -> Result {
+    let host = Host::probe()?;
+    let name = args.new.name();
+    let mut sandbox = args.new.program(Stdio::default())?.start(&host)?;
+    let outcome = sandbox.run_until(args.at)?;
+    if outcome != Outcome::Paused {
+        let report = sandbox.report(outcome);
+        let status = conclude(&report, &name, &args.new.run, voice);
+        if outcome == Outcome::Deadline {
+            return Ok(status);
+        }
+        return Err(Failure::new(format_args!(
+            "{name} ended with status {status} before it {}: no snapshot was written",
+            point(args.at)
+        )));
+    }
+    let options = WriteOptions { level: args.level, ..WriteOptions::default() };
+    let mut bar = Progress::new(voice);
+    let summary = sandbox.snapshot_with(&args.output, &options, &mut |done, total| bar.show(done, total))?;
+    bar.done();
+    if !voice.quiet {
+        let pages = &summary.pages;
+        say(format_args!(
+            "{}: {}, {} pages stored, {} repeated, {} zero; exit {}",
+            args.output.display(),
+            bytes(summary.file_bytes),
+            pages.stored(),
+            pages.repeated,
+            pages.zero,
+            sandbox.exits()
+        ));
+    }
+    Ok(0)
+}
+
+/// The point in words.
+fn point(at: PauseAt) -> String {
+    match at {
+        PauseAt::Ready => "wrote `snapshot` to /dev/dejavm".into(),
+        PauseAt::FirstRead => "read its standard input".into(),
+        PauseAt::Exit(n) => format!("came to exit {n}"),
+        PauseAt::Never => "paused".into(),
+    }
+}
+
+/// A bar for what takes long, on a terminal.
+struct Progress {
+    shown: bool,
+    started: Instant,
+    bar: Option<ProgressBar>,
+}
+
+impl Progress {
+    fn new(voice: Voice) -> Progress {
+        Progress { shown: stderr().is_terminal() && !voice.quiet, started: Instant::now(), bar: None }
+    }
+
+    fn show(&mut self, done: u64, total: u64) {
+        if !self.shown || self.started.elapsed() < PATIENCE {
+            return;
+        }
+        let bar = self.bar.get_or_insert_with(|| {
+            let style = ProgressStyle::with_template("{bar:40} {percent}% {eta}");
+            ProgressBar::new(total).with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()))
+        });
+        bar.set_position(done);
+    }
+
+    fn done(&self) {
+        if let Some(bar) = &self.bar {
+            bar.finish_and_clear();
+        }
+    }
+}

@@ -1,0 +1,56 @@
+//! What the guest's standard streams look like: what this process's are.
+
+use std::io::{stderr, stdin, stdout};
+use std::os::fd::BorrowedFd;
+
+use dejavm::{Stdio, StdioKind};
+use rustix::fs::{FileType, Stat, fstat, major, minor};
+use rustix::termios::{isatty, tcgetwinsize};
+
+/// `/dev/null`'s device number.
+const NULL: (u32, u32) = (1, 3);
+/// A terminal that does not know its size: what most programs take it for.
+const USUAL_SIZE: (u16, u16) = (24, 80);
+
+/// The streams as they are.
+pub fn of_host() -> Stdio {
+    let (stdin, stdout, stderr) = (stdin(), stdout(), stderr());
+    use std::os::fd::AsFd;
+    Stdio {
+        stdin: kind(stdin.as_fd()),
+        stdout: kind(stdout.as_fd()),
+        stderr: kind(stderr.as_fd()),
+        merged: same(stdout.as_fd(), stderr.as_fd()),
+    }
+}
+
+/// Whether standard input is a terminal.
+pub fn stdin_is_terminal() -> bool {
+    isatty(stdin())
+}
+
+fn kind(fd: BorrowedFd<'_>) -> StdioKind {
+    if isatty(fd) {
+        let size = tcgetwinsize(fd).map_or((0, 0), |size| (size.ws_row, size.ws_col));
+        let (rows, cols) = if size == (0, 0) { USUAL_SIZE } else { size };
+        return StdioKind::Tty { rows, cols };
+    }
+    match fstat(fd) {
+        Ok(stat) if is_null(&stat) => StdioKind::Null,
+        Ok(_) => StdioKind::Pipe,
+        Err(_) => StdioKind::Null,
+    }
+}
+
+fn is_null(stat: &Stat) -> bool {
+    FileType::from_raw_mode(stat.st_mode) == FileType::CharacterDevice
+        && (major(stat.st_rdev), minor(stat.st_rdev)) == NULL
+}
+
+/// Whether two descriptors are of one file.
+fn same(a: BorrowedFd<'_>, b: BorrowedFd<'_>) -> bool {
+    match (fstat(a), fstat(b)) {
+        (Ok(a), Ok(b)) => !is_null(&a) && (a.st_dev, a.st_ino) == (b.st_dev, b.st_ino),
+        _ => false,
+    }
+}

@@ -1,0 +1,75 @@
+//! `dejavm warm`
+
+use std::fs::File;
+use std::io::Write;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use dejavm::{Host, Image, Input};
+
+use super::options::ViewOptions;
+use super::stats::bytes;
+use super::{Failure, Result, parse, streams};
+
+/// Stores in a snapshot which pages a run wants, so that restores bring them in beforehand.
+///
+/// The snapshot is restored once for that. The run's output goes nowhere. Its input should be like that of the runs to come.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
+  echo '6*7' | dejavm warm py.dvm
+  dejavm warm py.dvm --stdin typical-input")]
+pub struct Args {
+    /// The snapshot.
+    #[arg(value_name = "FILE")]
+    file: PathBuf,
+    /// The run's standard input [default: this one; nothing when it is a terminal].
+    #[arg(long, value_name = "FILE")]
+    stdin: Option<PathBuf>,
+    /// Ends the run after this time. What it wanted until then is stored.
+    #[arg(long, value_name = "TIME", value_parser = parse::duration)]
+    deadline: Option<Duration>,
+    /// Runs on a CPU with other features than the snapshot's.
+    #[arg(long)]
+    any_cpu: bool,
+    #[command(flatten)]
+    view: ViewOptions,
+}
+
+pub fn main(args: Args) -> Result {
+    let host = Host::probe()?;
+    let input = match &args.stdin {
+        Some(path) => {
+            let file = File::open(path)
+                .map_err(|e| Failure::new(format_args!("--stdin {}: {e}", path.display())))?;
+            Input::Reader(Box::new(file))
+        }
+        None if streams::stdin_is_terminal() => Input::Empty,
+        None => Input::HostStdin,
+    };
+    let image = Image::open(&args.file)?;
+    let mut restore =
+        image.restore().any_cpu(args.any_cpu).view(args.view.view()?).stdin_from(input).prefetch(false);
+    if let Some(time) = args.deadline {
+        restore = restore.deadline(time);
+    }
+    let mut sandbox = restore.start(&host)?;
+    sandbox.watch_pages();
+    let report = sandbox.run()?;
+    let count = image.snapshot().page_count();
+    // Pages that the program made itself, behind the snapshot's end, cannot be brought in.
+    let pages: Vec<u64> = sandbox.take_pages().into_iter().filter(|page| *page < count).collect();
+    let info = dejavm::snapshot::add_working_set(&args.file, &pages)?;
+    writeln!(
+        std::io::stdout(),
+        "{}: working set of {} pages ({} zero) in {} clusters, {}; the run: {:?}, {} faults",
+        args.file.display(),
+        info.pages,
+        info.zero_pages,
+        info.clusters,
+        bytes(info.bytes),
+        report.outcome,
+        report.stats.faults()
+    )?;
+    Ok(0)
+}

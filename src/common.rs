@@ -1,0 +1,207 @@
+//! What all ways to start a sandbox have in common.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use dejavm_sandbox::exit::Observer;
+use dejavm_sandbox::host::thread::StopHandle;
+use dejavm_sandbox::program::start::MachineOptions;
+use dejavm_sandbox::world::{Grant, HostWorld, Input};
+
+use crate::deadline::{Deadline, Waits};
+use crate::sink::{CAPTURE_LIMIT, Captured, Sink};
+use crate::{Error, View};
+
+/// The settings that a program, a restore and a replay share.
+pub(crate) struct Common {
+    pub view: View,
+    pub stdin: Input,
+    pub stdout: Sink,
+    pub stderr: Sink,
+    pub capture: bool,
+    pub capture_limit: usize,
+    pub deadline: Option<Duration>,
+    pub observer: Option<Box<dyn Observer>>,
+    pub record: Option<PathBuf>,
+    pub machine: MachineOptions,
+}
+
+impl Default for Common {
+    fn default() -> Common {
+        Common {
+            view: View::system(),
+            stdin: Input::Empty,
+            stdout: Sink::null(),
+            stderr: Sink::null(),
+            capture: false,
+            capture_limit: CAPTURE_LIMIT,
+            deadline: None,
+            observer: None,
+            record: None,
+            machine: MachineOptions { prefetch: true, ..MachineOptions::default() },
+        }
+    }
+}
+
+/// What a sandbox needs of the settings once they are complete.
+pub(crate) struct Wiring {
+    pub stop: StopHandle,
+    pub deadline: Deadline,
+    pub captured: Option<(Captured, Captured)>,
+    pub stdout: Sink,
+    pub stderr: Sink,
+    /// A replay goes on live at the end of its log.
+    pub live: bool,
+}
+
+impl Common {
+    pub fn wiring(&self) -> Result<Wiring, Error> {
+        let stop = StopHandle::new().map_err(Error::Descriptors)?;
+        let captured =
+            self.capture.then(|| (Captured::new(self.capture_limit), Captured::new(self.capture_limit)));
+        let (stdout, stderr) = match &captured {
+            Some((out, err)) => (Sink::captured(out), Sink::captured(err)),
+            None => (self.stdout.clone(), self.stderr.clone()),
+        };
+        Ok(Wiring { stop, deadline: Deadline::default(), captured, stdout, stderr, live: false })
+    }
+}
+
+impl Wiring {
+    /// The live outside.
+    pub fn host_world(&self, grants: Vec<Grant>, stdin: Input) -> Result<HostWorld, Error> {
+        let waits = Waits { stop: self.stop.clone(), deadline: self.deadline.clone() };
+        let world = HostWorld::builder()
+            .grants(grants)
+            .input(stdin)
+            .stdout(self.stdout.output())
+            .stderr(self.stderr.output())
+            .interrupt(Box::new(waits));
+        Ok(world.build()?)
+    }
+}
+
+/// Setters for what is in `self.common`.
+macro_rules! common_setters {
+    () => {
+        /// Gives the guest this as its standard input. Without it, input is at its end.
+        #[must_use]
+        pub fn stdin(mut self, bytes: impl Into<Vec<u8>>) -> Self {
+            self.common.stdin = $crate::Input::Bytes(bytes.into());
+            self
+        }
+
+        /// Gives the guest its standard input from here.
+        #[must_use]
+        pub fn stdin_from(mut self, input: $crate::Input) -> Self {
+            self.common.stdin = input;
+            self
+        }
+
+        /// Where standard output goes; nowhere by default.
+        #[must_use]
+        pub fn stdout(mut self, sink: $crate::Sink) -> Self {
+            self.common.stdout = sink;
+            self
+        }
+
+        /// Where standard error goes; nowhere by default.
+        #[must_use]
+        pub fn stderr(mut self, sink: $crate::Sink) -> Self {
+            self.common.stderr = sink;
+            self
+        }
+
+        /// Keeps standard output and standard error for the [`Report`]($crate::Report).
+        #[must_use]
+        pub fn capture_output(mut self) -> Self {
+            self.common.capture = true;
+            self
+        }
+
+        /// Bytes that are captured of each stream at most, 64 MiB by default. A guest that writes
+        /// more gets `ENOSPC`.
+        #[must_use]
+        pub fn capture_limit(mut self, bytes: usize) -> Self {
+            self.common.capture_limit = bytes;
+            self
+        }
+
+        /// How long the guest may run, in all, from the first time that it is run. By the clock on
+        /// the wall: a guest that waits for input is ended as well.
+        #[must_use]
+        pub fn deadline(mut self, time: std::time::Duration) -> Self {
+            self.common.deadline = Some(time);
+            self
+        }
+
+        /// Tells an observer of each exit and page fault. Faults cost a little more then.
+        #[must_use]
+        pub fn observe(mut self, observer: impl $crate::Observer + 'static) -> Self {
+            self.common.observer = Some(Box::new(observer));
+            self
+        }
+
+        /// Uses only this rung of the fault ladder and those below it, for tests.
+        #[must_use]
+        pub fn rung(mut self, rung: $crate::Rung) -> Self {
+            self.common.machine.rung = Some(rung);
+            self
+        }
+
+        /// Fault injection: makes present pages absent again, in a pattern.
+        #[must_use]
+        pub fn evict(mut self, evict: $crate::Evict) -> Self {
+            self.common.machine.evict = Some(evict);
+            self
+        }
+
+        /// Whether a snapshot's working set is brought in before the guest runs; it is by default.
+        #[must_use]
+        pub fn prefetch(mut self, prefetch: bool) -> Self {
+            self.common.machine.prefetch = prefetch;
+            self
+        }
+
+        /// Brings everything in before the guest runs, instead of each page when it is wanted.
+        #[must_use]
+        pub fn eager(mut self, eager: bool) -> Self {
+            self.common.machine.eager = eager;
+            self
+        }
+    };
+}
+
+/// Setters of live runs.
+macro_rules! live_setters {
+    () => {
+        /// What the guest sees of the host's files; [`View::system`]($crate::View::system) by
+        /// default.
+        #[must_use]
+        pub fn view(mut self, view: $crate::View) -> Self {
+            self.common.view = view;
+            self
+        }
+
+        /// Shows a host directory, read-only, at a guest path, besides what the view has.
+        #[must_use]
+        pub fn show(
+            mut self,
+            guest: impl AsRef<std::path::Path>,
+            dir: impl Into<std::path::PathBuf>,
+        ) -> Self {
+            self.common.view =
+                std::mem::take(&mut self.common.view).show(guest, $crate::Grant::directory(dir));
+            self
+        }
+
+        /// Records the run in this directory, which is made; if it is there, it must be empty.
+        #[must_use]
+        pub fn record(mut self, dir: impl Into<std::path::PathBuf>) -> Self {
+            self.common.record = Some(dir.into());
+            self
+        }
+    };
+}
+
+pub(crate) use {common_setters, live_setters};

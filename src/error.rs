@@ -1,0 +1,193 @@
+//! What can go wrong.
+
+use std::path::PathBuf;
+
+use dejavm_replay::Divergence;
+use dejavm_sandbox::errno::Errno;
+use dejavm_sandbox::host::HostError;
+use dejavm_sandbox::program::fs::MountError;
+use dejavm_sandbox::program::machine::RunError;
+use dejavm_sandbox::program::start::{SaveError, StartError};
+use dejavm_sandbox::vcpu::registers::UserRegisters;
+use dejavm_sandbox::world::GrantError;
+use dejavm_snapshot::ContentId;
+
+/// Everything that can go wrong. Each message says what, where, and what to do.
+///
+/// That a guest ends badly is no error: see [`Outcome`](crate::Outcome).
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// No sandbox can run on this host.
+    #[error(transparent)]
+    Host(#[from] HostError),
+    /// The program is in none of the directories of the guest's `PATH`.
+    #[error("{name}: {} in the guest's PATH ({path}); it sees only what it is shown of the host",
+        if *.errno == Errno::EACCES { "nothing that may be executed" } else { "not found" })]
+    NotFound {
+        /// The program's name.
+        name: String,
+        /// The guest's `PATH`.
+        path: String,
+        /// `ENOENT`, or `EACCES` when what there is may not be executed.
+        errno: Errno,
+    },
+    /// The guest could not be started.
+    #[error(transparent)]
+    Start(Box<StartError>),
+    /// Something of the host's cannot be shown to the guest.
+    #[error(transparent)]
+    Grant(#[from] GrantError),
+    /// What the guest is to see makes no tree.
+    #[error(transparent)]
+    Mount(#[from] MountError),
+    /// A snapshot file cannot be read.
+    #[error(transparent)]
+    Snapshot(Box<dejavm_snapshot::Error>),
+    /// A snapshot's machine state is not one of this version.
+    #[error(
+        "{}: its machine state is not one that this dejavm knows ({why}); make the snapshot again",
+        path.display()
+    )]
+    State {
+        /// The snapshot.
+        path: PathBuf,
+        /// What is wrong with it.
+        why: String,
+    },
+    /// A snapshot was not written.
+    #[error("the snapshot was not written: {0}")]
+    Save(Box<SaveError>),
+    /// A recording cannot be written or read.
+    #[error(transparent)]
+    Recording(Box<dejavm_replay::Error>),
+    /// A recording's start snapshot is another one than the recording was made from.
+    #[error(
+        "{} is snapshot {found}, but the recording starts from {expected}; put the right file there",
+        path.display()
+    )]
+    WrongSnapshot {
+        /// The start snapshot's path.
+        path: PathBuf,
+        /// The id in the manifest.
+        expected: ContentId,
+        /// The id of the file.
+        found: ContentId,
+    },
+    /// The run ended with an error; the sandbox cannot be used any more.
+    #[error(transparent)]
+    Run(Box<RunError>),
+    /// A replay did something else than the recorded run; the sandbox cannot be used any more.
+    #[error("{}", .0.divergence.headline())]
+    Diverged(Box<Diverged>),
+    /// The sandbox cannot be used any more.
+    #[error("this sandbox cannot be used any more: {why}; start or restore another one")]
+    Unusable {
+        /// What happened to it.
+        why: String,
+    },
+    /// A file or directory of the host.
+    #[error("cannot {what} {}: {source}", path.display())]
+    Io {
+        /// What was tried.
+        what: &'static str,
+        /// The file or directory.
+        path: PathBuf,
+        /// What the host says.
+        source: std::io::Error,
+    },
+    /// The directory for a recording holds something already.
+    #[error("{} is not empty: choose another directory for the recording, or remove it", path.display())]
+    NotEmpty {
+        /// The directory.
+        path: PathBuf,
+    },
+    /// The process has no more descriptors.
+    #[error("cannot make an eventfd: {0}; raise the limit of open files (`ulimit -n`)")]
+    Descriptors(std::io::Error),
+}
+
+/// Where and how a replay diverged.
+#[derive(Clone, Debug)]
+pub struct Diverged {
+    /// What differs, with what went before it. Its `Display` is a report of some lines.
+    pub divergence: Divergence,
+    /// The guest's registers there; zeros when it had not run yet.
+    pub registers: UserRegisters,
+}
+
+impl Diverged {
+    pub(crate) fn error(divergence: Divergence, registers: UserRegisters) -> Error {
+        Error::Diverged(Box::new(Diverged { divergence, registers }))
+    }
+}
+
+impl std::fmt::Display for Diverged {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}", self.divergence)?;
+        let r = &self.registers.general;
+        writeln!(f, "  registers:")?;
+        let named = [
+            ("rax", r.rax),
+            ("rbx", r.rbx),
+            ("rcx", r.rcx),
+            ("rdx", r.rdx),
+            ("rsi", r.rsi),
+            ("rdi", r.rdi),
+            ("rsp", r.rsp),
+            ("rbp", r.rbp),
+            ("r8", r.r8),
+            ("r9", r.r9),
+            ("r10", r.r10),
+            ("r11", r.r11),
+            ("r12", r.r12),
+            ("r13", r.r13),
+            ("r14", r.r14),
+            ("r15", r.r15),
+            ("rip", r.rip),
+            ("rflags", r.rflags),
+            ("fs_base", self.registers.fs_base),
+            ("gs_base", self.registers.gs_base),
+        ];
+        for row in named.chunks(4) {
+            let row: Vec<String> =
+                row.iter().map(|(name, value)| format!("{name:>7} {value:016x}")).collect();
+            writeln!(f, "   {}", row.join(" "))?;
+        }
+        Ok(())
+    }
+}
+
+impl From<StartError> for Error {
+    fn from(e: StartError) -> Error {
+        match e {
+            StartError::Host(e) => Error::Host(e),
+            StartError::Snapshot(e) => e.into(),
+            e => Error::Start(Box::new(e)),
+        }
+    }
+}
+
+impl From<dejavm_snapshot::Error> for Error {
+    fn from(e: dejavm_snapshot::Error) -> Error {
+        Error::Snapshot(Box::new(e))
+    }
+}
+
+impl From<dejavm_replay::Error> for Error {
+    fn from(e: dejavm_replay::Error) -> Error {
+        Error::Recording(Box::new(e))
+    }
+}
+
+impl From<SaveError> for Error {
+    fn from(e: SaveError) -> Error {
+        Error::Save(Box::new(e))
+    }
+}
+
+impl From<RunError> for Error {
+    fn from(e: RunError) -> Error {
+        Error::Run(Box::new(e))
+    }
+}

@@ -1,0 +1,171 @@
+//! Going on from a snapshot.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use dejavm_sandbox::program::machine::Machine;
+use dejavm_sandbox::program::random::Random;
+use dejavm_sandbox::program::start::{self, StartError};
+use dejavm_sandbox::program::state::{MachineState, PROGRAM_STREAM};
+use dejavm_sandbox::world::{Input, World};
+use dejavm_snapshot::Snapshot;
+
+use crate::common::{Common, common_setters, live_setters};
+use crate::recording::{self, Taps};
+use crate::{Error, Host, Sandbox};
+
+/// A snapshot, open and decoded. Cheap to clone and to share between threads: one serves any number
+/// of sandboxes, at the same time.
+#[derive(Clone, Debug)]
+pub struct Image {
+    state: Arc<MachineState>,
+    snapshot: Arc<Snapshot>,
+}
+
+impl Image {
+    /// Opens a snapshot file. The work does not grow with the image's size.
+    ///
+    /// # Errors
+    /// When it is not a snapshot, or damaged, or lacks a parent.
+    pub fn open(path: impl AsRef<Path>) -> Result<Image, Error> {
+        let path = path.as_ref();
+        let (state, snapshot) = start::open(path).map_err(|e| match e {
+            StartError::Snapshot(e @ dejavm_snapshot::Error::Codec { .. }) => strange(path, &e),
+            StartError::State(e) => strange(path, &e),
+            e => e.into(),
+        })?;
+        Ok(Image { state: Arc::new(state), snapshot })
+    }
+
+    /// The snapshot.
+    pub fn snapshot(&self) -> &Arc<Snapshot> {
+        &self.snapshot
+    }
+
+    /// The state of the machine without its memory.
+    pub fn state(&self) -> &MachineState {
+        &self.state
+    }
+
+    /// A sandbox that goes on from here.
+    pub fn restore(&self) -> Restore {
+        Restore { image: self.clone(), seed: None, common: Common::default() }
+    }
+}
+
+fn strange(path: &Path, why: &dyn std::fmt::Display) -> Error {
+    Error::State { path: path.to_owned(), why: why.to_string() }
+}
+
+/// A sandbox that goes on from a snapshot.
+///
+/// ```no_run
+/// let host = dejavm::Host::probe()?;
+/// let image = dejavm::Image::open("python.dvm")?;
+/// for input in ["1+1", "6*7"] {
+///     let done = image.restore().stdin(input).capture_output().start(&host)?.run()?;
+///     println!("{}", String::from_utf8_lossy(&done.stdout));
+/// }
+/// # Ok::<(), dejavm::Error>(())
+/// ```
+pub struct Restore {
+    image: Image,
+    seed: Option<u64>,
+    common: Common,
+}
+
+impl Restore {
+    /// From a snapshot file; to restore one more than once, use [`Image`].
+    ///
+    /// # Errors
+    /// As [`Image::open`].
+    pub fn open(path: impl AsRef<Path>) -> Result<Restore, Error> {
+        Ok(Image::open(path)?.restore())
+    }
+
+    /// Draws random bytes from this seed from now on. Without it, all sandboxes of one snapshot see
+    /// the same ones. What a program drew before is in its memory and stays.
+    #[must_use]
+    pub fn seed(mut self, seed: u64) -> Restore {
+        self.seed = Some(seed);
+        self
+    }
+
+    /// Runs on a CPU with other features than the one that the snapshot was made on.
+    #[must_use]
+    pub fn any_cpu(mut self, any: bool) -> Restore {
+        self.common.machine.any_cpu = any;
+        self
+    }
+
+    common_setters!();
+    live_setters!();
+
+    /// Makes the sandbox. The guest has not run yet.
+    ///
+    /// # Errors
+    /// [`Error::Start`] when the CPUs differ or the state is damaged; those of the host, of what
+    /// the guest is to see, and of the recording.
+    pub fn start(self, host: &Host) -> Result<Sandbox, Error> {
+        let Restore { image, seed, mut common } = self;
+        let wiring = common.wiring()?;
+        let mut state = MachineState::clone(&image.state);
+        if let Some(seed) = seed {
+            reseed(&mut state, seed);
+        }
+        let grants = common.view.grants_for(state.fs.mounts());
+        let stdin = std::mem::replace(&mut common.stdin, Input::Empty);
+        let world: Box<dyn World> = Box::new(wiring.host_world(grants, stdin)?);
+        let taps = match &common.record {
+            Some(dir) => recording::of_image(dir, &state, &image.snapshot, world)?,
+            None => Taps::none(world),
+        };
+        let Taps { world, observer, recording } = taps;
+        let machine = Machine::start(
+            state,
+            Some(image.snapshot),
+            world,
+            host.profile().clone(),
+            wiring.stop.clone(),
+            &common.machine,
+        );
+        Sandbox::assemble(machine, observer, recording, None, wiring, common)
+    }
+}
+
+/// Starts the random stream anew.
+pub(crate) fn reseed(state: &mut MachineState, seed: u64) {
+    state.seed = seed;
+    state.random = Random::new(seed, PROGRAM_STREAM);
+}
+
+impl std::fmt::Debug for Restore {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Restore").field("snapshot", &self.image.snapshot).finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{Outcome, PauseAt, Program, WriteOptions};
+
+    #[test]
+    fn another_cpu_is_named_and_may_be_tried() {
+        let host = Host::probe().expect("KVM");
+        let dir = tempfile::tempdir().expect("a directory");
+        let path = dir.path().join("s.dvm");
+        let mut sandbox = Program::new("sh").args(["-c", "read x"]).start(&host).expect("a shell");
+        assert_eq!(sandbox.run_until(PauseAt::FirstRead).expect("a run"), Outcome::Paused);
+        sandbox.snapshot(&path, &WriteOptions::default()).expect("a snapshot");
+
+        let Image { state, snapshot } = Image::open(&path).expect("an image");
+        let mut state = MachineState::clone(&state);
+        state.cpu.vendor = "SomebodyElse".into();
+        let image = Image { state: Arc::new(state), snapshot };
+        let error = image.restore().start(&host).map(drop).expect_err("another CPU").to_string();
+        assert!(error.contains("SomebodyElse") && error.contains(&host.profile().cpu.vendor), "{error}");
+        let done = image.restore().any_cpu(true).stdin("x\n").start(&host).and_then(|mut s| s.run());
+        assert_eq!(done.expect("a run").outcome, Outcome::Exited(0));
+    }
+}

@@ -1,0 +1,67 @@
+//! An embedded record/replay VM sandbox on Linux KVM.
+//!
+//! A guest is an unmodified Linux x86-64 program. It runs at CPL 3 in a virtual machine of its own,
+//! and the monitor in this library answers its system calls: it sees only what it is shown, and
+//! changes nothing outside. A run is a function of its start, its input and its seed; it can be
+//! stopped at a point and kept as a [snapshot](Sandbox::snapshot) that later ones start from in a
+//! few milliseconds, page by page as they are wanted; and it can be [recorded](Program::record) and
+//! [replayed](Replay), exit by exit.
+//!
+//! ```no_run
+//! use std::time::Duration;
+//!
+//! let host = dejavm::Host::probe()?;
+//! let done = dejavm::Program::new("/usr/bin/python3")
+//!     .args(["-c", "print(6*7)"])
+//!     .memory(256 << 20)
+//!     .deadline(Duration::from_secs(5))
+//!     .capture_output()
+//!     .start(&host)?
+//!     .run()?;
+//! assert_eq!(done.stdout, b"42\n");
+//! # Ok::<(), dejavm::Error>(())
+//! ```
+//!
+//! Nothing here is process-wide: no signal handlers, no globals, no environment. Sandboxes live on
+//! any threads, hundreds in one process.
+//!
+//! The crates below this one are re-exported: [`sandbox`] has the machine, [`snapshot`] the file
+//! format, and [`replay`] reads recordings.
+#![forbid(unsafe_code)]
+
+mod common;
+mod deadline;
+mod error;
+mod host;
+mod image;
+mod program;
+mod recording;
+mod replaying;
+mod report;
+mod running;
+mod sink;
+mod tee;
+mod view;
+
+pub use dejavm_replay as replay;
+pub use dejavm_sandbox as sandbox;
+pub use dejavm_snapshot as snapshot;
+
+pub use dejavm_sandbox::exit::{Exit, ExitKind, Fault, Observer, Rung};
+pub use dejavm_sandbox::host::thread::StopHandle;
+pub use dejavm_sandbox::program::clock::ClockMode;
+pub use dejavm_sandbox::program::fs::{Stdio, StdioKind};
+pub use dejavm_sandbox::program::machine::{Death, Evict, PauseAt};
+pub use dejavm_sandbox::stats::Stats;
+pub use dejavm_sandbox::world::{Grant, Input, WorldError};
+pub use dejavm_snapshot::{Snapshot, WriteOptions};
+
+pub use error::{Diverged, Error};
+pub use host::Host;
+pub use image::{Image, Restore};
+pub use program::Program;
+pub use replaying::Replay;
+pub use report::{Outcome, Report};
+pub use running::Sandbox;
+pub use sink::Sink;
+pub use view::View;

@@ -1,0 +1,194 @@
+//! Starting a program.
+
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use dejavm_sandbox::program::clock::ClockMode;
+use dejavm_sandbox::program::exec::Command;
+use dejavm_sandbox::program::fs::Stdio;
+use dejavm_sandbox::program::machine::Machine;
+use dejavm_sandbox::program::state::{MachineState, ProgramSpec};
+use dejavm_sandbox::world::{Input, World};
+
+use crate::common::{Common, common_setters, live_setters};
+use crate::recording::{self, Taps};
+use crate::{Error, Host, Sandbox};
+
+/// The environment that a program has unless told otherwise.
+const ENVIRONMENT: [(&str, &str); 3] = [
+    ("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"),
+    ("HOME", "/root"),
+    ("LANG", "C.UTF-8"),
+];
+
+/// A program to be run: an unmodified Linux x86-64 ELF file or a script.
+///
+/// ```no_run
+/// use std::time::Duration;
+///
+/// let host = dejavm::Host::probe()?;
+/// let done = dejavm::Program::new("/usr/bin/python3")
+///     .args(["-c", "print(6*7)"])
+///     .memory(256 << 20)
+///     .deadline(Duration::from_secs(5))
+///     .capture_output()
+///     .start(&host)?
+///     .run()?;
+/// assert_eq!(done.stdout, b"42\n");
+/// # Ok::<(), dejavm::Error>(())
+/// ```
+pub struct Program {
+    name: Vec<u8>,
+    args: Vec<Vec<u8>>,
+    env: Vec<(Vec<u8>, Vec<u8>)>,
+    spec: ProgramSpec,
+    pub(crate) common: Common,
+}
+
+impl Program {
+    /// The program at this path in the guest; without a slash, it is looked for in the directories
+    /// of the guest's `PATH`. Nothing of this process's environment reaches it.
+    pub fn new(path: impl AsRef<OsStr>) -> Program {
+        let name = path.as_ref().as_bytes().to_vec();
+        let command = Command { path: name.clone(), args: Vec::new(), env: Vec::new() };
+        Program {
+            args: vec![name.clone()],
+            name,
+            env: ENVIRONMENT.iter().map(|(k, v)| (k.as_bytes().to_vec(), v.as_bytes().to_vec())).collect(),
+            spec: ProgramSpec::new(command),
+            common: Common::default(),
+        }
+    }
+
+    /// Adds an argument.
+    #[must_use]
+    pub fn arg(mut self, arg: impl AsRef<OsStr>) -> Program {
+        self.args.push(arg.as_ref().as_bytes().to_vec());
+        self
+    }
+
+    /// Adds arguments.
+    #[must_use]
+    pub fn args(mut self, args: impl IntoIterator<Item = impl AsRef<OsStr>>) -> Program {
+        self.args.extend(args.into_iter().map(|arg| arg.as_ref().as_bytes().to_vec()));
+        self
+    }
+
+    /// Sets a variable of the environment.
+    #[must_use]
+    pub fn env(mut self, name: impl AsRef<OsStr>, value: impl AsRef<OsStr>) -> Program {
+        let (name, value) = (name.as_ref().as_bytes().to_vec(), value.as_ref().as_bytes().to_vec());
+        match self.env.iter_mut().find(|(n, _)| *n == name) {
+            Some((_, old)) => *old = value,
+            None => self.env.push((name, value)),
+        }
+        self
+    }
+
+    /// Empties the environment, which else has `PATH`, `HOME` and `LANG`.
+    #[must_use]
+    pub fn env_clear(mut self) -> Program {
+        self.env.clear();
+        self
+    }
+
+    /// The working directory, an absolute path in the guest; `/` by default.
+    #[must_use]
+    pub fn workdir(mut self, path: impl AsRef<Path>) -> Program {
+        self.spec.workdir = path.as_ref().as_os_str().as_bytes().to_vec();
+        self
+    }
+
+    /// Bytes of memory that the program may use; 1 GiB by default.
+    #[must_use]
+    pub fn memory(mut self, bytes: u64) -> Program {
+        self.spec.memory = bytes;
+        self
+    }
+
+    /// Bytes that it may write to files; 1 GiB by default. They are kept in memory.
+    #[must_use]
+    pub fn disk(mut self, bytes: u64) -> Program {
+        self.spec.disk = bytes;
+        self
+    }
+
+    /// The seed of all that is random: the address-space layout and random bytes. 0 by default.
+    #[must_use]
+    pub fn seed(mut self, seed: u64) -> Program {
+        self.spec.seed = seed;
+        self
+    }
+
+    /// Which clock it sees; [`ClockMode::Virtual`] by default, which is a function of the run.
+    #[must_use]
+    pub fn clock(mut self, clock: ClockMode) -> Program {
+        self.spec.clock = clock;
+        self
+    }
+
+    /// Where the virtual clock starts; by default at 2026-01-01 00:00 UTC.
+    #[must_use]
+    pub fn start_time(mut self, time: SystemTime) -> Program {
+        let nanos = time.duration_since(UNIX_EPOCH).map_or(0, |t| t.as_nanos());
+        self.spec.start = u64::try_from(nanos).unwrap_or(u64::MAX);
+        self
+    }
+
+    /// What the program takes its standard streams for; pipes by default.
+    #[must_use]
+    pub fn stdio(mut self, stdio: Stdio) -> Program {
+        self.spec.stdio = stdio;
+        self
+    }
+
+    common_setters!();
+    live_setters!();
+
+    /// Loads the program. It has not run yet.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`] or [`Error::Start`] when there is no such program or it cannot be
+    /// loaded; [`Error::Grant`], [`Error::Mount`] for what it is to see; those of the host and of
+    /// the recording.
+    pub fn start(self, host: &Host) -> Result<Sandbox, Error> {
+        let Program { name, args, env, mut spec, mut common } = self;
+        let wiring = common.wiring()?;
+        spec.mounts = common.view.mounts();
+        spec.command.args = args;
+        spec.command.env = env.iter().map(|(name, value)| [name, &b"="[..], value].concat()).collect();
+        let grants = common.view.grants_for(&spec.mounts);
+        let mut world = wiring.host_world(grants, std::mem::replace(&mut common.stdin, Input::Empty))?;
+        let mut state = MachineState::start(spec, host.profile().cpu.clone())?;
+
+        let path = env.iter().find(|(name, _)| name == b"PATH").map_or(&b""[..], |(_, value)| value);
+        let found = state.find_program(&mut world, &name, path);
+        let found = found.map_err(|e| Error::Run(Box::new(e.into())))?.map_err(|errno| Error::NotFound {
+            name: String::from_utf8_lossy(&name).into_owned(),
+            path: String::from_utf8_lossy(path).into_owned(),
+            errno,
+        })?;
+        if let Some(command) = &mut state.pending {
+            command.path = found;
+        }
+
+        let world: Box<dyn World> = Box::new(world);
+        let taps = match &common.record {
+            Some(dir) => recording::of_start(dir, &state, world)?,
+            None => Taps::none(world),
+        };
+        let Taps { world, observer, recording } = taps;
+        let machine =
+            Machine::start(state, None, world, host.profile().clone(), wiring.stop.clone(), &common.machine);
+        Sandbox::assemble(machine, observer, recording, None, wiring, common)
+    }
+}
+
+impl std::fmt::Debug for Program {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let args: Vec<_> = self.args.iter().map(|arg| String::from_utf8_lossy(arg)).collect();
+        f.debug_struct("Program").field("args", &args).finish_non_exhaustive()
+    }
+}

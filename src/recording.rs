@@ -1,0 +1,189 @@
+//! Recording a run: its directory, its start snapshot, and sealing it.
+
+use std::ffi::OsStr;
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use dejavm_replay::{LOG_FILE, MANIFEST_FILE, Manifest, Recorder, RunEnd, START_FILE, Summary};
+use dejavm_sandbox::exit::Observer;
+use dejavm_sandbox::program::clock::ClockMode;
+use dejavm_sandbox::program::process::End;
+use dejavm_sandbox::program::start::save_start;
+use dejavm_sandbox::program::state::MachineState;
+use dejavm_sandbox::world::World;
+use dejavm_snapshot::{ContentId, Snapshot};
+
+use crate::{Error, Outcome};
+
+/// Why a recorded run was stopped, as the log keeps it.
+mod why {
+    pub const DEADLINE: &str = "deadline";
+    pub const STOPPED: &str = "stopped";
+    pub const STUCK: &str = "stuck";
+}
+
+/// A run's outside, and who watches it for the recording.
+pub(crate) struct Taps {
+    pub world: Box<dyn World>,
+    pub observer: Option<Box<dyn Observer>>,
+    pub recording: Option<Recording>,
+}
+
+impl Taps {
+    pub fn none(world: Box<dyn World>) -> Taps {
+        Taps { world, observer: None, recording: None }
+    }
+}
+
+/// A recording that is being made.
+pub(crate) struct Recording {
+    recorder: Recorder,
+    dir: PathBuf,
+    /// Files that were put there.
+    files: Vec<PathBuf>,
+    /// Whether the directory is new.
+    made: bool,
+}
+
+/// Starts the recording of a program that is yet to be loaded: loading it is part of the log.
+pub(crate) fn of_start(dir: &Path, state: &MachineState, world: Box<dyn World>) -> Result<Taps, Error> {
+    let made = make_dir(dir)?;
+    let start = dir.join(START_FILE);
+    let summary = save_start(&start, state)?;
+    start_recorder(dir, made, vec![start], START_FILE.into(), summary.id, state, world)
+}
+
+/// Starts the recording of a restored sandbox.
+pub(crate) fn of_image(
+    dir: &Path,
+    state: &MachineState,
+    snapshot: &Snapshot,
+    world: Box<dyn World>,
+) -> Result<Taps, Error> {
+    let made = make_dir(dir)?;
+    // Layers find their parents by name; the top one keeps its own, lest it take a parent's.
+    let plain = snapshot.parent().is_none();
+    let name = match snapshot.path().file_name() {
+        Some(name) if !plain => name.to_owned(),
+        _ => START_FILE.into(),
+    };
+    let mut files = Vec::new();
+    place(snapshot.path(), dir, &name, &mut files)?;
+    let mut parent = snapshot.parent();
+    while let Some(layer) = parent {
+        place(layer.path(), dir, layer.path().file_name().unwrap_or_default(), &mut files)?;
+        parent = layer.parent();
+    }
+    let name = name.to_string_lossy().into_owned();
+    start_recorder(dir, made, files, name, snapshot.id(), state, world)
+}
+
+/// Makes the directory; whether it is new. One that is there must be empty.
+fn make_dir(dir: &Path) -> Result<bool, Error> {
+    let io = |what, source| Error::Io { what, path: dir.to_owned(), source };
+    match fs::create_dir(dir) {
+        Ok(()) => Ok(true),
+        Err(e) if e.kind() == io::ErrorKind::AlreadyExists => {
+            let mut entries = fs::read_dir(dir).map_err(|e| io("read the directory", e))?;
+            match entries.next() {
+                None => Ok(false),
+                Some(_) => Err(Error::NotEmpty { path: dir.to_owned() }),
+            }
+        }
+        Err(e) => Err(io("make the directory", e)),
+    }
+}
+
+/// Puts a file into the directory: by a link where that can be done, else a copy.
+fn place(from: &Path, dir: &Path, name: &OsStr, files: &mut Vec<PathBuf>) -> Result<(), Error> {
+    let to = dir.join(name);
+    let io = |e| Error::Io { what: "put the start snapshot at", path: to.clone(), source: e };
+    if name == LOG_FILE || name == MANIFEST_FILE {
+        return Err(io(io::Error::other("the name is that of another file of a recording")));
+    }
+    // A link to a link would follow whatever the link becomes.
+    let real = fs::canonicalize(from).map_err(io)?;
+    if fs::hard_link(&real, &to).is_err() {
+        fs::copy(&real, &to).map_err(io)?;
+    }
+    files.push(to);
+    Ok(())
+}
+
+fn start_recorder(
+    dir: &Path,
+    made: bool,
+    files: Vec<PathBuf>,
+    start: String,
+    id: ContentId,
+    state: &MachineState,
+    world: Box<dyn World>,
+) -> Result<Taps, Error> {
+    let args = state.pending.as_ref().map_or(&state.task.args, |command| &command.args);
+    let mut manifest = Manifest::new(id);
+    manifest.snapshot.file = start;
+    manifest.command = args.iter().map(|arg| String::from_utf8_lossy(arg).into_owned()).collect();
+    manifest.seed = state.seed;
+    manifest.start = state.clock.realtime();
+    manifest.clock = match state.clock.mode {
+        ClockMode::Virtual => "virtual".into(),
+        ClockMode::Host => "host".into(),
+    };
+    manifest.cpu = state.cpu.to_string();
+    let recorder = Recorder::create(dir, manifest)?;
+    Ok(Taps {
+        world: recorder.world(world),
+        observer: Some(recorder.observer()),
+        recording: Some(Recording { recorder, dir: dir.to_owned(), files, made }),
+    })
+}
+
+impl Recording {
+    /// Seals the recording of a run that came back.
+    pub fn finish(self, outcome: Outcome) -> Result<Summary, Error> {
+        let status = |end: End| match end {
+            End::Exited(status) => i32::from(status) << 8,
+            End::Signalled(signal) => signal as i32,
+        };
+        let end = match outcome {
+            Outcome::Exited(code) => RunEnd::Ended { status: status(End::Exited(code)) },
+            Outcome::Signalled(signal) => RunEnd::Ended { status: status(End::Signalled(signal)) },
+            Outcome::Deadline => RunEnd::Stopped { why: why::DEADLINE.into() },
+            Outcome::Stuck => RunEnd::Stopped { why: why::STUCK.into() },
+            Outcome::Stopped | Outcome::Paused | Outcome::LogEnds => {
+                RunEnd::Stopped { why: why::STOPPED.into() }
+            }
+        };
+        Ok(self.recorder.finish(end)?)
+    }
+
+    /// Seals the recording of a run that ended with an error.
+    pub fn fail(self, error: &str) -> Result<Summary, Error> {
+        Ok(self.recorder.finish(RunEnd::Stopped { why: error.into() })?)
+    }
+
+    /// Takes away the recording of a run that never began.
+    pub fn remove(self) {
+        drop(self.recorder);
+        for file in self.files.iter().chain([&self.dir.join(LOG_FILE), &self.dir.join(MANIFEST_FILE)]) {
+            let _ = fs::remove_file(file);
+        }
+        if self.made {
+            let _ = fs::remove_dir(&self.dir);
+        }
+    }
+}
+
+/// How a replay came back that has come to its log's end.
+pub(crate) fn outcome_at_end(end: Option<&RunEnd>) -> Outcome {
+    match end {
+        Some(RunEnd::Stopped { why }) => match why.as_str() {
+            why::DEADLINE => Outcome::Deadline,
+            why::STOPPED => Outcome::Stopped,
+            why::STUCK => Outcome::Stuck,
+            _ => Outcome::LogEnds,
+        },
+        Some(RunEnd::Ended { .. }) | None => Outcome::LogEnds,
+    }
+}

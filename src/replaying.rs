@@ -1,0 +1,107 @@
+//! Replaying a recording.
+
+use std::path::Path;
+
+use dejavm_replay::{Outputs, Recording, Replayer};
+use dejavm_sandbox::program::machine::Machine;
+use dejavm_sandbox::world::Input;
+
+use crate::common::{Common, common_setters};
+use crate::image::{Image, reseed};
+use crate::{Error, Host, Sandbox, View};
+
+/// A run that does again what a recorded one did: the outside says what it said then, and every
+/// exit must be the same.
+///
+/// ```no_run
+/// let host = dejavm::Host::probe()?;
+/// let done = dejavm::Replay::open("recording")?.capture_output().start(&host)?.run()?;
+/// println!("{:?}, {} exits as recorded", done.outcome, done.exits);
+/// # Ok::<(), dejavm::Error>(())
+/// ```
+pub struct Replay {
+    recording: Recording,
+    live: bool,
+    common: Common,
+}
+
+impl Replay {
+    /// Opens the recording in a directory.
+    ///
+    /// # Errors
+    /// When it is not a recording, or damaged. One that a killed recorder left is no error.
+    pub fn open(dir: impl AsRef<Path>) -> Result<Replay, Error> {
+        Ok(Replay::of(Recording::open(dir)?))
+    }
+
+    /// A replay of an open recording.
+    pub fn of(recording: Recording) -> Replay {
+        Replay { recording, live: false, common: Common::default() }
+    }
+
+    /// The recording.
+    pub fn recording(&self) -> &Recording {
+        &self.recording
+    }
+
+    /// Goes on live where the log of a run that was stopped or interrupted ends, with this view of
+    /// the host and the input and output that are given.
+    #[must_use]
+    pub fn then_live(mut self, view: View) -> Replay {
+        self.live = true;
+        self.common.view = view;
+        self
+    }
+
+    /// Runs on a CPU with other features than the one of the recorded run.
+    #[must_use]
+    pub fn any_cpu(mut self, any: bool) -> Replay {
+        self.common.machine.any_cpu = any;
+        self
+    }
+
+    common_setters!();
+
+    /// Makes the sandbox.
+    ///
+    /// # Errors
+    /// [`Error::WrongSnapshot`], and as [`Restore::start`](crate::Restore::start).
+    pub fn start(self, host: &Host) -> Result<Sandbox, Error> {
+        let Replay { recording, live, mut common } = self;
+        let mut wiring = common.wiring()?;
+        let path = recording.snapshot_path();
+        let image = Image::open(&path)?;
+        let (mut state, snapshot) = (image.state().clone(), image.snapshot().clone());
+        let expected = recording.manifest().snapshot.id;
+        if snapshot.id() != expected {
+            return Err(Error::WrongSnapshot { path, expected, found: snapshot.id() });
+        }
+        if recording.manifest().seed != state.seed {
+            reseed(&mut state, recording.manifest().seed);
+        }
+        let mut replayer = Replayer::from_exit(recording, state.exits + 1)?;
+        if live {
+            wiring.live = true;
+            let grants = common.view.grants_for(state.fs.mounts());
+            let stdin = std::mem::replace(&mut common.stdin, Input::Empty);
+            replayer = replayer.then_live(Box::new(wiring.host_world(grants, stdin)?));
+        }
+        let world = replayer.world(Outputs::new(wiring.stdout.copy(), wiring.stderr.copy()));
+        let observer = Some(replayer.observer());
+        let machine = Machine::start(
+            state,
+            Some(snapshot),
+            world,
+            host.profile().clone(),
+            wiring.stop.clone(),
+            &common.machine,
+        );
+        Sandbox::assemble(machine, observer, None, Some(replayer), wiring, common)
+    }
+}
+
+impl std::fmt::Debug for Replay {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Replay").field("recording", &self.recording).finish_non_exhaustive()
+    }
+}

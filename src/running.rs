@@ -1,0 +1,314 @@
+//! A guest that can be run.
+
+use std::path::Path;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+use dejavm_replay::{Replayer, RunEnd, Summary};
+use dejavm_sandbox::exit::Observer;
+use dejavm_sandbox::host::thread::StopHandle;
+use dejavm_sandbox::program::machine::{Machine, PauseAt, RunError, RunOptions};
+use dejavm_sandbox::program::start::StartError;
+use dejavm_sandbox::stats::Stats;
+use dejavm_sandbox::vcpu::registers::UserRegisters;
+use dejavm_sandbox::world::WorldError;
+use dejavm_snapshot::WriteOptions;
+
+use crate::common::{Common, Wiring};
+use crate::error::Diverged;
+use crate::recording::{Recording, outcome_at_end};
+use crate::tee::both;
+use crate::{Error, Outcome, Report};
+
+/// A guest that can be run: a new program, a restored one, or a replayed one.
+///
+/// It may be moved to any thread, and runs on the thread that calls [`run`](Sandbox::run). After an
+/// error it says that it cannot be used any more.
+pub struct Sandbox {
+    machine: Machine,
+    observer: Option<Box<dyn Observer>>,
+    recording: Option<Recording>,
+    sealed: Option<Summary>,
+    replayer: Option<Replayer>,
+    wiring: Wiring,
+    limit: Option<Duration>,
+    /// Why it cannot be used any more.
+    broken: Option<String>,
+}
+
+impl Sandbox {
+    /// From what came of making the machine.
+    pub(crate) fn assemble(
+        machine: Result<Machine, StartError>,
+        tap: Option<Box<dyn Observer>>,
+        recording: Option<Recording>,
+        replayer: Option<Replayer>,
+        wiring: Wiring,
+        common: Common,
+    ) -> Result<Sandbox, Error> {
+        let machine = match machine {
+            Ok(machine) => machine,
+            Err(error) => {
+                if let Some(recording) = recording {
+                    recording.remove();
+                }
+                return Err(match replayer.as_ref().and_then(Replayer::divergence) {
+                    Some(divergence) => Diverged::error(divergence, UserRegisters::default()),
+                    None => error.into(),
+                });
+            }
+        };
+        Ok(Sandbox {
+            machine,
+            observer: both(tap, common.observer),
+            recording,
+            sealed: None,
+            replayer,
+            wiring,
+            limit: common.deadline,
+            broken: None,
+        })
+    }
+
+    /// Runs the guest until it ends, or is ended by its deadline or its [stop
+    /// handle](Sandbox::stop_handle). Seals the recording, if there is one.
+    ///
+    /// # Errors
+    /// [`Error::Run`], [`Error::Diverged`], [`Error::Recording`]; [`Error::Unusable`] from then on.
+    pub fn run(&mut self) -> Result<Report, Error> {
+        let outcome = self.run_until(PauseAt::Never)?;
+        self.seal(outcome)?;
+        Ok(self.report(outcome))
+    }
+
+    /// Runs the guest until it comes to a point, or ends, or is ended before. A recording goes on
+    /// after a pause.
+    ///
+    /// # Errors
+    /// As [`Sandbox::run`].
+    pub fn run_until(&mut self, point: PauseAt) -> Result<Outcome, Error> {
+        self.check()?;
+        if let Some(limit) = self.limit.take() {
+            // Past what an `Instant` can hold there is no deadline.
+            self.wiring.deadline.set(Instant::now().checked_add(limit));
+        }
+        if let Some(outcome) = self.log_is_over() {
+            return Ok(self.over(outcome));
+        }
+        let options = RunOptions {
+            deadline: self.wiring.deadline.get(),
+            pause: point,
+            observer: self.observer.as_deref_mut().map(|o| o as &mut dyn Observer),
+        };
+        match self.machine.run(options) {
+            Ok(end) => {
+                let outcome = Outcome::from(end);
+                if !outcome.goes_on() {
+                    self.seal(outcome)?;
+                }
+                Ok(outcome)
+            }
+            Err(RunError::World(WorldError::EndOfLog)) if self.replayer.is_some() => {
+                let end = self.replayer.as_ref().and_then(|r| r.recording().end());
+                let outcome = outcome_at_end(end);
+                Ok(self.over(outcome))
+            }
+            Err(error) => Err(self.fail(error)),
+        }
+    }
+
+    /// What has come of the run so far: captured output since the last report, and counts.
+    pub fn report(&mut self, outcome: Outcome) -> Report {
+        let (stdout, stderr) = match &self.wiring.captured {
+            Some((stdout, stderr)) => (stdout.take(), stderr.take()),
+            None => Default::default(),
+        };
+        Report {
+            outcome,
+            stdout,
+            stderr,
+            exits: self.exits_until(outcome),
+            death: self.machine.death.clone(),
+            unknown_calls: self.machine.process.unknown.clone(),
+            stats: self.stats(),
+            recording: self.sealed.clone(),
+        }
+    }
+
+    /// The machine counts the exit that it was at when the log ended, which the log may lack.
+    fn exits_until(&self, outcome: Outcome) -> u64 {
+        let replayed = self.replayer.as_ref().map(|replayer| replayer.position());
+        match replayed {
+            Some(position) if outcome == Outcome::LogEnds && position > 0 => position,
+            _ => self.machine.exits,
+        }
+    }
+
+    /// Gives the guest this much time from now on, or, with `None`, as much as it takes.
+    pub fn set_deadline(&mut self, time: Option<Duration>) {
+        self.limit = None;
+        self.wiring.deadline.set(time.and_then(|time| Instant::now().checked_add(time)));
+    }
+
+    /// A handle that stops the run from another thread.
+    pub fn stop_handle(&self) -> StopHandle {
+        self.wiring.stop.clone()
+    }
+
+    /// Counts and times so far.
+    pub fn stats(&self) -> Stats {
+        let mut stats = self.machine.stats.clone();
+        let counters = self.machine.process.memory.ram.counters();
+        stats.slots = counters.slots.load(Ordering::Relaxed);
+        stats.time.fetch_ns = counters.fetch_ns.load(Ordering::Relaxed);
+        stats.resident_bytes = self.machine.resident_bytes().unwrap_or(0);
+        stats
+    }
+
+    /// Compared exits since the guest's start.
+    pub fn exits(&self) -> u64 {
+        self.machine.exits
+    }
+
+    /// Writes a snapshot of the guest as it is now. With [`WriteOptions::parent`], the snapshot that
+    /// it was restored from, only pages that differ are stored.
+    ///
+    /// # Errors
+    /// [`Error::Save`]; the sandbox can be run on. [`Error::Unusable`].
+    pub fn snapshot(
+        &mut self,
+        path: impl AsRef<Path>,
+        options: &WriteOptions,
+    ) -> Result<dejavm_snapshot::Summary, Error> {
+        self.snapshot_with(path, options, &mut |_, _| {})
+    }
+
+    /// As [`Sandbox::snapshot`]; `progress` is called now and then with the pages done and the
+    /// total.
+    ///
+    /// # Errors
+    /// As [`Sandbox::snapshot`].
+    pub fn snapshot_with(
+        &mut self,
+        path: impl AsRef<Path>,
+        options: &WriteOptions,
+        progress: &mut dyn FnMut(u64, u64),
+    ) -> Result<dejavm_snapshot::Summary, Error> {
+        self.check()?;
+        Ok(self.machine.save(path, options, progress)?)
+    }
+
+    /// Keeps from now on the order in which pages are brought in.
+    pub fn watch_pages(&mut self) {
+        self.machine.process.memory.ram.record_order();
+    }
+
+    /// The pages that were brought in since [`Sandbox::watch_pages`], in order: a working set, to be
+    /// stored by [`dejavm_snapshot::add_working_set`].
+    pub fn take_pages(&mut self) -> Vec<u64> {
+        self.machine.process.memory.ram.take_order()
+    }
+
+    /// Number of the last exit of a replay that was as recorded; `None` when this is no replay.
+    pub fn replayed(&self) -> Option<u64> {
+        self.replayer.as_ref().map(Replayer::position)
+    }
+
+    /// The machine, for what this type has no words for.
+    pub fn machine(&self) -> &Machine {
+        &self.machine
+    }
+
+    fn check(&self) -> Result<(), Error> {
+        match &self.broken {
+            Some(why) => Err(Error::Unusable { why: why.clone() }),
+            None => Ok(()),
+        }
+    }
+
+    /// How a replay comes back whose log has nothing left to run. A guest that makes no exit any
+    /// more would never meet its end.
+    fn log_is_over(&self) -> Option<Outcome> {
+        let replayer = self.replayer.as_ref()?;
+        let end = replayer.recording().end();
+        let stops = !matches!(end, Some(RunEnd::Ended { .. })) && !self.wiring.live;
+        (stops && replayer.at_end()).then(|| outcome_at_end(end))
+    }
+
+    /// The recording has nothing more, so there is no outside to go on with.
+    fn over(&mut self, outcome: Outcome) -> Outcome {
+        self.broken = Some("its recording ended".into());
+        outcome
+    }
+
+    /// Seals the recording: what would come after it is not in it, so there is nothing after it.
+    fn seal(&mut self, outcome: Outcome) -> Result<(), Error> {
+        let Some(recording) = self.recording.take() else { return Ok(()) };
+        if outcome.code().is_none() {
+            self.broken = Some("its recording is sealed".into());
+        }
+        match recording.finish(outcome) {
+            Ok(summary) => self.sealed = Some(summary),
+            Err(e) => {
+                self.broken = Some(e.to_string());
+                return Err(e);
+            }
+        }
+        Ok(())
+    }
+
+    fn fail(&mut self, error: RunError) -> Error {
+        let text = error.to_string();
+        if let Some(recording) = self.recording.take()
+            && let Err(e) = recording.fail(&text)
+        {
+            // The run's own error says more.
+            tracing::warn!(error = %e, "the recording is not sealed");
+        }
+        self.broken = Some(text);
+        let divergence = self.replayer.as_ref().and_then(Replayer::divergence);
+        match (error, divergence) {
+            (RunError::World(WorldError::Diverged(_)), Some(divergence)) => {
+                Diverged::error(divergence, self.machine.process.regs)
+            }
+            (error, _) => error.into(),
+        }
+    }
+}
+
+impl Drop for Sandbox {
+    fn drop(&mut self) {
+        if let Some(recording) = self.recording.take()
+            && let Err(e) = recording.finish(Outcome::Stopped)
+        {
+            tracing::warn!(error = %e, "the recording is not sealed");
+        }
+    }
+}
+
+impl std::fmt::Debug for Sandbox {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Sandbox")
+            .field("machine", &self.machine)
+            .field("broken", &self.broken)
+            .finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sandboxes_go_to_other_threads() {
+        fn assert_send<T: Send>() {}
+        assert_send::<Sandbox>();
+        assert_send::<crate::Program>();
+        assert_send::<crate::Restore>();
+        assert_send::<crate::Error>();
+        fn assert_shared<T: Send + Sync + Clone>() {}
+        assert_shared::<crate::Image>();
+        assert_shared::<crate::Host>();
+        assert_shared::<StopHandle>();
+    }
+}
