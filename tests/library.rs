@@ -1,0 +1,198 @@
+//! The library as an embedder uses it.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use dejavm::{
+    Error, Exit, Grant, Host, Image, Input, Observer, Outcome, PauseAt, Program, Replay, Sink, View,
+    WorldError, WriteOptions,
+};
+
+fn host() -> Host {
+    Host::probe().expect("KVM")
+}
+
+fn shell(code: &str) -> Program {
+    Program::new("sh").args(["-c", code]).deadline(Duration::from_secs(30)).capture_output()
+}
+
+/// Ends the run at an exit.
+struct Ending(u64, Arc<AtomicU64>);
+
+impl Observer for Ending {
+    fn exit(&mut self, exit: &Exit) -> Result<(), WorldError> {
+        self.1.store(exit.number, Ordering::Relaxed);
+        if exit.number >= self.0 { Err(WorldError::Diverged("the observer says so".into())) } else { Ok(()) }
+    }
+}
+
+#[test]
+fn input_output_and_limits() {
+    let host = host();
+    let done =
+        shell("read x; echo $x; echo error >&2; exit 3").stdin("in\n").start(&host).and_then(|mut s| s.run());
+    let done = done.expect("a run");
+    assert_eq!(
+        (done.outcome, done.stdout, done.stderr),
+        (Outcome::Exited(3), b"in\n".into(), b"error\n".into())
+    );
+    assert!(done.stats.exits.syscalls > 10 && done.exits > done.stats.exits.syscalls);
+
+    let limited = shell("while echo x; do :; done 2>/dev/null; exit 9").capture_limit(10).start(&host);
+    let done = limited.and_then(|mut s| s.run()).expect("a run");
+    assert_eq!((done.outcome, done.stdout.len()), (Outcome::Exited(9), 10));
+
+    let written = Arc::new(Mutex::new(Vec::new()));
+    struct Writer(Arc<Mutex<Vec<u8>>>);
+    impl std::io::Write for Writer {
+        fn write(&mut self, data: &[u8]) -> std::io::Result<usize> {
+            self.0.lock().expect("a lock").extend_from_slice(data);
+            Ok(data.len())
+        }
+        fn flush(&mut self) -> std::io::Result<()> {
+            Ok(())
+        }
+    }
+    let mut sandbox =
+        Program::new("echo").arg("hi").stdout(Sink::writer(Writer(written.clone()))).start(&host);
+    sandbox.as_mut().expect("a start").run().expect("a run");
+    assert_eq!(*written.lock().expect("a lock"), b"hi\n");
+}
+
+#[test]
+fn a_run_is_stopped_from_another_thread() {
+    // Spinning, and reading without an end.
+    let spinning = shell("while :; do :; done");
+    for program in [spinning, Program::new("cat").stdin_from(Input::Reader(Box::new(Slow)))] {
+        let mut sandbox = program.start(&host()).expect("a start");
+        let stop = sandbox.stop_handle();
+        let stopper = thread::spawn(move || {
+            thread::sleep(Duration::from_millis(200));
+            stop.stop();
+        });
+        let began = Instant::now();
+        assert_eq!(sandbox.run().expect("a run").outcome, Outcome::Stopped);
+        assert!(began.elapsed() < Duration::from_secs(10));
+        stopper.join().expect("a thread");
+    }
+}
+
+/// A reader that has a little, now and then, for ever.
+struct Slow;
+
+impl std::io::Read for Slow {
+    fn read(&mut self, out: &mut [u8]) -> std::io::Result<usize> {
+        thread::sleep(Duration::from_millis(20));
+        out[0] = b'x';
+        Ok(1)
+    }
+}
+
+#[test]
+fn after_an_error_a_sandbox_says_that_it_is_over() {
+    let seen = Arc::new(AtomicU64::new(0));
+    let mut sandbox = shell("echo x").observe(Ending(5, seen.clone())).start(&host()).expect("a start");
+    let error = sandbox.run().expect_err("the observer ends it");
+    assert!(matches!(error, Error::Run(_)), "{error}");
+    assert_eq!(seen.load(Ordering::Relaxed), 5);
+    let dir = tempfile::tempdir().expect("a directory");
+    for error in [
+        sandbox.run().map(drop).expect_err("it is over"),
+        sandbox.snapshot(dir.path().join("s"), &WriteOptions::default()).map(drop).expect_err("it is over"),
+    ] {
+        assert!(matches!(error, Error::Unusable { .. }), "{error}");
+        assert!(error.to_string().contains("the observer says so"), "{error}");
+    }
+}
+
+#[test]
+fn a_run_that_fails_leaves_a_recording_up_to_there() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let recording = dir.path().join("rec");
+    let seen = Arc::new(AtomicU64::new(0));
+    let mut sandbox =
+        shell("echo x").observe(Ending(12, seen)).record(&recording).start(&host()).expect("a start");
+    sandbox.run().expect_err("the observer ends it");
+    let done = Replay::open(&recording).and_then(|r| r.start(&host())).and_then(|mut s| s.run());
+    let done = done.expect("a replay");
+    assert_eq!((done.outcome, done.exits), (Outcome::LogEnds, 12));
+}
+
+#[test]
+fn layers_are_recorded_with_their_parents() {
+    let host = host();
+    let dir = tempfile::tempdir().expect("a directory");
+    let (base, layer) = (dir.path().join("base.dvm"), dir.path().join("layer.dvm"));
+    let code = "read a; echo \"a $a\"; echo snapshot >/dev/dejavm; read b; echo \"$a $b\"";
+    let mut first = shell(code).start(&host).expect("a start");
+    assert_eq!(first.run_until(PauseAt::FirstRead).expect("a run"), Outcome::Paused);
+    let whole = first.snapshot(&base, &WriteOptions::default()).expect("a snapshot");
+
+    let image = Image::open(&base).expect("an image");
+    // One line at a time, as a terminal gives it.
+    let mut second = image.restore().stdin("one\n").capture_output().start(&host).expect("a restore");
+    assert_eq!(second.run_until(PauseAt::Ready).expect("a run"), Outcome::Paused);
+    assert_eq!(second.report(Outcome::Paused).stdout, b"a one\n");
+    let options = WriteOptions { parent: Some(image.snapshot().clone()), ..WriteOptions::default() };
+    let part = second.snapshot(&layer, &options).expect("a layer");
+    assert!(part.pages.parent > 0 && part.frames_bytes < whole.frames_bytes / 2, "{part:?}");
+
+    let recording = dir.path().join("rec");
+    let third =
+        Image::open(&layer).expect("a layer").restore().stdin("two\n").record(&recording).capture_output();
+    let done = third.start(&host).and_then(|mut s| s.run()).expect("a run");
+    assert_eq!(done.stdout, b"one two\n");
+    let summary = done.recording.expect("a recording");
+    std::fs::remove_file(&base).expect("the recording has its own");
+    std::fs::remove_file(&layer).expect("the recording has its own");
+    let replay = Replay::open(&recording).expect("a recording");
+    assert_eq!(replay.recording().digest().expect("a digest"), summary.digest);
+    let replayed = replay.capture_output().start(&host).and_then(|mut s| s.run()).expect("a replay");
+    assert_eq!((replayed.stdout, replayed.exits), (done.stdout, done.exits));
+}
+
+#[test]
+fn a_restored_guest_sees_what_it_is_shown_then() {
+    let host = host();
+    let dirs = [tempfile::tempdir().expect("a directory"), tempfile::tempdir().expect("a directory")];
+    for (dir, content) in dirs.iter().zip(["first", "second"]) {
+        std::fs::write(dir.path().join(content), content).expect("a file");
+    }
+    let dir = tempfile::tempdir().expect("a directory");
+    let path = dir.path().join("s.dvm");
+    let mut sandbox =
+        shell("read x; echo /data/*").show("/data", dirs[0].path()).start(&host).expect("a start");
+    assert_eq!(sandbox.run_until(PauseAt::FirstRead).expect("a run"), Outcome::Paused);
+    sandbox.snapshot(&path, &WriteOptions::default()).expect("a snapshot");
+    let image = Image::open(&path).expect("an image");
+    let answer = |view: View| {
+        let restore = image.restore().view(view).stdin("x\n").capture_output();
+        let done = restore.start(&host).and_then(|mut s| s.run()).expect("a run");
+        String::from_utf8_lossy(&done.stdout).into_owned()
+    };
+    assert_eq!(answer(View::system().show("/data", Grant::directory(dirs[1].path()))), "/data/second\n");
+    assert_eq!(answer(View::system()), "/data/*\n", "not shown, not there");
+}
+
+#[test]
+fn seeds_of_restored_guests() {
+    let host = host();
+    let dir = tempfile::tempdir().expect("a directory");
+    let path = dir.path().join("s.dvm");
+    let code = "import os, sys; sys.stdin.read(); print(os.urandom(8).hex())";
+    let mut sandbox = Program::new("python3").args(["-c", code]).stdin("").start(&host).expect("a start");
+    assert_eq!(sandbox.run_until(PauseAt::FirstRead).expect("a run"), Outcome::Paused);
+    sandbox.snapshot(&path, &WriteOptions::default()).expect("a snapshot");
+    let image = Image::open(&path).expect("an image");
+    let plain = || image.restore().capture_output();
+    let run =
+        |restore: dejavm::Restore| restore.start(&host).and_then(|mut s| s.run()).expect("a run").stdout;
+    assert_eq!(run(plain()), run(plain()));
+    assert_ne!(run(plain().seed(1)), run(plain().seed(2)));
+    let recording = dir.path().join("rec");
+    let recorded = run(plain().seed(3).record(&recording));
+    let replay = Replay::open(&recording).expect("a recording").capture_output();
+    assert_eq!(replay.start(&host).and_then(|mut s| s.run()).expect("a replay").stdout, recorded);
+}

@@ -1,0 +1,108 @@
+//! One probe for each row of `docs/determinism.md` that is eliminated or recorded: a program prints
+//! what it can learn from that source, in 20 runs that differ in everything that a run must not
+//! depend on. All must print the same.
+
+use std::collections::BTreeSet;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+/// Runs of each probe.
+const RUNS: usize = 20;
+
+/// The rows, as `tests/guests/probe.c` names them.
+const ROWS: [&str; 19] = [
+    "clock",
+    "tsc",
+    "random",
+    "layout",
+    "identity",
+    "auxv",
+    "environment",
+    "machine",
+    "directory",
+    "stat",
+    "usage",
+    "residency",
+    "timer",
+    "descriptors",
+    "fpu",
+    "cpuid",
+    "xgetbv",
+    "stdin",
+    "file",
+];
+
+fn build(dir: &Path, source: &str, flags: &[&str]) -> PathBuf {
+    let program = dir.join("probe");
+    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/guests").join(source);
+    let status = Command::new("gcc")
+        .args(["-O1", "-w", "-o"])
+        .args([&program, &source])
+        .args(flags)
+        .status()
+        .expect("gcc builds the guest: install it (Debian: gcc, libc6-dev)");
+    assert!(status.success(), "gcc could not build {}", source.display());
+    program
+}
+
+/// One run, in a directory, environment and parent that depend on `run`.
+fn run(program: &Path, args: &[&str], run: usize) -> Vec<u8> {
+    let cwd = tempfile::tempdir().expect("a temporary directory");
+    for i in 0..run {
+        std::fs::write(cwd.path().join(format!("file{i}")), "x").expect("a file");
+    }
+    let dir = program.parent().expect("the program lies in a directory");
+    let mut child = Command::new(env!("CARGO_BIN_EXE_dejavm"))
+        .args(["run", "-q", "--seed", "7", "--deadline", "60s", "--ro"])
+        .arg(format!("{}:/probe", dir.display()))
+        .args(["--", "/probe/probe"])
+        .args(args)
+        .current_dir(cwd.path())
+        .env("JUNK", "x".repeat(run * 7))
+        .env("TZ", if run.is_multiple_of(2) { "UTC" } else { "Asia/Tokyo" })
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("dejavm starts");
+    let mut stdin = child.stdin.take().expect("a pipe");
+    stdin.write_all(b"hello\n").expect("input");
+    drop(stdin);
+    let output = child.wait_with_output().expect("dejavm ends");
+    assert!(
+        output.status.success(),
+        "dejavm failed (is /dev/kvm there?): {}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+    assert!(!output.stdout.is_empty());
+    output.stdout
+}
+
+#[test]
+fn every_source_is_the_same_in_every_run() {
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    let program = build(dir.path(), "probe.c", &[]);
+    let mut failed = Vec::new();
+    for row in ROWS {
+        let seen: BTreeSet<Vec<u8>> = (0..RUNS).map(|n| run(&program, &[row], n)).collect();
+        if seen.len() > 1 {
+            let texts: Vec<_> =
+                seen.iter().take(2).map(|s| String::from_utf8_lossy(s).into_owned()).collect();
+            failed.push((row, seen.len(), texts));
+        }
+    }
+    assert!(failed.is_empty(), "rows that differ between runs: {failed:#?}");
+}
+
+#[test]
+fn registers_at_the_start() {
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    let program = build(dir.path(), "registers.S", &["-nostdlib", "-static"]);
+    let seen: BTreeSet<Vec<u8>> = (0..RUNS).map(|n| run(&program, &[], n)).collect();
+    assert_eq!(seen.len(), 1, "one state in all runs");
+    let bytes = seen.first().expect("there was a run");
+    let (xmm, rest) = bytes.split_at(64);
+    assert!(xmm.iter().all(|b| *b == 0), "vector registers start as zeros");
+    assert!(rest[8..].iter().all(|b| *b == 0), "general registers start as zeros");
+}

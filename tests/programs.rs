@@ -1,0 +1,66 @@
+//! Every promised program on real input, natively and in the sandbox: standard output, standard
+//! error and exit status are the same, and the host's files stay as they are.
+//!
+//! `cargo test --release --test programs`; `scripts/install-test-programs` installs the programs.
+
+mod common;
+#[path = "programs/mod.rs"]
+mod programs;
+
+fn family(name: &str) {
+    common::require_kvm();
+    let corpus = programs::corpus::Corpus::new();
+    let wanted = std::env::var("DEJAVM_TEST_JOB").unwrap_or_default();
+    let jobs: Vec<_> =
+        programs::family(name).into_iter().filter(|job| job.name().contains(&wanted)).collect();
+    common::for_each(&jobs, |job| programs::run::compare(job, &corpus));
+    println!("{} jobs", jobs.len());
+}
+
+#[test]
+fn busybox() {
+    family("busybox");
+}
+
+#[test]
+fn coreutils() {
+    family("coreutils");
+}
+
+#[test]
+fn coreutils_on_files() {
+    family("coreutils on files");
+}
+
+#[test]
+fn coreutils_on_the_system() {
+    family("coreutils on the system");
+}
+
+#[test]
+fn text() {
+    family("text");
+}
+
+#[test]
+fn archives() {
+    family("archives");
+}
+
+#[test]
+fn languages() {
+    family("languages");
+}
+
+#[test]
+fn the_table_has_no_job_twice() {
+    let mut all: Vec<_> = programs::selected(true)
+        .into_iter()
+        .map(|job| format!("{:?} {:?} {:?}", job.argv, job.stdin, job.env))
+        .collect();
+    all.sort();
+    let count = all.len();
+    all.dedup();
+    assert_eq!(all.len(), count);
+    assert!(count >= 150, "{count} jobs");
+}
