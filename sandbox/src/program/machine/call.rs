@@ -1,0 +1,102 @@
+//! System calls: from the exit to the answer, and back into the program.
+
+use super::delivery::Resume;
+use super::{Machine, PauseAt, RunEnd, RunError, RunOptions};
+use crate::errno::Errno;
+use crate::exit::ExitKind;
+use crate::program::exception::{self, vector};
+use crate::program::process::{Process, SysError};
+use crate::program::signal;
+use crate::program::syscall::{self, After, number};
+use crate::vcpu::registers::General;
+use crate::world::WorldError;
+
+/// Lowest address that is not canonical.
+const CANONICAL_END: u64 = 1 << 47;
+
+impl Machine {
+    pub(super) fn syscall(&mut self, options: &mut RunOptions<'_>) -> Result<Option<RunEnd>, RunError> {
+        let general = General::from(self.vcpu.regs());
+        let number = general.rax;
+        let args = [general.rdi, general.rsi, general.rdx, general.r10, general.r8, general.r9];
+        self.process.regs.general =
+            General { rip: general.rcx, rflags: signal::sanitize_flags(general.r11), ..general };
+        if options.pause == PauseAt::FirstRead && !self.first_read_done && self.reads_stdin(number, args) {
+            // Paused before the call: it is made again when the program goes on.
+            self.first_read_done = true;
+            self.again(number);
+            self.resume(Resume::Full)?;
+            return Ok(Some(RunEnd::Paused));
+        }
+        self.stats.exits.syscalls += 1;
+        *self.stats.syscalls.entry(number).or_default() += 1;
+        if number == number::ARCH_PRCTL {
+            self.refresh_bases()?;
+        }
+        let Process { clock, memory, space, .. } = &mut self.process;
+        clock.tick(memory, space).map_err(SysError::from)?;
+        self.process.fire_alarm();
+        let mut resume = Resume::Syscall;
+        let result = match syscall::call(&mut self.process, number, args) {
+            Ok(After::Return(value)) => {
+                self.process.regs.general.rax = value;
+                value
+            }
+            Ok(After::Replaced) => {
+                if let Some(fp) = self.process.fp.take() {
+                    self.vcpu.set_extended_state(&fp)?;
+                }
+                resume = Resume::Full;
+                self.process.regs.general.rax
+            }
+            Ok(After::Ended) => 0,
+            Err(SysError::Block) => {
+                if !self.process.sleep_until_alarm()? {
+                    self.again(number);
+                    self.resume(Resume::Full)?;
+                    return Ok(Some(RunEnd::Stuck));
+                }
+                self.process.regs.general.rax = Errno::EINTR.to_rax();
+                self.process.regs.general.rax
+            }
+            Err(SysError::World(WorldError::Interrupted)) => {
+                self.again(number);
+                self.resume(Resume::Full)?;
+                return Err(WorldError::Interrupted.into());
+            }
+            Err(e) => return Err(e.into()),
+        };
+        self.record(ExitKind::Syscall { number, args }, general.rcx, result, options)?;
+        if let Some(end) = self.ended(options)? {
+            return Ok(Some(end));
+        }
+        if !canonical(self.process.regs.general.rip) {
+            self.process.signals.force(exception::signal(vector::PROTECTION, 0, 0));
+        }
+        resume = self.deliver(resume)?;
+        if let Some(end) = self.ended(options)? {
+            return Ok(Some(end));
+        }
+        self.resume(resume)?;
+        let ready =
+            std::mem::take(&mut self.process.control).iter().any(|word| word.trim_ascii() == b"snapshot");
+        let paused = self.reached(options) || (ready && options.pause == PauseAt::Ready);
+        Ok(paused.then_some(RunEnd::Paused))
+    }
+
+    /// Points the registers back at the system call that is being answered.
+    fn again(&mut self, number: u64) {
+        const SYSCALL_BYTES: u64 = 2;
+        self.process.regs.general.rip = self.process.regs.general.rip.wrapping_sub(SYSCALL_BYTES);
+        self.process.regs.general.rax = number;
+    }
+
+    fn reads_stdin(&mut self, number: u64, args: [u64; 6]) -> bool {
+        let reads = matches!(number, number::READ | number::READV);
+        reads && self.process.is_stdin(args[0])
+    }
+}
+
+fn canonical(address: u64) -> bool {
+    address < CANONICAL_END
+}

@@ -1,0 +1,158 @@
+//! Signals on their way into the program, and how the vCPU goes on after an exit.
+
+use serde::{Deserialize, Serialize};
+
+use super::{Machine, RunEnd, RunError, RunOptions};
+use crate::program::entry;
+use crate::program::exception::vector;
+use crate::program::mm::MemError;
+use crate::program::process::{End, Process};
+use crate::program::signal::number::SIGSEGV;
+use crate::program::signal::{self, Context, Delivery, Info};
+use crate::vcpu::registers::ExtendedState;
+
+/// What a program died of, for people.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Death {
+    /// The signal.
+    pub signal: u32,
+    /// Where the program was.
+    pub rip: u64,
+    /// The address that a fault was about.
+    pub address: Option<u64>,
+    /// What lies at or next to it.
+    pub nearest: String,
+}
+
+impl std::fmt::Display for Death {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "killed by {} at RIP {:#x}", signal::name(self.signal), self.rip)?;
+        if let Some(address) = self.address {
+            write!(f, ", address {address:#x}")?;
+        }
+        if !self.nearest.is_empty() {
+            write!(f, " ({})", self.nearest)?;
+        }
+        Ok(())
+    }
+}
+
+/// How the guest is entered again after an exit was answered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Resume {
+    /// Behind a system call, with the process's registers.
+    Syscall,
+    /// Anywhere, with all of the process's registers.
+    Full,
+}
+
+impl Machine {
+    /// Sends the program a signal for what it did, and delivers it.
+    pub(super) fn raise(
+        &mut self,
+        info: Info,
+        options: &mut RunOptions<'_>,
+    ) -> Result<Option<RunEnd>, RunError> {
+        self.process.signals.force(info);
+        let resume = self.deliver(Resume::Full)?;
+        if let Some(end) = self.ended(options)? {
+            return Ok(Some(end));
+        }
+        self.resume(resume)?;
+        Ok(self.reached(options).then_some(RunEnd::Paused))
+    }
+
+    /// Delivers pending signals: the last handler to be entered runs first.
+    pub(super) fn deliver(&mut self, mut resume: Resume) -> Result<Resume, RunError> {
+        while let Some(delivery) = self.process.signals.take_next() {
+            match delivery {
+                Delivery::Terminate(info) => {
+                    self.die(&info);
+                    return Ok(resume);
+                }
+                Delivery::Handle(info, action) => {
+                    resume = Resume::Full;
+                    let fp = self.vcpu.extended_state()?;
+                    let Process { signals, memory, space, regs, task, .. } = &mut self.process;
+                    let context = Context {
+                        regs: &mut regs.general,
+                        fp: &fp,
+                        fp_size: self.host.xsave_bytes,
+                        fp_components: self.host.xcr0,
+                    };
+                    match signals.enter(memory, space, context, &info, &action, task.sigreturn) {
+                        Ok(()) => self.vcpu.set_extended_state(&ExtendedState::initial())?,
+                        Err(MemError::BadAddress(address)) => {
+                            self.die(&Info { signal: SIGSEGV, value: address, ..info });
+                            return Ok(resume);
+                        }
+                        Err(MemError::Page(e)) => return Err(e.into()),
+                    }
+                }
+            }
+        }
+        if let Some(mask) = self.process.signals.saved_mask.take() {
+            self.process.signals.mask = mask;
+        }
+        Ok(resume)
+    }
+
+    fn die(&mut self, info: &Info) {
+        let address = info.fault.and_then(|(vector, _, cr2)| (vector == vector::PAGE_FAULT).then_some(cr2));
+        let nearest = match address {
+            Some(address) => match self.process.space.nearest(address) {
+                Some((start, vma)) => {
+                    let name = String::from_utf8_lossy(&vma.name).into_owned();
+                    let name = if name.is_empty() { "an anonymous mapping".to_string() } else { name };
+                    let p = vma.protection;
+                    let rights: String = [(p.read, 'r'), (p.write, 'w'), (p.exec, 'x')]
+                        .map(|(on, c)| if on { c } else { '-' })
+                        .iter()
+                        .collect();
+                    let place = if address < start {
+                        format!("{:#x} below", start - address)
+                    } else if address >= vma.end {
+                        format!("{:#x} behind", address - vma.end)
+                    } else {
+                        "inside".to_string()
+                    };
+                    format!("{place} {name}, {start:#x}-{:#x} {rights}", vma.end)
+                }
+                None => "nothing is mapped".to_string(),
+            },
+            None => String::new(),
+        };
+        self.death =
+            Some(Death { signal: info.signal, rip: self.process.regs.general.rip, address, nearest });
+        self.process.end = Some(End::Signalled(info.signal));
+    }
+
+    /// Makes the vCPU go on with the process's registers.
+    pub(super) fn resume(&mut self, resume: Resume) -> Result<(), RunError> {
+        let regs = self.process.regs;
+        let bases = (regs.fs_base, regs.gs_base);
+        let full = match resume {
+            Resume::Full => true,
+            Resume::Syscall => bases != self.loaded_bases,
+        };
+        if full {
+            let mut sregs = self.vcpu.sregs()?;
+            let (fs, gs) = if bases == self.loaded_bases { (sregs.fs.base, sregs.gs.base) } else { bases };
+            let trap = self.host.tsc_by_cr4 || self.host.tsc_by_thread;
+            entry::user_mode(&mut sregs, self.process.space.root(), fs, gs, self.host.fsgsbase, trap);
+            self.vcpu.set_sregs(&sregs)?;
+            self.loaded_bases = (fs, gs);
+            *self.vcpu.regs_mut() = (&regs.general).into();
+        } else if self.host.syscall_stays_user {
+            *self.vcpu.regs_mut() = (&regs.general).into();
+        } else {
+            // `sysretq` in the stub takes RIP from RCX and RFLAGS from R11.
+            let stub = *self.vcpu.regs();
+            let mut next: kvm_bindings::kvm_regs = (&regs.general).into();
+            (next.rip, next.rsp, next.rflags) = (stub.rip, regs.general.rsp, stub.rflags);
+            (next.rcx, next.r11) = (regs.general.rip, regs.general.rflags);
+            *self.vcpu.regs_mut() = next;
+        }
+        Ok(())
+    }
+}
