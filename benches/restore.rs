@@ -141,13 +141,7 @@ fn python(host: &Host, dir: &Path, rounds: usize) -> Result<(Value, Vec<Goal>)> 
     drop(sandbox);
     let warm = dir.join("python-warm.dvm");
     std::fs::copy(&path, &warm)?;
-    let image = Image::open(&warm)?;
-    let mut sandbox = image.restore().stdin("hello\n").prefetch(false).deadline(DEADLINE).start(host)?;
-    sandbox.watch_pages();
-    sandbox.run()?;
-    let count = image.snapshot().page_count();
-    let pages: Vec<u64> = sandbox.take_pages().into_iter().filter(|page| *page < count).collect();
-    dejavm::snapshot::add_working_set(&warm, &pages)?;
+    Image::open(&warm)?.restore().stdin("hello\n").deadline(DEADLINE).warm(host)?;
 
     let (mut native, mut lazy, mut warmed) = (Vec::new(), Vec::new(), Vec::new());
     let (mut lazy_faults, mut warm_faults) = (0, 0);

@@ -24,11 +24,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     println!("a start takes {started:?}; its snapshot has {} KiB", summary.file_bytes >> 10);
 
     // Which pages an answer needs: later ones get them all at once.
-    let mut trial = Image::open(&path)?.restore().stdin("1+1").prefetch(false).start(&host)?;
-    trial.watch_pages();
-    trial.run()?;
-    let pages = trial.take_pages();
-    dejavm::snapshot::add_working_set(&path, &pages)?;
+    Image::open(&path)?.restore().stdin("1+1").warm(&host)?;
 
     let image = Image::open(&path)?;
     let threads: Vec<_> = (0..4)

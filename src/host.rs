@@ -5,12 +5,14 @@ use std::sync::Arc;
 use dejavm_sandbox::host::HostProfile;
 
 use crate::Error;
+use crate::view::SystemGrants;
 
 /// What this host's KVM can do. Probing takes about a millisecond: do it once and share the value,
 /// which is cheap to clone, among all sandboxes and threads.
 #[derive(Clone, Debug)]
 pub struct Host {
     profile: Arc<HostProfile>,
+    system: Arc<SystemGrants>,
 }
 
 impl Host {
@@ -19,17 +21,22 @@ impl Host {
     /// # Errors
     /// [`Error::Host`] when no sandbox can run here: no `/dev/kvm`, no permission, a KVM too old.
     pub fn probe() -> Result<Host, Error> {
-        Ok(Host { profile: HostProfile::probe()? })
+        Ok(HostProfile::probe()?.into())
     }
 
     /// Everything that was found out.
     pub fn profile(&self) -> &Arc<HostProfile> {
         &self.profile
     }
+
+    /// What [`View::system`](crate::View::system) shows of it.
+    pub(crate) fn system(&self) -> &SystemGrants {
+        &self.system
+    }
 }
 
 impl From<Arc<HostProfile>> for Host {
     fn from(profile: Arc<HostProfile>) -> Host {
-        Host { profile }
+        Host { profile, system: Arc::default() }
     }
 }

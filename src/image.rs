@@ -83,6 +83,11 @@ impl Restore {
         Ok(Image::open(path)?.restore())
     }
 
+    /// The snapshot that it goes on from.
+    pub(crate) fn snapshot(&self) -> &Arc<Snapshot> {
+        &self.image.snapshot
+    }
+
     /// Draws random bytes from this seed from now on. Without it, all sandboxes of one snapshot see
     /// the same ones. What a program drew before is in its memory and stays.
     #[must_use]
@@ -113,7 +118,7 @@ impl Restore {
         if let Some(seed) = seed {
             reseed(&mut state, seed);
         }
-        let grants = common.view.grants_for(state.fs.mounts());
+        let grants = common.view.shown(host.system()).grants_for(state.fs.mounts());
         let stdin = std::mem::replace(&mut common.stdin, Input::Empty);
         let world: Box<dyn World> = Box::new(wiring.host_world(grants, stdin)?);
         let taps = match &common.record {

@@ -42,6 +42,7 @@ mod running;
 mod sink;
 mod tee;
 mod view;
+mod warming;
 
 pub use dejavm_replay as replay;
 pub use dejavm_sandbox as sandbox;

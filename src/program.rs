@@ -156,10 +156,11 @@ impl Program {
     pub fn start(self, host: &Host) -> Result<Sandbox, Error> {
         let Program { name, args, env, mut spec, mut common } = self;
         let wiring = common.wiring()?;
-        spec.mounts = common.view.mounts();
+        let shown = common.view.shown(host.system());
+        spec.mounts = shown.mounts();
         spec.command.args = args;
         spec.command.env = env.iter().map(|(name, value)| [name, &b"="[..], value].concat()).collect();
-        let grants = common.view.grants_for(&spec.mounts);
+        let grants = shown.grants_for(&spec.mounts);
         let mut world = wiring.host_world(grants, std::mem::replace(&mut common.stdin, Input::Empty))?;
         let mut state = MachineState::start(spec, host.profile().cpu.clone())?;
 

@@ -82,7 +82,7 @@ impl Replay {
         let mut replayer = Replayer::from_exit(recording, state.exits + 1)?;
         if live {
             wiring.live = true;
-            let grants = common.view.grants_for(state.fs.mounts());
+            let grants = common.view.shown(host.system()).grants_for(state.fs.mounts());
             let stdin = std::mem::replace(&mut common.stdin, Input::Empty);
             replayer = replayer.then_live(Box::new(wiring.host_world(grants, stdin)?));
         }

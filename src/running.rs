@@ -204,7 +204,8 @@ impl Sandbox {
     }
 
     /// The pages that were brought in since [`Sandbox::watch_pages`], in order: a working set, to be
-    /// stored by [`dejavm_snapshot::add_working_set`].
+    /// stored by [`dejavm_snapshot::add_working_set`]. [`Restore::warm`](crate::Restore::warm) does
+    /// all of this.
     pub fn take_pages(&mut self) -> Vec<u64> {
         self.machine.process.memory.ram.take_order()
     }

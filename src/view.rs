@@ -2,6 +2,7 @@
 
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
 
 use dejavm_sandbox::program::fs::{Mount, MountSource};
 use dejavm_sandbox::world::{Grant, GrantKind, default_grants};
@@ -14,6 +15,8 @@ use dejavm_sandbox::world::{Grant, GrantKind, default_grants};
 /// snapshot from elsewhere can see no more than it is given.
 #[derive(Clone, Debug, Default)]
 pub struct View {
+    /// Shows what programs need of the host, besides `grants` and below them.
+    system: bool,
     grants: Vec<(Vec<u8>, Grant)>,
 }
 
@@ -24,9 +27,10 @@ impl View {
     }
 
     /// The host's directories of programs and libraries, and those of its settings that programs
-    /// need and that hold no secrets, each at its own path.
+    /// need and that hold no secrets, each at its own path. A [`Host`](crate::Host) finds out once what these
+    /// are, and opens them once for all its sandboxes.
     pub fn system() -> View {
-        View { grants: default_grants() }
+        View { system: true, grants: Vec::new() }
     }
 
     /// A host directory as the guest's root.
@@ -49,16 +53,44 @@ impl View {
     /// Whether a guest path is shown by this view, or lies below one that is.
     pub fn covers(&self, guest: impl AsRef<Path>) -> bool {
         let guest = guest.as_ref();
-        self.grants.iter().any(|(path, _)| guest.starts_with(Path::new(std::ffi::OsStr::from_bytes(path))))
+        let system = if self.system { default_grants() } else { Vec::new() };
+        let mut grants = system.iter().chain(&self.grants);
+        grants.any(|(path, _)| guest.starts_with(Path::new(std::ffi::OsStr::from_bytes(path))))
     }
 
+    /// Everything that is shown: what `system` holds, if this view shows it, with changes in their
+    /// places, then the rest.
+    pub(crate) fn shown(&self, system: &SystemGrants) -> Shown {
+        let mut grants = Vec::new();
+        if self.system {
+            grants.clone_from(system.0.get_or_init(default_grants));
+        }
+        for (guest, what) in &self.grants {
+            match grants.iter_mut().find(|(path, _)| path == guest) {
+                Some((_, grant)) => *grant = what.clone(),
+                None => grants.push((guest.clone(), what.clone())),
+            }
+        }
+        Shown(grants)
+    }
+}
+
+/// What [`View::system`] shows, found out at its first use.
+#[derive(Debug, Default)]
+pub(crate) struct SystemGrants(OnceLock<Vec<(Vec<u8>, Grant)>>);
+
+/// Everything that a view shows.
+#[derive(Debug)]
+pub(crate) struct Shown(Vec<(Vec<u8>, Grant)>);
+
+impl Shown {
     /// The mounts for a new guest.
-    pub(crate) fn mounts(&self) -> Vec<Mount> {
-        Mount::of_grants(&self.grants)
+    pub fn mounts(&self) -> Vec<Mount> {
+        Mount::of_grants(&self.0)
     }
 
-    /// What each grant number of these mounts stands for in this view.
-    pub(crate) fn grants_for(&self, mounts: &[Mount]) -> Vec<Grant> {
+    /// What each grant number of these mounts stands for.
+    pub fn grants_for(&self, mounts: &[Mount]) -> Vec<Grant> {
         mounts.iter().map(|mount| self.grant_for(mount)).collect()
     }
 
@@ -66,7 +98,7 @@ impl View {
         // A link is no file of the host's: as a grant it opens nothing.
         let nothing = || Grant::symlink("");
         let wanted = plain(&mount.path);
-        let Some((_, grant)) = self.grants.iter().find(|(path, _)| *path == wanted) else {
+        let Some((_, grant)) = self.0.iter().find(|(path, _)| *path == wanted) else {
             if !matches!(mount.source, MountSource::Symlink { .. } | MountSource::Empty { .. }) {
                 tracing::info!(path = %String::from_utf8_lossy(&mount.path), "not shown: the guest will not find it");
             }
@@ -111,9 +143,26 @@ mod tests {
     fn a_restored_guest_is_shown_what_the_view_has_at_its_paths() {
         let before = View::nothing().show("/a", Grant::directory("/x")).show("/b", Grant::file("/y"));
         let after = View::nothing().show("/b", Grant::file("/other")).show("/c", Grant::directory("/z"));
-        let grants = after.grants_for(&before.mounts());
+        let system = SystemGrants::default();
+        let mounts = before.shown(&system).mounts();
+        let grants = after.shown(&system).grants_for(&mounts);
         assert_eq!(grants, [Grant::symlink(""), Grant::file("/other")]);
         let changed = View::nothing().show("/b", Grant::directory("/dir"));
-        assert_eq!(changed.grants_for(&before.mounts())[1], Grant::symlink(""), "another kind of thing");
+        let grants = changed.shown(&system).grants_for(&mounts);
+        assert_eq!(grants[1], Grant::symlink(""), "another kind of thing");
+    }
+
+    #[test]
+    fn a_change_to_the_systems_view_keeps_its_place() {
+        let system = SystemGrants::default();
+        let plain = View::system().shown(&system);
+        let changed = View::system().show("/usr", Grant::directory("/x")).show("/y", Grant::directory("/y"));
+        let changed = changed.shown(&system);
+        let paths = |shown: &Shown| shown.0.iter().map(|(path, _)| path.clone()).collect::<Vec<_>>();
+        let mut expected = paths(&plain);
+        expected.push(b"/y".to_vec());
+        assert_eq!(paths(&changed), expected);
+        let usr = expected.iter().position(|path| path == b"/usr").expect("programs lie there");
+        assert_eq!(changed.0[usr].1, Grant::directory("/x"));
     }
 }

@@ -154,6 +154,37 @@ fn layers_are_recorded_with_their_parents() {
 }
 
 #[test]
+fn what_a_run_wanted_comes_in_clusters_in_later_ones() {
+    let host = host();
+    let dir = tempfile::tempdir().expect("a directory");
+    let path = dir.path().join("s.dvm");
+    let code = "import sys\nprint(sys.stdin.read(), flush=True)\nimport random\nprint(random.randint(0, 9))";
+    let mut sandbox = Program::new("python3").args(["-c", code]).stdin("").start(&host).expect("a start");
+    assert_eq!(sandbox.run_until(PauseAt::FirstRead).expect("a run"), Outcome::Paused);
+    sandbox.snapshot(&path, &WriteOptions::default()).expect("a snapshot");
+    drop(sandbox);
+
+    let (warmed, set) =
+        Image::open(&path).and_then(|i| i.restore().stdin("x").capture_output().warm(&host)).expect("a run");
+    assert!(set.first_clusters > 0 && set.first_clusters < set.clusters, "{set:?}");
+    let image = Image::open(&path).expect("an image");
+    let run = |prefetch: bool| {
+        let restore = image.restore().stdin("x").prefetch(prefetch).capture_output();
+        restore.start(&host).and_then(|mut s| s.run()).expect("a run")
+    };
+    let (with, without) = (run(true), run(false));
+    assert_eq!((&with.stdout, with.exits), (&without.stdout, without.exits));
+    assert_eq!((&with.stdout, with.exits), (&warmed.stdout, warmed.exits));
+    assert!(with.stats.faults() < without.stats.faults() / 4, "{:?} {:?}", with.stats, without.stats);
+
+    // Up to the first output, only what is wanted first has come.
+    let mut sandbox = image.restore().stdin("x").start(&host).expect("a start");
+    assert_eq!(sandbox.run_until(PauseAt::FirstOutput).expect("a run"), Outcome::Paused);
+    assert!(sandbox.stats().pages < set.pages, "{:?}", sandbox.stats());
+    assert!(sandbox.run().expect("a run").outcome.code() == Some(0));
+}
+
+#[test]
 fn a_restored_guest_sees_what_it_is_shown_then() {
     let host = host();
     let dirs = [tempfile::tempdir().expect("a directory"), tempfile::tempdir().expect("a directory")];

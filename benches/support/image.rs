@@ -79,7 +79,7 @@ impl Image {
             let path: PathBuf = directory.path().join(order.name());
             let summary = write(&path, &WriteOptions::default(), b"", &mut &bytes[..], &mut |_, _| {})?;
             ratio = bytes.len() as f64 / summary.frames_bytes as f64;
-            add_working_set(&path, &order_of(order, 0..pages))?;
+            add_working_set(&path, &order_of(order, 0..pages), &[])?;
             Ok(Snapshot::open(&path)?)
         };
         let (sequential, random) = (file(Order::Sequential)?, file(Order::Random)?);

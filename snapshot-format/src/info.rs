@@ -51,12 +51,14 @@ impl PageCounts {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[non_exhaustive]
 pub struct WorkingSetInfo {
-    /// Pages in the recorded order, zero pages included.
+    /// Pages, zero pages included.
     pub pages: u64,
     /// Zero pages among them.
     pub zero_pages: u64,
     /// Clusters the others are regrouped in.
     pub clusters: u64,
+    /// Clusters of them that hold what the run wanted before its first answer.
+    pub first_clusters: u64,
     /// Bytes the clusters and their table take in the file.
     pub bytes: u64,
 }
@@ -132,6 +134,7 @@ impl Snapshot {
             pages: set.pages().len() as u64,
             zero_pages: set.zero_pages().len() as u64,
             clusters: set.cluster_count() as u64,
+            first_clusters: set.first_clusters() as u64,
             bytes: layout.working_set.length + layout.clusters.length,
         });
         Ok(Info {

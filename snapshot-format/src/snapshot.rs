@@ -184,6 +184,20 @@ impl Snapshot {
         Ok(self.resolve(page)?.is_none())
     }
 
+    /// For each page from `first` on, whether every byte of it is zero. Costs
+    /// less than asking for one after the other.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::entry`].
+    pub fn are_zero(&self, first: u64, zero: &mut [bool]) -> Result<()> {
+        self.check_length()?;
+        for (page, zero) in (first..).zip(zero) {
+            *zero = self.resolve_again(page)?.is_none();
+        }
+        Ok(())
+    }
+
     /// The working set recorded in this file, if there is one. A parent's
     /// working set is not looked at.
     ///

@@ -1,13 +1,14 @@
-//! The working set: which pages a run touched first, in which order, and where
-//! their regrouped contents lie.
+//! The working set: which pages a run wanted, in which order, and where their
+//! regrouped contents lie.
 
 use zstd::zstd_safe::compress_bound;
 
 use crate::bytes::{u32_at, u64_at};
 use crate::limits::{CLUSTER_PAGES, MAX_WORKING_SET_PAGES, PAGE_SIZE};
 
-/// Length of the table's start: the number of pages and of clusters.
-const START_LEN: usize = 8;
+/// Length of the table's start: the number of pages, of clusters, and of
+/// clusters wanted first.
+const START_LEN: usize = 16;
 /// Length of one page number.
 const PAGE_LEN: usize = 8;
 /// Length of one cluster record: offset, length, number of pages, checksum.
@@ -20,8 +21,12 @@ const ZERO_PAGE: u64 = 1 << 63;
 pub(crate) const MAX_TABLE_LEN: u64 =
     START_LEN as u64 + MAX_WORKING_SET_PAGES * (PAGE_LEN + CLUSTER_LEN) as u64;
 
-/// The pages a recorded run touched first, in that order; see
-/// [`Snapshot::working_set`](crate::Snapshot::working_set).
+/// The pages a recorded run wanted; see
+/// [`Snapshot::working_set`](crate::Snapshot::working_set). They come in
+/// clusters: first those that the run wanted before its first answer, then the
+/// others, in the order in which the run came to them. Within a cluster, and
+/// within all of the first ones, pages go by their numbers, so that neighbours
+/// can be put into memory together.
 ///
 /// It is advice: a snapshot reads the same with it or without it.
 #[derive(Debug, Clone, Copy)]
@@ -35,14 +40,13 @@ impl<'a> WorkingSet<'a> {
         Self { table }
     }
 
-    /// All page numbers, each once, in the order recorded. Zero pages are
-    /// among them.
+    /// All page numbers, each once, cluster by cluster. Zero pages are among
+    /// them.
     pub fn pages(&self) -> &'a [u64] {
         &self.table.pages
     }
 
-    /// The numbers of the pages that are zero, in the order recorded. They are
-    /// in no cluster.
+    /// The numbers of the pages that are zero. They are in no cluster.
     pub fn zero_pages(&self) -> &'a [u64] {
         &self.table.zero_pages
     }
@@ -53,21 +57,37 @@ impl<'a> WorkingSet<'a> {
         self.table.clusters.len()
     }
 
-    /// The page numbers in cluster `n`: 1 to
-    /// [`CLUSTER_PAGES`](crate::CLUSTER_PAGES), in the order recorded. `None`
-    /// when there is no such cluster.
+    /// How many of the clusters, from the start, hold what the run wanted
+    /// before its first answer.
+    pub fn first_clusters(&self) -> usize {
+        self.table.first_clusters as usize
+    }
+
+    /// The page numbers in cluster `n`, ascending: 1 to
+    /// [`CLUSTER_PAGES`](crate::CLUSTER_PAGES). `None` when there is no such
+    /// cluster.
     pub fn cluster_pages(&self, n: usize) -> Option<&'a [u64]> {
         let cluster = self.table.clusters.get(n)?;
         Some(&cluster.pages)
     }
+
+    /// The cluster that a page is in, if it is in one.
+    pub fn cluster_of(&self, page: u64) -> Option<usize> {
+        let at = self.table.by_page.binary_search_by_key(&page, |(page, _)| *page).ok()?;
+        Some(self.table.by_page[at].1 as usize)
+    }
 }
 
 /// The decoded table.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Table {
     pages: Vec<u64>,
     zero_pages: Vec<u64>,
     clusters: Vec<Cluster>,
+    first_clusters: u32,
+    /// The cluster of each page that is in one, by page; empty while the table
+    /// is under construction.
+    by_page: Vec<(u64, u32)>,
 }
 
 /// Up to [`CLUSTER_PAGES`] pages compressed as one frame.
@@ -86,7 +106,13 @@ pub(crate) struct Cluster {
 impl Table {
     /// A table under construction.
     pub(crate) fn new() -> Self {
-        Self { pages: Vec::new(), zero_pages: Vec::new(), clusters: Vec::new() }
+        Self {
+            pages: Vec::new(),
+            zero_pages: Vec::new(),
+            clusters: Vec::new(),
+            first_clusters: 0,
+            by_page: Vec::new(),
+        }
     }
 
     /// The clusters.
@@ -99,7 +125,18 @@ impl Table {
         self.zero_pages.len() as u64
     }
 
-    /// Adds the next page of the order.
+    /// How many clusters are wanted first.
+    pub(crate) fn first_clusters(&self) -> u32 {
+        self.first_clusters
+    }
+
+    /// Says that the clusters so far are those wanted first.
+    pub(crate) fn end_first(&mut self) {
+        // There are no more clusters than pages, and those are limited.
+        self.first_clusters = self.clusters.len() as u32;
+    }
+
+    /// Adds the next page.
     pub(crate) fn push_page(&mut self, page: u64, zero: bool) {
         self.pages.push(page);
         if zero {
@@ -118,6 +155,8 @@ impl Table {
         // Neither count is above the limit on pages, which fits.
         bytes.extend((self.pages.len() as u32).to_le_bytes());
         bytes.extend((self.clusters.len() as u32).to_le_bytes());
+        bytes.extend(self.first_clusters.to_le_bytes());
+        bytes.extend([0; 4]);
         let mut zero_pages = self.zero_pages.iter().peekable();
         for page in &self.pages {
             let zero = zero_pages.next_if_eq(&page).is_some();
@@ -144,12 +183,19 @@ impl Table {
         }
         let pages_len = page_total as usize * PAGE_LEN;
         let clusters_len = u32_at(start, 4) as usize * CLUSTER_LEN;
+        let first_clusters = u32_at(start, 8);
+        if first_clusters > u32_at(start, 4) {
+            return Err("more clusters are wanted first than there are");
+        }
+        if u32_at(start, 12) != 0 {
+            return Err("a reserved field is not zero");
+        }
         if pages_len + clusters_len != rest.len() {
             return Err("the table has a wrong length");
         }
         let (pages, clusters) = rest.split_at(pages_len);
 
-        let mut table = Self::new();
+        let mut table = Self { first_clusters, ..Self::new() };
         let mut stored_pages = Vec::new();
         for record in pages.as_chunks::<PAGE_LEN>().0 {
             let number = u64::from_le_bytes(*record);
@@ -188,6 +234,8 @@ impl Table {
             }
             // Cannot overflow: at most 2^32 clusters of less than 2^19 bytes.
             end += u64::from(cluster.length);
+            let number = table.clusters.len() as u32;
+            table.by_page.extend(cluster.pages.iter().map(|page| (*page, number)));
             table.push_cluster(cluster);
         }
         if !stored_pages.is_empty() {
@@ -196,6 +244,7 @@ impl Table {
         if end != clusters_length {
             return Err("the clusters do not fill their section");
         }
+        table.by_page.sort_unstable();
         Ok(table)
     }
 }
@@ -223,20 +272,24 @@ mod tests {
             table.push_page(page, zero);
         }
         table.push_cluster(Cluster { offset: 0, length: 100, checksum: 1, pages: vec![9, 999] });
+        table.end_first();
         table.push_cluster(Cluster { offset: 100, length: 200, checksum: 2, pages: vec![5] });
         table
     }
 
     #[test]
     fn round_trip() {
-        let table = sample();
-        assert_eq!(Table::decode(&table.encode(), PAGES, CLUSTERS).unwrap(), table);
+        let table = Table::decode(&sample().encode(), PAGES, CLUSTERS).unwrap();
+        assert_eq!(Table { by_page: Vec::new(), ..table.clone() }, sample());
         let view = WorkingSet::new(&table);
         assert_eq!(view.pages(), [9, 3, 999, 0, 5]);
         assert_eq!(view.zero_pages(), [3, 0]);
         assert_eq!(view.cluster_count(), 2);
         assert_eq!(view.cluster_pages(1), Some(&[5][..]));
         assert_eq!(view.cluster_pages(2), None);
+        assert_eq!(view.first_clusters(), 1);
+        let clusters = [9, 999, 5, 3, 1].map(|page| view.cluster_of(page));
+        assert_eq!(clusters, [Some(0), Some(0), Some(1), None, None]);
     }
 
     #[test]
@@ -262,6 +315,10 @@ mod tests {
             (0, 0),
             (0, u32::MAX),
             (4, u32::MAX),
+            // The clusters wanted first, and the field behind.
+            (8, 3),
+            (8, u32::MAX),
+            (12, 1),
             // A page that comes twice.
             (START_LEN, 5),
             // A cluster's offset, length and number of pages.

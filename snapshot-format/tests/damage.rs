@@ -60,7 +60,7 @@ impl Sample {
         let path = directory.path().join("sample.djv");
         let options = WriteOptions { dictionary, ..plain() };
         write_with(&path, &options, image);
-        add_working_set(&path, &[2, 1, 0]).unwrap();
+        add_working_set(&path, &[2, 1, 0], &[]).unwrap();
         Self { bytes: fs::read(&path).unwrap(), right: read_everything(&path).unwrap(), directory }
     }
 

@@ -43,7 +43,7 @@ fn a_file_is_as_described() {
     let image =
         [text_page(1), text_page(5), zero_page(), random_page(6), text_page(5), text_page(7)].concat();
     let id = write_layer(&path, &base, &image).id;
-    add_working_set(&path, &[3, 2, 1]).unwrap();
+    add_working_set(&path, &[3, 2, 1], &[]).unwrap();
     let bytes = fs::read(&path).unwrap();
 
     // Header.
@@ -102,15 +102,17 @@ fn a_file_is_as_described() {
     // Working set.
     assert_eq!(u32_at(table, 0), 3);
     assert_eq!(u32_at(table, 4), 1);
-    assert_eq!(u64_at(table, 8), 3);
+    assert_eq!(u32_at(table, 8), 1, "wanted first");
+    assert_eq!(u32_at(table, 12), 0);
     assert_eq!(u64_at(table, 16), 2 | 1 << 63);
     assert_eq!(u64_at(table, 24), 1);
-    assert_eq!(u64_at(table, 32), 0);
-    assert_eq!(u32_at(table, 40) as usize, clusters.len());
-    assert_eq!(u32_at(table, 44), 2);
-    assert_eq!(u64_at(table, 48), xxh3_64(clusters));
-    assert_eq!(table.len(), 56);
-    assert_eq!(decompress(clusters, 2 * PAGE_SIZE), [random_page(6), text_page(5)].concat());
+    assert_eq!(u64_at(table, 32), 3);
+    assert_eq!(u64_at(table, 40), 0);
+    assert_eq!(u32_at(table, 48) as usize, clusters.len());
+    assert_eq!(u32_at(table, 52), 2);
+    assert_eq!(u64_at(table, 56), xxh3_64(clusters));
+    assert_eq!(table.len(), 64);
+    assert_eq!(decompress(clusters, 2 * PAGE_SIZE), [text_page(5), random_page(6)].concat());
 
     // Footer.
     let footer = &bytes[bytes.len() - 32..];

@@ -108,10 +108,11 @@ fn snapshot(args: &Args, out: &mut dyn Write) -> Result<()> {
         None => writeln!(out, "working set  none; `dejavm warm` stores one")?,
         Some(set) => writeln!(
             out,
-            "working set  {} pages ({} zero) in {} clusters, {}",
+            "working set  {} pages ({} zero) in {} clusters, {} of them wanted before the first answer, {}",
             set.pages,
             set.zero_pages,
             set.clusters,
+            set.first_clusters,
             bytes(set.bytes)
         )?,
     }

@@ -127,9 +127,10 @@ pub fn pause(text: &str) -> Result<PauseAt, String> {
     match text {
         "ready" => Ok(PauseAt::Ready),
         "first-read" => Ok(PauseAt::FirstRead),
+        "first-output" => Ok(PauseAt::FirstOutput),
         _ => match text.strip_prefix("exit:").and_then(|n| n.parse().ok()) {
             Some(n) => Ok(PauseAt::Exit(n)),
-            None => Err("not a point: give ready, first-read or exit:N".into()),
+            None => Err("not a point: give ready, first-read, first-output or exit:N".into()),
         },
     }
 }

@@ -27,6 +27,8 @@ const PATIENCE: Duration = Duration::from_secs(1);
 Points:
   ready       when the program writes the word snapshot to /dev/dejavm
   first-read  before it first reads its standard input
+  first-output
+              after its first write to standard output
   exit:N      after its exit number N, as `dejavm log` counts them
 
 Examples:
@@ -38,7 +40,7 @@ pub struct Args {
     /// The file; one that is there is replaced.
     #[arg(short, long, value_name = "FILE")]
     output: PathBuf,
-    /// The point: ready, first-read or exit:N.
+    /// The point: ready, first-read, first-output or exit:N.
     #[arg(long, value_name = "POINT", default_value = "ready", value_parser = parse::pause)]
     at: PauseAt,
     /// How hard to compress, from 1 (fast) to 22 (small).
@@ -88,6 +90,7 @@ fn point(at: PauseAt) -> String {
     match at {
         PauseAt::Ready => "wrote `snapshot` to /dev/dejavm".into(),
         PauseAt::FirstRead => "read its standard input".into(),
+        PauseAt::FirstOutput => "wrote to its standard output".into(),
         PauseAt::Exit(n) => format!("came to exit {n}"),
         PauseAt::Never => "paused".into(),
     }

@@ -13,7 +13,7 @@ use super::{Failure, Result, parse, streams};
 
 /// Stores in a snapshot which pages a run wants, so that restores bring them in beforehand.
 ///
-/// The snapshot is restored once for that. The run's output goes nowhere. Its input should be like that of the runs to come.
+/// What it wants before its first output comes in before the guest starts, the rest in clusters. The snapshot is restored once for that. The run's output goes nowhere. Its input should be like that of the runs to come.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:
@@ -48,25 +48,20 @@ pub fn main(args: Args) -> Result {
         None => Input::HostStdin,
     };
     let image = Image::open(&args.file)?;
-    let mut restore =
-        image.restore().any_cpu(args.any_cpu).view(args.view.view()?).stdin_from(input).prefetch(false);
+    let mut restore = image.restore().any_cpu(args.any_cpu).view(args.view.view()?).stdin_from(input);
     if let Some(time) = args.deadline {
         restore = restore.deadline(time);
     }
-    let mut sandbox = restore.start(&host)?;
-    sandbox.watch_pages();
-    let report = sandbox.run()?;
-    let count = image.snapshot().page_count();
-    // Pages that the program made itself, behind the snapshot's end, cannot be brought in.
-    let pages: Vec<u64> = sandbox.take_pages().into_iter().filter(|page| *page < count).collect();
-    let info = dejavm::snapshot::add_working_set(&args.file, &pages)?;
+    let (report, info) = restore.warm(&host)?;
     writeln!(
         std::io::stdout(),
-        "{}: working set of {} pages ({} zero) in {} clusters, {}; the run: {:?}, {} faults",
+        "{}: working set of {} pages ({} zero) in {} clusters, {} of them wanted before the first output, {}; \
+         the run: {:?}, {} faults",
         args.file.display(),
         info.pages,
         info.zero_pages,
         info.clusters,
+        info.first_clusters,
         bytes(info.bytes),
         report.outcome,
         report.stats.faults()

@@ -4,7 +4,7 @@ use std::io;
 use std::sync::Arc;
 
 use kvm_bindings::{CpuId, KVM_MAX_CPUID_ENTRIES};
-use kvm_ioctls::{Cap, Kvm};
+use kvm_ioctls::{Cap, Kvm, VcpuFd, VmFd};
 
 use super::tiny::{Event, Ring, START, Tiny};
 use crate::ram::uffd::{FEATURE_POISON, FEATURE_SIGBUS, FEATURE_WP, Uffd};
@@ -113,8 +113,37 @@ pub struct HostProfile {
     pub poison: bool,
     /// Missing pages fail without a handler.
     pub missing: bool,
+    /// CPUs that this process may use, as of the probe.
+    pub cpus: usize,
     /// The CPU, for people and for comparing: vendor, family, model, stepping, features.
     pub cpu: CpuIdentity,
+    /// Makes machines cheaper to make while it is there.
+    #[expect(dead_code, reason = "it matters that it is there")]
+    idle: Arc<IdleVm>,
+}
+
+/// A virtual machine that never runs. KVM rewrites kernel code on all CPUs when the first vCPU
+/// without an in-kernel interrupt controller comes and when the last one goes (the static branch
+/// `kvm_has_noapic_vcpu` of `arch/x86/kvm/lapic.c`); with this one around, no other is the first or
+/// the last.
+struct IdleVm {
+    _vcpu: VcpuFd,
+    _vm: VmFd,
+}
+
+impl std::fmt::Debug for IdleVm {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("IdleVm")
+    }
+}
+
+impl IdleVm {
+    fn new(kvm: &Kvm) -> Result<IdleVm, HostError> {
+        let vm = kvm.create_vm().map_err(|e| HostError::Kvm { what: "KVM_CREATE_VM", error: e.into() })?;
+        let vcpu =
+            vm.create_vcpu(0).map_err(|e| HostError::Kvm { what: "KVM_CREATE_VCPU", error: e.into() })?;
+        Ok(IdleVm { _vcpu: vcpu, _vm: vm })
+    }
 }
 
 /// What a program can tell of its CPU by CPUID, as far as it decides what code it runs.
@@ -235,10 +264,12 @@ impl HostProfile {
             fsgsbase: leaf(&cpuid, 7, 0).is_some_and(|e| e.ebx & FSGSBASE != 0),
             xcr0,
             xsave_bytes: xsave_bytes(&cpuid, xcr0),
+            cpus: std::thread::available_parallelism().map_or(1, usize::from),
             cpu: identity(&cpuid, xcr0),
             cpuid,
             poison: Uffd::open(FEATURE_WP | FEATURE_POISON).is_ok(),
             missing: Uffd::open(FEATURE_SIGBUS).is_ok(),
+            idle: Arc::new(IdleVm::new(&kvm)?),
         };
         profile.probe_guest(&kvm)?;
         Ok(Arc::new(profile))

@@ -7,7 +7,7 @@ use dejavm_snapshot::{Content, ContentsError, PageContents, Snapshot, Summary, W
 
 use super::exec::CpuInfo;
 use super::machine::{Evict, Machine, RunError};
-use super::mm::source::ProgramPages;
+use super::mm::source::{ProgramPages, SnapshotPages};
 use super::mm::{AddressSpace, Memory};
 use super::outside::Outside;
 use super::process::{Effects, Process, SysError};
@@ -31,7 +31,8 @@ pub struct MachineOptions {
     pub rung: Option<Rung>,
     /// Fault injection.
     pub evict: Option<Evict>,
-    /// Brings in the snapshot's working set before the first entry.
+    /// Uses the snapshot's working set: what it says is wanted first comes in before the first
+    /// entry, and its other pages with their clusters.
     pub prefetch: bool,
     /// Brings in everything before the first entry.
     pub eager: bool,
@@ -136,6 +137,7 @@ impl Machine {
         let vm = Arc::new(vm);
         let vcpu = Vcpu::new(&vm, 0)?;
         let outside = Outside::new(state.fs, world);
+        let snapshot = snapshot.map(|snapshot| SnapshotPages::new(snapshot, options.prefetch));
         let pages = Arc::new(ProgramPages::new(outside.clone(), snapshot));
         let mut memory = Memory {
             ram: Ram::new(vm.clone(), RAM_BASE, state.ram_pages, marking, pages.clone())?,
@@ -242,11 +244,14 @@ impl Machine {
     fn prefetch_working_set(&mut self) -> Result<(), StartError> {
         let pages = self.process.memory.pages.clone();
         let Some(source) = pages.snapshot() else { return Ok(()) };
-        let Some(set) = source.snapshot().working_set()? else { return Ok(()) };
-        let threads = std::thread::available_parallelism().map_or(1, usize::from);
-        let brought = source.prefetch(&self.process.memory.ram, threads)?;
+        let wanted = source.wanted_first()?;
+        if wanted.is_empty() {
+            return Ok(());
+        }
+        let brought = source.prefetch(&self.process.memory.ram, self.host_profile().cpus)?;
+        let Process { memory, space, .. } = &mut self.process;
+        space.map_present(memory, &wanted)?;
         self.stats.count_fault(Rung::Prefetch, SourceKind::Snapshot, brought);
-        self.attach(set.pages())?;
         Ok(())
     }
 }

@@ -53,6 +53,27 @@ pub trait PageSource: Send + Sync {
     /// Whether a page holds anything but zeros.
     fn has_content(&self, page: u64) -> Result<bool, PageError>;
 
+    /// The same for each page from `first` on.
+    fn have_content(&self, first: u64, have: &mut [bool]) -> Result<(), PageError> {
+        for (page, have) in (first..).zip(have) {
+            *have = self.has_content(page)?;
+        }
+        Ok(())
+    }
+
+    /// The group that a page is fetched with, where the source has pages together that are wanted
+    /// together.
+    fn group_of(&self, _page: u64) -> Result<Option<usize>, PageError> {
+        Ok(None)
+    }
+
+    /// Fetches a group that [`PageSource::group_of`] gave: the numbers of its pages and, in the same
+    /// order, their contents in `content`, whose former content is dropped.
+    fn fetch_group(&self, _group: usize, content: &mut Vec<u8>) -> Result<Vec<u64>, PageError> {
+        content.clear();
+        Ok(Vec::new())
+    }
+
     /// The pages that come at about the price of this one, and that had better be brought in with
     /// it: a range that contains it, of at most [`MAX_CLUSTER`] pages.
     fn cluster(&self, page: u64) -> Range<u64> {
@@ -159,6 +180,8 @@ pub struct Ram {
     /// Held while pages leave the state [`PageState::Fresh`].
     attaching: Mutex<()>,
     aside: Mutex<Aside>,
+    /// A buffer for contents of many pages, so that it need not be made anew each time.
+    scratch: Mutex<Vec<u8>>,
     counters: RamCounters,
     /// The order in which pages came, while somebody wants to know.
     order: Mutex<Option<Vec<u64>>>,
@@ -206,6 +229,7 @@ impl Ram {
             making: Mutex::new(()),
             attaching: Mutex::new(()),
             aside: Mutex::default(),
+            scratch: Mutex::default(),
             counters: RamCounters::default(),
             order: Mutex::default(),
         })
@@ -304,9 +328,16 @@ impl Ram {
         // Two vCPUs that attach the same pages must not both place markers.
         let _attaching = self.attaching.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         let mut run: Option<(PageState, Range<u64>)> = None;
-        for index in indexes {
+        let mut have_content = [false; CHUNK_PAGES as usize];
+        let mut known = indexes.start..indexes.start;
+        for index in indexes.clone() {
+            if index == known.end {
+                known = index..indexes.end.min(index + CHUNK_PAGES);
+                let len = (known.end - known.start) as usize;
+                self.source.have_content(slot.first + index, &mut have_content[..len])?;
+            }
             let new = match slot.state(index) {
-                PageState::Fresh => match self.source.has_content(slot.first + index)? {
+                PageState::Fresh => match have_content[(index - known.start) as usize] {
                     true => Some(PageState::Absent),
                     false => Some(PageState::Zero),
                 },
@@ -392,7 +423,22 @@ impl Ram {
         self.aside.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
     }
 
+    fn scratch(&self) -> std::sync::MutexGuard<'_, Vec<u8>> {
+        self.scratch.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+
     fn bring_cluster(&self, slot: &Slot, index: u64) -> Result<(u64, SourceKind), PageError> {
+        if let Some(group) = self.source.group_of(slot.first + index)? {
+            let asked = monotonic_ns();
+            let mut content = std::mem::take(&mut *self.scratch());
+            let pages = self.source.fetch_group(group, &mut content)?;
+            self.counters.fetch_ns.fetch_add(monotonic_ns() - asked, Ordering::Relaxed);
+            // Not pages that nobody attached: another vCPU may be placing their markers.
+            let brought = self.install_those(&pages, &content, |state| state == PageState::Absent)?;
+            *self.scratch() = content;
+            // None, if another vCPU was first.
+            return Ok((brought.max(1), SourceKind::Snapshot));
+        }
         let cluster = self.source.cluster(slot.first + index);
         let absent = |i: u64| i < slot.pages() && slot.state(i) == PageState::Absent;
         // The longest run of absent pages around the wanted one, inside the cluster.
@@ -454,6 +500,16 @@ impl Ram {
     /// Gives pages the content that an earlier run is known to want, before it is wanted. Pages
     /// that are there already are left alone; returns how many were not.
     pub fn prefetch(&self, pages: &[u64], content: &[u8]) -> Result<u64, PageError> {
+        self.install_those(pages, content, |state| matches!(state, PageState::Fresh | PageState::Absent))
+    }
+
+    /// Installs those of the pages whose state is right, neighbours together. Returns how many.
+    fn install_those(
+        &self,
+        pages: &[u64],
+        content: &[u8],
+        right: impl Fn(PageState) -> bool,
+    ) -> Result<u64, PageError> {
         let mut brought = 0;
         let mut i = 0;
         while i < pages.len() {
@@ -462,7 +518,7 @@ impl Ram {
             while i + (n as usize) < pages.len()
                 && pages[i + n as usize] == pages[i] + n
                 && index + n < slot.pages()
-                && matches!(slot.state(index + n), PageState::Fresh | PageState::Absent)
+                && right(slot.state(index + n))
             {
                 n += 1;
             }

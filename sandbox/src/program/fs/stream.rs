@@ -118,6 +118,14 @@ impl Fs {
         }
     }
 
+    /// Whether a file is standard output.
+    pub fn is_stdout(&self, id: InodeId) -> bool {
+        match self.inode(id).map(|inode| &inode.body) {
+            Ok(Body::Stream(stream)) => stream.tty || stream.way == Way::Stdout,
+            _ => false,
+        }
+    }
+
     pub(super) fn build_streams(&mut self, stdio: Stdio) {
         self.streams.stdio = stdio;
         self.streams.terminal.first_size = self.streams.first_tty();

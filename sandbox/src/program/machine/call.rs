@@ -80,7 +80,11 @@ impl Machine {
         self.resume(resume)?;
         let ready =
             std::mem::take(&mut self.process.control).iter().any(|word| word.trim_ascii() == b"snapshot");
-        let paused = self.reached(options) || (ready && options.pause == PauseAt::Ready);
+        let paused = match options.pause {
+            PauseAt::Ready => ready,
+            PauseAt::FirstOutput => result as i64 > 0 && self.writes_stdout(number, args),
+            _ => self.reached(options),
+        };
         Ok(paused.then_some(RunEnd::Paused))
     }
 
@@ -94,6 +98,11 @@ impl Machine {
     fn reads_stdin(&mut self, number: u64, args: [u64; 6]) -> bool {
         let reads = matches!(number, number::READ | number::READV);
         reads && self.process.is_stdin(args[0])
+    }
+
+    fn writes_stdout(&mut self, number: u64, args: [u64; 6]) -> bool {
+        let writes = matches!(number, number::WRITE | number::WRITEV | number::SENDFILE);
+        writes && self.process.is_stdout(args[0])
     }
 }
 

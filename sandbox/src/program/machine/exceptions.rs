@@ -164,7 +164,7 @@ impl Machine {
         let mut source = SourceKind::Zero;
         let mut brought = 0;
         if !self.process.memory.ram.is_there(page) {
-            if self.process.memory.pages.asks_outside(page) {
+            if !self.process.memory.pages.is_plain(page) {
                 self.vcpu.settle();
             }
             (brought, source) = self.process.memory.ram.bring_in(page)?;

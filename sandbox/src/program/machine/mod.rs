@@ -55,6 +55,8 @@ pub enum PauseAt {
     Ready,
     /// Before its first read of standard input.
     FirstRead,
+    /// After its first write to standard output.
+    FirstOutput,
     /// After this compared exit.
     Exit(u64),
 }
@@ -177,7 +179,7 @@ impl Machine {
     pub fn warm_up(&mut self) -> Result<(), RunError> {
         let Process { memory, space, regs, .. } = &mut self.process;
         for address in [regs.general.rip, regs.general.rsp.saturating_sub(1)] {
-            if space.find(address).is_some() {
+            if space.find(address).is_some() && space.walk(memory, address).is_none() {
                 space.attach(memory, tables::region_of(address))?;
             }
         }
@@ -313,7 +315,7 @@ impl Machine {
         options: &mut RunOptions<'_>,
     ) -> Result<(), RunError> {
         let outside =
-            options.observer.is_some() || pages.iter().any(|p| self.process.memory.pages.asks_outside(*p));
+            options.observer.is_some() || !pages.iter().all(|p| self.process.memory.pages.is_plain(*p));
         if outside {
             self.vcpu.settle();
         }
@@ -380,12 +382,6 @@ impl Machine {
     /// What the machine knows of its host.
     pub fn host_profile(&self) -> &HostProfile {
         &self.host
-    }
-
-    /// Attaches the regions of these pages.
-    pub fn attach(&mut self, pages: &[u64]) -> Result<(), RunError> {
-        let Process { memory, space, .. } = &mut self.process;
-        Ok(space.attach_pages(memory, pages)?)
     }
 
     /// Attaches everything that is mapped and brings all of it in.

@@ -13,7 +13,7 @@ pub mod tables;
 mod user;
 mod vma;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::ops::Range;
 
 use serde::{Deserialize, Serialize};
@@ -69,6 +69,8 @@ pub struct AddressSpace {
     /// What a snapshot keeps.
     pub state: SpaceState,
     tables: Tables,
+    /// Regions whose tables hold pages that were brought in beforehand and nothing else yet.
+    partial: BTreeSet<u64>,
     /// A mapping of a file or shared object went away since [`AddressSpace::take_lost_backing`].
     lost_backing: bool,
 }
@@ -93,7 +95,8 @@ pub enum FaultAnswer {
 impl AddressSpace {
     /// An empty one, whose entry stubs are mapped by the caller.
     pub fn new(memory: &mut Memory, state: SpaceState) -> Result<AddressSpace, PageError> {
-        Ok(AddressSpace { state, tables: Tables::new(&mut memory.system)?, lost_backing: false })
+        let tables = Tables::new(&mut memory.system)?;
+        Ok(AddressSpace { state, tables, partial: BTreeSet::new(), lost_backing: false })
     }
 
     /// CR3.
@@ -232,7 +235,7 @@ impl AddressSpace {
     /// Makes a region ready for the guest: chunk, memory slot, markers, page table. `false` when
     /// memory is used up.
     pub fn attach(&mut self, memory: &mut Memory, region: u64) -> Result<bool, PageError> {
-        if self.tables.leaf(region).is_some() {
+        if self.tables.leaf(region).is_some() && !self.partial.remove(&region) {
             return Ok(true);
         }
         let range = tables::region_start(region)..tables::region_start(region + 1);
@@ -299,7 +302,7 @@ impl AddressSpace {
             return Ok(FaultAnswer::BeyondFile);
         }
         let region = tables::region_of(address);
-        if self.tables.leaf(region).is_none() {
+        if self.tables.leaf(region).is_none() || self.partial.contains(&region) {
             return Ok(match self.attach(memory, region)? {
                 true => FaultAnswer::Attached,
                 false => FaultAnswer::OutOfMemory,
@@ -330,19 +333,23 @@ impl AddressSpace {
         (entry & PRESENT != 0).then(|| memory.ram.page_at(entry & ADDRESS_MASK)).flatten()
     }
 
-    /// Attaches the regions that hold the given pages of RAM, so that pages that were brought in
-    /// beforehand are touched without an exit.
-    pub fn attach_pages(&mut self, memory: &mut Memory, pages: &[u64]) -> Result<(), PageError> {
-        let chunks: std::collections::BTreeSet<u64> = pages.iter().map(|page| page / CHUNK_PAGES).collect();
-        let regions: Vec<u64> = self
-            .state
-            .regions
-            .iter()
-            .filter(|(_, region)| chunks.contains(&u64::from(region.chunk)))
-            .map(|(region, _)| *region)
-            .collect();
-        for region in regions {
-            self.attach(memory, region)?;
+    /// Maps private pages that are in memory already, and nothing else of their regions: what else
+    /// is there costs nothing until the guest touches it.
+    pub fn map_present(&mut self, memory: &mut Memory, pages: &[u64]) -> Result<(), PageError> {
+        let region_of_chunk: HashMap<u64, u64> =
+            self.state.regions.iter().map(|(region, r)| (u64::from(r.chunk), *region)).collect();
+        for page in pages {
+            let Some(region) = region_of_chunk.get(&(page / CHUNK_PAGES)) else { continue };
+            let address = tables::region_start(*region) + page % CHUNK_PAGES * PAGE;
+            let Some((start, vma)) = self.find(address) else { continue };
+            if !vma.protection.any() || self.page_behind(memory, start, vma, address) != Some(*page) {
+                continue;
+            }
+            let entry = Self::entry(memory, *page, vma.protection);
+            if self.tables.attach_leaf(&mut memory.system, *region)?.1 {
+                self.partial.insert(*region);
+            }
+            self.tables.set(&memory.system, address, entry);
         }
         Ok(())
     }
@@ -350,7 +357,7 @@ impl AddressSpace {
     /// Gives every mapped file page its place in RAM, so that a snapshot can hold its content, and
     /// marks the mappings as stored in the state that is returned.
     pub fn stored_state(&mut self, memory: &mut Memory) -> Result<Option<SpaceState>, PageError> {
-        let mut regions = std::collections::BTreeSet::new();
+        let mut regions = BTreeSet::new();
         for (start, vma) in &self.state.vmas {
             if let Backing::File { stored: false, offset, len, .. } = &vma.backing {
                 let end = vma.end.min(start + len.saturating_sub(*offset).next_multiple_of(PAGE));

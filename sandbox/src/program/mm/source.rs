@@ -16,9 +16,9 @@ use crate::world::BLOCK_SIZE;
 /// Pages in one block of a file.
 const BLOCK_PAGES: u64 = (BLOCK_SIZE / PAGE_SIZE) as u64;
 
-/// Clusters of the working set for which [`SnapshotPages::prefetch`] uses a thread: some
-/// milliseconds of work.
-const CLUSTERS_PER_THREAD: usize = 8;
+/// Clusters of the working set for which [`SnapshotPages::prefetch`] uses a thread: half a
+/// millisecond of work.
+const CLUSTERS_PER_THREAD: usize = 3;
 
 #[derive(Clone, Debug)]
 struct FileRange {
@@ -31,6 +31,8 @@ struct FileRange {
 /// The pages of a snapshot. Each thread that faults takes a reader of its own.
 pub struct SnapshotPages {
     snapshot: Arc<Snapshot>,
+    /// Pages of the working set come in with their cluster.
+    by_cluster: bool,
     readers: Mutex<Vec<PageReader>>,
 }
 
@@ -41,9 +43,10 @@ impl std::fmt::Debug for SnapshotPages {
 }
 
 impl SnapshotPages {
-    /// The pages of `snapshot`.
-    pub fn new(snapshot: Arc<Snapshot>) -> SnapshotPages {
-        SnapshotPages { snapshot, readers: Mutex::default() }
+    /// The pages of `snapshot`. With `by_cluster`, a page of its working set comes in with the
+    /// others of its cluster; without, each page comes alone.
+    pub fn new(snapshot: Arc<Snapshot>, by_cluster: bool) -> SnapshotPages {
+        SnapshotPages { snapshot, by_cluster, readers: Mutex::default() }
     }
 
     /// The snapshot.
@@ -70,16 +73,25 @@ impl SnapshotPages {
         Ok(result?)
     }
 
-    /// Brings the snapshot's working set into memory, in recorded order, by up to `threads` threads
-    /// of which this one is the first. Decompression is most of the work, so that a second thread
-    /// halves the wait where there is a second CPU. Returns how many pages came.
+    /// The pages that the snapshot's working set says are wanted first.
+    ///
+    /// # Errors
+    /// When the working set is damaged.
+    pub fn wanted_first(&self) -> Result<Vec<u64>, PageError> {
+        let Some(set) = self.snapshot.working_set()? else { return Ok(Vec::new()) };
+        Ok((0..set.first_clusters()).filter_map(|n| set.cluster_pages(n)).flatten().copied().collect())
+    }
+
+    /// Brings what the snapshot's working set says is wanted first into memory, by up to `threads`
+    /// threads of which this one is the first. Decompression is most of the work, so that a second
+    /// thread halves the wait where there is a second CPU. Returns how many pages came.
     ///
     /// No vCPU may run, and nothing may be attached meanwhile.
     ///
     /// # Errors
     /// The first that a thread met; what has come by then stays.
     pub fn prefetch(&self, ram: &Ram, threads: usize) -> Result<u64, PageError> {
-        let clusters = self.snapshot.working_set()?.map_or(0, |set| set.cluster_count());
+        let clusters = self.snapshot.working_set()?.map_or(0, |set| set.first_clusters());
         let next = AtomicUsize::new(0);
         let work = || -> Result<u64, PageError> {
             let (mut content, mut brought) = (Vec::new(), 0);
@@ -111,6 +123,28 @@ impl PageSource for SnapshotPages {
         Ok(page < self.snapshot.page_count() && !self.snapshot.is_zero(page)?)
     }
 
+    fn have_content(&self, first: u64, have: &mut [bool]) -> Result<(), PageError> {
+        have.fill(false);
+        let there = self.snapshot.page_count().saturating_sub(first).min(have.len() as u64) as usize;
+        let have = &mut have[..there];
+        if !have.is_empty() {
+            self.snapshot.are_zero(first, have)?;
+            have.iter_mut().for_each(|zero| *zero = !*zero);
+        }
+        Ok(())
+    }
+
+    fn group_of(&self, page: u64) -> Result<Option<usize>, PageError> {
+        if !self.by_cluster {
+            return Ok(None);
+        }
+        Ok(self.snapshot.working_set()?.and_then(|set| set.cluster_of(page)))
+    }
+
+    fn fetch_group(&self, group: usize, content: &mut Vec<u8>) -> Result<Vec<u64>, PageError> {
+        self.with_reader(|reader| reader.working_set_cluster(group, content))
+    }
+
     fn fetch(&self, first: u64, out: &mut [u8]) -> Result<SourceKind, PageError> {
         self.with_reader(|reader| {
             for (page, out) in (first..).zip(out.as_chunks_mut::<PAGE_SIZE>().0) {
@@ -137,13 +171,14 @@ impl std::fmt::Debug for ProgramPages {
 
 impl ProgramPages {
     /// Pages that come from `snapshot`, if given, and from files that are mapped later on.
-    pub fn new(outside: SharedOutside, snapshot: Option<Arc<Snapshot>>) -> ProgramPages {
-        ProgramPages { outside, snapshot: snapshot.map(SnapshotPages::new), files: RwLock::default() }
+    pub fn new(outside: SharedOutside, snapshot: Option<SnapshotPages>) -> ProgramPages {
+        ProgramPages { outside, snapshot, files: RwLock::default() }
     }
 
-    /// Whether bringing a page in asks the outside.
-    pub fn asks_outside(&self, page: u64) -> bool {
-        self.file_of(page).is_some()
+    /// Whether bringing a page in runs nothing but code of ours that neither allocates nor asks the
+    /// outside, so that it can be done while RDTSC faults in this thread.
+    pub fn is_plain(&self, page: u64) -> bool {
+        self.file_of(page).is_none() && self.group_of(page).is_ok_and(|group| group.is_none())
     }
 
     /// The snapshot's pages.
@@ -192,6 +227,34 @@ impl PageSource for ProgramPages {
             return Ok(true);
         }
         self.snapshot.as_ref().map_or(Ok(false), |s| s.has_content(page))
+    }
+
+    fn have_content(&self, first: u64, have: &mut [bool]) -> Result<(), PageError> {
+        match &self.snapshot {
+            Some(snapshot) => snapshot.have_content(first, have)?,
+            None => have.fill(false),
+        }
+        let end = first + have.len() as u64;
+        let files = self.files.read().unwrap_or_else(std::sync::PoisonError::into_inner);
+        for (start, range) in files.range(..end).rev().take_while(|(_, range)| range.end > first) {
+            let file = first.max(*start) - first..end.min(range.end) - first;
+            have[file.start as usize..file.end as usize].fill(true);
+        }
+        Ok(())
+    }
+
+    fn group_of(&self, page: u64) -> Result<Option<usize>, PageError> {
+        match &self.snapshot {
+            Some(snapshot) if self.file_of(page).is_none() => snapshot.group_of(page),
+            _ => Ok(None),
+        }
+    }
+
+    fn fetch_group(&self, group: usize, content: &mut Vec<u8>) -> Result<Vec<u64>, PageError> {
+        match &self.snapshot {
+            Some(snapshot) => snapshot.fetch_group(group, content),
+            None => Ok(Vec::new()),
+        }
     }
 
     fn cluster(&self, page: u64) -> Range<u64> {

@@ -304,4 +304,11 @@ impl Process {
             files.get(fd as i32).is_ok_and(|d| d.flags().reads() && fs.is_stdin(d.inode()))
         })
     }
+
+    /// Whether a write to this descriptor goes to standard output.
+    pub fn is_stdout(&mut self, fd: u64) -> bool {
+        self.with_files(|fs, files, _, _| {
+            files.get(fd as i32).is_ok_and(|d| d.flags().writes() && fs.is_stdout(d.inode()))
+        })
+    }
 }

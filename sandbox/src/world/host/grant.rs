@@ -7,16 +7,35 @@ use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use rustix::fs::{FileType, Mode, OFlags, fstat, open};
 
 use crate::errno::Errno;
 use crate::world::HostPath;
 
-/// A part of the host's file tree that a guest may read.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Grant(GrantKind);
+/// A part of the host's file tree that a guest may read. It is opened when the first outside that
+/// shows it is built, and its clones share what was opened: a directory that the host gives another
+/// name meanwhile stays the one that they show.
+#[derive(Clone, Debug)]
+pub struct Grant {
+    kind: GrantKind,
+    root: Arc<OnceLock<Root>>,
+}
+
+impl PartialEq for Grant {
+    fn eq(&self, other: &Grant) -> bool {
+        self.kind == other.kind
+    }
+}
+
+impl Eq for Grant {}
+
+impl From<GrantKind> for Grant {
+    fn from(kind: GrantKind) -> Grant {
+        Grant { kind, root: Arc::default() }
+    }
+}
 
 /// What a grant is.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -32,24 +51,24 @@ pub enum GrantKind {
 
 impl Grant {
     /// A directory with all that is in it, but for what it links to elsewhere. If the path itself
-    /// is a link, it is followed when the outside is built.
+    /// is a link, it is followed when the grant is opened.
     pub fn directory(path: impl Into<PathBuf>) -> Grant {
-        Grant(GrantKind::Directory(path.into()))
+        GrantKind::Directory(path.into()).into()
     }
 
-    /// One regular file. If the path is a link, it is followed when the outside is built.
+    /// One regular file. If the path is a link, it is followed when the grant is opened.
     pub fn file(path: impl Into<PathBuf>) -> Grant {
-        Grant(GrantKind::File(path.into()))
+        GrantKind::File(path.into()).into()
     }
 
     /// A symbolic link in the guest's tree, to a path in the guest's tree.
     pub fn symlink(target: impl Into<Vec<u8>>) -> Grant {
-        Grant(GrantKind::Symlink(target.into()))
+        GrantKind::Symlink(target.into()).into()
     }
 
     /// What it is.
     pub fn kind(&self) -> &GrantKind {
-        &self.0
+        &self.kind
     }
 }
 
@@ -76,7 +95,7 @@ pub enum GrantError {
 }
 
 /// A grant, opened.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 enum Root {
     Directory(Arc<OwnedFd>),
     /// A name in a directory: a file cannot be held open without a descriptor for each.
@@ -98,24 +117,14 @@ impl Roots {
         let mut opened: HashMap<PathBuf, Arc<OwnedFd>> = HashMap::new();
         let mut roots = Vec::with_capacity(grants.len());
         for grant in grants {
-            roots.push(match &grant.0 {
-                GrantKind::Symlink(_) => Root::Nothing,
-                GrantKind::Directory(path) => {
-                    let real = resolve(path)?;
-                    Root::Directory(open_directory(&mut opened, path, &real)?)
+            let root = match grant.root.get() {
+                Some(root) => root,
+                None => {
+                    let root = open_root(&grant.kind, &mut opened)?;
+                    grant.root.get_or_init(|| root)
                 }
-                GrantKind::File(path) => {
-                    let real = resolve(path)?;
-                    let (Some(parent), Some(name)) = (real.parent(), real.file_name()) else {
-                        return Err(GrantError::Kind { path: path.clone(), wanted: "file" });
-                    };
-                    if !real.is_file() {
-                        return Err(GrantError::Kind { path: path.clone(), wanted: "file" });
-                    }
-                    let directory = open_directory(&mut opened, path, parent)?;
-                    Root::File { directory, name: name.to_owned() }
-                }
-            });
+            };
+            roots.push(root.clone());
         }
         Ok(Roots(roots))
     }
@@ -130,6 +139,27 @@ impl Roots {
             }
             Some(Root::File { .. }) => Err(Errno::ENOTDIR),
             Some(Root::Nothing) | None => Err(Errno::ENOENT),
+        }
+    }
+}
+
+fn open_root(kind: &GrantKind, opened: &mut HashMap<PathBuf, Arc<OwnedFd>>) -> Result<Root, GrantError> {
+    match kind {
+        GrantKind::Symlink(_) => Ok(Root::Nothing),
+        GrantKind::Directory(path) => {
+            let real = resolve(path)?;
+            Ok(Root::Directory(open_directory(opened, path, &real)?))
+        }
+        GrantKind::File(path) => {
+            let real = resolve(path)?;
+            let (Some(parent), Some(name)) = (real.parent(), real.file_name()) else {
+                return Err(GrantError::Kind { path: path.clone(), wanted: "file" });
+            };
+            if !real.is_file() {
+                return Err(GrantError::Kind { path: path.clone(), wanted: "file" });
+            }
+            let directory = open_directory(opened, path, parent)?;
+            Ok(Root::File { directory, name: name.to_owned() })
         }
     }
 }

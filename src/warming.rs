@@ -1,0 +1,38 @@
+//! Finding out what a restored guest wants, so that later restores have it at hand.
+
+use dejavm_sandbox::program::machine::PauseAt;
+use dejavm_snapshot::WorkingSetInfo;
+
+use crate::{Error, Host, Outcome, Report, Restore};
+
+impl Restore {
+    /// Runs the guest to its end and stores in the snapshot file which pages it wanted, in which
+    /// order, and how many of them before its first output. Later restores bring those in before
+    /// the guest starts, all at once, and the others a cluster at a time. What the run is given
+    /// should be like what later ones will get.
+    ///
+    /// A run that its deadline ends is as good: what it wanted until then is stored.
+    ///
+    /// # Errors
+    /// Those of [`Restore::start`] and [`Sandbox::run`](crate::Sandbox::run); and when the file
+    /// cannot be written anew.
+    pub fn warm(self, host: &Host) -> Result<(Report, WorkingSetInfo), Error> {
+        let snapshot = self.snapshot().clone();
+        let mut sandbox = self.prefetch(false).start(host)?;
+        sandbox.watch_pages();
+        let outcome = sandbox.run_until(PauseAt::FirstOutput)?;
+        // Pages that the program made itself, behind the snapshot's end, are in no snapshot.
+        let ours = |pages: Vec<u64>| -> Vec<u64> {
+            pages.into_iter().filter(|page| *page < snapshot.page_count()).collect()
+        };
+        let first = ours(sandbox.take_pages());
+        sandbox.watch_pages();
+        let report = match outcome {
+            Outcome::Paused => sandbox.run()?,
+            ended => sandbox.report(ended),
+        };
+        let rest = ours(sandbox.take_pages());
+        let info = dejavm_snapshot::add_working_set(snapshot.path(), &first, &rest)?;
+        Ok((report, info))
+    }
+}
