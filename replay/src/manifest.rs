@@ -84,6 +84,15 @@ pub struct SnapshotRef {
     pub id: ContentId,
 }
 
+/// Whether a file is on the disk when the call that wrote it returns.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Durable {
+    /// It is.
+    Now,
+    /// The caller sees to it.
+    Later,
+}
+
 impl Manifest {
     /// A manifest for a new recording. The seed and the start are 0, the clock `virtual`, and the
     /// rest is empty: fill in what is known.
@@ -132,7 +141,7 @@ impl Manifest {
     }
 
     /// Puts the manifest into `dir` in one step: a reader sees the old one or the new one.
-    pub(crate) fn write(&self, dir: &Path) -> Result<(), Error> {
+    pub(crate) fn write(&self, dir: &Path, durable: Durable) -> Result<(), Error> {
         let path = dir.join(MANIFEST_FILE);
         self.check().map_err(|why| Error::Manifest { path: path.clone(), why })?;
         let mut text = serde_json::to_vec_pretty(self)
@@ -143,10 +152,15 @@ impl Manifest {
             let mode = std::fs::Permissions::from_mode(0o666);
             let mut file = tempfile::Builder::new().prefix(".manifest").permissions(mode).tempfile_in(dir)?;
             file.write_all(&text)?;
-            file.as_file().sync_all()?;
+            if durable == Durable::Now {
+                file.as_file().sync_all()?;
+            }
             file.persist(&path).map_err(|e| e.error)?;
-            // The rename itself must reach the disk too.
-            std::fs::File::open(dir)?.sync_all()
+            if durable == Durable::Now {
+                // The rename itself must reach the disk too.
+                std::fs::File::open(dir)?.sync_all()?;
+            }
+            Ok(())
         };
         write().map_err(|e| Error::io("write", &path, e))
     }

@@ -153,7 +153,7 @@ fn answers_that_are_more_than_was_asked_for() {
         fn ask(&mut self, request: Request<'_>) -> Result<Response, WorldError> {
             Ok(match request {
                 Request::Output { .. } => Response::Output(Ok(1000)),
-                Request::ReadBlock { .. } => Response::Block(Ok(vec![1; 70_000])),
+                Request::ReadBlock { .. } => Response::Block(Ok(vec![1; 70_000].into())),
                 _ => Response::Input(Ok(vec![1; 1000])),
             })
         }

@@ -94,9 +94,14 @@ impl Output {
         self.start_section()
     }
 
-    /// Writes header and footer, makes all of it durable, and gives the file
-    /// its final name. Returns its length in bytes.
-    pub(crate) fn finish(mut self, header: &Header, permissions: Option<Permissions>) -> Result<u64> {
+    /// Writes header and footer, makes all of it durable if so wanted, and
+    /// gives the file its final name. Returns its length in bytes.
+    pub(crate) fn finish(
+        mut self,
+        header: &Header,
+        permissions: Option<Permissions>,
+        durable: bool,
+    ) -> Result<u64> {
         let failed = |action| Error::io(action, &self.target);
         let header = header.encode();
         let footer_length = crate::header::FOOTER_LEN as u64;
@@ -110,13 +115,17 @@ impl Output {
         if let Some(permissions) = permissions {
             file.as_file().set_permissions(permissions).map_err(failed("set the permissions of"))?;
         }
-        file.as_file().sync_all().map_err(failed("sync"))?;
+        if durable {
+            file.as_file().sync_all().map_err(failed("sync"))?;
+        }
         file.persist(&self.target).map_err(|error| failed("replace")(error.error))?;
-        // The new name is an entry of the directory, durable only with it.
-        let directory = directory_of(&self.target);
-        File::open(directory)
-            .and_then(|directory| directory.sync_all())
-            .map_err(Error::io("sync", directory))?;
+        if durable {
+            // The new name is an entry of the directory, durable only with it.
+            let directory = directory_of(&self.target);
+            File::open(directory)
+                .and_then(|directory| directory.sync_all())
+                .map_err(Error::io("sync", directory))?;
+        }
         Ok(length)
     }
 

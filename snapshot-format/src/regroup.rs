@@ -58,6 +58,7 @@ pub fn add_working_set(path: impl AsRef<Path>, first: &[u64], rest: &[u64]) -> R
     output.finish(
         &Header { layout: Layout { clusters, working_set, ..layout }, ..old.header().clone() },
         Some(permissions),
+        true,
     )?;
     Ok(WorkingSetInfo {
         pages: pages as u64,

@@ -44,11 +44,20 @@ pub struct WriteOptions {
     /// The snapshot to be a layer over. It must be in the directory of the new
     /// file, and have the same number of pages. Default none.
     pub parent: Option<Arc<Snapshot>>,
+    /// Whether the file and its name are on the disk when the call returns. Default true; else the
+    /// caller sees to it.
+    pub durable: bool,
 }
 
 impl Default for WriteOptions {
     fn default() -> Self {
-        Self { level: DEFAULT_LEVEL, dictionary: DictionaryMode::Auto, threads: 0, parent: None }
+        Self {
+            level: DEFAULT_LEVEL,
+            dictionary: DictionaryMode::Auto,
+            threads: 0,
+            parent: None,
+            durable: true,
+        }
     }
 }
 
@@ -70,7 +79,8 @@ pub struct Summary {
 
 /// Writes a snapshot file, replacing any at this path.
 ///
-/// The file appears under its name only when it is complete and on disk. It is
+/// The file appears under its name only when it is complete, and on disk
+/// unless [`WriteOptions::durable`] says otherwise. It is
 /// readable by its owner only, because memory may hold secrets. The same input
 /// gives the same bytes, whatever the number of threads. `progress` is called
 /// now and then with the pages done and the total.
@@ -130,6 +140,7 @@ pub fn write(
             },
         },
         None,
+        options.durable,
     )?;
     Ok(Summary {
         id,

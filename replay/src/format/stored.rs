@@ -3,6 +3,8 @@
 //! Exits are stored without their number, which follows from the block's header, and with the
 //! clock as a difference: what is the same from exit to exit then looks the same to zstd.
 
+use std::sync::Arc;
+
 use dejavm_sandbox::exit::{Exit, ExitKind, Fault};
 use dejavm_sandbox::world::Response;
 use serde::{Deserialize, Serialize};
@@ -128,7 +130,7 @@ impl Index {
 
 /// The part of an answer that may be long: what a blob would hold, and what it would be.
 pub(crate) enum Long {
-    Bytes(BlobKind, Vec<u8>),
+    Bytes(BlobKind, Arc<[u8]>),
     /// Not long: keep it in the record.
     Inline(Response),
 }
@@ -141,13 +143,13 @@ impl Long {
     pub fn split(response: Response) -> Result<Long, String> {
         let long = |bytes: &[u8]| bytes.len() > super::INLINE_LIMIT;
         Ok(match response {
-            Response::Input(Ok(bytes)) if long(&bytes) => Long::Bytes(BlobKind::Input, bytes),
-            Response::Link(Ok(bytes)) if long(&bytes) => Long::Bytes(BlobKind::Link, bytes),
+            Response::Input(Ok(bytes)) if long(&bytes) => Long::Bytes(BlobKind::Input, bytes.into()),
+            Response::Link(Ok(bytes)) if long(&bytes) => Long::Bytes(BlobKind::Link, bytes.into()),
             Response::Block(Ok(bytes)) if long(&bytes) => Long::Bytes(BlobKind::Block, bytes),
             Response::Dir(Ok(entries)) => {
                 let bytes = crate::codec::encode(&entries).map_err(|e| e.to_string())?;
                 if long(&bytes) {
-                    Long::Bytes(BlobKind::Dir, bytes)
+                    Long::Bytes(BlobKind::Dir, bytes.into())
                 } else {
                     Long::Inline(Response::Dir(Ok(entries)))
                 }
@@ -164,7 +166,7 @@ impl Long {
         Ok(match kind {
             BlobKind::Input => Response::Input(Ok(content)),
             BlobKind::Link => Response::Link(Ok(content)),
-            BlobKind::Block => Response::Block(Ok(content)),
+            BlobKind::Block => Response::Block(Ok(content.into())),
             BlobKind::Dir => Response::Dir(Ok(crate::codec::decode(&content).map_err(|e| e.to_string())?)),
         })
     }

@@ -1,6 +1,7 @@
 //! Writing a recording.
 
 mod queue;
+mod sync;
 mod taps;
 mod writer;
 
@@ -18,7 +19,7 @@ use dejavm_sandbox::world::World;
 use crate::digest::RunDigest;
 use crate::error::Error;
 use crate::format::FORMAT_VERSION;
-use crate::manifest::{LOG_FILE, MANIFEST_FILE, Manifest, RunEnd};
+use crate::manifest::{Durable, LOG_FILE, MANIFEST_FILE, Manifest, RunEnd};
 use queue::{Close, Queue};
 use writer::{LogWriter, Sink};
 
@@ -73,7 +74,7 @@ pub struct Summary {
 
 impl Recorder {
     /// Starts a recording in `dir`, which is made if it is not there, and which may already hold
-    /// the start snapshot. [`Manifest::complete`] and what follows it are overwritten.
+    /// the start snapshot: what is there is brought to the disk along with the log. [`Manifest::complete`] and what follows it are overwritten.
     ///
     /// # Errors
     /// [`Error::Exists`] when there is a recording already, [`Error::Manifest`] when the start
@@ -107,7 +108,7 @@ impl Recorder {
             digest: None,
             ..manifest
         };
-        manifest.write(dir)?;
+        manifest.write(dir, Durable::Later)?;
         let file = std::fs::File::create_new(&path).map_err(|e| Error::io("make", &path, e))?;
         Recorder::start(dir, manifest, Box::new(file), &options)
     }
@@ -120,7 +121,7 @@ impl Recorder {
     ) -> Result<Recorder, Error> {
         let path = dir.join(LOG_FILE);
         let io = |e| Error::io("write", &path, e);
-        let mut writer = LogWriter::new(sink, options.level.clamp(1, 22)).map_err(io)?;
+        let mut writer = LogWriter::new(sink, dir, options.level.clamp(1, 22)).map_err(io)?;
         // Written before anything else runs: a log is never without its header for long.
         writer.write_header().map_err(io)?;
         let queue = Arc::new(Queue::new(options.block_bytes.clamp(256, 4 << 20)));
@@ -162,7 +163,7 @@ impl Recorder {
             digest: Some(summary.digest.to_string()),
             ..self.manifest.clone()
         };
-        manifest.write(&self.dir)?;
+        manifest.write(&self.dir, Durable::Now)?;
         Ok(summary)
     }
 

@@ -13,11 +13,7 @@ use crate::record::Asked;
 
 /// Closed batches that may wait for the writer. With the open one and the one being written it
 /// bounds the recorder's memory.
-const MAX_WAITING: usize = 4;
-
-/// A batch is also closed once its contents have this many times the bytes of a block: few enough
-/// to bound memory, enough not to cut records into small blocks.
-const CONTENT_FACTOR: usize = 4;
+const MAX_WAITING: usize = 16;
 
 /// One thing to log, as the run hands it over.
 #[derive(Debug)]
@@ -54,7 +50,8 @@ impl Entry {
             Entry::Keyed(path, _, response) => (32 + path.path.len(), Some(response)),
         };
         let answer = match response {
-            Some(Response::Input(Ok(b)) | Response::Link(Ok(b)) | Response::Block(Ok(b))) => b.len(),
+            Some(Response::Input(Ok(b)) | Response::Link(Ok(b))) => b.len(),
+            Some(Response::Block(Ok(b))) => b.len(),
             Some(Response::Dir(Ok(entries))) => entries.iter().map(|e| e.name.len() + 12).sum(),
             _ => 0,
         };
@@ -127,8 +124,8 @@ impl Queue {
         state.open_weight.record += weight.record;
         state.open_weight.content += weight.content;
         state.open.push(entry);
-        let full = state.open_weight.record >= self.batch_bytes
-            || state.open_weight.content >= CONTENT_FACTOR * self.batch_bytes;
+        // By either weight: contents that wait until the end are waited for there.
+        let full = state.open_weight.record.max(state.open_weight.content) >= self.batch_bytes;
         if full {
             state.cut();
         }

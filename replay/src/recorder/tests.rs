@@ -50,7 +50,7 @@ fn disk(dir: &Path) -> Disk {
 fn start(dir: &Path, disk: Disk, flush_after: Duration) -> Recorder {
     let options = RecorderOptions { block_bytes: 4096, flush_after, ..Default::default() };
     let manifest = Manifest::new(ContentId::from_bytes([0; 32]));
-    manifest.write(dir).unwrap();
+    manifest.write(dir, Durable::Now).unwrap();
     Recorder::start(dir, manifest, Box::new(disk), &options).unwrap()
 }
 
@@ -66,7 +66,7 @@ struct Blocks;
 impl World for Blocks {
     fn ask(&mut self, request: Request<'_>) -> Result<Response, WorldError> {
         match request {
-            Request::ReadBlock { block, .. } => Ok(Response::Block(Ok(vec![block as u8; 60_000]))),
+            Request::ReadBlock { block, .. } => Ok(Response::Block(Ok(vec![block as u8; 60_000].into()))),
             _ => Ok(Response::Input(Ok(Vec::new()))),
         }
     }

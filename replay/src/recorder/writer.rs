@@ -1,7 +1,9 @@
 //! The writing thread: entries to blocks to bytes.
 
 use std::collections::HashSet;
+use std::fs::File;
 use std::io::{self, Write};
+use std::path::Path;
 use std::time::Duration;
 
 use dejavm_sandbox::world::Response;
@@ -9,6 +11,7 @@ use zstd::bulk::Compressor;
 
 use super::Summary;
 use super::queue::{Close, Entry, Queue, Work};
+use super::sync::Syncer;
 use crate::codec;
 use crate::digest::RunDigest;
 use crate::format::MAX_BLOCK;
@@ -25,15 +28,23 @@ pub(super) trait Sink: Send {
     fn append(&mut self, bytes: &[u8]) -> io::Result<()>;
     /// Makes sure that it is on the disk.
     fn sync(&mut self) -> io::Result<()>;
+    /// The file that it goes to, if it is one that another thread may sync meanwhile.
+    fn file(&self) -> io::Result<Option<File>> {
+        Ok(None)
+    }
 }
 
-impl Sink for std::fs::File {
+impl Sink for File {
     fn append(&mut self, bytes: &[u8]) -> io::Result<()> {
         self.write_all(bytes)
     }
 
     fn sync(&mut self) -> io::Result<()> {
         self.sync_all()
+    }
+
+    fn file(&self) -> io::Result<Option<File>> {
+        self.try_clone().map(Some)
     }
 }
 
@@ -67,6 +78,7 @@ pub(super) fn run(mut writer: LogWriter, queue: &Queue, flush_after: Duration) -
 /// Turns entries into a log.
 pub(super) struct LogWriter {
     sink: Box<dyn Sink>,
+    syncer: Option<Syncer>,
     zstd: Compressor<'static>,
     /// Bytes written so far.
     offset: u64,
@@ -82,9 +94,12 @@ pub(super) struct LogWriter {
 }
 
 impl LogWriter {
-    pub fn new(sink: Box<dyn Sink>, level: i32) -> io::Result<LogWriter> {
+    /// A writer to `sink`, for a recording in `dir`.
+    pub fn new(sink: Box<dyn Sink>, dir: &Path, level: i32) -> io::Result<LogWriter> {
+        let syncer = sink.file()?.map(|log| Syncer::start(dir, log)).transpose()?;
         Ok(LogWriter {
             sink,
+            syncer,
             zstd: Compressor::new(level)?,
             offset: 0,
             block: 0,
@@ -156,6 +171,9 @@ impl LogWriter {
         let at = self.offset;
         self.write_block(BlockKind::End, self.digest.bytes(), self.next_exit, 0, &raw)?;
         self.append(&trailer(at))?;
+        if let Some(syncer) = self.syncer.take() {
+            syncer.finish()?;
+        }
         self.sink.sync()?;
         Ok(self.summary())
     }
@@ -221,6 +239,9 @@ impl LogWriter {
     fn append(&mut self, bytes: &[u8]) -> io::Result<()> {
         self.sink.append(bytes)?;
         self.offset += bytes.len() as u64;
+        if let Some(syncer) = &mut self.syncer {
+            syncer.grown(self.offset);
+        }
         Ok(())
     }
 }

@@ -100,6 +100,10 @@ fn asked(asked: &Asked) -> Map<String, Value> {
     object
 }
 
+fn bytes_of(bytes: &[u8]) -> Value {
+    json!({ "len": bytes.len(), "hex": bytes.iter().map(|b| format!("{b:02x}")).collect::<String>() })
+}
+
 fn answer(answer: &Answer) -> Value {
     match answer {
         Answer::Blob { id, len, .. } => json!({ "len": len, "content": id.to_string() }),
@@ -108,9 +112,8 @@ fn answer(answer: &Answer) -> Value {
                 json!({ "realtime": clock.realtime, "monotonic": clock.monotonic })
             }
             Response::Output(Ok(taken)) => json!({ "len": taken }),
-            Response::Input(Ok(bytes)) | Response::Block(Ok(bytes)) => {
-                json!({ "len": bytes.len(), "hex": bytes.iter().map(|b| format!("{b:02x}")).collect::<String>() })
-            }
+            Response::Input(Ok(bytes)) => bytes_of(bytes),
+            Response::Block(Ok(bytes)) => bytes_of(bytes),
             Response::Link(Ok(target)) => json!({ "target": String::from_utf8_lossy(target) }),
             Response::Metadata(Ok(m)) => json!({
                 "kind": format!("{:?}", m.kind).to_lowercase(),
@@ -174,7 +177,7 @@ mod tests {
             Record::Keyed(crate::KeyedRecord {
                 path,
                 block: 2,
-                answer: inline(Response::Block(Ok(vec![1, 255]))),
+                answer: inline(Response::Block(Ok([1, 255].into()))),
             }),
         ];
         let json: Vec<Value> = records.iter().map(json_record).collect();

@@ -53,9 +53,8 @@ pub fn format_answer(answer: &Answer) -> String {
                 format!("realtime {} ns, monotonic {} ns", clock.realtime, clock.monotonic)
             }
             Response::Output(Ok(taken)) => format!("{taken} bytes"),
-            Response::Input(Ok(bytes)) | Response::Block(Ok(bytes)) => {
-                format!("{} bytes", bytes.len())
-            }
+            Response::Input(Ok(bytes)) => format!("{} bytes", bytes.len()),
+            Response::Block(Ok(bytes)) => format!("{} bytes", bytes.len()),
             Response::Link(Ok(target)) => format!("{:?}", String::from_utf8_lossy(target)),
             Response::Metadata(Ok(m)) => {
                 format!("{:?}, mode {:#o}, {} bytes", m.kind, m.mode, m.size)

@@ -76,10 +76,10 @@ impl World for FakeWorld {
             let seed = path.path.iter().fold(block, |a, b| a.wrapping_mul(31) + u64::from(*b));
             return Ok(Response::Block(match seed % 5 {
                 0 => Err(Errno::EIO),
-                1 => Ok(noise(seed, 17)),
+                1 => Ok(noise(seed, 17).into()),
                 // The same content for many keys.
-                2 => Ok(noise(1, 5000)),
-                _ => Ok(noise(seed, 300 + (seed % 700) as usize)),
+                2 => Ok(noise(1, 5000).into()),
+                _ => Ok(noise(seed, 300 + (seed % 700) as usize).into()),
             }));
         }
         self.asked += 1;

@@ -267,14 +267,21 @@ pub fn open(path: impl AsRef<Path>) -> Result<(MachineState, Arc<Snapshot>), Sta
     Ok((state, snapshot))
 }
 
-/// Writes the snapshot of a state that has no memory yet: the head of a recording.
+/// Writes the snapshot of a state that has no memory yet: the head of a recording, which brings it
+/// to the disk along with the rest.
 ///
 /// # Errors
 /// [`SaveError`].
 pub fn save_start(path: impl AsRef<Path>, state: &MachineState) -> Result<Summary, SaveError> {
     let encoded = dejavm_snapshot::codec::encode(state)?;
     let mut nothing: &[u8] = &[];
-    Ok(dejavm_snapshot::write(path, &WriteOptions::default(), &encoded, &mut nothing, &mut |_, _| {})?)
+    Ok(dejavm_snapshot::write(
+        path,
+        &WriteOptions { durable: false, ..WriteOptions::default() },
+        &encoded,
+        &mut nothing,
+        &mut |_, _| {},
+    )?)
 }
 
 /// Why a snapshot was not written.

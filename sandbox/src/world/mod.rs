@@ -19,6 +19,8 @@ pub use host::{
     default_grants,
 };
 
+use std::sync::Arc;
+
 use serde::{Deserialize, Serialize};
 
 use crate::errno::Errno;
@@ -161,8 +163,8 @@ pub enum Response {
     Link(Result<Vec<u8>, Errno>),
     /// To [`Request::ReadDir`].
     Dir(Result<Vec<DirEntry>, Errno>),
-    /// To [`Request::ReadBlock`].
-    Block(Result<Vec<u8>, Errno>),
+    /// To [`Request::ReadBlock`]. Shared, because a recorder keeps it as long as it likes.
+    Block(Result<Arc<[u8]>, Errno>),
 }
 
 /// Why the outside gave no answer at all. The guest is not told: the run ends.
@@ -275,7 +277,11 @@ impl dyn World + '_ {
     }
 
     /// [`Request::ReadBlock`].
-    pub fn read_block(&mut self, path: &HostPath, block: u64) -> Result<Result<Vec<u8>, Errno>, WorldError> {
+    pub fn read_block(
+        &mut self,
+        path: &HostPath,
+        block: u64,
+    ) -> Result<Result<Arc<[u8]>, Errno>, WorldError> {
         ask!(self, Request::ReadBlock { path, block }, Block)
     }
 }

@@ -38,7 +38,6 @@ impl HostBlocks for Cached<'_> {
         if bytes.len() as u64 != size.saturating_sub(start).min(BLOCK_SIZE as u64) {
             return fail(Errno::EIO);
         }
-        let bytes: Arc<[u8]> = bytes.into();
         self.cache.put(key, bytes.clone());
         Ok(bytes)
     }

@@ -142,7 +142,7 @@ impl World for FakeWorld {
             Request::ReadBlock { path, block } => Response::Block(match self.get(path) {
                 Ok(HostNode::File(bytes)) => {
                     let from = bytes.len().min(block as usize * BLOCK_SIZE);
-                    Ok(bytes[from..bytes.len().min(from + BLOCK_SIZE)].to_vec())
+                    Ok(bytes[from..bytes.len().min(from + BLOCK_SIZE)].into())
                 }
                 Ok(_) => Err(Errno::EINVAL),
                 Err(e) => Err(e),

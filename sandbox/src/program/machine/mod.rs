@@ -27,6 +27,9 @@ use crate::world::WorldError;
 pub use delivery::Death;
 pub use error::RunError;
 
+/// Faults of which who watches is told at once, at most.
+const FAULTS_KEPT: usize = 256;
+
 /// How often the deadline's timer kicks again, in case a kick was lost.
 const KICK_AGAIN: Duration = Duration::from_millis(20);
 
@@ -91,6 +94,9 @@ pub struct Machine {
     stale: (u64, u32),
     evict: Option<(Evict, Random)>,
     first_read_done: bool,
+    /// Faults that who watches has not been told of. Never longer than [`FAULTS_KEPT`], so that it
+    /// never grows.
+    faults: Vec<Fault>,
 }
 
 impl std::fmt::Debug for Machine {
@@ -158,6 +164,7 @@ impl Machine {
             stale: (0, 0),
             evict,
             first_read_done: false,
+            faults: Vec::with_capacity(FAULTS_KEPT),
         })
     }
 
@@ -206,6 +213,7 @@ impl Machine {
             .map(|d| monotonic_ns() + d.saturating_duration_since(Instant::now()).as_nanos() as u64);
         let result = self.run_loop(&mut options, &signals, deadline);
         self.vcpu.settle();
+        self.tell_faults(&mut options);
         match result {
             Err(RunError::World(WorldError::Interrupted)) if stop.is_stopped() => Ok(RunEnd::Stopped),
             Err(RunError::World(WorldError::Interrupted)) => Ok(RunEnd::Deadline),
@@ -314,9 +322,7 @@ impl Machine {
         then: &Then,
         options: &mut RunOptions<'_>,
     ) -> Result<(), RunError> {
-        let outside =
-            options.observer.is_some() || !pages.iter().all(|p| self.process.memory.pages.is_plain(*p));
-        if outside {
+        if !pages.iter().all(|p| self.process.memory.pages.is_plain(*p)) {
             self.vcpu.settle();
         }
         let settled = self.ladder.settle(pages, rung, then, &mut self.vcpu, &self.process.memory.ram)?;
@@ -333,9 +339,21 @@ impl Machine {
         options: &mut RunOptions<'_>,
     ) {
         self.stats.count_fault(rung, source, brought);
+        if options.observer.is_some() {
+            if self.faults.len() == FAULTS_KEPT {
+                self.vcpu.settle();
+                self.tell_faults(options);
+            }
+            self.faults.push(Fault { page, rung, source });
+        }
+    }
+
+    /// Tells who watches of the faults since the last exit. Not at each fault: who watches may do
+    /// anything, and RDTSC must not fault in this thread meanwhile, which takes as long to bring
+    /// about as a third of the fault itself.
+    fn tell_faults(&mut self, options: &mut RunOptions<'_>) {
         if let Some(observer) = &mut options.observer {
-            self.vcpu.settle();
-            observer.fault(&Fault { page, rung, source });
+            self.faults.drain(..).for_each(|fault| observer.fault(&fault));
         }
     }
 
@@ -358,6 +376,7 @@ impl Machine {
         result: u64,
         options: &mut RunOptions<'_>,
     ) -> Result<(), RunError> {
+        self.tell_faults(options);
         self.exits += 1;
         let effects = self.process.effects.take();
         if let Some(observer) = &mut options.observer {

@@ -6,6 +6,7 @@
 
 use std::collections::HashMap;
 use std::os::fd::OwnedFd;
+use std::sync::Arc;
 
 use rustix::fs::{
     AtFlags, Dir, FileType, Mode, OFlags, ResolveFlags, Stat, fstat, openat2, readlinkat, statat,
@@ -103,7 +104,7 @@ impl HostFiles {
         Ok(entries)
     }
 
-    pub fn read_block(&mut self, path: &HostPath, block: u64) -> Result<Vec<u8>, Errno> {
+    pub fn read_block(&mut self, path: &HostPath, block: u64) -> Result<Arc<[u8]>, Errno> {
         let offset = block.checked_mul(BLOCK_SIZE as u64).ok_or(Errno::EINVAL)?;
         i64::try_from(offset).map_err(|_| Errno::EINVAL)?;
         self.bring_up(path)?;
@@ -115,10 +116,12 @@ impl HostFiles {
         if now != first {
             return Err(Errno::EIO);
         }
-        let mut bytes = vec![0; now.size.saturating_sub(offset).min(BLOCK_SIZE as u64) as usize];
+        let len = now.size.saturating_sub(offset).min(BLOCK_SIZE as u64) as usize;
+        let mut bytes: Arc<[u8]> = std::iter::repeat_n(0, len).collect();
+        let out = Arc::get_mut(&mut bytes).expect("nobody else has it yet");
         let mut done = 0;
-        while done < bytes.len() {
-            match pread(fd, &mut bytes[done..], offset + done as u64) {
+        while done < len {
+            match pread(fd, &mut out[done..], offset + done as u64) {
                 // It was cut meanwhile.
                 Ok(0) => return Err(Errno::EIO),
                 Ok(n) => done += n,

@@ -25,7 +25,7 @@ fn metadata(world: &mut dyn World, path: &HostPath) -> Result<crate::world::Meta
 }
 
 fn block(world: &mut dyn World, path: &HostPath, block: u64) -> Result<Vec<u8>, Errno> {
-    world.read_block(path, block).unwrap()
+    world.read_block(path, block).unwrap().map(|bytes| bytes.to_vec())
 }
 
 #[test]

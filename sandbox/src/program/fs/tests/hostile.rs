@@ -98,7 +98,7 @@ impl World for Liar {
                 let entry = |name: &&[u8]| DirEntry { name: name.to_vec(), kind };
                 Response::Dir(Ok(names.iter().map(entry).collect()))
             }
-            Request::ReadBlock { .. } => Response::Block(Ok(vec![1; 100_000])),
+            Request::ReadBlock { .. } => Response::Block(Ok(vec![1; 100_000].into())),
         })
     }
 }
