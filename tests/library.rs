@@ -154,6 +154,51 @@ fn layers_are_recorded_with_their_parents() {
 }
 
 #[test]
+fn a_snapshot_of_a_replay_has_what_the_recording_has() {
+    let host = host();
+    let dir = tempfile::tempdir().expect("a directory");
+    let recording = dir.path().join("rec");
+    let code = "read a; echo \"a $a\"; read b; echo \"$a $b\"; exit 3";
+    let recorded = shell(code).stdin("one\ntwo\n").record(&recording).start(&host);
+    let recorded = recorded.and_then(|mut s| s.run()).expect("a run");
+    assert_eq!((recorded.outcome, &recorded.stdout[..]), (Outcome::Exited(3), &b"a one\none two\n"[..]));
+
+    let snapshot = dir.path().join("s.dvm");
+    let replay = Replay::open(&recording).expect("a recording").capture_output();
+    let mut replay = replay.start(&host).expect("a replay");
+    assert_eq!(replay.run_until(PauseAt::FirstRead).expect("a run"), Outcome::Paused);
+    replay.snapshot(&snapshot, &WriteOptions::default()).expect("a snapshot");
+    // It took nothing from the replay.
+    let done = replay.run().expect("a replay");
+    assert_eq!((&done.stdout, done.exits), (&recorded.stdout, recorded.exits));
+
+    // What the recorded program never touched comes from the files that the snapshot names.
+    let image = Image::open(&snapshot).expect("an image");
+    for eager in [false, true] {
+        let again = dir.path().join(format!("again-{eager}"));
+        let restore = image.restore().stdin("four\nfive\n").eager(eager).capture_output();
+        let done = restore.record(&again).start(&host).and_then(|mut s| s.run()).expect("a run");
+        assert_eq!((done.outcome, &done.stdout[..]), (Outcome::Exited(3), &b"a four\nfour five\n"[..]));
+        let replay = Replay::open(&again).expect("a recording").capture_output().start(&host);
+        assert_eq!(replay.and_then(|mut s| s.run()).expect("a replay").stdout, done.stdout);
+    }
+
+    // From a live run, a snapshot holds all that is mapped.
+    let whole = dir.path().join("whole.dvm");
+    let mut live = image.restore().start(&host).expect("a restore");
+    live.snapshot(&whole, &WriteOptions::default()).expect("a snapshot");
+    let stored = |image: &Image| {
+        let pages = 0..image.snapshot().page_count();
+        pages.filter(|page| !image.snapshot().is_zero(*page).expect("an entry")).count()
+    };
+    let whole = Image::open(&whole).expect("an image");
+    assert!(stored(&whole) > stored(&image));
+    let nothing = whole.restore().view(View::nothing()).stdin("six\nseven\n").capture_output();
+    let done = nothing.start(&host).and_then(|mut s| s.run()).expect("a run");
+    assert_eq!(done.stdout, b"a six\nsix seven\n");
+}
+
+#[test]
 fn a_restored_guest_sees_what_it_is_shown_then() {
     let host = host();
     let dirs = [tempfile::tempdir().expect("a directory"), tempfile::tempdir().expect("a directory")];

@@ -8,7 +8,7 @@ use dejavm_snapshot::{Content, ContentsError, PageContents, Snapshot, Summary, W
 use super::exec::CpuInfo;
 use super::machine::{Evict, Machine, RunError};
 use super::mm::source::ProgramPages;
-use super::mm::{AddressSpace, Memory};
+use super::mm::{AddressSpace, Memory, MemoryState};
 use super::outside::Outside;
 use super::process::{Effects, Process, SysError};
 use super::state::{BadState, MachineState};
@@ -137,11 +137,15 @@ impl Machine {
         let vcpu = Vcpu::new(&vm, 0)?;
         let outside = Outside::new(state.fs, world);
         let pages = Arc::new(ProgramPages::new(outside.clone(), snapshot));
+        let mut memory_state = state.memory;
+        for run in std::mem::take(&mut memory_state.withheld) {
+            pages.map_file(run.first..run.end, run.content, run.offset);
+        }
         let mut memory = Memory {
             ram: Ram::new(vm.clone(), RAM_BASE, state.ram_pages, marking, pages.clone())?,
             system: SystemArea::new(vm),
             pages,
-            state: state.memory,
+            state: memory_state,
         };
         let space = AddressSpace::new(&mut memory, state.space)?;
         let mut process = Process {
@@ -207,7 +211,10 @@ impl Machine {
             regs: p.regs,
             fp,
             space,
-            memory: p.memory.state.clone(),
+            memory: MemoryState {
+                withheld: p.memory.pages.withheld(&p.memory.ram),
+                ..p.memory.state.clone()
+            },
             ram_pages: p.memory.ram.pages(),
             fs: p.outside.fs().clone(),
             files: p.files.clone(),
@@ -327,7 +334,9 @@ impl<'a> RamContents<'a> {
     fn new(ram: &'a Ram, pages: u64) -> Result<RamContents<'a>, PageError> {
         let mut present = Vec::new();
         for (page, state) in ram.contents(0..pages)? {
-            if state != PageState::Fresh || ram.has_source(page)? {
+            // What a replay lacks is in the state: the page comes from its file still.
+            let held = state != PageState::Fresh || ram.has_source(page)?;
+            if held && !ram.is_withheld(page) {
                 present.push(page);
             }
         }

@@ -176,6 +176,12 @@ impl MachineState {
         )?;
         check(self.space.brk >= self.space.brk_start && self.space.brk <= USER_END, "the heap")?;
         check(self.space.mmap_top <= USER_END && self.space.limit <= MAX_MEMORY, "limits")?;
+        let pages = u64::from(used) * CHUNK_PAGES;
+        let mut from = 0;
+        for run in &self.memory.withheld {
+            check(run.is_valid(from, pages), "pages of a file")?;
+            from = run.end;
+        }
         let bases = self.regs.fs_base < USER_END && self.regs.gs_base < USER_END;
         check(bases && self.regs.general.rip < USER_END, "registers")?;
         let inconsistent = |e: super::fs::Inconsistent| BadState(e.0);

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use super::source::ProgramPages;
+use super::source::{FilePages, ProgramPages};
 use crate::errno::Errno;
 use crate::program::fs::{FsError, FsResult};
 use crate::ram::{CHUNK_PAGES, PAGE_SIZE, PageError, Ram, SystemArea};
@@ -59,6 +59,9 @@ pub struct MemoryState {
     pub objects: BTreeMap<u64, Object>,
     /// How many objects without a file there were.
     pub next_object: u64,
+    /// Pages that the snapshot lacks, ascending: the replay that it was made in did not have them,
+    /// since the recorded guest never touched them. They still come from their files.
+    pub withheld: Vec<FilePages>,
 }
 
 /// Physical memory of a program machine.

@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, RwLock};
 
 use dejavm_snapshot::{PageReader, Snapshot};
+use serde::{Deserialize, Serialize};
 
 use crate::exit::SourceKind;
 use crate::program::fs::{ContentRef, FsError};
@@ -26,6 +27,30 @@ struct FileRange {
     content: ContentRef,
     /// Offset in the file of the first page.
     offset: u64,
+}
+
+/// Pages of RAM that are a private copy of a file and that a snapshot does not hold.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct FilePages {
+    /// The first page.
+    pub first: u64,
+    /// Behind the last one.
+    pub end: u64,
+    /// The file's content.
+    pub content: ContentRef,
+    /// Offset in the file of the first page, a multiple of the page size.
+    pub offset: u64,
+}
+
+impl FilePages {
+    /// Whether this can be: for a state out of a file. `from` and `to` bound the pages.
+    pub fn is_valid(&self, from: u64, to: u64) -> bool {
+        from <= self.first
+            && self.first < self.end
+            && self.end <= to
+            && self.offset.is_multiple_of(PAGE_SIZE as u64)
+            && self.offset < 1 << 62
+    }
 }
 
 /// The pages of a snapshot. Each thread that faults takes a reader of its own.
@@ -164,6 +189,27 @@ impl ProgramPages {
         files.insert(pages.start, FileRange { end: pages.end, content, offset });
     }
 
+    /// The pages that come from files and that the outside lacks, as runs: what a snapshot cannot
+    /// hold.
+    pub fn withheld(&self, ram: &Ram) -> Vec<FilePages> {
+        // Asking the outside for each page takes other locks.
+        let files: Vec<_> = {
+            let files = self.files.read().unwrap_or_else(std::sync::PoisonError::into_inner);
+            files.iter().map(|(first, range)| (*first, range.clone())).collect()
+        };
+        let mut runs: Vec<FilePages> = Vec::new();
+        for (first, range) in files {
+            for page in (first..range.end).filter(|page| ram.is_withheld(*page)) {
+                let offset = range.offset + (page - first) * PAGE_SIZE as u64;
+                match runs.last_mut() {
+                    Some(run) if run.end == page && run.first >= first => run.end += 1,
+                    _ => runs.push(FilePages { first: page, end: page + 1, content: range.content, offset }),
+                }
+            }
+        }
+        runs
+    }
+
     /// Forgets that pages of a range come from files.
     pub fn unmap(&self, pages: Range<u64>) {
         let mut files = self.files.write().unwrap_or_else(std::sync::PoisonError::into_inner);
@@ -201,6 +247,13 @@ impl PageSource for ProgramPages {
         let start = page - (file_page % BLOCK_PAGES).min(page - first);
         let end = page + (BLOCK_PAGES - file_page % BLOCK_PAGES);
         start..end.min(range.end)
+    }
+
+    fn can_fetch(&self, page: u64) -> bool {
+        self.file_of(page).is_none_or(|(first, range)| {
+            let offset = range.offset + (page - first) * PAGE_SIZE as u64;
+            self.outside.has_frozen(range.content, offset)
+        })
     }
 
     fn fetch(&self, first: u64, out: &mut [u8]) -> Result<SourceKind, PageError> {
