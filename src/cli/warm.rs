@@ -56,7 +56,7 @@ pub fn main(args: Args) -> Result {
     let mut sandbox = restore.start(&host)?;
     sandbox.watch_pages();
     let report = sandbox.run()?;
-    let count = image.snapshot().page_count();
+    let count = image.state().memory.stored_pages;
     // Pages that the program made itself, behind the snapshot's end, cannot be brought in.
     let pages: Vec<u64> = sandbox.take_pages().into_iter().filter(|page| *page < count).collect();
     let info = dejavm::snapshot::add_working_set(&args.file, &pages)?;

@@ -6,8 +6,9 @@ use std::sync::Arc;
 use dejavm_snapshot::{Content, ContentsError, PageContents, Snapshot, Summary, WriteOptions};
 
 use super::exec::CpuInfo;
+use super::fs::StoredBlocks;
 use super::machine::{Evict, Machine, RunError};
-use super::mm::source::ProgramPages;
+use super::mm::source::{ProgramPages, SnapshotPages};
 use super::mm::{AddressSpace, Memory, MemoryState};
 use super::outside::Outside;
 use super::process::{Effects, Process, SysError};
@@ -17,7 +18,7 @@ use crate::exit::{Rung, SourceKind};
 use crate::host::basics::RAM_BASE;
 use crate::host::thread::StopHandle;
 use crate::host::{HostError, HostProfile, open_kvm};
-use crate::ram::{Marking, PAGE_SIZE, PageError, PageState, Ram, SystemArea};
+use crate::ram::{Marking, PAGE_SIZE, PageError, PageSource, PageState, Ram, SystemArea};
 use crate::vcpu::Vcpu;
 use crate::world::World;
 
@@ -126,7 +127,7 @@ impl Machine {
         stop: StopHandle,
         options: &MachineOptions,
     ) -> Result<Machine, StartError> {
-        state.check()?;
+        state.check(snapshot.as_ref().map_or(0, |snapshot| snapshot.page_count()))?;
         if state.cpu != host.cpu && !options.any_cpu {
             return Err(StartError::Cpu { here: host.cpu.to_string(), there: state.cpu.to_string() });
         }
@@ -135,8 +136,11 @@ impl Machine {
         let vm = kvm.create_vm().map_err(|e| HostError::Kvm { what: "KVM_CREATE_VM", error: e.into() })?;
         let vm = Arc::new(vm);
         let vcpu = Vcpu::new(&vm, 0)?;
-        let outside = Outside::new(state.fs, world);
-        let pages = Arc::new(ProgramPages::new(outside.clone(), snapshot));
+        let stored = snapshot.map(|s| Arc::new(SnapshotPages::with_ram(s, state.memory.stored_pages)));
+        let mut fs = state.fs;
+        fs.connect(stored.clone().map(|pages| pages as Arc<dyn PageSource>));
+        let outside = Outside::new(fs, world);
+        let pages = Arc::new(ProgramPages::new(outside.clone(), stored));
         let mut memory_state = state.memory;
         for run in std::mem::take(&mut memory_state.withheld) {
             pages.map_file(run.first..run.end, run.content, run.offset);
@@ -240,9 +244,12 @@ impl Machine {
         if self.process.end.is_some() {
             return Err(SaveError::Ended);
         }
-        let state = self.state()?;
+        let mut state = self.state()?;
+        let pages = state.memory.used_pages();
+        state.memory.stored_pages = pages;
+        let files = state.fs.place(pages);
         let encoded = dejavm_snapshot::codec::encode(&state)?;
-        let mut contents = RamContents::new(&self.process.memory.ram, self.used_pages())?;
+        let mut contents = MachineContents::new(&self.process.memory.ram, pages, files)?;
         Ok(dejavm_snapshot::write(path, options, &encoded, &mut contents, progress)?)
     }
 
@@ -265,7 +272,7 @@ impl Machine {
 pub fn open(path: impl AsRef<Path>) -> Result<(MachineState, Arc<Snapshot>), StartError> {
     let snapshot = Snapshot::open(path)?;
     let state: MachineState = dejavm_snapshot::codec::decode(snapshot.state()?)?;
-    state.check()?;
+    state.check(snapshot.page_count())?;
     Ok((state, snapshot))
 }
 
@@ -322,16 +329,18 @@ fn enter_workdir(process: &mut Process) -> Result<(), StartError> {
     }
 }
 
-/// RAM, as the snapshot writer wants to see it.
-struct RamContents<'a> {
+/// RAM, and behind it the files that the guest wrote, as the snapshot writer wants to see them.
+struct MachineContents<'a> {
     ram: &'a Ram,
+    /// Pages of RAM.
     pages: u64,
-    /// Pages that may hold something, ascending.
+    /// Pages of RAM that may hold something, ascending.
     present: Vec<u64>,
+    files: StoredBlocks,
 }
 
-impl<'a> RamContents<'a> {
-    fn new(ram: &'a Ram, pages: u64) -> Result<RamContents<'a>, PageError> {
+impl<'a> MachineContents<'a> {
+    fn new(ram: &'a Ram, pages: u64, files: StoredBlocks) -> Result<MachineContents<'a>, PageError> {
         let mut present = Vec::new();
         for (page, state) in ram.contents(0..pages)? {
             // What a replay lacks is in the state: the page comes from its file still.
@@ -340,16 +349,20 @@ impl<'a> RamContents<'a> {
                 present.push(page);
             }
         }
-        Ok(RamContents { ram, pages, present })
+        Ok(MachineContents { ram, pages, present, files })
     }
 }
 
-impl PageContents for RamContents<'_> {
+impl PageContents for MachineContents<'_> {
     fn page_count(&self) -> u64 {
-        self.pages
+        self.files.end().unwrap_or(self.pages)
     }
 
     fn page(&mut self, page: u64, out: &mut [u8; PAGE_SIZE]) -> Result<Content, ContentsError> {
+        if page >= self.pages {
+            self.files.read(page, out)?;
+            return Ok(Content::Data);
+        }
         if self.present.binary_search(&page).is_err() {
             return Ok(Content::Zero);
         }
@@ -359,6 +372,6 @@ impl PageContents for RamContents<'_> {
 
     fn next_data(&mut self, from: u64) -> Option<u64> {
         let at = self.present.partition_point(|page| *page < from);
-        self.present.get(at).copied()
+        self.present.get(at).copied().or_else(|| self.files.next_page(from.max(self.pages)))
     }
 }

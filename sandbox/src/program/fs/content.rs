@@ -91,7 +91,7 @@ impl Blocks {
         out: &mut [u8],
     ) -> FsResult<()> {
         let copied = if let Some(id) = self.chunks.get(&block) {
-            copy_from(chunks.bytes(*id), start, out)
+            chunks.read(*id, start, out)?
         } else if let Some(base) = self.base.as_ref().filter(|base| block * BLOCK < base.visible) {
             let bytes = host.block(&base.file, base.size, block)?;
             let seen = (base.visible - block * BLOCK).min(bytes.len() as u64) as usize;

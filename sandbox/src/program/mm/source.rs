@@ -9,7 +9,7 @@ use dejavm_snapshot::{PageReader, Snapshot};
 use serde::{Deserialize, Serialize};
 
 use crate::exit::SourceKind;
-use crate::program::fs::{ContentRef, FsError};
+use crate::program::fs::ContentRef;
 use crate::program::outside::SharedOutside;
 use crate::ram::{PAGE_SIZE, PageError, PageSource, Ram};
 use crate::world::BLOCK_SIZE;
@@ -53,9 +53,12 @@ impl FilePages {
     }
 }
 
-/// The pages of a snapshot. Each thread that faults takes a reader of its own.
+/// The pages of a snapshot: those of RAM, and behind them those of files that the guest wrote. Each
+/// thread that faults takes a reader of its own.
 pub struct SnapshotPages {
     snapshot: Arc<Snapshot>,
+    /// Pages of RAM.
+    ram: u64,
     readers: Mutex<Vec<PageReader>>,
 }
 
@@ -66,9 +69,15 @@ impl std::fmt::Debug for SnapshotPages {
 }
 
 impl SnapshotPages {
-    /// The pages of `snapshot`.
+    /// The pages of `snapshot`, all of them RAM.
     pub fn new(snapshot: Arc<Snapshot>) -> SnapshotPages {
-        SnapshotPages { snapshot, readers: Mutex::default() }
+        let pages = snapshot.page_count();
+        SnapshotPages::with_ram(snapshot, pages)
+    }
+
+    /// The pages of `snapshot`, of which the first `pages` are RAM.
+    pub fn with_ram(snapshot: Arc<Snapshot>, pages: u64) -> SnapshotPages {
+        SnapshotPages { ram: pages.min(snapshot.page_count()), snapshot, readers: Mutex::default() }
     }
 
     /// The snapshot.
@@ -114,7 +123,10 @@ impl SnapshotPages {
                     return Ok(brought);
                 }
                 let pages = self.with_reader(|reader| reader.working_set_cluster(n, &mut content))?;
-                brought += ram.prefetch(&pages, &content)?;
+                // No working set that is dejavm's own names other pages than those of RAM.
+                if pages.iter().all(|page| *page < self.ram) {
+                    brought += ram.prefetch(&pages, &content)?;
+                }
             }
         };
         // A thread must have work enough to be worth its start.
@@ -133,7 +145,7 @@ impl SnapshotPages {
 
 impl PageSource for SnapshotPages {
     fn has_content(&self, page: u64) -> Result<bool, PageError> {
-        Ok(page < self.snapshot.page_count() && !self.snapshot.is_zero(page)?)
+        Ok(page < self.ram && !self.snapshot.is_zero(page)?)
     }
 
     fn fetch(&self, first: u64, out: &mut [u8]) -> Result<SourceKind, PageError> {
@@ -149,7 +161,7 @@ impl PageSource for SnapshotPages {
 /// A program's pages.
 pub struct ProgramPages {
     outside: SharedOutside,
-    snapshot: Option<SnapshotPages>,
+    snapshot: Option<Arc<SnapshotPages>>,
     /// Ranges of pages that are private copies of files, by first page.
     files: RwLock<BTreeMap<u64, FileRange>>,
 }
@@ -162,8 +174,8 @@ impl std::fmt::Debug for ProgramPages {
 
 impl ProgramPages {
     /// Pages that come from `snapshot`, if given, and from files that are mapped later on.
-    pub fn new(outside: SharedOutside, snapshot: Option<Arc<Snapshot>>) -> ProgramPages {
-        ProgramPages { outside, snapshot: snapshot.map(SnapshotPages::new), files: RwLock::default() }
+    pub fn new(outside: SharedOutside, snapshot: Option<Arc<SnapshotPages>>) -> ProgramPages {
+        ProgramPages { outside, snapshot, files: RwLock::default() }
     }
 
     /// Whether bringing a page in asks the outside.
@@ -173,7 +185,7 @@ impl ProgramPages {
 
     /// The snapshot's pages.
     pub fn snapshot(&self) -> Option<&SnapshotPages> {
-        self.snapshot.as_ref()
+        self.snapshot.as_deref()
     }
 
     fn file_of(&self, page: u64) -> Option<(u64, FileRange)> {
@@ -267,10 +279,7 @@ impl PageSource for ProgramPages {
             };
         };
         let offset = range.offset + (first - start) * PAGE_SIZE as u64;
-        let read = self.outside.read_frozen(range.content, offset, out).map_err(|e| match e {
-            FsError::World(e) => PageError::World(e),
-            other => PageError::File { page: first, reason: other.to_string() },
-        })?;
+        let read = self.outside.read_frozen(range.content, offset, out).map_err(|e| e.for_page(first))?;
         out[read..].fill(0);
         Ok(SourceKind::File)
     }
