@@ -163,7 +163,7 @@ macro_rules! common_setters {
             self
         }
 
-        /// Brings everything in before the guest runs, instead of each page when it is wanted.
+        /// Brings all of memory in before the guest runs, instead of each page when it is wanted.
         #[must_use]
         pub fn eager(mut self, eager: bool) -> Self {
             self.common.machine.eager = eager;

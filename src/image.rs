@@ -88,6 +88,11 @@ impl Restore {
         &self.image.snapshot
     }
 
+    /// The state that it goes on from.
+    pub(crate) fn state(&self) -> &MachineState {
+        &self.image.state
+    }
+
     /// Draws random bytes from this seed from now on. Without it, all sandboxes of one snapshot see
     /// the same ones. What a program drew before is in its memory and stays.
     #[must_use]

@@ -18,13 +18,13 @@ impl Restore {
     /// cannot be written anew.
     pub fn warm(self, host: &Host) -> Result<(Report, WorkingSetInfo), Error> {
         let snapshot = self.snapshot().clone();
+        let stored = self.state().memory.stored_pages;
         let mut sandbox = self.prefetch(false).start(host)?;
         sandbox.watch_pages();
         let outcome = sandbox.run_until(PauseAt::FirstOutput)?;
-        // Pages that the program made itself, behind the snapshot's end, are in no snapshot.
-        let ours = |pages: Vec<u64>| -> Vec<u64> {
-            pages.into_iter().filter(|page| *page < snapshot.page_count()).collect()
-        };
+        // Pages that the program made itself, behind those of the snapshot, are not in it.
+        let ours =
+            |pages: Vec<u64>| -> Vec<u64> { pages.into_iter().filter(|page| *page < stored).collect() };
         let first = ours(sandbox.take_pages());
         sandbox.watch_pages();
         let report = match outcome {

@@ -51,7 +51,7 @@ pub fn run(
     way: Way,
 ) -> Result<(Duration, Vec<Done>)> {
     let marking = if way == Way::Decode { Marking::Missing } else { Marking::Poison };
-    let source = Arc::new(SnapshotPages::new(snapshot.clone(), false));
+    let source = Arc::new(SnapshotPages::new(snapshot.clone()));
     let guest = guest(profile, source, snapshot.page_count(), marking, touch, lists)?;
     if way == Way::Resident {
         guest.memory.ram.populate()?;
@@ -72,7 +72,7 @@ pub fn prefetch(
     lists: &[Vec<u64>],
     threads: usize,
 ) -> Result<(Duration, Duration, Vec<Done>)> {
-    let source = Arc::new(SnapshotPages::new(snapshot.clone(), false));
+    let source = Arc::new(SnapshotPages::new(snapshot.clone()));
     let pages = snapshot.page_count();
     let guest = Guest::new(profile, touch, lists, |vm| {
         Ok(Ram::new(vm.clone(), RAM_BASE, pages + 1, Marking::Poison, source.clone())?)

@@ -55,10 +55,8 @@ pub fn split(profile: &Arc<HostProfile>, image: &Image, marking: Marking) -> Res
     let snapshot = image.snapshot(Order::Random);
     let pages = snapshot.page_count();
     let list = order_of(Order::Random, 0..pages);
-    let source = Arc::new(Timed {
-        pages: SnapshotPages::new(snapshot.clone(), false),
-        nanoseconds: AtomicU64::new(0),
-    });
+    let source =
+        Arc::new(Timed { pages: SnapshotPages::new(snapshot.clone()), nanoseconds: AtomicU64::new(0) });
     let guest = product::guest(profile, source.clone(), pages, marking, Touch::Load, &[list])?;
     let mut running = Running::new(&guest, 0, REPEATS)?;
 

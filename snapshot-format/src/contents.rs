@@ -14,8 +14,8 @@ pub enum Content {
     /// The page's content is in `out`. It may be all zeros, or the same as in
     /// the parent: the writer finds out.
     Data,
-    /// The page is the same as in the parent; `out` was not necessarily
-    /// written. Only when there is a parent.
+    /// The page is the same as in the parent, where pages behind the last are
+    /// zeros; `out` was not necessarily written. Only when there is a parent.
     Unchanged,
 }
 

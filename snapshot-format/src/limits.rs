@@ -6,7 +6,7 @@ pub const PAGE_SIZE: usize = 4096;
 /// The format version this build writes, and the highest one it reads.
 pub const FORMAT_VERSION: u32 = 1;
 
-/// Most pages an image may have: 256 GiB of guest memory.
+/// Most pages an image may have: 256 GiB of guest memory and files.
 pub const MAX_PAGES: u64 = 1 << 26;
 
 /// Most bytes of machine state: 64 MiB.

@@ -168,9 +168,10 @@ impl<'a> Planner<'a> {
         let Some(parent) = &self.parent else {
             return Err(Error::UnchangedWithoutParent { page });
         };
-        match parent.snapshot().resolve_again(page)? {
-            None => self.plan_zero(),
-            Some(_) => self.plan_parent(),
+        // Behind the parent's last page there are zeros.
+        match page < parent.snapshot().page_count() && parent.snapshot().resolve_again(page)?.is_some() {
+            false => self.plan_zero(),
+            true => self.plan_parent(),
         }
         Ok(())
     }
@@ -197,6 +198,9 @@ impl<'a> Planner<'a> {
         let Some(parent) = &mut self.parent else {
             return Ok(false);
         };
+        if page >= parent.snapshot().page_count() {
+            return Ok(false);
+        }
         match parent.snapshot().resolve(page)? {
             Some((_, stored)) if stored.checksum == checksum => {}
             _ => return Ok(false),

@@ -250,18 +250,21 @@ impl Snapshot {
         if page >= page_count {
             return Err(Error::PageOutOfRange { page, page_count });
         }
-        for (number, layer) in self.layers.iter().enumerate() {
+        // A parent may be shorter: what it does not have, it cannot be asked for.
+        let reaching = self.layers.iter().take_while(|layer| page < layer.header().page_count);
+        for (number, layer) in reaching.enumerate() {
             match read_entry(layer, page)? {
                 Entry::Zero => return Ok(None),
                 Entry::Stored(stored) => return Ok(Some((number, stored))),
                 Entry::Parent => {}
             }
         }
-        let base = &self.layers[self.layers.len() - 1];
-        Err(base.corrupt(
+        let has_page = |layer: &&Arc<Layer>| page < layer.header().page_count;
+        let last = self.layers.iter().take_while(has_page).last().unwrap_or(&self.layers[0]);
+        Err(last.corrupt(
             Section::Index,
-            base.header().layout.index.offset,
-            "a page is said to be the parent's, but there is no parent",
+            last.header().layout.index.offset,
+            "a page is said to be the parent's, but no parent has it",
         ))
     }
 }
@@ -280,13 +283,6 @@ fn open_parent(child: &Layer, id: ContentId, found: &Path) -> Result<Layer> {
             parent: found.to_path_buf(),
             expected: id,
             found: parent.header().id,
-        });
-    }
-    if parent.header().page_count != child.header().page_count {
-        return Err(Error::UnusableParent {
-            path: child.path().to_path_buf(),
-            parent: found.to_path_buf(),
-            reason: "it has another number of pages; restore the files from a copy",
         });
     }
     Ok(parent)

@@ -32,13 +32,14 @@ impl Snapshot {
     /// The first problem found: [`Error::Corrupt`], [`Error::CorruptPage`] or
     /// [`Error::Truncated`].
     pub fn verify(&self, mut progress: impl FnMut(u64, u64)) -> Result<Info> {
-        let total = self.page_count() * self.layer_count() as u64;
+        let total = self.layers().iter().map(|layer| layer.header().page_count).sum();
         let mut done = 0;
         for number in 0..self.layer_count() {
             let snapshot = self.chain_from(number);
             let layer = snapshot.top();
             check_sections(layer)?;
-            check_pages(layer, || {
+            let parent_pages = self.layers().get(number + 1).map_or(0, |parent| parent.header().page_count);
+            check_pages(layer, parent_pages, || {
                 if done % PROGRESS_PAGES == 0 {
                     progress(done, total);
                 }
@@ -87,8 +88,9 @@ fn check_gap(layer: &Layer, section: Section, start: u64, end: u64) -> Result<()
     }
 }
 
-/// Checks every page stored in a file, and the content id.
-fn check_pages(layer: &Layer, mut before_each: impl FnMut()) -> Result<()> {
+/// Checks every page stored in a file, and the content id. The parent has `parent_pages` pages, 0
+/// if there is none.
+fn check_pages(layer: &Layer, parent_pages: u64, mut before_each: impl FnMut()) -> Result<()> {
     let header = layer.header();
     let parent = header.parent.as_ref().map(|parent| parent.id);
     let mut hash = ContentHash::new(header.page_count, parent, layer.state()?);
@@ -105,11 +107,11 @@ fn check_pages(layer: &Layer, mut before_each: impl FnMut()) -> Result<()> {
                 hash.data(&blake3::hash(&content));
             }
         }
-        if entry == Entry::Parent && parent.is_none() {
+        if entry == Entry::Parent && page >= parent_pages {
             return Err(layer.corrupt(
                 Section::Index,
                 header.layout.index.offset,
-                "a page is said to be the parent's, but there is no parent",
+                "a page is said to be the parent's, but no parent has it",
             ));
         }
         Ok(())

@@ -42,7 +42,7 @@ pub struct WriteOptions {
     /// 64 counts as 64. The file does not depend on it.
     pub threads: usize,
     /// The snapshot to be a layer over. It must be in the directory of the new
-    /// file, and have the same number of pages. Default none.
+    /// file. Default none.
     pub parent: Option<Arc<Snapshot>>,
     /// Whether the file and its name are on the disk when the call returns. Default true; else the
     /// caller sees to it.
@@ -104,8 +104,7 @@ pub fn write(
     let path = path.as_ref();
     let page_count = pages.page_count();
     check_limits(options, state, page_count)?;
-    let parent =
-        options.parent.as_deref().map(|parent| check_parent(path, parent, page_count)).transpose()?;
+    let parent = options.parent.as_deref().map(|parent| check_parent(path, parent)).transpose()?;
 
     let mut output = Output::create(path)?;
     let state_extent = output.section(state)?;
@@ -176,7 +175,7 @@ fn check_limits(options: &WriteOptions, state: &[u8], page_count: u64) -> Result
 }
 
 /// Checks that opening the new file will find this parent, and that it fits.
-fn check_parent(path: &Path, parent: &Snapshot, page_count: u64) -> Result<Parent> {
+fn check_parent(path: &Path, parent: &Snapshot) -> Result<Parent> {
     let unusable = |reason| Error::UnusableParent {
         path: path.to_path_buf(),
         parent: parent.path().to_path_buf(),
@@ -184,9 +183,6 @@ fn check_parent(path: &Path, parent: &Snapshot, page_count: u64) -> Result<Paren
     };
     if parent.layer_count() >= MAX_LAYERS {
         return Err(Error::TooManyLayers { path: path.to_path_buf(), limit: MAX_LAYERS });
-    }
-    if parent.page_count() != page_count {
-        return Err(unusable("it has another number of pages"));
     }
     let canonical =
         |directory: &Path| fs::canonicalize(directory).map_err(Error::io("resolve the directory", directory));

@@ -197,13 +197,35 @@ fn parents_that_opening_would_not_find_are_refused() {
         write(path, &options, STATE, &mut &image[..], &mut |_, _| {})
     };
     let image = mixed_image();
-    for (path, image) in [
-        (elsewhere.join("layer.djv"), image.as_slice()),
-        (base.clone(), image.as_slice()),
-        (directory.path().join("layer.djv"), &image[..image.len() - PAGE_SIZE]),
-    ] {
+    for (path, image) in [(elsewhere.join("layer.djv"), image.as_slice()), (base.clone(), image.as_slice())] {
         assert!(matches!(write_to(&path, image), Err(Error::UnusableParent { .. })));
     }
     write_to(&elsewhere.join("../layer.djv"), &image).unwrap();
     Snapshot::open(directory.path().join("layer.djv")).unwrap();
+}
+
+#[test]
+fn a_layer_may_be_longer_or_shorter_than_its_parent() {
+    let directory = directory();
+    let path = |name: &str| directory.path().join(name);
+    let image = mixed_image();
+    let pages = image.len() / PAGE_SIZE;
+    write_plain(&path("base.djv"), &image);
+    let longer = [image.clone(), text_page(77), random_page(78)].concat();
+    let summary = write_layer(&path("longer.djv"), &path("base.djv"), &longer);
+    assert_eq!(summary.pages.compressed + summary.pages.raw, 2, "{summary:?}");
+    let shorter = &image[..image.len() / 2 / PAGE_SIZE * PAGE_SIZE];
+    let summary = write_layer(&path("shorter.djv"), &path("longer.djv"), shorter);
+    assert_eq!((summary.pages.compressed, summary.pages.raw), (0, 0), "{summary:?}");
+    // What the layer between does not have is nobody's.
+    let summary = write_layer(&path("again.djv"), &path("shorter.djv"), &longer);
+    assert!(summary.pages.compressed + summary.pages.raw > 2, "{summary:?}");
+    for (name, right) in [("longer.djv", &longer[..]), ("shorter.djv", shorter), ("again.djv", &longer)] {
+        let snapshot = Snapshot::open(path(name)).unwrap();
+        assert_eq!(read_all(&snapshot).unwrap(), right, "{name}");
+        snapshot.verify(|_, _| ()).unwrap();
+        let page = snapshot.page_count();
+        assert!(matches!(snapshot.entry(page), Err(Error::PageOutOfRange { .. })));
+    }
+    assert_eq!(Snapshot::open(path("longer.djv")).unwrap().page_count(), pages as u64 + 2);
 }

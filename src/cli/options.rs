@@ -57,7 +57,7 @@ pub struct RunOptions {
     /// Ends the run after this time, with exit status 124: such as 500ms, 10s, 5m.
     #[arg(long, value_name = "TIME", value_parser = parse::duration)]
     pub deadline: Option<Duration>,
-    /// Brings everything in before the guest runs, instead of each page when it is wanted.
+    /// Brings all of memory in before the guest runs, instead of each page when it is wanted.
     #[arg(long)]
     pub eager: bool,
     /// Does not bring the snapshot's working set in before the guest runs.

@@ -42,6 +42,10 @@ impl World for RecordingWorld {
         }
         Ok(response)
     }
+
+    fn has_block(&self, path: &HostPath, block: u64) -> bool {
+        self.inner.has_block(path, block)
+    }
 }
 
 /// Asks for no more input at once than a block can hold: an answer may always be shorter than what

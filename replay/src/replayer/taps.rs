@@ -3,7 +3,7 @@
 use std::sync::PoisonError;
 
 use dejavm_sandbox::exit::{Exit, Fault, Observer};
-use dejavm_sandbox::world::{Request, Response, World, WorldError};
+use dejavm_sandbox::world::{HostPath, Request, Response, World, WorldError};
 
 use super::state::Reply;
 use super::{Live, Outputs, Shared, lock};
@@ -41,6 +41,18 @@ impl World for ReplayWorld {
                 None => Err(WorldError::EndOfLog),
             },
         }
+    }
+
+    fn has_block(&self, path: &HostPath, block: u64) -> bool {
+        let (recorded, live) = {
+            let state = lock(&self.state);
+            (state.has_block(path, block), state.is_live())
+        };
+        let live_has = || {
+            let world = self.live.lock().unwrap_or_else(PoisonError::into_inner);
+            world.as_ref().is_some_and(|world| world.has_block(path, block))
+        };
+        recorded || (live && live_has())
     }
 }
 

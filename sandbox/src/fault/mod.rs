@@ -266,7 +266,7 @@ impl Ladder {
         let rip = fault.0;
         if !self.populated {
             (self.repeats, self.idle, self.populated) = (0, 0, true);
-            let brought = ram.populate()?;
+            let brought = ram.populate_all()?;
             tracing::debug!(rip, brought, "a fault that comes back: brought in everything that was absent");
             return Ok(());
         }

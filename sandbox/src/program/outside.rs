@@ -47,6 +47,13 @@ impl Outside {
         let mut world = self.world();
         fs.read_frozen(&mut Env { world: &mut **world, host: &mut Nobody }, content, offset, out)
     }
+
+    /// Whether [`Outside::read_frozen`] has an answer: see [`World::has_block`].
+    pub fn has_frozen(&self, content: ContentRef, offset: u64) -> bool {
+        let fs = self.fs();
+        let world = self.world();
+        fs.has_frozen(&**world, content, offset)
+    }
 }
 
 /// Stands for the calling task where there is none: frozen content is bytes, and asks nothing of

@@ -6,9 +6,10 @@ use std::sync::Arc;
 use dejavm_snapshot::{Content, ContentsError, PageContents, Snapshot, Summary, WriteOptions};
 
 use super::exec::CpuInfo;
+use super::fs::StoredBlocks;
 use super::machine::{Evict, Machine, RunError};
 use super::mm::source::{ProgramPages, SnapshotPages};
-use super::mm::{AddressSpace, Memory};
+use super::mm::{AddressSpace, Memory, MemoryState};
 use super::outside::Outside;
 use super::process::{Effects, Process, SysError};
 use super::state::{BadState, MachineState};
@@ -17,7 +18,7 @@ use crate::exit::{Rung, SourceKind};
 use crate::host::basics::RAM_BASE;
 use crate::host::thread::StopHandle;
 use crate::host::{HostError, HostProfile, open_kvm};
-use crate::ram::{Marking, PAGE_SIZE, PageError, PageState, Ram, SystemArea};
+use crate::ram::{Marking, PAGE_SIZE, PageError, PageSource, PageState, Ram, SystemArea};
 use crate::vcpu::Vcpu;
 use crate::world::World;
 
@@ -127,7 +128,7 @@ impl Machine {
         stop: StopHandle,
         options: &MachineOptions,
     ) -> Result<Machine, StartError> {
-        state.check()?;
+        state.check(snapshot.as_ref().map_or(0, |snapshot| snapshot.page_count()))?;
         if state.cpu != host.cpu && !options.any_cpu {
             return Err(StartError::Cpu { here: host.cpu.to_string(), there: state.cpu.to_string() });
         }
@@ -136,14 +137,23 @@ impl Machine {
         let vm = kvm.create_vm().map_err(|e| HostError::Kvm { what: "KVM_CREATE_VM", error: e.into() })?;
         let vm = Arc::new(vm);
         let vcpu = Vcpu::new(&vm, 0)?;
-        let outside = Outside::new(state.fs, world);
-        let snapshot = snapshot.map(|snapshot| SnapshotPages::new(snapshot, options.prefetch));
-        let pages = Arc::new(ProgramPages::new(outside.clone(), snapshot));
+        let stored = snapshot.map(|snapshot| {
+            let pages = SnapshotPages::new(snapshot).with_ram(state.memory.stored_pages);
+            Arc::new(pages.by_cluster(options.prefetch))
+        });
+        let mut fs = state.fs;
+        fs.connect(stored.clone().map(|pages| pages as Arc<dyn PageSource>));
+        let outside = Outside::new(fs, world);
+        let pages = Arc::new(ProgramPages::new(outside.clone(), stored));
+        let mut memory_state = state.memory;
+        for run in std::mem::take(&mut memory_state.withheld) {
+            pages.map_file(run.first..run.end, run.content, run.offset);
+        }
         let mut memory = Memory {
             ram: Ram::new(vm.clone(), RAM_BASE, state.ram_pages, marking, pages.clone())?,
             system: SystemArea::new(vm),
             pages,
-            state: state.memory,
+            state: memory_state,
         };
         let space = AddressSpace::new(&mut memory, state.space)?;
         let mut process = Process {
@@ -209,7 +219,10 @@ impl Machine {
             regs: p.regs,
             fp,
             space,
-            memory: p.memory.state.clone(),
+            memory: MemoryState {
+                withheld: p.memory.pages.withheld(&p.memory.ram),
+                ..p.memory.state.clone()
+            },
             ram_pages: p.memory.ram.pages(),
             fs: p.outside.fs().clone(),
             files: p.files.clone(),
@@ -235,9 +248,12 @@ impl Machine {
         if self.process.end.is_some() {
             return Err(SaveError::Ended);
         }
-        let state = self.state()?;
+        let mut state = self.state()?;
+        let pages = state.memory.used_pages();
+        state.memory.stored_pages = pages;
+        let files = state.fs.place(pages);
         let encoded = dejavm_snapshot::codec::encode(&state)?;
-        let mut contents = RamContents::new(&self.process.memory.ram, self.used_pages())?;
+        let mut contents = MachineContents::new(&self.process.memory.ram, pages, files)?;
         Ok(dejavm_snapshot::write(path, options, &encoded, &mut contents, progress)?)
     }
 
@@ -263,7 +279,7 @@ impl Machine {
 pub fn open(path: impl AsRef<Path>) -> Result<(MachineState, Arc<Snapshot>), StartError> {
     let snapshot = Snapshot::open(path)?;
     let state: MachineState = dejavm_snapshot::codec::decode(snapshot.state()?)?;
-    state.check()?;
+    state.check(snapshot.page_count())?;
     Ok((state, snapshot))
 }
 
@@ -327,32 +343,40 @@ fn enter_workdir(process: &mut Process) -> Result<(), StartError> {
     }
 }
 
-/// RAM, as the snapshot writer wants to see it.
-struct RamContents<'a> {
+/// RAM, and behind it the files that the guest wrote, as the snapshot writer wants to see them.
+struct MachineContents<'a> {
     ram: &'a Ram,
+    /// Pages of RAM.
     pages: u64,
-    /// Pages that may hold something, ascending.
+    /// Pages of RAM that may hold something, ascending.
     present: Vec<u64>,
+    files: StoredBlocks,
 }
 
-impl<'a> RamContents<'a> {
-    fn new(ram: &'a Ram, pages: u64) -> Result<RamContents<'a>, PageError> {
+impl<'a> MachineContents<'a> {
+    fn new(ram: &'a Ram, pages: u64, files: StoredBlocks) -> Result<MachineContents<'a>, PageError> {
         let mut present = Vec::new();
         for (page, state) in ram.contents(0..pages)? {
-            if state != PageState::Fresh || ram.has_source(page)? {
+            // What a replay lacks is in the state: the page comes from its file still.
+            let held = state != PageState::Fresh || ram.has_source(page)?;
+            if held && !ram.is_withheld(page) {
                 present.push(page);
             }
         }
-        Ok(RamContents { ram, pages, present })
+        Ok(MachineContents { ram, pages, present, files })
     }
 }
 
-impl PageContents for RamContents<'_> {
+impl PageContents for MachineContents<'_> {
     fn page_count(&self) -> u64 {
-        self.pages
+        self.files.end().unwrap_or(self.pages)
     }
 
     fn page(&mut self, page: u64, out: &mut [u8; PAGE_SIZE]) -> Result<Content, ContentsError> {
+        if page >= self.pages {
+            self.files.read(page, out)?;
+            return Ok(Content::Data);
+        }
         if self.present.binary_search(&page).is_err() {
             return Ok(Content::Zero);
         }
@@ -362,6 +386,6 @@ impl PageContents for RamContents<'_> {
 
     fn next_data(&mut self, from: u64) -> Option<u64> {
         let at = self.present.partition_point(|page| *page < from);
-        self.present.get(at).copied()
+        self.present.get(at).copied().or_else(|| self.files.next_page(from.max(self.pages)))
     }
 }

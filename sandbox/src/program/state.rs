@@ -146,11 +146,12 @@ impl MachineState {
         })
     }
 
-    /// Checks what a file claims, as far as the monitor relies on it.
+    /// Checks what a file claims, as far as the monitor relies on it. The snapshot that it came with
+    /// has `snapshot_pages` pages, 0 if there is none.
     ///
     /// # Errors
     /// [`BadState`].
-    pub fn check(&self) -> Result<(), BadState> {
+    pub fn check(&self, snapshot_pages: u64) -> Result<(), BadState> {
         let check = |good: bool, what: &'static str| if good { Ok(()) } else { Err(BadState(what)) };
         let chunk_limit = u32::try_from(self.ram_pages / CHUNK_PAGES).unwrap_or(u32::MAX);
         let most = MAX_MEMORY / PAGE_SIZE as u64 * 2 + SPARE_CHUNKS * CHUNK_PAGES;
@@ -176,10 +177,18 @@ impl MachineState {
         )?;
         check(self.space.brk >= self.space.brk_start && self.space.brk <= USER_END, "the heap")?;
         check(self.space.mmap_top <= USER_END && self.space.limit <= MAX_MEMORY, "limits")?;
+        let pages = self.memory.used_pages();
+        check(self.memory.stored_pages <= pages, "pages in the snapshot")?;
+        let mut from = 0;
+        for run in &self.memory.withheld {
+            check(run.is_valid(from, pages), "pages of a file")?;
+            from = run.end;
+        }
         let bases = self.regs.fs_base < USER_END && self.regs.gs_base < USER_END;
         check(bases && self.regs.general.rip < USER_END, "registers")?;
         let inconsistent = |e: super::fs::Inconsistent| BadState(e.0);
         self.fs.check().map_err(inconsistent)?;
+        self.fs.check_stored(self.memory.stored_pages..snapshot_pages).map_err(inconsistent)?;
         self.files.check(&self.fs).map_err(inconsistent)
     }
 }

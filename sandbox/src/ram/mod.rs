@@ -14,6 +14,7 @@
 #![allow(unsafe_code)]
 
 mod aside;
+mod populate;
 mod slot;
 mod system;
 pub mod uffd;
@@ -78,6 +79,12 @@ pub trait PageSource: Send + Sync {
     /// it: a range that contains it, of at most [`MAX_CLUSTER`] pages.
     fn cluster(&self, page: u64) -> Range<u64> {
         page..page + 1
+    }
+
+    /// Whether [`PageSource::fetch`] has this page. A replay lacks those of mapped files that the
+    /// recorded guest never touched: what brings in more than the guest wants leaves them absent.
+    fn can_fetch(&self, _page: u64) -> bool {
+        true
     }
 
     /// Fills `out` (whole pages) with the content of the pages from `first` on.
@@ -147,7 +154,8 @@ pub enum Marking {
     Poison,
     /// By being missing: a touch by the guest makes `KVM_RUN` fail with a bare `EFAULT`.
     Missing,
-    /// Not at all: everything is brought in as soon as it is attached.
+    /// Not at all: everything is brought in as soon as it is attached. What the source lacks must be
+    /// kept out of the guest's reach ([`Ram::is_unguarded`]).
     Eager,
 }
 
@@ -377,8 +385,10 @@ impl Ram {
             slot.set_state(index, now);
         }
         if state == PageState::Absent && self.marking == Marking::Eager {
-            for index in run {
-                self.bring_in(slot.first + index)?;
+            for page in run.map(|index| slot.first + index) {
+                if self.source.can_fetch(page) {
+                    self.bring_in(page)?;
+                }
             }
         }
         Ok(())
@@ -740,19 +750,6 @@ impl Ram {
     pub fn take_order(&self) -> Vec<u64> {
         let mut seen = std::collections::HashSet::new();
         self.order().take().unwrap_or_default().into_iter().filter(|page| seen.insert(*page)).collect()
-    }
-
-    /// Brings in every page that is known to be absent. Returns how many came.
-    pub fn populate(&self) -> Result<u64, PageError> {
-        let mut brought = 0;
-        for slot in self.slots.iter().filter_map(OnceLock::get) {
-            for index in 0..slot.pages() {
-                if matches!(slot.state(index), PageState::Absent | PageState::Aside) {
-                    brought += self.bring_in(slot.first + index)?.0;
-                }
-            }
-        }
-        Ok(brought)
     }
 
     /// Whether a page is in memory, so that a touch of it by KVM cannot fail.

@@ -200,6 +200,13 @@ pub trait World: Send {
     /// # Errors
     /// [`WorldError`] when there is no answer and the run must end.
     fn ask(&mut self, request: Request<'_>) -> Result<Response, WorldError>;
+
+    /// Whether [`Request::ReadBlock`] for this block has an answer. It has, where there is a host to
+    /// ask. A recording has only the blocks that the recorded run read: whoever brings in more than
+    /// the guest wants asks here first, and does without the others.
+    fn has_block(&self, _path: &HostPath, _block: u64) -> bool {
+        true
+    }
 }
 
 impl Request<'_> {

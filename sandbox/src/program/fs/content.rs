@@ -10,7 +10,7 @@ use super::check::Inconsistent;
 use super::chunks::{ChunkId, Chunks};
 use super::error::{FsError, FsResult};
 use super::inode::Lower;
-use crate::world::BLOCK_SIZE;
+use crate::world::{BLOCK_SIZE, World};
 
 const BLOCK: u64 = BLOCK_SIZE as u64;
 
@@ -91,7 +91,7 @@ impl Blocks {
         out: &mut [u8],
     ) -> FsResult<()> {
         let copied = if let Some(id) = self.chunks.get(&block) {
-            copy_from(chunks.bytes(*id), start, out)
+            chunks.read(*id, start, out)?
         } else if let Some(base) = self.base.as_ref().filter(|base| block * BLOCK < base.visible) {
             let bytes = host.block(&base.file, base.size, block)?;
             let seen = (base.visible - block * BLOCK).min(bytes.len() as u64) as usize;
@@ -101,6 +101,12 @@ impl Blocks {
         };
         out[copied..].fill(0);
         Ok(())
+    }
+
+    /// Whether a block can be read: all can but the host's that this outside does not have.
+    pub fn has_block(&self, world: &dyn World, block: u64) -> bool {
+        let base = self.base.as_ref().filter(|base| block * BLOCK < base.visible);
+        self.chunks.contains_key(&block) || base.is_none_or(|base| world.has_block(base.file.path(), block))
     }
 
     /// Writes at `offset`, which with `data` stays below [`MAX_FILE`]. Short when the quota ends

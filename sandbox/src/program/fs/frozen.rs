@@ -15,6 +15,7 @@ use super::error::{FsResult, fail};
 use super::inode::{Body, InodeId};
 use super::proc::ProcNode;
 use crate::errno::Errno;
+use crate::world::{BLOCK_SIZE, World};
 
 /// What each block that a frozen copy refers to takes of the quota, besides the block itself.
 const REFERENCE_COST: u64 = 64;
@@ -100,6 +101,13 @@ impl Fs {
         };
         let mut host = Cached { cache: &mut self.cache, world: env.world };
         frozen.blocks.read(&self.chunks, &mut host, offset, buf)
+    }
+
+    /// Whether frozen content at an offset can be read, as far as the outside goes:
+    /// [`World::has_block`].
+    pub fn has_frozen(&self, world: &dyn World, content: ContentRef, offset: u64) -> bool {
+        let block = offset / BLOCK_SIZE as u64;
+        self.frozen.get(&content).is_none_or(|frozen| frozen.blocks.has_block(world, block))
     }
 
     /// Bytes of frozen content.

@@ -10,14 +10,14 @@
 //!   same tree, and asks no question twice.
 //! * **Content** is kept in blocks (`content::Blocks`): the overlay's where there is one, else
 //!   the host's, asked for through a bounded cache, else zeros. Everything that a guest can make
-//!   grow counts against a quota (`chunks::Chunks`).
+//!   grow counts against a quota (`chunks::Chunks`). Blocks that a snapshot holds are read there
+//!   when they are wanted (`stored`).
 //! * **Inodes** have numbers that are given out in the order of first look-up and never used
 //!   again. One lives while it has a name or someone holds it ([`Fs::hold`]).
 //!
 //! The guest runs as root: no permission is checked but what the host refuses itself.
 
 mod attr;
-mod bytes;
 mod cache;
 mod check;
 mod chunks;
@@ -40,6 +40,7 @@ mod remove;
 mod rename;
 mod resolve;
 mod stat;
+mod stored;
 mod stream;
 mod sys;
 #[cfg(test)]
@@ -61,6 +62,7 @@ pub use resolve::{At, FdLinks, NAME_MAX, NoFds, PATH_MAX};
 pub use stat::{
     S_IFBLK, S_IFCHR, S_IFDIR, S_IFIFO, S_IFLNK, S_IFMT, S_IFREG, S_IFSOCK, Stat, StatFs, makedev,
 };
+pub use stored::StoredBlocks;
 pub use stream::{Stdio, StdioKind};
 
 pub(crate) use error::fail;

@@ -1,12 +1,20 @@
 //! A host in memory and a monitor of few words, for tests.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::ops::Range;
+use std::sync::Arc;
+
+use dejavm_snapshot::codec;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
 
 use super::{
     At, Env, Fs, FsError, FsOptions, FsResult, InodeId, Kernel, Mount, MountSource, NoFds, OpenFlags,
     ProcFile, Stdio,
 };
 use crate::errno::Errno;
+use crate::exit::SourceKind;
+use crate::ram::{PAGE_SIZE, PageError, PageSource};
 use crate::world::{
     BLOCK_SIZE, DirEntry, FileKind, HostClock, Metadata, Request, Response, Stream, World, WorldError,
 };
@@ -364,5 +372,69 @@ pub(crate) fn errno<T>(result: FsResult<T>) -> Result<T, Errno> {
         Ok(value) => Ok(value),
         Err(FsError::Errno(errno)) => Err(errno),
         Err(other) => panic!("{other}"),
+    }
+}
+
+/// The pages of a snapshot, from `first` on.
+pub(crate) struct Pages {
+    first: u64,
+    pages: Vec<[u8; PAGE_SIZE]>,
+}
+
+impl PageSource for Pages {
+    fn has_content(&self, _page: u64) -> Result<bool, PageError> {
+        Ok(true)
+    }
+
+    fn fetch(&self, first: u64, out: &mut [u8]) -> Result<SourceKind, PageError> {
+        let outside = || PageError::Outside { page: first, pages: self.pages.len() as u64 };
+        let n = first.checked_sub(self.first).ok_or_else(outside)?;
+        out.copy_from_slice(self.pages.get(n as usize).ok_or_else(outside)?);
+        Ok(SourceKind::Snapshot)
+    }
+}
+
+/// What a snapshot holds of a file system: its state, to be encoded, and the pages of its blocks,
+/// which are numbered from `first` on.
+pub(crate) fn store(fs: &Fs, first: u64) -> (Fs, Pages) {
+    let mut fs = fs.clone();
+    let blocks = fs.place(first);
+    let read = |page| {
+        let mut out = [1; PAGE_SIZE];
+        blocks.read(page, &mut out).unwrap();
+        out
+    };
+    let pages = (first..blocks.end().unwrap_or(first)).map(read).collect();
+    (fs, Pages { first, pages })
+}
+
+/// A file system and what refers to it, as a snapshot gives them back.
+pub(crate) fn restored<T: Serialize + DeserializeOwned>(fs: &Fs, other: &T) -> (Fs, T) {
+    let (stored, pages) = store(fs, 100);
+    let bytes = codec::encode(&(stored, other)).unwrap();
+    let (mut fs, other) = codec::decode::<(Fs, T)>(&bytes).unwrap();
+    fs.check_stored(pages.numbers()).unwrap();
+    fs.connect(Some(Arc::new(pages)));
+    (fs, other)
+}
+
+impl Pages {
+    /// The page numbers.
+    pub fn numbers(&self) -> Range<u64> {
+        self.first..self.first + self.pages.len() as u64
+    }
+
+    /// The pages without their order, and without those between blocks.
+    pub fn sorted(mut self) -> Vec<[u8; PAGE_SIZE]> {
+        self.pages.retain(|page| page.iter().any(|byte| *byte != 0));
+        self.pages.sort_unstable();
+        self.pages
+    }
+}
+
+impl Fs {
+    /// As if no block had pages in a snapshot.
+    pub fn forget_places(&mut self) {
+        self.chunks.forget_places();
     }
 }

@@ -12,14 +12,13 @@ use serde::{Deserialize, Serialize};
 
 use super::entry::{self, EXCEPTION_PORT, Entry, SYSCALL_PORT};
 use super::exception::{self, vector};
-use super::mm::{CHUNK_BYTES, tables};
+use super::mm::tables;
 use super::process::{End, Process};
 use super::random::Random;
 use crate::exit::{Exit as Record, ExitKind, Fault, Observer, Rung, SourceKind};
 use crate::fault::{Finding, Ladder, Then};
 use crate::host::HostProfile;
 use crate::host::thread::{BlockedSignals, KickTimer, StopHandle, monotonic_ns};
-use crate::ram::PAGE_SIZE;
 use crate::stats::Stats;
 use crate::vcpu::registers::ExtendedState;
 use crate::vcpu::{Exit, Vcpu};
@@ -422,6 +421,6 @@ impl Machine {
 
     /// Pages of guest RAM that a snapshot must cover.
     pub fn used_pages(&self) -> u64 {
-        u64::from(self.process.memory.state.chunks.used()) * (CHUNK_BYTES / PAGE_SIZE as u64)
+        self.process.memory.state.used_pages()
     }
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use super::source::ProgramPages;
+use super::source::{FilePages, ProgramPages};
 use crate::errno::Errno;
 use crate::program::fs::{FsError, FsResult};
 use crate::ram::{CHUNK_PAGES, PAGE_SIZE, PageError, Ram, SystemArea};
@@ -59,6 +59,18 @@ pub struct MemoryState {
     pub objects: BTreeMap<u64, Object>,
     /// How many objects without a file there were.
     pub next_object: u64,
+    /// Pages of RAM that the snapshot holds; behind them are those of files that the guest wrote.
+    pub stored_pages: u64,
+    /// Pages that the snapshot lacks, ascending: the replay that it was made in did not have them,
+    /// since the recorded guest never touched them. They still come from their files.
+    pub withheld: Vec<FilePages>,
+}
+
+impl MemoryState {
+    /// Pages of RAM that a new snapshot must cover.
+    pub fn used_pages(&self) -> u64 {
+        u64::from(self.chunks.used()) * CHUNK_PAGES
+    }
 }
 
 /// Physical memory of a program machine.

@@ -262,7 +262,7 @@ impl AddressSpace {
                 if let (Some(_), Some(page)) =
                     (self.tables.leaf(tables::region_of(at)), self.page_behind(memory, start, vma, at))
                 {
-                    entries.push((at, Self::entry(memory, page, vma.protection)));
+                    entries.push((at, page, vma.protection));
                     match pages.last_mut() {
                         Some(last) if last.end == page => last.end += 1,
                         _ => pages.push(page..page + 1),
@@ -274,8 +274,11 @@ impl AddressSpace {
         for run in pages {
             memory.ram.attach(run)?;
         }
-        for (address, entry) in entries {
-            self.tables.set(&memory.system, address, entry);
+        for (address, page, protection) in entries {
+            // A page whose touch nothing else would show gets its entry once it is there.
+            if !memory.ram.is_unguarded(page) {
+                self.tables.set(&memory.system, address, Self::entry(memory, page, protection));
+            }
         }
         Ok(())
     }
@@ -312,6 +315,12 @@ impl AddressSpace {
             // Mapped since the region was attached, with a chunk that the region lacked.
             if !self.back_region(memory, region)? {
                 return Ok(FaultAnswer::OutOfMemory);
+            }
+            if let Some((start, vma)) = self.find(address)
+                && let Some(page) = self.page_behind(memory, start, vma, address)
+                && memory.ram.is_unguarded(page)
+            {
+                memory.ram.bring_in(page)?;
             }
             let page = address / PAGE * PAGE;
             let end = vma_end(self, page).min(tables::region_start(region + 1));

@@ -6,9 +6,10 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, RwLock};
 
 use dejavm_snapshot::{PageReader, Snapshot};
+use serde::{Deserialize, Serialize};
 
 use crate::exit::SourceKind;
-use crate::program::fs::{ContentRef, FsError};
+use crate::program::fs::ContentRef;
 use crate::program::outside::SharedOutside;
 use crate::ram::{PAGE_SIZE, PageError, PageSource, Ram};
 use crate::world::BLOCK_SIZE;
@@ -28,11 +29,38 @@ struct FileRange {
     offset: u64,
 }
 
-/// The pages of a snapshot. Each thread that faults takes a reader of its own.
+/// Pages of RAM that are a private copy of a file and that a snapshot does not hold.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct FilePages {
+    /// The first page.
+    pub first: u64,
+    /// Behind the last one.
+    pub end: u64,
+    /// The file's content.
+    pub content: ContentRef,
+    /// Offset in the file of the first page, a multiple of the page size.
+    pub offset: u64,
+}
+
+impl FilePages {
+    /// Whether this can be: for a state out of a file. `from` and `to` bound the pages.
+    pub fn is_valid(&self, from: u64, to: u64) -> bool {
+        from <= self.first
+            && self.first < self.end
+            && self.end <= to
+            && self.offset.is_multiple_of(PAGE_SIZE as u64)
+            && self.offset < 1 << 62
+    }
+}
+
+/// The pages of a snapshot: those of RAM, and behind them those of files that the guest wrote. Each
+/// thread that faults takes a reader of its own.
 pub struct SnapshotPages {
     snapshot: Arc<Snapshot>,
     /// Pages of the working set come in with their cluster.
     by_cluster: bool,
+    /// Pages of RAM.
+    ram: u64,
     readers: Mutex<Vec<PageReader>>,
 }
 
@@ -43,10 +71,23 @@ impl std::fmt::Debug for SnapshotPages {
 }
 
 impl SnapshotPages {
-    /// The pages of `snapshot`. With `by_cluster`, a page of its working set comes in with the
-    /// others of its cluster; without, each page comes alone.
-    pub fn new(snapshot: Arc<Snapshot>, by_cluster: bool) -> SnapshotPages {
-        SnapshotPages { snapshot, by_cluster, readers: Mutex::default() }
+    /// The pages of `snapshot`: all of them RAM, and each coming alone.
+    pub fn new(snapshot: Arc<Snapshot>) -> SnapshotPages {
+        SnapshotPages { ram: snapshot.page_count(), by_cluster: false, snapshot, readers: Mutex::default() }
+    }
+
+    /// Only the first `pages` of them are RAM.
+    #[must_use]
+    pub fn with_ram(mut self, pages: u64) -> SnapshotPages {
+        self.ram = pages.min(self.ram);
+        self
+    }
+
+    /// Whether a page of the working set comes in with the others of its cluster.
+    #[must_use]
+    pub fn by_cluster(mut self, by_cluster: bool) -> SnapshotPages {
+        self.by_cluster = by_cluster;
+        self
     }
 
     /// The snapshot.
@@ -79,7 +120,8 @@ impl SnapshotPages {
     /// When the working set is damaged.
     pub fn wanted_first(&self) -> Result<Vec<u64>, PageError> {
         let Some(set) = self.snapshot.working_set()? else { return Ok(Vec::new()) };
-        Ok((0..set.first_clusters()).filter_map(|n| set.cluster_pages(n)).flatten().copied().collect())
+        let clusters = (0..set.first_clusters()).filter_map(|n| set.cluster_pages(n));
+        Ok(clusters.flatten().copied().filter(|page| *page < self.ram).collect())
     }
 
     /// Brings what the snapshot's working set says is wanted first into memory, by up to `threads`
@@ -101,7 +143,10 @@ impl SnapshotPages {
                     return Ok(brought);
                 }
                 let pages = self.with_reader(|reader| reader.working_set_cluster(n, &mut content))?;
-                brought += ram.prefetch(&pages, &content)?;
+                // No working set that is dejavm's own names other pages than those of RAM.
+                if pages.iter().all(|page| *page < self.ram) {
+                    brought += ram.prefetch(&pages, &content)?;
+                }
             }
         };
         // A thread must have work enough to be worth its start.
@@ -120,12 +165,12 @@ impl SnapshotPages {
 
 impl PageSource for SnapshotPages {
     fn has_content(&self, page: u64) -> Result<bool, PageError> {
-        Ok(page < self.snapshot.page_count() && !self.snapshot.is_zero(page)?)
+        Ok(page < self.ram && !self.snapshot.is_zero(page)?)
     }
 
     fn have_content(&self, first: u64, have: &mut [bool]) -> Result<(), PageError> {
         have.fill(false);
-        let there = self.snapshot.page_count().saturating_sub(first).min(have.len() as u64) as usize;
+        let there = self.ram.saturating_sub(first).min(have.len() as u64) as usize;
         let have = &mut have[..there];
         if !have.is_empty() {
             self.snapshot.are_zero(first, have)?;
@@ -158,7 +203,7 @@ impl PageSource for SnapshotPages {
 /// A program's pages.
 pub struct ProgramPages {
     outside: SharedOutside,
-    snapshot: Option<SnapshotPages>,
+    snapshot: Option<Arc<SnapshotPages>>,
     /// Ranges of pages that are private copies of files, by first page.
     files: RwLock<BTreeMap<u64, FileRange>>,
 }
@@ -171,7 +216,7 @@ impl std::fmt::Debug for ProgramPages {
 
 impl ProgramPages {
     /// Pages that come from `snapshot`, if given, and from files that are mapped later on.
-    pub fn new(outside: SharedOutside, snapshot: Option<SnapshotPages>) -> ProgramPages {
+    pub fn new(outside: SharedOutside, snapshot: Option<Arc<SnapshotPages>>) -> ProgramPages {
         ProgramPages { outside, snapshot, files: RwLock::default() }
     }
 
@@ -183,7 +228,7 @@ impl ProgramPages {
 
     /// The snapshot's pages.
     pub fn snapshot(&self) -> Option<&SnapshotPages> {
-        self.snapshot.as_ref()
+        self.snapshot.as_deref()
     }
 
     fn file_of(&self, page: u64) -> Option<(u64, FileRange)> {
@@ -197,6 +242,27 @@ impl ProgramPages {
     pub fn map_file(&self, pages: Range<u64>, content: ContentRef, offset: u64) {
         let mut files = self.files.write().unwrap_or_else(std::sync::PoisonError::into_inner);
         files.insert(pages.start, FileRange { end: pages.end, content, offset });
+    }
+
+    /// The pages that come from files and that the outside lacks, as runs: what a snapshot cannot
+    /// hold.
+    pub fn withheld(&self, ram: &Ram) -> Vec<FilePages> {
+        // Asking the outside for each page takes other locks.
+        let files: Vec<_> = {
+            let files = self.files.read().unwrap_or_else(std::sync::PoisonError::into_inner);
+            files.iter().map(|(first, range)| (*first, range.clone())).collect()
+        };
+        let mut runs: Vec<FilePages> = Vec::new();
+        for (first, range) in files {
+            for page in (first..range.end).filter(|page| ram.is_withheld(*page)) {
+                let offset = range.offset + (page - first) * PAGE_SIZE as u64;
+                match runs.last_mut() {
+                    Some(run) if run.end == page && run.first >= first => run.end += 1,
+                    _ => runs.push(FilePages { first: page, end: page + 1, content: range.content, offset }),
+                }
+            }
+        }
+        runs
     }
 
     /// Forgets that pages of a range come from files.
@@ -266,6 +332,13 @@ impl PageSource for ProgramPages {
         start..end.min(range.end)
     }
 
+    fn can_fetch(&self, page: u64) -> bool {
+        self.file_of(page).is_none_or(|(first, range)| {
+            let offset = range.offset + (page - first) * PAGE_SIZE as u64;
+            self.outside.has_frozen(range.content, offset)
+        })
+    }
+
     fn fetch(&self, first: u64, out: &mut [u8]) -> Result<SourceKind, PageError> {
         let Some((start, range)) = self.file_of(first) else {
             return match &self.snapshot {
@@ -277,10 +350,7 @@ impl PageSource for ProgramPages {
             };
         };
         let offset = range.offset + (first - start) * PAGE_SIZE as u64;
-        let read = self.outside.read_frozen(range.content, offset, out).map_err(|e| match e {
-            FsError::World(e) => PageError::World(e),
-            other => PageError::File { page: first, reason: other.to_string() },
-        })?;
+        let read = self.outside.read_frozen(range.content, offset, out).map_err(|e| e.for_page(first))?;
         out[read..].fill(0);
         Ok(SourceKind::File)
     }

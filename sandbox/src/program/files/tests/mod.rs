@@ -5,7 +5,7 @@ mod streams;
 
 use super::*;
 use crate::errno::Errno;
-use crate::program::fs::testing::{Bench, errno, records};
+use crate::program::fs::testing::{Bench, errno, records, restored};
 use crate::program::fs::{Env, Fs, FsError, FsResult, IoOutcome, OpenFlags, S_IFIFO, Stdio};
 use dejavm_snapshot::codec;
 
@@ -386,9 +386,8 @@ fn a_snapshot_keeps_descriptors() {
     p.write(w, b"in flight").unwrap();
     let dir = p.open("/", OpenFlags::RDONLY).unwrap();
     p.run(|t, fs, env| t.getdents(fs, env, dir, 60)).unwrap();
-    let bytes = codec::encode(&(&p.bench.fs, &p.table)).unwrap();
     let mut q = p.clone();
-    (q.bench.fs, q.table) = codec::decode(&bytes).unwrap();
+    (q.bench.fs, q.table) = restored(&p.bench.fs, &p.table);
     let mut rest = Vec::new();
     for p in [&mut p, &mut q] {
         assert_eq!(p.read(fd, 10).unwrap(), b"bytes");

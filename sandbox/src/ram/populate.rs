@@ -1,0 +1,56 @@
+//! Bringing in more than the guest wants, and what is then left out: pages that the source lacks.
+
+use std::sync::OnceLock;
+
+use super::{Marking, PageError, PageState, Ram, slot_of};
+
+impl Ram {
+    /// Brings in every page that is known to be absent, but those that the source lacks. Returns
+    /// how many came.
+    pub fn populate(&self) -> Result<u64, PageError> {
+        self.bring_in_all(|page| self.source.can_fetch(page))
+    }
+
+    /// As [`Ram::populate`], with those that the source lacks: for a guest that wants one of them.
+    /// The source says why it cannot be had.
+    pub fn populate_all(&self) -> Result<u64, PageError> {
+        self.bring_in_all(|_| true)
+    }
+
+    fn bring_in_all(&self, wanted: impl Fn(u64) -> bool) -> Result<u64, PageError> {
+        let mut brought = 0;
+        for slot in self.slots.iter().filter_map(OnceLock::get) {
+            for index in 0..slot.pages() {
+                let page = slot.first + index;
+                let comes = match slot.state(index) {
+                    PageState::Absent => wanted(page),
+                    PageState::Aside => true,
+                    _ => false,
+                };
+                if comes {
+                    brought += self.bring_in(page)?.0;
+                }
+            }
+        }
+        Ok(brought)
+    }
+
+    /// Whether a page is absent and the source lacks it.
+    pub fn is_withheld(&self, page: u64) -> bool {
+        let (number, first, _) = slot_of(page);
+        let state = self.slots.get(number).and_then(OnceLock::get).map(|slot| slot.state(page - first));
+        matches!(state, None | Some(PageState::Fresh | PageState::Absent)) && !self.source.can_fetch(page)
+    }
+
+    /// Whether a page is absent, and a touch of it by KVM would not be noticed: with
+    /// [`Marking::Eager`], one that the source lacked when it was attached.
+    pub fn is_unguarded(&self, page: u64) -> bool {
+        let (number, first, _) = slot_of(page);
+        self.marking == Marking::Eager
+            && self
+                .slots
+                .get(number)
+                .and_then(OnceLock::get)
+                .is_some_and(|slot| slot.state(page - first) == PageState::Absent)
+    }
+}
