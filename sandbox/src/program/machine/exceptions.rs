@@ -35,11 +35,15 @@ impl Machine {
             return self.page_fault(error, &frame, options);
         }
         self.vcpu.settle();
+        if vector == vector::DEBUG && self.stepper.on {
+            return self.step(rsp, &frame, options);
+        }
         if vector == vector::PROTECTION
             && let Some((trapped, len)) = self.trapped_at(frame.rip)?
         {
             let next = Frame { rip: frame.rip + len, ..frame };
             self.entry.set_frame(&self.process.memory, vector, rsp, &next);
+            self.look_ahead(next.rip)?;
             return self.read_timestamp(trapped, frame.rip, &next, options);
         }
         self.take_frame(&frame);
@@ -138,7 +142,7 @@ impl Machine {
         Ok(None)
     }
 
-    fn record_exception(
+    pub(super) fn record_exception(
         &mut self,
         vector: u8,
         code: u64,
@@ -183,17 +187,17 @@ impl Machine {
     }
 
     /// Takes the program's registers out of the vCPU, which is in a stub, and the exception frame.
-    fn take_frame(&mut self, frame: &Frame) {
+    pub(super) fn take_frame(&mut self, frame: &Frame) {
         self.process.regs.general = General {
             rip: frame.rip,
             rsp: frame.rsp,
-            rflags: signal::sanitize_flags(frame.rflags),
+            rflags: signal::sanitize_flags(self.program_flags(frame.rflags)),
             ..General::from(self.vcpu.regs())
         };
     }
 
     /// The instruction at an address; an invalid one where there is none.
-    fn instruction(&mut self, rip: u64) -> Result<Instruction, RunError> {
+    pub(super) fn instruction(&mut self, rip: u64) -> Result<Instruction, RunError> {
         let mut bytes = [0u8; 15];
         let n = self.process.space.accessible(rip, bytes.len(), Access::Exec);
         self.process.read(rip, &mut bytes[..n])?;
