@@ -161,7 +161,7 @@ mod tests {
         );
         assert_eq!(line(ExitKind::End { status: 3 << 8 }), "+++ exited with 3 +++");
         assert_eq!(line(ExitKind::End { status: 11 }), "+++ killed by SIGSEGV +++");
-        assert_eq!(line(ExitKind::Timer { steps: 9 }), "--- timer, behind 9 steps, at 0x0 ---");
+        assert_eq!(line(ExitKind::Timer { steps: 9 }), "--- timer, behind 9 steps, at 0x401000 ---");
         assert_eq!(
             line(ExitKind::Exception { vector: 14, code: 4, address: 0x10 }),
             "--- #PF, code 0x4, address 0x10, at 0x401000 ---"
