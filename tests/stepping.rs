@@ -18,6 +18,7 @@ breakpoints: 1 traps
 iretq: 5 traps, 0
 repeats: 0 b4f3b5a7
 faults: 1
+edges: 0, 1 behind the end
 frames 0, handlers 0
 ";
 

@@ -2,6 +2,7 @@
  * the same natively, and without a timer; the last ones count what the timer interrupted, which is
  * the same in every run. */
 #define _GNU_SOURCE
+#include <fcntl.h>
 #include <signal.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -46,6 +47,15 @@ static void on_fault(int number, siginfo_t *info, void *context) {
     handler_flags |= flags();
     /* `movb %al, (%rcx)` has two bytes. */
     regs[REG_RIP] += 2;
+}
+
+/* A call to where nothing is: back from it. */
+static void on_bus(int number, siginfo_t *info, void *context) {
+    greg_t *regs = ((ucontext_t *)context)->uc_mcontext.gregs;
+    faults++;
+    frame_flags |= regs[REG_EFL];
+    regs[REG_RIP] = *(greg_t *)regs[REG_RSP];
+    regs[REG_RSP] += 8;
 }
 
 static void timer(long us, long interval_us) {
@@ -120,12 +130,28 @@ static void repeats(void) {
     munmap(fresh, size);
 }
 
+/* Code that ends with its page, in a mapping that is longer than its file. */
+static void edges(void) {
+    static const unsigned char code[] = {0x0f, 0x31, 0x9c, 0x58, 0xc3}; /* rdtsc; pushfq; popq %rax; ret */
+    int file = open("/tmp/code", O_CREAT | O_RDWR | O_TRUNC, 0700);
+    ftruncate(file, 4096);
+    pwrite(file, code, sizeof code, 4096 - sizeof code);
+    char *map = mmap(NULL, 8192, PROT_READ | PROT_EXEC, MAP_PRIVATE, file, 0);
+    unsigned long flag = ((unsigned long (*)(void))(map + 4096 - sizeof code))() & TF;
+    faults = 0;
+    ((void (*)(void))(map + 4096))();
+    printf("edges: %lx, %lu behind the end\n", flag, faults);
+    munmap(map, 8192);
+    close(file);
+}
+
 static void all(void) {
     frame_flags = handler_flags = 0;
     stores();
     own();
     returns();
     repeats();
+    edges();
     printf("frames %lx, handlers %lx\n", frame_flags & TF, handler_flags & TF);
 }
 
@@ -137,6 +163,8 @@ int main(void) {
     sigaction(SIGTRAP, &action, NULL);
     action.sa_sigaction = on_fault;
     sigaction(SIGSEGV, &action, NULL);
+    action.sa_sigaction = on_bus;
+    sigaction(SIGBUS, &action, NULL);
     all();
     timer(900000000, 0);
     all();

@@ -57,6 +57,11 @@ impl Clock {
         Clock { mode, timer_step, page: 0, monotonic: START_UPTIME, offset: start.wrapping_sub(START_UPTIME) }
     }
 
+    /// Address of the clock page; 0 before a program is loaded.
+    pub fn page(&self) -> u64 {
+        self.page
+    }
+
     /// Nanoseconds since the machine's start.
     pub fn monotonic(&self) -> u64 {
         self.monotonic

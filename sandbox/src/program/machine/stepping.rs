@@ -7,18 +7,17 @@
 //! The flag is the monitor's, so the program must not see it, and may have set it for itself. Each
 //! instruction is looked at before it runs, for the few that store RFLAGS or load it.
 
+use super::exceptions::MAX_INSTRUCTION;
 use super::{Machine, RunEnd, RunError, RunOptions};
 use crate::exit::ExitKind;
 use crate::program::entry::Frame;
 use crate::program::exception::{self, vector};
-use crate::program::mm::{Access, MemError};
+use crate::program::mm::MemError;
 use crate::program::process::{Process, SysError};
 use crate::vcpu::registers::General;
 
 /// RFLAGS.TF.
 pub(super) const TRAP_FLAG: u64 = 1 << 8;
-/// The most bytes of an instruction.
-const MAX_INSTRUCTION: usize = 15;
 
 /// What an instruction has to do with RFLAGS.TF.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -90,6 +89,10 @@ impl Machine {
         frame: &Frame,
         options: &mut RunOptions<'_>,
     ) -> Result<Option<RunEnd>, RunError> {
+        // Settling costs a sixth of a step, and is for what may ask the outside for a page.
+        if !self.step_is_in_memory(frame.rip) {
+            self.vcpu.settle();
+        }
         self.stats.steps += 1;
         self.stepper.steps += 1;
         let trapped = self.stepper.own || self.stepper.next == Touch::Traps;
@@ -110,6 +113,7 @@ impl Machine {
             }
             return Ok(None);
         }
+        self.vcpu.settle();
         self.take_frame(frame);
         if fired {
             self.stats.exits.timers += 1;
@@ -123,10 +127,18 @@ impl Machine {
         self.go_on(options)
     }
 
+    /// Whether all that the usual step touches is there.
+    fn step_is_in_memory(&self, rip: u64) -> bool {
+        let Process { space, memory, clock, .. } = &self.process;
+        let there = |address| space.walk(memory, address).is_some_and(|page| memory.ram.is_there(page));
+        [clock.page(), rip, rip.wrapping_add(MAX_INSTRUCTION as u64 - 1)].into_iter().all(there)
+    }
+
     /// Takes the monitor's RFLAGS.TF out of what `pushf` has just stored.
     fn clear_stored_flag(&mut self, rsp: u64) -> Result<(), RunError> {
         const FLAG_BYTE: u64 = TRAP_FLAG.trailing_zeros() as u64 / 8;
         const FLAG_IN_BYTE: u8 = 1 << (TRAP_FLAG.trailing_zeros() % 8);
+        self.vcpu.settle();
         let Process { space, memory, .. } = &mut self.process;
         let at = rsp.wrapping_add(FLAG_BYTE);
         let mut byte = [0u8];
@@ -147,21 +159,13 @@ impl Machine {
         }
         self.stepper.next = match touch(&self.code(rip)?) {
             Touch::Shadow => {
+                self.vcpu.settle();
                 let behind = rip.wrapping_add(self.instruction(rip)?.len() as u64);
                 touch(&self.code(behind)?)
             }
             other => other,
         };
         Ok(())
-    }
-
-    /// The bytes at an address that may be those of an instruction.
-    fn code(&mut self, rip: u64) -> Result<smallvec::SmallVec<[u8; MAX_INSTRUCTION]>, RunError> {
-        let mut bytes = smallvec::smallvec![0u8; MAX_INSTRUCTION];
-        let n = self.process.space.accessible(rip, MAX_INSTRUCTION, Access::Exec);
-        bytes.truncate(n);
-        self.process.read(rip, &mut bytes)?;
-        Ok(bytes)
     }
 }
 
