@@ -1,9 +1,10 @@
 //! Starting a program.
 
 use std::ffi::OsStr;
+use std::num::NonZeroU64;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use dejavm_sandbox::program::clock::ClockMode;
 use dejavm_sandbox::program::exec::Command;
@@ -134,6 +135,15 @@ impl Program {
     pub fn start_time(mut self, time: SystemTime) -> Program {
         let nanos = time.duration_since(UNIX_EPOCH).map_or(0, |t| t.as_nanos());
         self.spec.start = u64::try_from(nanos).unwrap_or(u64::MAX);
+        self
+    }
+
+    /// Virtual time that one instruction takes while an interval timer is armed: the program is then
+    /// single-stepped, for programs that spin until a signal. A step costs about as much as a system
+    /// call. Zero, as by default, is no stepping: only exits and reads of the clock take time.
+    #[must_use]
+    pub fn timer_step(mut self, time: Duration) -> Program {
+        self.spec.timer_step = NonZeroU64::new(u64::try_from(time.as_nanos()).unwrap_or(u64::MAX));
         self
     }
 

@@ -72,6 +72,12 @@ pub struct Report {
     pub exits: u64,
     /// What the guest died of, when a signal ended it.
     pub death: Option<Death>,
+    /// Whether the run was ended, by its deadline or stop handle, while an interval timer was armed
+    /// and the guest had made no exit for 100 ms or more: it may be spinning until the timer goes
+    /// off, and virtual time stands still between exits. [`Program::timer_step`] lets it pass.
+    ///
+    /// [`Program::timer_step`]: crate::Program::timer_step
+    pub spinning: bool,
     /// System calls that are not implemented, by number: how often the guest made them. It got
     /// `ENOSYS`.
     pub unknown_calls: BTreeMap<u64, u64>,

@@ -129,6 +129,7 @@ impl Sandbox {
             stderr,
             exits: self.exits_until(outcome),
             death: self.machine.death.clone(),
+            spinning: self.machine.spinning,
             unknown_calls: self.machine.process.unknown.clone(),
             stats: self.stats(),
             recording: self.sealed.clone(),

@@ -55,6 +55,10 @@ impl RunDigest {
                 buffer.push(6);
                 buffer.push(i64::from(*status) as u64);
             }
+            ExitKind::Timer { steps } => {
+                buffer.push(7);
+                buffer.push(*steps);
+            }
         }
         for word in [exit.rip, exit.result, exit.effects, exit.clock] {
             buffer.push(word);

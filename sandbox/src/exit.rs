@@ -31,6 +31,11 @@ pub enum ExitKind {
         /// As `wait4` would give it: `status << 8`, or the signal's number.
         status: i32,
     },
+    /// An interval timer went off behind an instruction that was stepped.
+    Timer {
+        /// Instructions stepped since the exit before.
+        steps: u64,
+    },
 }
 
 /// An instruction that the monitor answers.
@@ -56,7 +61,7 @@ pub struct Exit {
     pub number: u64,
     /// What it was.
     pub kind: ExitKind,
-    /// RIP of the instruction after a system call, or of the trapped instruction.
+    /// RIP of the instruction after a system call or a timer, or of the trapped instruction.
     pub rip: u64,
     /// What the guest got: RAX after the exit.
     pub result: u64,

@@ -15,6 +15,8 @@ pub struct ExitCounts {
     pub instructions: u64,
     /// Exceptions that became signals.
     pub exceptions: u64,
+    /// Timers that went off behind a stepped instruction.
+    pub timers: u64,
 }
 
 /// Where time went, nanoseconds.
@@ -33,6 +35,9 @@ pub struct Times {
 pub struct Stats {
     /// Exits by kind.
     pub exits: ExitCounts,
+    /// Instructions that were stepped, so that time passed while a timer was armed. Each leaves
+    /// guest mode, but is no exit that is compared.
+    pub steps: u64,
     /// System calls by number.
     pub syscalls: BTreeMap<u64, u64>,
     /// Faults by how they were found.

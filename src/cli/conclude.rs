@@ -47,4 +47,8 @@ fn explain(report: &Report, name: &str, options: &RunOptions) {
         }
         _ => say(format_args!("{name} was stopped")),
     }
+    if report.spinning {
+        say("the program may be spinning until its timer, and virtual time stands still between exits: \
+             try --timer-step 100us where it is started");
+    }
 }

@@ -44,6 +44,9 @@ impl NewGuest {
         if let Some(time) = options.start_time {
             program = program.start_time(time);
         }
+        if let Some(time) = options.timer_step {
+            program = program.timer_step(time);
+        }
         if streams::stdin_is_terminal()
             && let Some(term) = std::env::var_os("TERM")
         {

@@ -28,6 +28,11 @@ pub struct GuestOptions {
     /// Where the virtual clock starts: RFC 3339, @SECONDS or now [default: 2026-01-01T00:00:00Z].
     #[arg(long, value_name = "TIME", value_parser = parse::instant)]
     pub start_time: Option<SystemTime>,
+    /// Virtual time that one instruction takes while an interval timer is armed, such as 100us; the
+    /// program is then single-stepped, for programs that spin until a signal [default: none: only
+    /// exits and clock reads take time].
+    #[arg(long, value_name = "TIME", value_parser = parse::timer_step)]
+    pub timer_step: Option<Duration>,
     /// Sets a variable of its environment; without a value, to the one that it has here. Else it
     /// has PATH, HOME and LANG, and TERM when standard input is a terminal.
     #[arg(long, value_name = "NAME[=VALUE]")]

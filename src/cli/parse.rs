@@ -25,9 +25,9 @@ pub fn size(text: &str) -> Result<u64, String> {
     number.checked_mul(1 << shift).ok_or_else(|| "too large".into())
 }
 
-/// A time span: a number with `ms`, `s`, `m` or `h` behind it; seconds without.
+/// A time span: a number with `us`, `ms`, `s`, `m` or `h` behind it; seconds without.
 pub fn duration(text: &str) -> Result<Duration, String> {
-    let bad = || "not a time: give a number with ms, s, m or h behind it, such as 500ms".to_owned();
+    let bad = || "not a time: give a number with us, ms, s, m or h behind it, such as 500ms".to_owned();
     let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
     let unit = match &text[digits.len()..] {
         "us" => 1e-6,
@@ -39,6 +39,14 @@ pub fn duration(text: &str) -> Result<Duration, String> {
     };
     let number: f64 = digits.parse().map_err(|_| bad())?;
     Duration::try_from_secs_f64(number * unit).map_err(|_| bad())
+}
+
+/// A time that an instruction can take: a nanosecond at least.
+pub fn timer_step(text: &str) -> Result<Duration, String> {
+    match duration(text)? {
+        time if time < Duration::from_nanos(1) => Err("too short: give a nanosecond at least".into()),
+        time => Ok(time),
+    }
 }
 
 /// An instant: `now`, `@SECONDS` since 1970, or RFC 3339 such as `2026-01-01T00:00:00Z`.
@@ -184,6 +192,11 @@ mod tests {
         assert_eq!(duration("1m"), Ok(Duration::from_secs(60)));
         for bad in ["", "s", "-1s", "1d", "inf", "nan", "1e999"] {
             assert!(duration(bad).is_err(), "{bad}");
+        }
+        assert_eq!(timer_step("100us"), Ok(Duration::from_micros(100)));
+        assert_eq!(timer_step("0.001us"), Ok(Duration::from_nanos(1)));
+        for bad in ["0", "0us", "0.0001us", "-1us"] {
+            assert!(timer_step(bad).is_err(), "{bad}");
         }
     }
 

@@ -47,14 +47,17 @@ fn text(report: &Report) -> String {
     let mut line = |name: &str, what: String| {
         let _ = writeln!(out, "dejavm: {name:<12} {what}");
     };
-    let all = exits.syscalls + exits.instructions + exits.exceptions;
+    let all = exits.syscalls + exits.instructions + exits.exceptions + exits.timers;
     line(
         "exits",
         format!(
-            "{all}: {} system calls, {} instructions, {} exceptions",
-            exits.syscalls, exits.instructions, exits.exceptions
+            "{all}: {} system calls, {} instructions, {} exceptions, {} timers",
+            exits.syscalls, exits.instructions, exits.exceptions, exits.timers
         ),
     );
+    if stats.steps > 0 {
+        line("steps", format!("{} instructions", stats.steps));
+    }
     line("calls", list(calls(report).into_iter().take(TOP)));
     line("faults", list(stats.faults_by_rung.iter().map(|(rung, n)| (lower(rung), *n))));
     line("from", list(stats.faults_by_source.iter().map(|(source, n)| (lower(source), *n))));
@@ -101,7 +104,9 @@ fn json(report: &Report) -> Value {
             "syscalls": stats.exits.syscalls,
             "instructions": stats.exits.instructions,
             "exceptions": stats.exits.exceptions,
+            "timers": stats.exits.timers,
         },
+        "steps": stats.steps,
         "syscalls": map(calls(report)),
         "not_implemented": map(unknown.collect()),
         "faults": {

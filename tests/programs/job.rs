@@ -41,6 +41,8 @@ pub struct Job {
     /// Megabytes of memory in the sandbox, if not as many as by default. The native run gets as
     /// much address space.
     pub memory: Option<u32>,
+    /// `--timer-step`, for a program that spins until a timer goes off.
+    pub timer_step: Option<&'static str>,
     /// Whether it belongs to the sample of jobs that determinism is tested on by default.
     pub sampled: bool,
 }
@@ -53,6 +55,7 @@ pub fn job(line: &'static str) -> Job {
         compare: Compare::Exact,
         env: Vec::new(),
         memory: None,
+        timer_step: None,
         sampled: false,
     }
 }
@@ -102,6 +105,12 @@ impl Job {
     /// With so many megabytes of memory.
     pub fn memory(mut self, megabytes: u32) -> Job {
         self.memory = Some(megabytes);
+        self
+    }
+
+    /// Stepped, with this time for an instruction, while a timer is armed.
+    pub fn stepped(mut self, time: &'static str) -> Job {
+        self.timer_step = Some(time);
         self
     }
 

@@ -48,6 +48,9 @@ pub fn arguments(job: &Job) -> Vec<String> {
     if let Some(megabytes) = job.memory {
         args.extend(["--memory".into(), format!("{megabytes}M")]);
     }
+    if let Some(time) = job.timer_step {
+        args.extend(["--timer-step".into(), time.into()]);
+    }
     args.push("--".into());
     args.extend(job.argv.iter().map(|arg| (*arg).to_owned()));
     args

@@ -128,6 +128,7 @@ fn kind_name(kind: &ExitKind) -> String {
         ExitKind::Instruction(Trapped::Cpuid { .. }) => "cpuid".into(),
         ExitKind::Exception { vector, .. } => format!("exception {vector}"),
         ExitKind::End { .. } => "end".into(),
+        ExitKind::Timer { .. } => "timer".into(),
     }
 }
 

@@ -123,6 +123,7 @@ impl Event {
                 ExitKind::Instruction(_) => "exit by an instruction".into(),
                 ExitKind::Exception { vector, .. } => format!("exception {vector}"),
                 ExitKind::End { .. } => "the guest's end".into(),
+                ExitKind::Timer { .. } => "a timer".into(),
             },
             Event::Ask(asked) => format!("a question ({})", asked.name()),
             Event::Block { .. } => "a question (read-block)".into(),

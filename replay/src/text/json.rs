@@ -71,6 +71,7 @@ pub fn json_exit(exit: &Exit) -> Value {
             json!({ "kind": "exception", "vector": vector, "code": hex(*code), "address": hex(*address) })
         }
         ExitKind::End { status } => json!({ "kind": "end", "status": status }),
+        ExitKind::Timer { steps } => json!({ "kind": "timer", "steps": steps }),
     };
     if let (Some(object), Value::Object(what)) = (object.as_object_mut(), what) {
         object.extend(what);

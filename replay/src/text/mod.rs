@@ -56,6 +56,7 @@ pub fn format_kind(exit: &Exit) -> String {
             0 => format!("+++ exited with {} +++", status >> 8),
             signal => format!("+++ killed by {} +++", args::signal(signal as u64)),
         },
+        ExitKind::Timer { steps } => format!("--- timer, behind {steps} steps, at {:#x} ---", exit.rip),
     }
 }
 
@@ -160,6 +161,7 @@ mod tests {
         );
         assert_eq!(line(ExitKind::End { status: 3 << 8 }), "+++ exited with 3 +++");
         assert_eq!(line(ExitKind::End { status: 11 }), "+++ killed by SIGSEGV +++");
+        assert_eq!(line(ExitKind::Timer { steps: 9 }), "--- timer, behind 9 steps, at 0x401000 ---");
         assert_eq!(
             line(ExitKind::Exception { vector: 14, code: 4, address: 0x10 }),
             "--- #PF, code 0x4, address 0x10, at 0x401000 ---"

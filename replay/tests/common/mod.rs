@@ -182,6 +182,7 @@ pub fn sample(exits: u64) -> Vec<Step> {
             0 => Step::Exit(exit(n, ExitKind::Instruction(Trapped::Rdtsc))),
             1 => Step::Exit(exit(n, ExitKind::Instruction(Trapped::Cpuid { leaf: 7, subleaf: 1 }))),
             2 => Step::Exit(exit(n, ExitKind::Exception { vector: 14, code: 6, address: n })),
+            3 if n % 2 == 0 => Step::Exit(exit(n, ExitKind::Timer { steps: n * 1000 })),
             _ => syscall(n, n % 300),
         });
     }

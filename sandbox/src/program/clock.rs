@@ -5,6 +5,11 @@
 //! clock page, where the vDSO reads and advances it without an exit; the monitor reads it from
 //! there and writes it back at every exit. A program that damages its clock page sees a strange
 //! time, the same in every run.
+//!
+//! A loop without exits takes no time at all, so that a timer never goes off in it. With a timer
+//! step, the program is stepped while a timer is armed, and each instruction takes that long.
+
+use std::num::NonZeroU64;
 
 use serde::{Deserialize, Serialize};
 
@@ -36,6 +41,9 @@ pub enum ClockMode {
 pub struct Clock {
     /// Which clock it is.
     pub mode: ClockMode,
+    /// Nanoseconds that an instruction takes while an interval timer is armed; with none, the
+    /// program is not stepped.
+    pub timer_step: Option<NonZeroU64>,
     /// Address of the clock page; 0 before a program is loaded.
     page: u64,
     monotonic: u64,
@@ -45,8 +53,13 @@ pub struct Clock {
 
 impl Clock {
     /// A clock that starts at `start`, nanoseconds since the Unix epoch.
-    pub fn new(mode: ClockMode, start: u64) -> Clock {
-        Clock { mode, page: 0, monotonic: START_UPTIME, offset: start.wrapping_sub(START_UPTIME) }
+    pub fn new(mode: ClockMode, start: u64, timer_step: Option<NonZeroU64>) -> Clock {
+        Clock { mode, timer_step, page: 0, monotonic: START_UPTIME, offset: start.wrapping_sub(START_UPTIME) }
+    }
+
+    /// Address of the clock page; 0 before a program is loaded.
+    pub fn page(&self) -> u64 {
+        self.page
     }
 
     /// Nanoseconds since the machine's start.
@@ -83,16 +96,25 @@ impl Clock {
     /// Takes over what the program's own reads did to the clock, and advances it for an exit.
     ///
     /// # Errors
+    /// As [`Clock::pass`].
+    pub fn tick(&mut self, memory: &mut Memory, space: &mut AddressSpace) -> Result<(), MemError> {
+        self.pass(memory, space, EXIT_STEP)
+    }
+
+    /// Takes over what the program's own reads did to the clock, and advances it by so many
+    /// nanoseconds.
+    ///
+    /// # Errors
     /// When the clock page cannot be brought in. A program that has unmapped its clock page goes
     /// on with the monitor's own clock.
-    pub fn tick(&mut self, memory: &mut Memory, space: &mut AddressSpace) -> Result<(), MemError> {
+    pub fn pass(&mut self, memory: &mut Memory, space: &mut AddressSpace, by: u64) -> Result<(), MemError> {
         let mut bytes = [0u8; 8];
         match space.read(memory, self.page, &mut bytes) {
             Ok(()) if self.mode == ClockMode::Virtual => self.monotonic = u64::from_le_bytes(bytes),
             Ok(()) | Err(MemError::BadAddress(_)) => {}
             Err(e) => return Err(e),
         }
-        self.advance(memory, space, EXIT_STEP)
+        self.advance(memory, space, by)
     }
 
     /// Advances the clock.

@@ -1,6 +1,8 @@
 //! What a snapshot, a fork, a checkpoint and the head of a recording have in common: everything
 //! about a machine but the contents of its memory, as one value.
 
+use std::num::NonZeroU64;
+
 use serde::{Deserialize, Serialize};
 
 use super::clock::{Clock, ClockMode, DEFAULT_START};
@@ -82,6 +84,9 @@ pub struct ProgramSpec {
     pub clock: ClockMode,
     /// Where the clock starts, nanoseconds since the Unix epoch.
     pub start: u64,
+    /// Nanoseconds that an instruction takes while an interval timer is armed; with none, only
+    /// exits and reads of the clock take time.
+    pub timer_step: Option<NonZeroU64>,
     /// Bytes of memory that it may use.
     pub memory: u64,
     /// Bytes that it may write to files.
@@ -99,6 +104,7 @@ impl ProgramSpec {
             seed: 0,
             clock: ClockMode::Virtual,
             start: DEFAULT_START,
+            timer_step: None,
             memory: 1 << 30,
             disk: 1 << 30,
         }
@@ -139,7 +145,7 @@ impl MachineState {
             fs,
             files,
             signals: Signals::default(),
-            clock: Clock::new(spec.clock, spec.start),
+            clock: Clock::new(spec.clock, spec.start, spec.timer_step),
             random: Random::new(spec.seed, PROGRAM_STREAM),
             task: task(cwd, spec.workdir),
             exits: 0,

@@ -16,7 +16,7 @@ const CANONICAL_END: u64 = 1 << 47;
 
 impl Machine {
     pub(super) fn syscall(&mut self, options: &mut RunOptions<'_>) -> Result<Option<RunEnd>, RunError> {
-        let general = General::from(self.vcpu.regs());
+        let general = self.program_registers();
         let number = general.rax;
         let args = [general.rdi, general.rsi, general.rdx, general.r10, general.r8, general.r9];
         self.process.regs.general =

@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::stepping::TRAP_FLAG;
 use super::{Machine, RunEnd, RunError, RunOptions};
 use crate::program::entry;
 use crate::program::exception::vector;
@@ -54,6 +55,11 @@ impl Machine {
         options: &mut RunOptions<'_>,
     ) -> Result<Option<RunEnd>, RunError> {
         self.process.signals.force(info);
+        self.go_on(options)
+    }
+
+    /// Goes on behind an exit that was no system call: pending signals first.
+    pub(super) fn go_on(&mut self, options: &mut RunOptions<'_>) -> Result<Option<RunEnd>, RunError> {
         let resume = self.deliver(Resume::Full)?;
         if let Some(end) = self.ended(options)? {
             return Ok(Some(end));
@@ -129,11 +135,13 @@ impl Machine {
 
     /// Makes the vCPU go on with the process's registers.
     pub(super) fn resume(&mut self, resume: Resume) -> Result<(), RunError> {
-        let regs = self.process.regs;
+        let mut regs = self.process.regs;
+        regs.general.rflags = self.prepare_step(&regs.general)?;
         let bases = (regs.fs_base, regs.gs_base);
         let full = match resume {
             Resume::Full => true,
-            Resume::Syscall => bases != self.loaded_bases,
+            // `sysretq` with RFLAGS.TF traps before the first instruction, not behind it.
+            Resume::Syscall => bases != self.loaded_bases || regs.general.rflags & TRAP_FLAG != 0,
         };
         if full {
             let mut sregs = self.vcpu.sregs()?;

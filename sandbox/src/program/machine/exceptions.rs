@@ -1,6 +1,7 @@
 //! Exceptions: page faults, instructions that the monitor answers, and what becomes a signal.
 
 use iced_x86::{Code, Decoder, DecoderOptions, Instruction};
+use smallvec::{SmallVec, smallvec};
 
 use super::delivery::Resume;
 use super::{Machine, RunEnd, RunError, RunOptions};
@@ -10,11 +11,14 @@ use crate::program::exception::{self, code, page_fault, vector};
 use crate::program::mm::{Access, FaultAnswer};
 use crate::program::process::{Process, SysError};
 use crate::program::signal::{self, Info};
+use crate::ram::PAGE_SIZE;
 use crate::vcpu::Exit;
 use crate::vcpu::registers::General;
 
 /// How often a fault may find the tables right without getting anywhere.
 const STALE_PATIENCE: u32 = 3;
+/// The most bytes of an instruction.
+pub(super) const MAX_INSTRUCTION: usize = 15;
 
 impl Machine {
     pub(super) fn exception(
@@ -34,12 +38,16 @@ impl Machine {
         if vector == vector::PAGE_FAULT {
             return self.page_fault(error, &frame, options);
         }
+        if vector == vector::DEBUG && self.stepper.on {
+            return self.step(rsp, &frame, options);
+        }
         self.vcpu.settle();
         if vector == vector::PROTECTION
             && let Some((trapped, len)) = self.trapped_at(frame.rip)?
         {
             let next = Frame { rip: frame.rip + len, ..frame };
             self.entry.set_frame(&self.process.memory, vector, rsp, &next);
+            self.look_ahead(next.rip)?;
             return self.read_timestamp(trapped, frame.rip, &next, options);
         }
         self.take_frame(&frame);
@@ -138,7 +146,7 @@ impl Machine {
         Ok(None)
     }
 
-    fn record_exception(
+    pub(super) fn record_exception(
         &mut self,
         vector: u8,
         code: u64,
@@ -183,21 +191,38 @@ impl Machine {
     }
 
     /// Takes the program's registers out of the vCPU, which is in a stub, and the exception frame.
-    fn take_frame(&mut self, frame: &Frame) {
+    pub(super) fn take_frame(&mut self, frame: &Frame) {
         self.process.regs.general = General {
             rip: frame.rip,
             rsp: frame.rsp,
-            rflags: signal::sanitize_flags(frame.rflags),
+            rflags: signal::sanitize_flags(self.program_flags(frame.rflags)),
             ..General::from(self.vcpu.regs())
         };
     }
 
     /// The instruction at an address; an invalid one where there is none.
-    fn instruction(&mut self, rip: u64) -> Result<Instruction, RunError> {
-        let mut bytes = [0u8; 15];
-        let n = self.process.space.accessible(rip, bytes.len(), Access::Exec);
-        self.process.read(rip, &mut bytes[..n])?;
-        Ok(Decoder::with_ip(64, &bytes[..n], rip, DecoderOptions::NONE).decode())
+    pub(super) fn instruction(&mut self, rip: u64) -> Result<Instruction, RunError> {
+        let bytes = self.code(rip)?;
+        Ok(Decoder::with_ip(64, &bytes, rip, DecoderOptions::NONE).decode())
+    }
+
+    /// The bytes at an address, as many as may be those of one instruction.
+    pub(super) fn code(&mut self, rip: u64) -> Result<SmallVec<[u8; MAX_INSTRUCTION]>, RunError> {
+        let mut bytes = smallvec![0u8; MAX_INSTRUCTION];
+        let all = self.process.space.accessible(rip, MAX_INSTRUCTION, Access::Exec);
+        let in_page = all.min(PAGE_SIZE - (rip % PAGE_SIZE as u64) as usize);
+        // A mapping may be longer than what is mapped: a file may end with the first page.
+        for len in [all, in_page] {
+            match self.process.read(rip, &mut bytes[..len]) {
+                Ok(()) => {
+                    bytes.truncate(len);
+                    return Ok(bytes);
+                }
+                Err(SysError::Errno(_)) => {}
+                Err(e) => return Err(e.into()),
+            }
+        }
+        Ok(SmallVec::new())
     }
 
     /// The instruction at RIP, if it is one that the monitor answers.

@@ -4,6 +4,7 @@ mod call;
 mod delivery;
 mod error;
 mod exceptions;
+mod stepping;
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -24,13 +25,18 @@ use crate::vcpu::registers::ExtendedState;
 use crate::vcpu::{Exit, Vcpu};
 use crate::world::WorldError;
 pub use delivery::Death;
+use delivery::Resume;
 pub use error::RunError;
+use stepping::Stepper;
 
 /// Faults of which who watches is told at once, at most.
 const FAULTS_KEPT: usize = 256;
 
 /// How often the deadline's timer kicks again, in case a kick was lost.
 const KICK_AGAIN: Duration = Duration::from_millis(20);
+
+/// A guest whose timer is armed and that has made no compared exit for so long may spin until it.
+const SPINNING_NS: u64 = 100_000_000;
 
 /// Why a run came back.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -89,8 +95,13 @@ pub struct Machine {
     pub stats: Stats,
     /// What the program died of.
     pub death: Option<Death>,
+    /// Whether the last run was ended in a stretch of 100 ms or more without a compared exit, while
+    /// an interval timer was armed that no exit and no step can bring about: the program may be
+    /// waiting for it in a loop. For advice only, since it depends on the host's time.
+    pub spinning: bool,
     loaded_bases: (u64, u64),
     stale: (u64, u32),
+    stepper: Stepper,
     evict: Option<(Evict, Random)>,
     first_read_done: bool,
     /// Faults that who watches has not been told of. Never longer than [`FAULTS_KEPT`], so that it
@@ -159,8 +170,10 @@ impl Machine {
             seed: 0,
             stats: Stats::default(),
             death: None,
+            spinning: false,
             loaded_bases: (regs.fs_base, regs.gs_base),
             stale: (0, 0),
+            stepper: Stepper::default(),
             evict,
             first_read_done: false,
             faults: Vec::with_capacity(FAULTS_KEPT),
@@ -229,9 +242,16 @@ impl Machine {
         if let Some(end) = self.process.end {
             return Ok(RunEnd::Ended(end));
         }
+        if self.begins_to_step() {
+            // A restored program whose timer is armed.
+            self.resume(Resume::Full)?;
+        }
         let mut left_at = monotonic_ns();
+        let mut quiet_since = left_at;
+        self.spinning = false;
         loop {
             if self.stop.is_stopped() {
+                self.spinning = self.may_spin(left_at - quiet_since);
                 return Ok(RunEnd::Stopped);
             }
             let entered = monotonic_ns();
@@ -241,13 +261,23 @@ impl Machine {
             self.stats.time.guest_ns += left_at - entered;
             let before = self.exits;
             if exit == Exit::Signal && deadline.is_some_and(|d| left_at >= d) {
+                self.spinning = self.may_spin(left_at - quiet_since);
                 return Ok(RunEnd::Deadline);
             }
             if let Some(end) = self.answer(exit, options, signals)? {
                 return Ok(end);
             }
+            if self.exits != before {
+                quiet_since = left_at;
+            }
             self.maybe_evict(before)?;
         }
+    }
+
+    /// Whether a guest that has been quiet for so long may wait for a timer that cannot go off.
+    fn may_spin(&self, quiet_ns: u64) -> bool {
+        let Process { task, clock, .. } = &self.process;
+        task.alarm.is_some() && clock.timer_step.is_none() && quiet_ns >= SPINNING_NS
     }
 
     /// Counted in compared exits: faults do not count, or the pages that a loop needs might never
@@ -285,7 +315,7 @@ impl Machine {
                 // A program's own `out`: on hosts that open the port it exits, elsewhere it faults.
                 self.vcpu.settle();
                 self.stats.exits.exceptions += 1;
-                self.process.regs.general = self.vcpu.regs().into();
+                self.process.regs.general = self.program_registers();
                 return self.raise(exception::signal(vector::PROTECTION, 0, 0), options);
             }
             _ => {}
@@ -377,6 +407,7 @@ impl Machine {
     ) -> Result<(), RunError> {
         self.tell_faults(options);
         self.exits += 1;
+        self.stepper.steps = 0;
         let effects = self.process.effects.take();
         if let Some(observer) = &mut options.observer {
             let exit = Record {

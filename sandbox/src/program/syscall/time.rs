@@ -99,14 +99,15 @@ impl Process {
         }
     }
 
-    /// Sends `SIGALRM` when its time has come.
-    pub fn fire_alarm(&mut self) {
-        let Some((at, interval)) = self.task.alarm else { return };
+    /// Sends `SIGALRM` when its time has come. Returns whether it has.
+    pub fn fire_alarm(&mut self) -> bool {
+        let Some((at, interval)) = self.task.alarm else { return false };
         if self.clock.monotonic() < at {
-            return;
+            return false;
         }
         self.task.alarm = (interval > 0).then(|| (self.clock.monotonic().saturating_add(interval), interval));
         self.signals.send(Info { signal: SIGALRM, code: SI_KERNEL, ..Default::default() });
+        true
     }
 
     /// Waits for the alarm, when nothing else can end a wait. `false` when there is none.

@@ -1,0 +1,204 @@
+//! Single-stepping, so that virtual time passes in a program that spins until a timer goes off.
+//!
+//! While a timer is armed and the clock has a timer step, the program runs with RFLAGS.TF set, and
+//! the debug exception behind each instruction advances the clock. The count of steps follows from
+//! the program alone: an instruction that faults and is run again traps once, when it is through.
+//!
+//! The flag is the monitor's, so the program must not see it, and may have set it for itself. Each
+//! instruction is looked at before it runs, for the few that store RFLAGS or load it.
+
+use super::exceptions::MAX_INSTRUCTION;
+use super::{Machine, RunEnd, RunError, RunOptions};
+use crate::exit::ExitKind;
+use crate::program::entry::Frame;
+use crate::program::exception::{self, vector};
+use crate::program::mm::MemError;
+use crate::program::process::{Process, SysError};
+use crate::vcpu::registers::General;
+
+/// RFLAGS.TF.
+pub(super) const TRAP_FLAG: u64 = 1 << 8;
+
+/// What an instruction has to do with RFLAGS.TF.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Touch {
+    /// Nothing.
+    #[default]
+    None,
+    /// `pushf` stores it.
+    Stores,
+    /// `popf` and `iret` load it.
+    Loads,
+    /// `int1` makes a debug exception of its own.
+    Traps,
+    /// A load of SS keeps the trap back until the instruction behind it is through too.
+    Shadow,
+}
+
+/// What is known while the program is stepped.
+#[derive(Debug, Default)]
+pub(super) struct Stepper {
+    /// RFLAGS.TF of the vCPU is the monitor's.
+    pub on: bool,
+    /// Steps since the last compared exit.
+    pub steps: u64,
+    /// The program's own RFLAGS.TF.
+    own: bool,
+    /// What the instruction that runs next has to do with it.
+    next: Touch,
+}
+
+impl Machine {
+    /// Whether time is to pass by steps from here on.
+    fn wants_steps(&self) -> bool {
+        self.process.clock.timer_step.is_some() && self.process.task.alarm.is_some()
+    }
+
+    /// Whether the program is to be stepped and is not yet.
+    pub(super) fn begins_to_step(&self) -> bool {
+        self.wants_steps() && !self.stepper.on
+    }
+
+    /// RFLAGS for the vCPU, when the program goes on with these registers.
+    pub(super) fn prepare_step(&mut self, general: &General) -> Result<u64, RunError> {
+        self.stepper.on = self.wants_steps();
+        if !self.stepper.on {
+            return Ok(general.rflags);
+        }
+        self.stepper.own = general.rflags & TRAP_FLAG != 0;
+        self.look_ahead(general.rip)?;
+        Ok(general.rflags | TRAP_FLAG)
+    }
+
+    /// RFLAGS as the program would have them without the monitor's stepping.
+    pub(super) fn program_flags(&self, flags: u64) -> u64 {
+        if self.stepper.on && !self.stepper.own { flags & !TRAP_FLAG } else { flags }
+    }
+
+    /// The program's registers at the system-call stub.
+    pub(super) fn program_registers(&self) -> General {
+        let general = General::from(self.vcpu.regs());
+        let (r11, rflags) = (self.program_flags(general.r11), self.program_flags(general.rflags));
+        General { r11, rflags, ..general }
+    }
+
+    /// The debug exception behind an instruction that was stepped.
+    pub(super) fn step(
+        &mut self,
+        rsp: u64,
+        frame: &Frame,
+        options: &mut RunOptions<'_>,
+    ) -> Result<Option<RunEnd>, RunError> {
+        // Settling costs a sixth of a step, and is for what may ask the outside for a page.
+        if !self.step_is_in_memory(frame.rip) {
+            self.vcpu.settle();
+        }
+        self.stats.steps += 1;
+        self.stepper.steps += 1;
+        let trapped = self.stepper.own || self.stepper.next == Touch::Traps;
+        match self.stepper.next {
+            Touch::Stores if !self.stepper.own => self.clear_stored_flag(frame.rsp)?,
+            Touch::Loads => self.stepper.own = frame.rflags & TRAP_FLAG != 0,
+            _ => {}
+        }
+        let Process { clock, memory, space, .. } = &mut self.process;
+        let ns = clock.timer_step.map_or(0, u64::from);
+        clock.pass(memory, space, ns).map_err(SysError::from)?;
+        let fired = self.process.fire_alarm();
+        if !fired && !trapped {
+            self.look_ahead(frame.rip)?;
+            if frame.rflags & TRAP_FLAG == 0 {
+                let next = Frame { rflags: frame.rflags | TRAP_FLAG, ..*frame };
+                self.entry.set_frame(&self.process.memory, vector::DEBUG, rsp, &next);
+            }
+            return Ok(None);
+        }
+        self.vcpu.settle();
+        self.take_frame(frame);
+        if fired {
+            self.stats.exits.timers += 1;
+            let steps = self.stepper.steps;
+            self.record(ExitKind::Timer { steps }, frame.rip, 0, options)?;
+        }
+        if trapped {
+            self.record_exception(vector::DEBUG, 0, frame.rip, options)?;
+            self.process.signals.force(exception::signal(vector::DEBUG, 0, frame.rip));
+        }
+        self.go_on(options)
+    }
+
+    /// Whether all that the usual step touches is there.
+    fn step_is_in_memory(&self, rip: u64) -> bool {
+        let Process { space, memory, clock, .. } = &self.process;
+        let there = |address| space.walk(memory, address).is_some_and(|page| memory.ram.is_there(page));
+        [clock.page(), rip, rip.wrapping_add(MAX_INSTRUCTION as u64 - 1)].into_iter().all(there)
+    }
+
+    /// Takes the monitor's RFLAGS.TF out of what `pushf` has just stored.
+    fn clear_stored_flag(&mut self, rsp: u64) -> Result<(), RunError> {
+        const FLAG_BYTE: u64 = TRAP_FLAG.trailing_zeros() as u64 / 8;
+        const FLAG_IN_BYTE: u8 = 1 << (TRAP_FLAG.trailing_zeros() % 8);
+        self.vcpu.settle();
+        let Process { space, memory, .. } = &mut self.process;
+        let at = rsp.wrapping_add(FLAG_BYTE);
+        let mut byte = [0u8];
+        let cleared = space.read(memory, at, &mut byte).and_then(|()| {
+            byte[0] &= !FLAG_IN_BYTE;
+            space.write(memory, at, &byte)
+        });
+        match cleared {
+            Ok(()) | Err(MemError::BadAddress(_)) => Ok(()),
+            Err(MemError::Page(e)) => Err(e.into()),
+        }
+    }
+
+    /// Looks at the instruction that runs next.
+    pub(super) fn look_ahead(&mut self, rip: u64) -> Result<(), RunError> {
+        if !self.stepper.on {
+            return Ok(());
+        }
+        self.stepper.next = match touch(&self.code(rip)?) {
+            Touch::Shadow => {
+                self.vcpu.settle();
+                let behind = rip.wrapping_add(self.instruction(rip)?.len() as u64);
+                touch(&self.code(behind)?)
+            }
+            other => other,
+        };
+        Ok(())
+    }
+}
+
+/// What the instruction in `code` has to do with RFLAGS.TF, by its opcode behind prefixes (Intel SDM
+/// volume 2, appendix A).
+fn touch(code: &[u8]) -> Touch {
+    let is_prefix = |byte: &u8| matches!(byte, 0x26 | 0x2e | 0x36 | 0x3e | 0x40..=0x4f | 0x64..=0x67 | 0xf0 | 0xf2 | 0xf3);
+    let opcode = &code[code.iter().take_while(|byte| is_prefix(byte)).count()..];
+    match opcode {
+        [0x9c, ..] => Touch::Stores,
+        [0x9d | 0xcf, ..] => Touch::Loads,
+        [0xf1, ..] => Touch::Traps,
+        // `mov` to a segment register, whose number is in the middle of ModRM.
+        [0x8e, modrm, ..] if modrm >> 3 & 7 == 2 => Touch::Shadow,
+        _ => Touch::None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn instructions_that_touch_the_trap_flag() {
+        assert_eq!(touch(&[0x9c]), Touch::Stores);
+        assert_eq!(touch(&[0x66, 0x9c]), Touch::Stores);
+        assert_eq!(touch(&[0x48, 0x9d]), Touch::Loads);
+        assert_eq!(touch(&[0x48, 0xcf]), Touch::Loads);
+        assert_eq!(touch(&[0xf1]), Touch::Traps);
+        assert_eq!(touch(&[0x8e, 0xd0]), Touch::Shadow);
+        assert_eq!(touch(&[0x8e, 0xe8]), Touch::None);
+        assert_eq!(touch(&[0x0f, 0x9c, 0xc0]), Touch::None);
+        assert_eq!(touch(&[0x66; 15]), Touch::None);
+        assert_eq!(touch(&[]), Touch::None);
+    }
+}
