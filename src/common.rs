@@ -156,7 +156,8 @@ macro_rules! common_setters {
             self
         }
 
-        /// Whether a snapshot's working set is brought in before the guest runs; it is by default.
+        /// Whether more comes in than what is touched: the snapshot's working set (see
+        /// `Restore::warm`), and more of a row of pages that is touched in order. It does by default.
         #[must_use]
         pub fn prefetch(mut self, prefetch: bool) -> Self {
             self.common.machine.prefetch = prefetch;

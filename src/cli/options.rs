@@ -65,7 +65,8 @@ pub struct RunOptions {
     /// Brings all of memory in before the guest runs, instead of each page when it is wanted.
     #[arg(long)]
     pub eager: bool,
-    /// Does not bring the snapshot's working set in before the guest runs.
+    /// Brings each page of the snapshot in alone, when it is touched: neither the working set that
+    /// `warm` stored, nor more of a row that is touched in order.
     #[arg(long)]
     pub no_prefetch: bool,
     /// Says on standard error what happened in the run.

@@ -32,8 +32,9 @@ pub struct MachineOptions {
     pub rung: Option<Rung>,
     /// Fault injection.
     pub evict: Option<Evict>,
-    /// Uses the snapshot's working set: what it says is wanted first comes in before the first
-    /// entry, and its other pages with their clusters.
+    /// Brings in more than what is touched: what the snapshot's working set says is wanted first
+    /// before the first entry, its other pages with their clusters, and more of a row of pages that
+    /// is touched in order. Without it, each page of the snapshot comes alone.
     pub prefetch: bool,
     /// Brings in everything before the first entry.
     pub eager: bool,
@@ -150,7 +151,8 @@ impl Machine {
             pages.map_file(run.first..run.end, run.content, run.offset);
         }
         let mut memory = Memory {
-            ram: Ram::new(vm.clone(), RAM_BASE, state.ram_pages, marking, pages.clone())?,
+            ram: Ram::new(vm.clone(), RAM_BASE, state.ram_pages, marking, pages.clone())?
+                .with_readahead(options.prefetch),
             system: SystemArea::new(vm),
             pages,
             state: memory_state,

@@ -14,8 +14,11 @@
 #![allow(unsafe_code)]
 
 mod aside;
+mod fetch;
 mod populate;
+mod readahead;
 mod slot;
+mod source;
 mod system;
 pub mod uffd;
 
@@ -28,11 +31,12 @@ use kvm_bindings::kvm_userspace_memory_region;
 use kvm_ioctls::VmFd;
 use vm_memory::Bytes;
 
-use crate::exit::SourceKind;
-use crate::host::thread::monotonic_ns;
 use aside::Aside;
+use readahead::Readahead;
 pub use slot::PageState;
 use slot::Slot;
+use source::host;
+pub use source::{MAX_CLUSTER, PageError, PageSource, Zeros};
 pub use system::SystemArea;
 use uffd::Uffd;
 
@@ -45,106 +49,6 @@ pub const CHUNK_PAGES: u64 = 512;
 const SLOT_CHUNKS: [u64; 3] = [8, 8, 16];
 /// Chunks in every slot after the first ones.
 const LARGE_SLOT_CHUNKS: u64 = 32;
-
-/// The most pages that one fetch brings in.
-pub const MAX_CLUSTER: u64 = 64;
-
-/// What a page holds before it is first touched.
-pub trait PageSource: Send + Sync {
-    /// Whether a page holds anything but zeros.
-    fn has_content(&self, page: u64) -> Result<bool, PageError>;
-
-    /// The same for each page from `first` on.
-    fn have_content(&self, first: u64, have: &mut [bool]) -> Result<(), PageError> {
-        for (page, have) in (first..).zip(have) {
-            *have = self.has_content(page)?;
-        }
-        Ok(())
-    }
-
-    /// The group that a page is fetched with, where the source has pages together that are wanted
-    /// together.
-    fn group_of(&self, _page: u64) -> Result<Option<usize>, PageError> {
-        Ok(None)
-    }
-
-    /// Fetches a group that [`PageSource::group_of`] gave: the numbers of its pages and, in the same
-    /// order, their contents in `content`, whose former content is dropped.
-    fn fetch_group(&self, _group: usize, content: &mut Vec<u8>) -> Result<Vec<u64>, PageError> {
-        content.clear();
-        Ok(Vec::new())
-    }
-
-    /// The pages that come at about the price of this one, and that had better be brought in with
-    /// it: a range that contains it, of at most [`MAX_CLUSTER`] pages.
-    fn cluster(&self, page: u64) -> Range<u64> {
-        page..page + 1
-    }
-
-    /// Whether [`PageSource::fetch`] has this page. A replay lacks those of mapped files that the
-    /// recorded guest never touched: what brings in more than the guest wants leaves them absent.
-    fn can_fetch(&self, _page: u64) -> bool {
-        true
-    }
-
-    /// Fills `out` (whole pages) with the content of the pages from `first` on.
-    fn fetch(&self, first: u64, out: &mut [u8]) -> Result<SourceKind, PageError>;
-}
-
-/// A source for memory that starts as zeros.
-#[derive(Debug, Default)]
-pub struct Zeros;
-
-impl PageSource for Zeros {
-    fn has_content(&self, _page: u64) -> Result<bool, PageError> {
-        Ok(false)
-    }
-
-    fn fetch(&self, _first: u64, out: &mut [u8]) -> Result<SourceKind, PageError> {
-        out.fill(0);
-        Ok(SourceKind::Zero)
-    }
-}
-
-/// Why a page could not be brought in. The guest never sees the page.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum PageError {
-    /// The snapshot's copy is damaged or cannot be read.
-    #[error(transparent)]
-    Snapshot(#[from] dejavm_snapshot::Error),
-    /// A mapped file's content could not be had.
-    #[error("page {page:#x}: file content: {reason}")]
-    File {
-        /// The page.
-        page: u64,
-        /// What happened.
-        reason: String,
-    },
-    /// The outside ended the run.
-    #[error(transparent)]
-    World(#[from] crate::world::WorldError),
-    /// An address outside guest memory.
-    #[error("guest-physical page {page:#x} is outside the guest's memory of {pages:#x} pages")]
-    Outside {
-        /// The page.
-        page: u64,
-        /// Pages of memory.
-        pages: u64,
-    },
-    /// The host refused memory.
-    #[error("host memory: {what}: {error}")]
-    Host {
-        /// What was tried.
-        what: &'static str,
-        /// What it said.
-        error: io::Error,
-    },
-}
-
-fn host(what: &'static str) -> impl Fn(io::Error) -> PageError {
-    move |error| PageError::Host { what, error }
-}
 
 /// How a page that is not there is made known.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -190,6 +94,7 @@ pub struct Ram {
     aside: Mutex<Aside>,
     /// A buffer for contents of many pages, so that it need not be made anew each time.
     scratch: Mutex<Vec<u8>>,
+    readahead: Option<Mutex<Readahead>>,
     counters: RamCounters,
     /// The order in which pages came, while somebody wants to know.
     order: Mutex<Option<Vec<u64>>>,
@@ -238,9 +143,18 @@ impl Ram {
             attaching: Mutex::new(()),
             aside: Mutex::default(),
             scratch: Mutex::default(),
+            readahead: None,
             counters: RamCounters::default(),
             order: Mutex::default(),
         })
+    }
+
+    /// Whether a guest that touches pages in a row gets some more of the row with each fault.
+    /// Without this, each page that the source has by itself comes alone.
+    #[must_use]
+    pub fn with_readahead(mut self, readahead: bool) -> Ram {
+        self.readahead = readahead.then(Mutex::default);
+        self
     }
 
     /// Guest-physical address of page 0.
@@ -392,158 +306,6 @@ impl Ram {
             }
         }
         Ok(())
-    }
-
-    /// Brings a page in, with its cluster. Returns how many pages came and from where; 0 where it
-    /// was there already, which is no progress for whoever wanted it.
-    ///
-    /// # Errors
-    /// [`PageError`]; the page stays absent.
-    pub fn bring_in(&self, page: u64) -> Result<(u64, SourceKind), PageError> {
-        let (slot, index) = self.slot(page)?;
-        loop {
-            match slot.state(index) {
-                PageState::Present => return Ok((0, SourceKind::Zero)),
-                PageState::Zero => {
-                    if let (Marking::Missing, Some(uffd)) = (self.marking, &self.uffd) {
-                        let start = slot.host_address() + index * PAGE_SIZE as u64;
-                        uffd.zero(start, PAGE_SIZE as u64).map_err(host("filling zeros"))?;
-                        slot.set_state(index, PageState::Present);
-                        return Ok((1, SourceKind::Zero));
-                    }
-                    return Ok((0, SourceKind::Zero));
-                }
-                PageState::Fresh => self.attach_in(slot, index..index + 1)?,
-                PageState::Aside => return self.bring_back(slot, index),
-                PageState::Absent => return self.bring_cluster(slot, index),
-            }
-        }
-    }
-
-    fn bring_back(&self, slot: &Slot, index: u64) -> Result<(u64, SourceKind), PageError> {
-        let content = self.aside().take(slot.first + index);
-        // Another vCPU may have been first; then the page is present by now.
-        if let Some(content) = content {
-            self.install(slot, index, &content[..])?;
-        }
-        Ok((1, SourceKind::Aside))
-    }
-
-    fn aside(&self) -> std::sync::MutexGuard<'_, Aside> {
-        self.aside.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
-    }
-
-    fn scratch(&self) -> std::sync::MutexGuard<'_, Vec<u8>> {
-        self.scratch.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
-    }
-
-    fn bring_cluster(&self, slot: &Slot, index: u64) -> Result<(u64, SourceKind), PageError> {
-        if let Some(group) = self.source.group_of(slot.first + index)? {
-            let asked = monotonic_ns();
-            let mut content = std::mem::take(&mut *self.scratch());
-            let pages = self.source.fetch_group(group, &mut content)?;
-            self.counters.fetch_ns.fetch_add(monotonic_ns() - asked, Ordering::Relaxed);
-            // Not pages that nobody attached: another vCPU may be placing their markers.
-            let brought = self.install_those(&pages, &content, |state| state == PageState::Absent)?;
-            *self.scratch() = content;
-            // None, if another vCPU was first.
-            return Ok((brought.max(1), SourceKind::Snapshot));
-        }
-        let cluster = self.source.cluster(slot.first + index);
-        let absent = |i: u64| i < slot.pages() && slot.state(i) == PageState::Absent;
-        // The longest run of absent pages around the wanted one, inside the cluster.
-        let mut run = index..index + 1;
-        while run.start > 0 && slot.first + run.start > cluster.start && absent(run.start - 1) {
-            run.start -= 1;
-        }
-        while slot.first + run.end < cluster.end && run.end - run.start < MAX_CLUSTER && absent(run.end) {
-            run.end += 1;
-        }
-        let pages = (run.end - run.start) as usize;
-        let mut one = [0u8; PAGE_SIZE];
-        let mut many = Vec::new();
-        let buffer: &mut [u8] = if pages == 1 {
-            &mut one
-        } else {
-            many.resize(pages * PAGE_SIZE, 0);
-            &mut many
-        };
-        let asked = monotonic_ns();
-        let kind = self.source.fetch(slot.first + run.start, buffer)?;
-        self.counters.fetch_ns.fetch_add(monotonic_ns() - asked, Ordering::Relaxed);
-        self.install(slot, run.start, buffer)?;
-        Ok((pages as u64, kind))
-    }
-
-    /// Puts content in the place of markers. Pages that are present by now keep what they hold.
-    fn install(&self, slot: &Slot, first: u64, content: &[u8]) -> Result<(), PageError> {
-        let pages = (content.len() / PAGE_SIZE) as u64;
-        match &self.uffd {
-            Some(uffd) => {
-                let mut done = 0;
-                while done < content.len() {
-                    let start = slot.host_address() + first * PAGE_SIZE as u64 + done as u64;
-                    done += uffd.copy(start, &content[done..]).map_err(host("installing a page"))?;
-                    if done < content.len() {
-                        // The page at `done` is present: leave it, and go on behind it.
-                        done += PAGE_SIZE;
-                    }
-                }
-            }
-            None => {
-                for (i, page) in content.chunks_exact(PAGE_SIZE).enumerate() {
-                    slot.bytes(first + i as u64, 0, PAGE_SIZE).copy_from(page);
-                }
-            }
-        }
-        for index in first..first + pages {
-            slot.set_state(index, PageState::Present);
-        }
-        if let Some(order) = self.order().as_mut() {
-            order.extend(slot.first + first..slot.first + first + pages);
-        }
-        self.counters.installed.fetch_add(pages, Ordering::Relaxed);
-        self.counters.installs.fetch_add(1, Ordering::Relaxed);
-        Ok(())
-    }
-
-    /// Gives pages the content that an earlier run is known to want, before it is wanted. Pages
-    /// that are there already are left alone; returns how many were not.
-    pub fn prefetch(&self, pages: &[u64], content: &[u8]) -> Result<u64, PageError> {
-        self.install_those(pages, content, |state| matches!(state, PageState::Fresh | PageState::Absent))
-    }
-
-    /// Installs those of the pages whose state is right, neighbours together. Returns how many.
-    fn install_those(
-        &self,
-        pages: &[u64],
-        content: &[u8],
-        right: impl Fn(PageState) -> bool,
-    ) -> Result<u64, PageError> {
-        let mut brought = 0;
-        let mut i = 0;
-        while i < pages.len() {
-            let (slot, index) = self.slot(pages[i])?;
-            let mut n = 0u64;
-            while i + (n as usize) < pages.len()
-                && pages[i + n as usize] == pages[i] + n
-                && index + n < slot.pages()
-                && right(slot.state(index + n))
-            {
-                n += 1;
-            }
-            if n == 0 {
-                i += 1;
-                continue;
-            }
-            let bytes = content
-                .get(i * PAGE_SIZE..(i + n as usize) * PAGE_SIZE)
-                .ok_or(PageError::Outside { page: pages[i], pages: self.pages })?;
-            self.install(slot, index, bytes)?;
-            brought += n;
-            i += n as usize;
-        }
-        Ok(brought)
     }
 
     /// Calls `access` for each page of a range of guest-physical memory, present, with the offset
