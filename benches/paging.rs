@@ -46,6 +46,7 @@ enum Variant {
 
 const RESIDENT: &str = "resident";
 const POISON: &str = "vCPU thread, poison";
+const SINGLE: &str = "vCPU thread, poison, single pages";
 const POISON_PINNED: &str = "vCPU thread, poison, pinned";
 const DECODE: &str = "vCPU thread, decode";
 const HANDLER: &str = "handler, by the scheduler";
@@ -53,9 +54,10 @@ const HANDLER_PINNED: &str = "handler, pinned to vCPU 0's CPU";
 const READERS: &str = "handlers, one a vCPU";
 const READERS_PINNED: &str = "handlers, own descriptor and CPU";
 
-const VARIANTS: [(&str, Variant); 8] = [
+const VARIANTS: [(&str, Variant); 9] = [
     (RESIDENT, Variant::Thread(Way::Resident)),
     (POISON, Variant::Thread(Way::Poison)),
+    (SINGLE, Variant::Thread(Way::Single)),
     (POISON_PINNED, Variant::Thread(Way::PinnedPoison)),
     (DECODE, Variant::Thread(Way::Decode)),
     (HANDLER, Variant::Handler(Placement::Scheduler)),
@@ -316,7 +318,7 @@ fn measure_prefetch(bench: &Bench, rounds: usize, goals: &mut Vec<Goal>) -> Resu
         let mut columns: [Vec<f64>; 5] = Default::default();
         for _ in 0..rounds {
             let snapshot = bench.image.snapshot(order);
-            columns[0].push(1e3 / bench.once(case, Variant::Thread(Way::Poison))?);
+            columns[0].push(1e3 / bench.once(case, Variant::Thread(Way::Single))?);
             for threads in [1, 2] {
                 let (before, after, done) =
                     product::prefetch(&bench.profile, snapshot, case.touch, &lists, threads)?;

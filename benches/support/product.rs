@@ -17,15 +17,17 @@ use super::place::pin;
 pub enum Way {
     /// All of them before the guest runs.
     Resident,
-    /// Out of a poison marker's signal.
+    /// Out of a poison marker's signal, and more of a row that is touched in order.
     Poison,
+    /// Out of a poison marker's signal, each page alone.
+    Single,
     /// As [`Way::Poison`], with each vCPU's thread kept on one CPU.
     PinnedPoison,
     /// Out of a bare `EFAULT`, by decoding the instruction.
     Decode,
 }
 
-/// A guest over lazily absent memory, markers placed.
+/// A guest over lazily absent memory, markers placed; with `ahead`, rows bring in more.
 pub fn guest(
     profile: &Arc<HostProfile>,
     source: Arc<dyn PageSource>,
@@ -33,10 +35,11 @@ pub fn guest(
     marking: Marking,
     touch: Touch,
     lists: &[Vec<u64>],
+    ahead: bool,
 ) -> Result<Guest> {
     // One page more, for the code.
     let guest = Guest::new(profile, touch, lists, |vm| {
-        Ok(Ram::new(vm.clone(), RAM_BASE, pages + 1, marking, source)?)
+        Ok(Ram::new(vm.clone(), RAM_BASE, pages + 1, marking, source)?.with_readahead(ahead))
     })?;
     guest.memory.ram.attach(0..pages)?;
     Ok(guest)
@@ -52,7 +55,7 @@ pub fn run(
 ) -> Result<(Duration, Vec<Done>)> {
     let marking = if way == Way::Decode { Marking::Missing } else { Marking::Poison };
     let source = Arc::new(SnapshotPages::new(snapshot.clone()));
-    let guest = guest(profile, source, snapshot.page_count(), marking, touch, lists)?;
+    let guest = guest(profile, source, snapshot.page_count(), marking, touch, lists, way != Way::Single)?;
     if way == Way::Resident {
         guest.memory.ram.populate()?;
     }

@@ -57,7 +57,7 @@ pub fn split(profile: &Arc<HostProfile>, image: &Image, marking: Marking) -> Res
     let list = order_of(Order::Random, 0..pages);
     let source =
         Arc::new(Timed { pages: SnapshotPages::new(snapshot.clone()), nanoseconds: AtomicU64::new(0) });
-    let guest = product::guest(profile, source.clone(), pages, marking, Touch::Load, &[list])?;
+    let guest = product::guest(profile, source.clone(), pages, marking, Touch::Load, &[list], false)?;
     let mut running = Running::new(&guest, 0, REPEATS)?;
 
     let clock = Cell::new(Instant::now());
