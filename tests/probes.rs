@@ -11,7 +11,7 @@ use std::process::{Command, Stdio};
 const RUNS: usize = 20;
 
 /// The rows, as `tests/guests/probe.c` names them.
-const ROWS: [&str; 19] = [
+const ROWS: [&str; 20] = [
     "clock",
     "tsc",
     "random",
@@ -28,6 +28,7 @@ const ROWS: [&str; 19] = [
     "descriptors",
     "fpu",
     "cpuid",
+    "hardware-random",
     "xgetbv",
     "stdin",
     "file",
@@ -93,6 +94,33 @@ fn every_source_is_the_same_in_every_run() {
         }
     }
     assert!(failed.is_empty(), "rows that differ between runs: {failed:#?}");
+}
+
+/// What asks the CPU for random numbers gets them from the seed; the same bytes elsewhere stay.
+#[test]
+fn hardware_random_numbers_follow_the_seed() {
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    build(dir.path(), "probe.c", &[]);
+    let with_seed = |seed: &str| {
+        let output = Command::new(env!("CARGO_BIN_EXE_dejavm"))
+            .args(["run", "--stats=json", "--seed", seed, "--deadline", "60s", "--ro"])
+            .arg(format!("{}:/probe", dir.path().display()))
+            .args(["--", "/probe/probe", "hardware-random"])
+            .output()
+            .expect("dejavm runs");
+        let stats: serde_json::Value = serde_json::from_slice(&output.stderr).expect("statistics");
+        (String::from_utf8_lossy(&output.stdout).into_owned(), stats)
+    };
+    let ((first, stats), (second, _)) = (with_seed("1"), with_seed("2"));
+    let lines: Vec<&str> = first.lines().collect();
+    assert_eq!((lines.len(), lines[0]), (5, "0x72f0c70f"), "{first}");
+    let numbers: BTreeSet<&str> = lines[1..].iter().flat_map(|line| line.split(' ')).collect();
+    assert_eq!(numbers.len(), 20, "{first}");
+    // Only the low 16 bits of one of them are random.
+    assert!(lines[1..].iter().all(|line| line.contains(" 0x112233445566")), "{first}");
+    assert!(first.lines().skip(1).zip(second.lines().skip(1)).all(|(a, b)| a != b), "{first}{second}");
+    let answered = stats["exits"]["instructions"].as_u64().expect("a count");
+    assert!(answered >= 20, "{stats}");
 }
 
 #[test]

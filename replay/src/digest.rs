@@ -45,6 +45,8 @@ impl RunDigest {
                 buffer.push(u64::from(*leaf));
                 buffer.push(u64::from(*subleaf));
             }
+            ExitKind::Instruction(Trapped::Rdrand) => buffer.push(8),
+            ExitKind::Instruction(Trapped::Rdseed) => buffer.push(9),
             ExitKind::Exception { vector, code, address } => {
                 buffer.push(5);
                 buffer.push(u64::from(*vector));

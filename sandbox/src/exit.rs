@@ -52,6 +52,10 @@ pub enum Trapped {
         /// ECX at the instruction.
         subleaf: u32,
     },
+    /// `RDRAND`.
+    Rdrand,
+    /// `RDSEED`.
+    Rdseed,
 }
 
 /// One compared exit, once it has been answered.
@@ -127,6 +131,6 @@ pub trait Observer: Send {
     /// Ends the run.
     fn exit(&mut self, exit: &Exit) -> Result<(), WorldError>;
 
-    /// A page was brought in.
+    /// A page was brought in. Told before the next compared exit, or when the run comes back, in order.
     fn fault(&mut self, _fault: &Fault) {}
 }

@@ -164,6 +164,23 @@ int main(int argc, char **argv, char **envp) {
             if (leaves[i] == 1) b &= 0xffffff;
             printf("%x: %x %x %x %x\n", leaves[i], a, b, c, d);
         }
+    } else if (!strcmp(row, "hardware-random")) {
+        /* The same bytes as those of `rdrand %eax`, in a number, with a jump on carry behind. */
+        uint32_t number;
+        asm volatile("movl $0x72f0c70f, %0\n\tjc 1f\n1:" : "=r"(number));
+        printf("%#x\n", number);
+        for (int i = 0; i < 4; i++) {
+            uint64_t a, b, d;
+            uint32_t c;
+            uint16_t w = 0;
+            uint64_t keeps = 0x1122334455667788;
+            asm volatile("1: rdrand %0\n\tjnc 1b" : "=r"(a) : : "cc");
+            asm volatile("1: rdseed %0\n\tjnc 1b" : "=r"(b) : : "cc");
+            asm volatile("1: rdrand %%r10d\n\tjnc 1b\n\tmovl %%r10d, %0" : "=r"(c) : : "cc", "r10");
+            asm volatile("1: rdrand %w0\n\tjnc 1b" : "+r"(keeps) : : "cc");
+            asm volatile("rdseed %0\n\tmovl $0, %%ecx\n\tcmovcq %0, %%rcx\n\tmovq %%rcx, %0" : "=r"(d) : : "cc", "rcx");
+            printf("%#lx %#lx %#x %#lx %#lx\n", a, b, c, keeps, d);
+        }
     } else if (!strcmp(row, "xgetbv")) {
         unsigned a, d;
         __asm__ volatile("xgetbv" : "=a"(a), "=d"(d) : "c"(0));

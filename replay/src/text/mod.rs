@@ -45,6 +45,8 @@ pub fn format_kind(exit: &Exit) -> String {
         }
         ExitKind::Instruction(Trapped::Rdtsc) => format!("rdtsc = {:#x}", exit.result),
         ExitKind::Instruction(Trapped::Rdtscp) => format!("rdtscp = {:#x}", exit.result),
+        ExitKind::Instruction(Trapped::Rdrand) => format!("rdrand = {:#x}", exit.result),
+        ExitKind::Instruction(Trapped::Rdseed) => format!("rdseed = {:#x}", exit.result),
         ExitKind::Instruction(Trapped::Cpuid { leaf, subleaf }) => {
             format!("cpuid({leaf:#x}, {subleaf:#x}) = {:#x}", exit.result)
         }

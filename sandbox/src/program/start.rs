@@ -148,7 +148,7 @@ impl Machine {
         let pages = Arc::new(ProgramPages::new(outside.clone(), stored));
         let mut memory_state = state.memory;
         for run in std::mem::take(&mut memory_state.withheld) {
-            pages.map_file(run.first..run.end, run.content, run.offset);
+            pages.map_file(run.first..run.end, run.content, run.offset, run.exec);
         }
         let mut memory = Memory {
             ram: Ram::new(vm.clone(), RAM_BASE, state.ram_pages, marking, pages.clone())?

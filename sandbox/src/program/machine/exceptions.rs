@@ -1,24 +1,19 @@
-//! Exceptions: page faults, instructions that the monitor answers, and what becomes a signal.
+//! Exceptions: page faults, and what becomes a signal.
 
-use iced_x86::{Code, Decoder, DecoderOptions, Instruction};
-use smallvec::{SmallVec, smallvec};
+use iced_x86::Code;
 
-use super::delivery::Resume;
 use super::{Machine, RunEnd, RunError, RunOptions};
-use crate::exit::{ExitKind, Rung, SourceKind, Trapped};
+use crate::exit::{ExitKind, Rung, SourceKind};
 use crate::program::entry::Frame;
 use crate::program::exception::{self, code, page_fault, vector};
 use crate::program::mm::{Access, FaultAnswer};
 use crate::program::process::{Process, SysError};
 use crate::program::signal::{self, Info};
-use crate::ram::PAGE_SIZE;
 use crate::vcpu::Exit;
 use crate::vcpu::registers::General;
 
 /// How often a fault may find the tables right without getting anywhere.
 const STALE_PATIENCE: u32 = 3;
-/// The most bytes of an instruction.
-pub(super) const MAX_INSTRUCTION: usize = 15;
 
 impl Machine {
     pub(super) fn exception(
@@ -42,13 +37,8 @@ impl Machine {
             return self.step(rsp, &frame, options);
         }
         self.vcpu.settle();
-        if vector == vector::PROTECTION
-            && let Some((trapped, len)) = self.trapped_at(frame.rip)?
-        {
-            let next = Frame { rip: frame.rip + len, ..frame };
-            self.entry.set_frame(&self.process.memory, vector, rsp, &next);
-            self.look_ahead(next.rip)?;
-            return self.read_timestamp(trapped, frame.rip, &next, options);
+        if let Some(answered) = self.answered_at(vector, frame.rip)? {
+            return self.answer_instruction(answered, vector, rsp, &frame, options);
         }
         self.take_frame(&frame);
         // `INT n` without a gate is a general protection fault; where KVM emulates it, it comes as an
@@ -117,35 +107,6 @@ impl Machine {
         }
     }
 
-    /// RDTSC and RDTSCP read the program's clock.
-    fn read_timestamp(
-        &mut self,
-        trapped: Trapped,
-        rip: u64,
-        next: &Frame,
-        options: &mut RunOptions<'_>,
-    ) -> Result<Option<RunEnd>, RunError> {
-        self.stats.exits.instructions += 1;
-        let Process { clock, memory, space, .. } = &mut self.process;
-        clock.tick(memory, space).map_err(SysError::from)?;
-        let tsc = self.process.clock.monotonic();
-        let regs = self.vcpu.regs_mut();
-        regs.rax = tsc & 0xffff_ffff;
-        regs.rdx = tsc >> 32;
-        if trapped == Trapped::Rdtscp {
-            // TSC_AUX: CPU 0 of node 0.
-            regs.rcx = 0;
-        }
-        self.record(ExitKind::Instruction(trapped), rip, tsc, options)?;
-        if self.reached(options) {
-            // The vCPU is still in a stub; whoever goes on from here knows the program only.
-            self.take_frame(next);
-            self.resume(Resume::Full)?;
-            return Ok(Some(RunEnd::Paused));
-        }
-        Ok(None)
-    }
-
     pub(super) fn record_exception(
         &mut self,
         vector: u8,
@@ -198,41 +159,5 @@ impl Machine {
             rflags: signal::sanitize_flags(self.program_flags(frame.rflags)),
             ..General::from(self.vcpu.regs())
         };
-    }
-
-    /// The instruction at an address; an invalid one where there is none.
-    pub(super) fn instruction(&mut self, rip: u64) -> Result<Instruction, RunError> {
-        let bytes = self.code(rip)?;
-        Ok(Decoder::with_ip(64, &bytes, rip, DecoderOptions::NONE).decode())
-    }
-
-    /// The bytes at an address, as many as may be those of one instruction.
-    pub(super) fn code(&mut self, rip: u64) -> Result<SmallVec<[u8; MAX_INSTRUCTION]>, RunError> {
-        let mut bytes = smallvec![0u8; MAX_INSTRUCTION];
-        let all = self.process.space.accessible(rip, MAX_INSTRUCTION, Access::Exec);
-        let in_page = all.min(PAGE_SIZE - (rip % PAGE_SIZE as u64) as usize);
-        // A mapping may be longer than what is mapped: a file may end with the first page.
-        for len in [all, in_page] {
-            match self.process.read(rip, &mut bytes[..len]) {
-                Ok(()) => {
-                    bytes.truncate(len);
-                    return Ok(bytes);
-                }
-                Err(SysError::Errno(_)) => {}
-                Err(e) => return Err(e.into()),
-            }
-        }
-        Ok(SmallVec::new())
-    }
-
-    /// The instruction at RIP, if it is one that the monitor answers.
-    fn trapped_at(&mut self, rip: u64) -> Result<Option<(Trapped, u64)>, RunError> {
-        let instruction = self.instruction(rip)?;
-        let trapped = match instruction.code() {
-            Code::Rdtsc => Trapped::Rdtsc,
-            Code::Rdtscp => Trapped::Rdtscp,
-            _ => return Ok(None),
-        };
-        Ok(Some((trapped, instruction.len() as u64)))
     }
 }

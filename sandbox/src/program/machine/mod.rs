@@ -4,6 +4,7 @@ mod call;
 mod delivery;
 mod error;
 mod exceptions;
+mod instructions;
 mod stepping;
 
 use std::sync::Arc;

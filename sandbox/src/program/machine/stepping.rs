@@ -7,7 +7,7 @@
 //! The flag is the monitor's, so the program must not see it, and may have set it for itself. Each
 //! instruction is looked at before it runs, for the few that store RFLAGS or load it.
 
-use super::exceptions::MAX_INSTRUCTION;
+use super::instructions::MAX_INSTRUCTION;
 use super::{Machine, RunEnd, RunError, RunOptions};
 use crate::exit::ExitKind;
 use crate::program::entry::Frame;

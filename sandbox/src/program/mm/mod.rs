@@ -6,6 +6,7 @@
 //! alone, no page-by-page map is kept, and a snapshot's state is small whatever its size. Most
 //! pages of a chunk are never touched and cost the host nothing.
 
+pub mod hardware_random;
 mod map;
 mod memory;
 pub mod source;
@@ -193,13 +194,13 @@ impl AddressSpace {
             let file_end = start + (len.saturating_sub(*offset)).next_multiple_of(PAGE);
             let part = range.start.max(start)..range.end.min(vma.end).min(file_end);
             for (address, pages) in self.private_runs(part) {
-                wanted.push((pages, *content, offset + (address - start)));
+                wanted.push((pages, *content, offset + (address - start), vma.protection.exec));
             }
         }
-        for (pages, content, offset) in wanted {
+        for (pages, content, offset, exec) in wanted {
             memory.ram.renew(pages.clone())?;
             memory.pages.unmap(pages.clone());
-            memory.pages.map_file(pages, content, offset);
+            memory.pages.map_file(pages, content, offset, exec);
         }
         Ok(())
     }

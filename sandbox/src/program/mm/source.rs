@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex, RwLock};
 use dejavm_snapshot::{PageReader, Snapshot};
 use serde::{Deserialize, Serialize};
 
+use super::hardware_random::Sites;
 use crate::exit::SourceKind;
 use crate::program::fs::ContentRef;
 use crate::program::outside::SharedOutside;
@@ -27,6 +28,8 @@ struct FileRange {
     content: ContentRef,
     /// Offset in the file of the first page.
     offset: u64,
+    /// It is code.
+    exec: bool,
 }
 
 /// Pages of RAM that are a private copy of a file and that a snapshot does not hold.
@@ -40,6 +43,8 @@ pub struct FilePages {
     pub content: ContentRef,
     /// Offset in the file of the first page, a multiple of the page size.
     pub offset: u64,
+    /// They are executable.
+    pub exec: bool,
 }
 
 impl FilePages {
@@ -206,6 +211,8 @@ pub struct ProgramPages {
     snapshot: Option<Arc<SnapshotPages>>,
     /// Ranges of pages that are private copies of files, by first page.
     files: RwLock<BTreeMap<u64, FileRange>>,
+    /// Where files have code that asks the CPU for random numbers.
+    draws: Sites,
 }
 
 impl std::fmt::Debug for ProgramPages {
@@ -217,7 +224,7 @@ impl std::fmt::Debug for ProgramPages {
 impl ProgramPages {
     /// Pages that come from `snapshot`, if given, and from files that are mapped later on.
     pub fn new(outside: SharedOutside, snapshot: Option<Arc<SnapshotPages>>) -> ProgramPages {
-        ProgramPages { outside, snapshot, files: RwLock::default() }
+        ProgramPages { outside, snapshot, files: RwLock::default(), draws: Sites::default() }
     }
 
     /// Whether bringing a page in runs nothing but code of ours that neither allocates nor asks the
@@ -237,11 +244,11 @@ impl ProgramPages {
         (page < range.end).then(|| (*first, range.clone()))
     }
 
-    /// Says that pages are a private copy of a file from `offset` on. Pages of the range must not
-    /// be in another one.
-    pub fn map_file(&self, pages: Range<u64>, content: ContentRef, offset: u64) {
+    /// Says that pages are a private copy of a file from `offset` on, and whether they are
+    /// executable. Pages of the range must not be in another one.
+    pub fn map_file(&self, pages: Range<u64>, content: ContentRef, offset: u64, exec: bool) {
         let mut files = self.files.write().unwrap_or_else(std::sync::PoisonError::into_inner);
-        files.insert(pages.start, FileRange { end: pages.end, content, offset });
+        files.insert(pages.start, FileRange { end: pages.end, content, offset, exec });
     }
 
     /// The pages that come from files and that the outside lacks, as runs: what a snapshot cannot
@@ -258,7 +265,13 @@ impl ProgramPages {
                 let offset = range.offset + (page - first) * PAGE_SIZE as u64;
                 match runs.last_mut() {
                     Some(run) if run.end == page && run.first >= first => run.end += 1,
-                    _ => runs.push(FilePages { first: page, end: page + 1, content: range.content, offset }),
+                    _ => runs.push(FilePages {
+                        first: page,
+                        end: page + 1,
+                        content: range.content,
+                        offset,
+                        exec: range.exec,
+                    }),
                 }
             }
         }
@@ -352,6 +365,10 @@ impl PageSource for ProgramPages {
         let offset = range.offset + (first - start) * PAGE_SIZE as u64;
         let read = self.outside.read_frozen(range.content, offset, out).map_err(|e| e.for_page(first))?;
         out[read..].fill(0);
+        if range.exec {
+            let replaced = self.draws.replace(&self.outside, range.content, offset, &mut out[..read]);
+            replaced.map_err(|e| e.for_page(first))?;
+        }
         Ok(SourceKind::File)
     }
 }

@@ -1,0 +1,173 @@
+//! The program's instructions: reading them, and those that the monitor answers.
+
+use iced_x86::{Code, Decoder, DecoderOptions, Instruction};
+use kvm_bindings::kvm_regs;
+use smallvec::{SmallVec, smallvec};
+
+use super::delivery::Resume;
+use super::{Machine, RunEnd, RunError, RunOptions};
+use crate::exit::{ExitKind, Trapped};
+use crate::program::entry::Frame;
+use crate::program::exception::vector;
+use crate::program::mm::hardware_random::{self, Draw};
+use crate::program::mm::{Access, Backing};
+use crate::program::process::{Process, SysError};
+use crate::ram::PAGE_SIZE;
+
+/// The most bytes of an instruction.
+pub(super) const MAX_INSTRUCTION: usize = 15;
+
+/// RFLAGS.CF, and the arithmetic flags with it (Intel SDM volume 1, section 3.4.3.1).
+const CARRY: u64 = 1;
+const ARITHMETIC_FLAGS: u64 = CARRY | 1 << 2 | 1 << 4 | 1 << 6 | 1 << 7 | 1 << 11;
+
+/// An instruction that the monitor answers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Answered {
+    /// `RDTSC` or `RDTSCP`, of so many bytes.
+    Timestamp(Trapped, u64),
+    /// `RDRAND` or `RDSEED`.
+    Draw(Draw),
+}
+
+impl Machine {
+    /// The instruction at an address; an invalid one where there is none.
+    pub(super) fn instruction(&mut self, rip: u64) -> Result<Instruction, RunError> {
+        let bytes = self.code(rip)?;
+        Ok(Decoder::with_ip(64, &bytes, rip, DecoderOptions::NONE).decode())
+    }
+
+    /// The bytes at an address, as many as may be those of one instruction.
+    pub(super) fn code(&mut self, rip: u64) -> Result<SmallVec<[u8; MAX_INSTRUCTION]>, RunError> {
+        let mut bytes = smallvec![0u8; MAX_INSTRUCTION];
+        let all = self.process.space.accessible(rip, MAX_INSTRUCTION, Access::Exec);
+        let in_page = all.min(PAGE_SIZE - (rip % PAGE_SIZE as u64) as usize);
+        // A mapping may be longer than what is mapped: a file may end with the first page.
+        for len in [all, in_page] {
+            match self.process.read(rip, &mut bytes[..len]) {
+                Ok(()) => {
+                    bytes.truncate(len);
+                    return Ok(bytes);
+                }
+                Err(SysError::Errno(_)) => {}
+                Err(e) => return Err(e.into()),
+            }
+        }
+        Ok(SmallVec::new())
+    }
+
+    /// The instruction at RIP, where an exception came from, if it is one that the monitor answers.
+    pub(super) fn answered_at(&mut self, vector: u8, rip: u64) -> Result<Option<Answered>, RunError> {
+        match vector {
+            vector::PROTECTION => {
+                let instruction = self.instruction(rip)?;
+                let trapped = match instruction.code() {
+                    Code::Rdtsc => Trapped::Rdtsc,
+                    Code::Rdtscp => Trapped::Rdtscp,
+                    _ => return Ok(None),
+                };
+                Ok(Some(Answered::Timestamp(trapped, instruction.len() as u64)))
+            }
+            vector::INVALID_OPCODE => {
+                let draw = hardware_random::draw_at(&self.code(rip)?);
+                // A program's own has its signal.
+                let of_file = self
+                    .process
+                    .space
+                    .find(rip)
+                    .is_some_and(|(_, vma)| matches!(vma.backing, Backing::File { .. }));
+                Ok(draw.filter(|_| of_file).map(Answered::Draw))
+            }
+            _ => Ok(None),
+        }
+    }
+
+    /// Answers an instruction, and goes on behind it.
+    pub(super) fn answer_instruction(
+        &mut self,
+        answered: Answered,
+        vector: u8,
+        rsp: u64,
+        frame: &Frame,
+        options: &mut RunOptions<'_>,
+    ) -> Result<Option<RunEnd>, RunError> {
+        self.stats.exits.instructions += 1;
+        let Process { clock, memory, space, .. } = &mut self.process;
+        clock.tick(memory, space).map_err(SysError::from)?;
+        let mut next = *frame;
+        let (trapped, result) = match answered {
+            Answered::Timestamp(trapped, len) => {
+                next.rip += len;
+                (trapped, self.read_timestamp(trapped))
+            }
+            Answered::Draw(draw) => {
+                next.rip += draw.len;
+                self.draw(draw, &mut next)
+            }
+        };
+        self.entry.set_frame(&self.process.memory, vector, rsp, &next);
+        self.look_ahead(next.rip)?;
+        self.record(ExitKind::Instruction(trapped), frame.rip, result, options)?;
+        if self.reached(options) {
+            // The vCPU is still in a stub; whoever goes on from here knows the program only.
+            self.take_frame(&next);
+            self.resume(Resume::Full)?;
+            return Ok(Some(RunEnd::Paused));
+        }
+        Ok(None)
+    }
+
+    /// RDTSC and RDTSCP read the program's clock.
+    fn read_timestamp(&mut self, trapped: Trapped) -> u64 {
+        let tsc = self.process.clock.monotonic();
+        let regs = self.vcpu.regs_mut();
+        regs.rax = tsc & 0xffff_ffff;
+        regs.rdx = tsc >> 32;
+        if trapped == Trapped::Rdtscp {
+            // TSC_AUX: CPU 0 of node 0.
+            regs.rcx = 0;
+        }
+        tsc
+    }
+
+    /// RDRAND and RDSEED draw from the run's seed, and always have a number.
+    fn draw(&mut self, draw: Draw, next: &mut Frame) -> (Trapped, u64) {
+        let mut number = [0u8; 8];
+        self.process.random.fill(&mut number[..usize::from(draw.bytes)]);
+        let number = u64::from_le_bytes(number);
+        let register = match draw.register {
+            // The stub runs on a stack of its own.
+            4 => &mut next.rsp,
+            n => general_register(self.vcpu.regs_mut(), n),
+        };
+        *register = match draw.bytes {
+            2 => *register & !0xffff | number,
+            // A register of 32 bits is extended by zeros.
+            _ => number,
+        };
+        next.rflags = next.rflags & !ARITHMETIC_FLAGS | CARRY;
+        (if draw.seed { Trapped::Rdseed } else { Trapped::Rdrand }, number)
+    }
+}
+
+/// A general register by its number in instructions (Intel SDM volume 2, table 2-2), 0 to 15.
+fn general_register(regs: &mut kvm_regs, number: u8) -> &mut u64 {
+    match number {
+        0 => &mut regs.rax,
+        1 => &mut regs.rcx,
+        2 => &mut regs.rdx,
+        3 => &mut regs.rbx,
+        4 => &mut regs.rsp,
+        5 => &mut regs.rbp,
+        6 => &mut regs.rsi,
+        7 => &mut regs.rdi,
+        8 => &mut regs.r8,
+        9 => &mut regs.r9,
+        10 => &mut regs.r10,
+        11 => &mut regs.r11,
+        12 => &mut regs.r12,
+        13 => &mut regs.r13,
+        14 => &mut regs.r14,
+        _ => &mut regs.r15,
+    }
+}
