@@ -1,5 +1,7 @@
 //! Payloads: compression and its checks.
 
+use std::sync::Arc;
+
 use xxhash_rust::xxh3::xxh3_64;
 use zstd::bulk::{Compressor, Decompressor};
 
@@ -34,19 +36,28 @@ pub(crate) fn pack(zstd: &mut Compressor<'_>, raw: &[u8]) -> std::io::Result<Pac
 
 /// Checks the payload that stands behind `header` and gives it back uncompressed, or says what is
 /// wrong with it. Allocates at most [`MAX_BLOCK`], since the header was checked.
-pub(crate) fn unpack(header: &BlockHeader, stored: Vec<u8>) -> Result<Vec<u8>, String> {
+pub(crate) fn unpack(
+    zstd: &mut Decompressor<'_>,
+    header: &BlockHeader,
+    stored: Arc<[u8]>,
+) -> Result<Arc<[u8]>, String> {
     if xxh3_64(&stored) != header.checksum {
         return Err("the block's checksum does not match".into());
     }
     if !header.compressed {
         return Ok(stored);
     }
-    let raw_len = header.raw_len as usize;
-    let raw = Decompressor::new()
-        .and_then(|mut zstd| zstd.decompress(&stored, raw_len))
-        .map_err(|e| format!("the block does not decompress: {e}"))?;
-    if raw.len() != raw_len {
+    let mut raw = zeros(header.raw_len as usize);
+    let out = Arc::get_mut(&mut raw).expect("nobody else has it yet");
+    let len =
+        zstd.decompress_to_buffer(&stored, out).map_err(|e| format!("the block does not decompress: {e}"))?;
+    if len != raw.len() {
         return Err("the block's uncompressed length does not match".into());
     }
     Ok(raw)
+}
+
+/// So many zeros, to be written over.
+pub(crate) fn zeros(len: usize) -> Arc<[u8]> {
+    std::iter::repeat_n(0, len).collect()
 }

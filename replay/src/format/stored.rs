@@ -162,11 +162,11 @@ impl Long {
     ///
     /// # Errors
     /// When a directory's content is not what [`Long::split`] makes.
-    pub fn join(kind: BlobKind, content: Vec<u8>) -> Result<Response, String> {
+    pub fn join(kind: BlobKind, content: Arc<[u8]>) -> Result<Response, String> {
         Ok(match kind {
-            BlobKind::Input => Response::Input(Ok(content)),
-            BlobKind::Link => Response::Link(Ok(content)),
-            BlobKind::Block => Response::Block(Ok(content.into())),
+            BlobKind::Input => Response::Input(Ok(content.to_vec())),
+            BlobKind::Link => Response::Link(Ok(content.to_vec())),
+            BlobKind::Block => Response::Block(Ok(content)),
             BlobKind::Dir => Response::Dir(Ok(crate::codec::decode(&content).map_err(|e| e.to_string())?)),
         })
     }

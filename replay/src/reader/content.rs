@@ -1,6 +1,7 @@
 //! Contents and keyed answers.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
+use std::sync::{Arc, MutexGuard, PoisonError};
 
 use dejavm_sandbox::world::{BLOCK_SIZE, HostPath, Response};
 
@@ -8,7 +9,7 @@ use super::Recording;
 use super::open::Inner;
 use super::records::keyed_records;
 use crate::error::Error;
-use crate::format::header::BlockKind;
+use crate::format::header::{BlockHeader, BlockKind};
 use crate::format::stored::Long;
 use crate::record::{Answer, BlobId};
 
@@ -17,7 +18,7 @@ impl Recording {
     ///
     /// # Errors
     /// [`Error::MissingBlob`], or what is wrong with the log.
-    pub fn blob(&self, id: BlobId) -> Result<Vec<u8>, Error> {
+    pub fn blob(&self, id: BlobId) -> Result<Arc<[u8]>, Error> {
         self.0.blob(id)
     }
 
@@ -47,8 +48,46 @@ impl Recording {
     }
 }
 
+/// Contents that were read before somebody asked for them, the latest last.
+pub(super) type Ahead = VecDeque<(BlobId, Arc<[u8]>)>;
+
+/// Contents that are kept for whoever asks for them, at most. The one that was read first goes first:
+/// it was asked for before it came.
+const AHEAD: usize = 128;
+
 impl Inner {
-    pub fn blob(&self, id: BlobId) -> Result<Vec<u8>, Error> {
+    /// Reads the content at `offset` for whoever asks for it next. What is wrong with it is said to
+    /// those who ask.
+    pub fn read_ahead(&self, offset: u64, header: &BlockHeader) {
+        let id = BlobId(header.id);
+        if self.blobs.get(&id).is_some_and(|entry| entry.offset == offset)
+            && let Ok(content) = self.read_blob(id)
+        {
+            let mut ahead = self.ahead();
+            ahead.push_back((id, content));
+            if ahead.len() > AHEAD {
+                ahead.pop_front();
+            }
+        }
+    }
+
+    fn ahead(&self) -> MutexGuard<'_, Ahead> {
+        self.ahead.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub fn blob(&self, id: BlobId) -> Result<Arc<[u8]>, Error> {
+        let mut ahead = self.ahead();
+        let at = ahead.iter().position(|(name, _)| *name == id);
+        match at.and_then(|at| ahead.remove(at)) {
+            Some((_, content)) => Ok(content),
+            None => {
+                drop(ahead);
+                self.read_blob(id)
+            }
+        }
+    }
+
+    fn read_blob(&self, id: BlobId) -> Result<Arc<[u8]>, Error> {
         let missing = || Error::MissingBlob { path: self.file.path.clone(), id };
         let entry = self.blobs.get(&id).ok_or_else(missing)?;
         let header = self.file.header_at(entry.offset)?;

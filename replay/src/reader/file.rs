@@ -3,10 +3,13 @@
 use std::fs::File;
 use std::os::unix::fs::FileExt;
 use std::path::PathBuf;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use zstd::bulk::Decompressor;
 
 use crate::error::Error;
 use crate::files::open_file;
-use crate::format::block::unpack;
+use crate::format::block::{unpack, zeros};
 use crate::format::header::{BLOCK_HEADER, BlockHeader};
 
 /// A log's file.
@@ -17,6 +20,17 @@ pub(super) struct LogFile {
     /// Its length when it was opened, bytes. It may grow under a living recorder; what comes later
     /// is not looked at.
     pub len: u64,
+    /// Decompressors that nobody uses just now: one for each thread that reads.
+    zstd: Mutex<Vec<Spare>>,
+}
+
+/// A decompressor, which has nothing to show.
+struct Spare(Decompressor<'static>);
+
+impl std::fmt::Debug for Spare {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Decompressor")
+    }
 }
 
 /// What stands at some place of a log.
@@ -32,7 +46,7 @@ pub(super) enum Found {
 impl LogFile {
     pub fn open(path: PathBuf) -> Result<LogFile, Error> {
         let (file, len) = open_file(&path)?;
-        Ok(LogFile { path, file, len })
+        Ok(LogFile { path, file, len, zstd: Mutex::default() })
     }
 
     /// The `N` bytes at `offset`; `None` when the file ends before.
@@ -68,10 +82,22 @@ impl LogFile {
     }
 
     /// The checked, uncompressed payload of the block at `offset`, whose header was read.
-    pub fn payload(&self, offset: u64, header: &BlockHeader) -> Result<Vec<u8>, Error> {
-        let mut stored = vec![0; header.stored_len as usize];
-        self.read(&mut stored, offset + BLOCK_HEADER as u64)?;
-        unpack(header, stored).map_err(|why| self.corrupt(offset, why))
+    pub fn payload(&self, offset: u64, header: &BlockHeader) -> Result<Arc<[u8]>, Error> {
+        let mut stored = zeros(header.stored_len as usize);
+        let out = Arc::get_mut(&mut stored).expect("nobody else has it yet");
+        self.read(out, offset + BLOCK_HEADER as u64)?;
+        let spare = self.zstd().pop();
+        let mut zstd = match spare {
+            Some(zstd) => zstd,
+            None => Spare(Decompressor::new().map_err(|e| Error::io("decompress", &self.path, e))?),
+        };
+        let payload = unpack(&mut zstd.0, header, stored).map_err(|why| self.corrupt(offset, why));
+        self.zstd().push(zstd);
+        payload
+    }
+
+    fn zstd(&self) -> MutexGuard<'_, Vec<Spare>> {
+        self.zstd.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub fn corrupt(&self, offset: u64, why: impl Into<String>) -> Error {

@@ -2,8 +2,10 @@
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
+use std::sync::Mutex;
 
 use super::Ending;
+use super::content::Ahead;
 use super::file::{Found, LogFile};
 use crate::codec;
 use crate::error::Error;
@@ -25,6 +27,7 @@ pub(super) struct Inner {
     pub index: Index,
     /// The index's blobs by name.
     pub blobs: HashMap<BlobId, BlobEntry>,
+    pub ahead: Mutex<Ahead>,
 }
 
 /// What a look at the whole log gave.
@@ -48,7 +51,16 @@ impl Inner {
         };
         let Layout { ending, stop, mut index } = layout;
         let blobs = std::mem::take(&mut index.blobs).into_iter().map(|entry| (entry.id, entry)).collect();
-        let inner = Inner { dir: dir.to_owned(), manifest, file, ending, stop, index, blobs };
+        let inner = Inner {
+            dir: dir.to_owned(),
+            manifest,
+            file,
+            ending,
+            stop,
+            index,
+            blobs,
+            ahead: Mutex::default(),
+        };
         inner.agree()?;
         Ok(inner)
     }

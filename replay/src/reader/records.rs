@@ -31,6 +31,8 @@ pub struct Records {
     block: std::vec::IntoIter<Record>,
     /// Records up to and with this exit are passed over; 0 for none.
     skip: u64,
+    /// Reads the contents between the records, too, for whoever asks for them later.
+    contents_too: bool,
     done: bool,
 }
 
@@ -44,6 +46,7 @@ impl Records {
             expect: None,
             block: Vec::new().into_iter(),
             skip: 0,
+            contents_too: false,
             done: false,
         }
     }
@@ -66,6 +69,13 @@ impl Records {
             done: past,
             ..Records::from_start(inner)
         }
+    }
+
+    /// Reads the contents between the records, too, so that a replay which asks for them later
+    /// need not wait.
+    pub(crate) fn with_contents(mut self) -> Records {
+        self.contents_too = true;
+        self
     }
 
     /// Reads the next block; `false` at the log's end.
@@ -101,6 +111,7 @@ impl Records {
         // Limited by the length of the file.
         self.number = Some(header.number.wrapping_add(1));
         match header.kind {
+            BlockKind::Blob if self.contents_too => inner.read_ahead(offset, &header),
             BlockKind::Blob => {}
             BlockKind::Keyed => {
                 let raw = inner.file.payload(offset, &header)?;

@@ -15,8 +15,8 @@ const AHEAD: usize = 2;
 /// A stretch of the log; `None` at its end.
 type Chunk = Option<Result<Vec<Record>, Error>>;
 
-/// The log's records, less what is not compared. A thread decodes them ahead of the run; it ends
-/// with the log or with this.
+/// The log's records, less what is not compared. A thread decodes them ahead of the run, and the
+/// contents that belong to them; it ends with the log or with this.
 #[derive(Debug)]
 pub(super) struct Cursor {
     chunks: Receiver<Chunk>,
@@ -32,6 +32,7 @@ impl Cursor {
     pub fn new(records: Records) -> Result<Cursor, Error> {
         let (sender, chunks) = sync_channel(AHEAD);
         let path = records.path().to_owned();
+        let records = records.with_contents();
         std::thread::Builder::new()
             .name("dejavm-replay".into())
             .spawn(move || read_ahead(records, &sender))
