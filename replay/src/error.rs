@@ -1,5 +1,6 @@
 //! What can be wrong with a recording.
 
+use std::io;
 use std::path::{Path, PathBuf};
 
 use crate::record::BlobId;
@@ -9,14 +10,14 @@ use crate::record::BlobId;
 #[non_exhaustive]
 pub enum Error {
     /// The host's file system refused.
-    #[error("{}: {action}: {source}", path.display())]
+    #[error("{}: {action}: {source}{}", path.display(), advice(action, source))]
     Io {
         /// What was being done, such as `open`.
         action: &'static str,
         /// The file.
         path: PathBuf,
         /// What the host said.
-        source: std::io::Error,
+        source: io::Error,
     },
     /// The directory already holds a recording.
     #[error("{} already exists: choose another directory, or remove the old recording", path.display())]
@@ -101,12 +102,56 @@ pub enum Error {
     },
 }
 
+/// What to do where the host's file system refused, as the end of a message; nothing, where what it
+/// said is all there is to say.
+fn advice(action: &str, source: &io::Error) -> &'static str {
+    match (action, source.kind()) {
+        ("open", io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {
+            ": no recording is there; `dejavm record -o DIR` makes one"
+        }
+        ("open", io::ErrorKind::PermissionDenied) => {
+            ": make the recording readable for this user, or use a copy that is"
+        }
+        (_, io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem) => {
+            ": choose a directory that this user may write to"
+        }
+        (_, io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded) => {
+            ": make room there, or choose another directory"
+        }
+        _ => "",
+    }
+}
+
 impl Error {
-    pub(crate) fn io(action: &'static str, path: &Path, source: std::io::Error) -> Error {
+    pub(crate) fn io(action: &'static str, path: &Path, source: io::Error) -> Error {
         Error::Io { action, path: path.to_owned(), source }
     }
 
     pub(crate) fn corrupt(path: &Path, offset: u64, why: impl Into<String>) -> Error {
         Error::Corrupt { path: path.to_owned(), offset, why: why.into() }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_refusal_says_what_to_do() {
+        use io::ErrorKind::*;
+        let said =
+            |action, kind: io::ErrorKind| Error::io(action, Path::new("rec/log"), kind.into()).to_string();
+        for (action, kind, advice) in [
+            ("open", NotFound, "dejavm record -o DIR"),
+            ("open", NotADirectory, "dejavm record -o DIR"),
+            ("open", PermissionDenied, "readable"),
+            ("make", PermissionDenied, "may write"),
+            ("make", ReadOnlyFilesystem, "may write"),
+            ("write", StorageFull, "make room"),
+        ] {
+            let said = said(action, kind);
+            assert!(said.starts_with("rec/log: ") && said.contains(advice), "{said}");
+        }
+        assert_eq!(said("read", TimedOut), "rec/log: read: timed out");
     }
 }

@@ -3,7 +3,7 @@
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt;
 
-use dejavm::{Input, Program, Sink, Stdio};
+use dejavm::{Program, Stdio};
 
 use super::options::{GuestOptions, RunOptions, ViewOptions, apply};
 use super::{Result, streams};
@@ -37,10 +37,7 @@ impl NewGuest {
             .clock(options.clock.into())
             .workdir(workdir)
             .view(view)
-            .stdio(stdio)
-            .stdin_from(Input::HostStdin)
-            .stdout(Sink::stdout())
-            .stderr(Sink::stderr());
+            .stdio(stdio);
         if let Some(time) = options.start_time {
             program = program.start_time(time);
         }

@@ -107,11 +107,16 @@ impl From<Clock> for ClockMode {
     }
 }
 
-/// The run's options on anything that is run.
+/// The run's options, and this process's standard streams, on anything that is run.
 macro_rules! apply {
     ($options:expr, $guest:expr) => {{
         let options: &$crate::cli::options::RunOptions = $options;
-        let mut guest = $guest.eager(options.eager).prefetch(!options.no_prefetch);
+        let mut guest = $guest
+            .stdin_from(::dejavm::Input::HostStdin)
+            .stdout(::dejavm::Sink::stdout())
+            .stderr(::dejavm::Sink::stderr())
+            .eager(options.eager)
+            .prefetch(!options.no_prefetch);
         if let Some(time) = options.deadline {
             guest = guest.deadline(time);
         }

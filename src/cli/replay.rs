@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use dejavm::{Host, Input, Replay, Sink};
+use dejavm::{Host, Replay};
 
 use super::conclude::conclude;
 use super::options::{RunOptions, ViewOptions, apply};
@@ -37,11 +37,7 @@ pub struct Args {
 
 pub fn main(args: Args, voice: Voice) -> Result {
     let host = Host::probe()?;
-    let mut replay = Replay::open(&args.dir)?
-        .any_cpu(args.any_cpu)
-        .stdin_from(Input::HostStdin)
-        .stdout(Sink::stdout())
-        .stderr(Sink::stderr());
+    let mut replay = Replay::open(&args.dir)?.any_cpu(args.any_cpu);
     if args.live {
         replay = replay.then_live(args.view.view()?);
     }

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use dejavm::{Host, Image, Input, Sink};
+use dejavm::{Host, Image};
 
 use super::conclude::conclude;
 use super::options::{RunOptions, ViewOptions, apply};
@@ -41,13 +41,7 @@ pub struct Args {
 pub fn main(args: Args, voice: Voice) -> Result {
     let host = Host::probe()?;
     let image = Image::open(&args.file)?;
-    let mut restore = image
-        .restore()
-        .any_cpu(args.any_cpu)
-        .view(args.view.view()?)
-        .stdin_from(Input::HostStdin)
-        .stdout(Sink::stdout())
-        .stderr(Sink::stderr());
+    let mut restore = image.restore().any_cpu(args.any_cpu).view(args.view.view()?);
     if let Some(dir) = args.record {
         restore = restore.record(dir);
     }

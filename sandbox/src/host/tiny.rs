@@ -12,7 +12,8 @@ use kvm_ioctls::{Kvm, VmFd};
 use super::HostError;
 use super::thread::{BlockedSignals, KickTimer, Signal};
 use crate::program::entry::{
-    self, EXCEPTION_PORT, Frame, SYSCALL_PORT, SYSCALL_STUB, VECTORS, has_error_code,
+    self, EXCEPTION_PORT, Frame, GDT_ENTRIES, KERNEL_CS, KERNEL_DS, SYSCALL_PORT, SYSCALL_STUB, VECTORS,
+    gate, has_error_code, tss_descriptor,
 };
 use crate::program::mm::tables::{ACCESSED, DIRTY, PRESENT, USER, WRITABLE};
 use crate::ram::{PAGE_SIZE, SystemArea};
@@ -60,16 +61,6 @@ const EXCEPTION_CODE: [u8; 2] = [0xe6, EXCEPTION_PORT as u8];
 /// `mov rax, cr3; mov cr3, rax; iretq`.
 const RELOAD_CR3_CODE: [u8; 8] = [0x0f, 0x20, 0xd8, 0x0f, 0x22, 0xd8, 0x48, 0xcf];
 
-/// Flat 64-bit segments by index (Intel SDM volume 3, section 3.4.5), where `entry` has them: kernel
-/// code and data at 1 and 2, user data and code at 5 and 6. The TSS stands at 8.
-const SEGMENTS: [(u64, u64); 4] = [
-    (1, 0x00af_9b00_0000_ffff),
-    (2, 0x00cf_9300_0000_ffff),
-    (5, 0x00cf_f300_0000_ffff),
-    (6, 0x00af_fb00_0000_ffff),
-];
-const KERNEL_CS: u16 = 8;
-const KERNEL_DS: u16 = 16;
 /// Bytes in the GDT: up to and with the TSS's two entries.
 const GDT_BYTES: u16 = 10 * 8;
 /// Offset of the I/O permission bitmap in the TSS: right behind the fixed part.
@@ -163,8 +154,9 @@ impl Tables {
             self.system.write_u64(IDT * PAGE + vector * 16 + 8, gate[1]);
         }
         self.system.write(STUBS * PAGE + RELOAD_CR3, &RELOAD_CR3_CODE);
-        for (index, descriptor) in SEGMENTS {
-            self.system.write_u64(GDT * PAGE + index * 8, descriptor);
+        let tss = tss_descriptor(address(TSS), PAGE - 1);
+        for (i, descriptor) in GDT_ENTRIES.into_iter().chain([0]).chain(tss).enumerate() {
+            self.system.write_u64(GDT * PAGE + i as u64 * 8, descriptor);
         }
         self.write_tss();
     }
@@ -178,11 +170,6 @@ impl Tables {
         tss[0x66..0x68].copy_from_slice(&(TSS_IO_MAP as u16).to_le_bytes());
         tss[TSS_IO_MAP as usize + usize::from(SYSCALL_PORT / 8)] &= !(1 << (SYSCALL_PORT % 8));
         self.system.write(TSS * PAGE, &tss);
-        const PRESENT_BUSY_TSS: u64 = 0x8b;
-        let (base, limit) = (address(TSS), PAGE - 1);
-        let low = limit | (base & 0xff_ffff) << 16 | PRESENT_BUSY_TSS << 40 | (base >> 24 & 0xff) << 56;
-        self.system.write_u64(GDT * PAGE + 64, low);
-        self.system.write_u64(GDT * PAGE + 72, base >> 32);
     }
 
     /// Maps a window page, writable. KVM is not told.
@@ -262,15 +249,6 @@ impl Tables {
         let word = |i: u64| self.system.read_u64(STACK * PAGE + at + i * 8);
         Some((vector, Frame { rip: word(0), cs: word(1), rflags: word(2), rsp: word(3), ss: word(4) }))
     }
-}
-
-fn gate(handler: u64, dpl: u64) -> [u64; 2] {
-    const PRESENT_INTERRUPT_GATE: u64 = 0x8e00;
-    let low = (handler & 0xffff)
-        | u64::from(KERNEL_CS) << 16
-        | (PRESENT_INTERRUPT_GATE | dpl << 13) << 32
-        | (handler >> 16 & 0xffff) << 48;
-    [low, handler >> 32]
 }
 
 /// The model-specific registers of a tiny guest.

@@ -43,8 +43,9 @@ const STACK: u64 = USER_END + 0x8000;
 pub const STACK_TOP: u64 = STACK + PAGE_SIZE as u64;
 
 /// Code segment of the stubs.
-const KERNEL_CS: u16 = 0x08;
-const KERNEL_DS: u16 = 0x10;
+pub const KERNEL_CS: u16 = 0x08;
+/// Their data segment.
+pub const KERNEL_DS: u16 = 0x10;
 /// The selectors that Linux gives to 64-bit programs (`arch/x86/include/asm/segment.h`), which some
 /// programs compare.
 pub const USER_CS: u16 = 0x33;
@@ -54,7 +55,7 @@ const TSS_SELECTOR: u16 = 0x40;
 
 /// Descriptors by index (Intel SDM volume 3, section 3.4.5): null, kernel code and data, two unused,
 /// user data and code.
-const GDT_ENTRIES: [u64; 7] =
+pub const GDT_ENTRIES: [u64; 7] =
     [0, 0x00af_9b00_0000_ffff, 0x00cf_9300_0000_ffff, 0, 0, 0x00cf_f300_0000_ffff, 0x00af_fb00_0000_ffff];
 
 /// Offset of RSP0 in a 64-bit TSS (Intel SDM volume 3, figure 8-11).
@@ -142,7 +143,8 @@ impl Entry {
         }
 
         let gdt = page(memory, GDT, NO_EXEC | WRITABLE)?;
-        for (i, entry) in GDT_ENTRIES.into_iter().chain([0]).chain(tss_descriptor()).enumerate() {
+        for (i, entry) in GDT_ENTRIES.into_iter().chain([0]).chain(tss_descriptor(TSS, TSS_LIMIT)).enumerate()
+        {
             memory.system.write_u64(gdt + i as u64 * 8, entry);
         }
 
@@ -209,7 +211,8 @@ impl Entry {
     }
 }
 
-fn gate(handler: u64, dpl: u64) -> [u64; 2] {
+/// The gate of an exception's handler (Intel SDM volume 3, figure 7-8), open to `dpl`.
+pub fn gate(handler: u64, dpl: u64) -> [u64; 2] {
     const PRESENT_INTERRUPT_GATE: u64 = 0x8e00;
     let low = (handler & 0xffff)
         | u64::from(KERNEL_CS) << 16
@@ -218,14 +221,16 @@ fn gate(handler: u64, dpl: u64) -> [u64; 2] {
     [low, handler >> 32]
 }
 
-fn tss_descriptor() -> [u64; 2] {
+/// The descriptor of a TSS (Intel SDM volume 3, figure 8-4) at `base`, with the offset of its last
+/// byte.
+pub fn tss_descriptor(base: u64, limit: u64) -> [u64; 2] {
     const PRESENT_BUSY_TSS: u64 = 0x8b;
-    let low = (TSS_LIMIT & 0xffff)
-        | (TSS & 0xff_ffff) << 16
+    let low = (limit & 0xffff)
+        | (base & 0xff_ffff) << 16
         | PRESENT_BUSY_TSS << 40
-        | (TSS_LIMIT >> 16 & 0xf) << 48
-        | (TSS >> 24 & 0xff) << 56;
-    [low, TSS >> 32]
+        | (limit >> 16 & 0xf) << 48
+        | (base >> 24 & 0xff) << 56;
+    [low, base >> 32]
 }
 
 fn segment(selector: u16, code: bool, dpl: u8) -> kvm_segment {

@@ -265,7 +265,6 @@ impl Process {
                         content: program.content,
                         offset: segment.offset / PAGE * PAGE,
                         len: program.len,
-                        stored: false,
                     },
                     no_reserve: false,
                     name: name.clone(),

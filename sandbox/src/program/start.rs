@@ -211,16 +211,16 @@ impl Machine {
         let cpu = self.host_profile().cpu.clone();
         let (exits, seed) = (self.exits, self.seed);
         let p = &mut self.process;
-        let space = p.space.stored_state(&mut p.memory)?.ok_or_else(|| {
-            RunError::Machine("guest memory is used up: the mapped files do not fit".into())
-        })?;
+        if !p.space.back_all_files(&mut p.memory)? {
+            return Err(RunError::Machine("guest memory is used up: the mapped files do not fit".into()));
+        }
         Ok(MachineState {
             cpu,
             seed,
             pending: None,
             regs: p.regs,
             fp,
-            space,
+            space: p.space.state.clone(),
             memory: MemoryState {
                 withheld: p.memory.pages.withheld(&p.memory.ram),
                 ..p.memory.state.clone()

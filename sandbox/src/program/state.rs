@@ -201,13 +201,15 @@ impl MachineState {
 
 fn offset_fits(start: u64, vma: &Vma) -> bool {
     use super::mm::Backing;
-    match &vma.backing {
-        Backing::Anonymous => true,
-        Backing::File { offset, .. } | Backing::Shared { offset, .. } => {
-            offset.is_multiple_of(PAGE_SIZE as u64)
-                && offset.checked_add(vma.end - start).is_some_and(|e| e < 1 << 62)
-        }
-    }
+    let (offset, len) = match &vma.backing {
+        Backing::Anonymous => return true,
+        Backing::File { offset, len, .. } => (*offset, *len),
+        Backing::Shared { offset, .. } => (*offset, 0),
+    };
+    let in_range = |end: u64| end < 1 << 62;
+    offset.is_multiple_of(PAGE_SIZE as u64)
+        && offset.checked_add(vma.end - start).is_some_and(in_range)
+        && in_range(len)
 }
 
 fn task(cwd: InodeId, workdir: Vec<u8>) -> Task {

@@ -377,15 +377,17 @@ impl AddressSpace {
     /// touched again. `false` when part of the range is not mapped.
     pub fn discard(&mut self, memory: &mut Memory, start: u64, len: u64) -> Result<bool, MapError> {
         let range = Self::range(start, len, Errno::ENOMEM)?;
-        let mut again = Vec::new();
-        for (vma_start, vma) in self.overlapping(&range) {
-            let part = range.start.max(vma_start)..range.end.min(vma.end);
-            if !matches!(vma.backing, Backing::Shared { .. }) {
-                again.extend(self.private_runs(part).into_iter().map(|(_, pages)| pages));
+        let private: Vec<Range<u64>> = self
+            .overlapping(&range)
+            .filter(|(_, vma)| !matches!(vma.backing, Backing::Shared { .. }))
+            .map(|(start, vma)| range.start.max(start)..range.end.min(vma.end))
+            .collect();
+        for part in private {
+            // Pages of a file that cannot be had again before they are touched stay without entries.
+            self.clear_entries(memory, part.clone());
+            for (_, pages) in self.private_runs(part) {
+                memory.ram.reset(pages)?;
             }
-        }
-        for pages in again {
-            memory.ram.reset(pages)?;
         }
         self.back_files(memory, range.clone())?;
         self.fill(memory, range.clone())?;
@@ -462,10 +464,6 @@ impl AddressSpace {
             *offset += old.start - vma_start;
         }
         let shared = matches!(piece.backing, Backing::Shared { .. });
-        if let Backing::File { stored, .. } = &mut piece.backing {
-            // Contents are copied below: the source must not be asked again for the moved part.
-            *stored = true;
-        }
         let writable = piece.clone();
         self.map(memory, to, new_len, Vma { protection: Protection::READ_WRITE, ..writable })?;
         if !shared {
@@ -510,20 +508,40 @@ impl AddressSpace {
         Ok(())
     }
 
+    /// Copies private pages within one region to another place within one region, where the same is
+    /// mapped: pages that still come from their file do so there already.
     fn copy_pages(&mut self, memory: &mut Memory, from: u64, to: u64, len: u64) -> Result<(), MapError> {
+        let of_file = matches!(self.find(to), Some((_, Vma { backing: Backing::File { .. }, .. })));
         let mut page = [0u8; PAGE_SIZE];
         for (address, pages) in self.private_runs(from..from + len) {
-            for (number, _) in memory.ram.contents(pages.clone())? {
-                let offset = address - from + (number - pages.start) * PAGE;
-                memory.ram.peek(number, &mut page)?;
-                if page.iter().any(|b| *b != 0) {
-                    self.place(memory, to + offset, &page).map_err(|e| match e {
-                        super::MemError::BadAddress(_) => MapError::Errno(Errno::ENOMEM),
-                        super::MemError::Page(e) => MapError::Page(e),
-                    })?;
+            let target = |number: u64| to + (address - from) + (number - pages.start) * PAGE;
+            for run in memory.own_runs(pages.clone())? {
+                if of_file {
+                    self.clear_file(memory, target(run.start)..target(run.end))?;
+                }
+                for (number, _) in memory.ram.contents(run)? {
+                    memory.ram.peek(number, &mut page)?;
+                    if page.iter().any(|b| *b != 0) {
+                        self.place(memory, target(number), &page).map_err(|e| match e {
+                            super::MemError::BadAddress(_) => MapError::Errno(Errno::ENOMEM),
+                            super::MemError::Page(e) => MapError::Page(e),
+                        })?;
+                    }
                 }
             }
         }
         Ok(())
+    }
+
+    /// Makes pages of a file mapping, all in one region, zeros.
+    fn clear_file(&mut self, memory: &mut Memory, range: Range<u64>) -> Result<(), MapError> {
+        if !self.back_region(memory, tables::region_of(range.start))? {
+            return Err(Errno::ENOMEM.into());
+        }
+        for (_, pages) in self.private_runs(range.clone()) {
+            memory.pages.unmap(pages.clone());
+            memory.ram.reset(pages)?;
+        }
+        Ok(self.fill(memory, range)?)
     }
 }

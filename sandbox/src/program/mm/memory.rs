@@ -1,6 +1,7 @@
 //! The physical side of program memory: RAM, the system area, and chunks that are given out.
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
@@ -8,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use super::source::{FilePages, ProgramPages};
 use crate::errno::Errno;
 use crate::program::fs::{FsError, FsResult};
-use crate::ram::{CHUNK_PAGES, PAGE_SIZE, PageError, Ram, SystemArea};
+use crate::ram::{CHUNK_PAGES, PAGE_SIZE, PageError, PageState, Ram, SystemArea};
 
 /// Which chunks of memory are taken. Part of the machine's state.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -124,6 +125,24 @@ impl Memory {
         Ok(())
     }
 
+    /// The pages of a range but those that still come from a file, as runs.
+    ///
+    /// # Errors
+    /// When the host refuses.
+    pub fn own_runs(&self, pages: Range<u64>) -> Result<Vec<Range<u64>>, PageError> {
+        let mut runs = Vec::new();
+        let mut from = pages.start;
+        for (page, state) in self.ram.contents(pages.clone())? {
+            if matches!(state, PageState::Fresh | PageState::Absent) && self.pages.is_of_file(page) {
+                runs.push(from..page);
+                from = page + 1;
+            }
+        }
+        runs.push(from..pages.end);
+        runs.retain(|run| !run.is_empty());
+        Ok(runs)
+    }
+
     /// Makes an empty shared object.
     pub fn new_object(&mut self) -> u64 {
         let number = ANONYMOUS_OBJECTS + self.state.next_object;
@@ -210,12 +229,7 @@ impl Memory {
     }
 
     /// Splits an access to an object at chunk borders.
-    fn object_pieces(
-        &self,
-        object: u64,
-        offset: u64,
-        len: usize,
-    ) -> FsResult<Vec<(u64, std::ops::Range<usize>)>> {
+    fn object_pieces(&self, object: u64, offset: u64, len: usize) -> FsResult<Vec<(u64, Range<usize>)>> {
         let entry = self.state.objects.get(&object).ok_or(FsError::Errno(Errno::EIO))?;
         let mut pieces = Vec::new();
         let mut done = 0usize;

@@ -185,11 +185,12 @@ impl AddressSpace {
             .sum()
     }
 
-    /// Tells the page source of the files mapped in a range whose regions have chunks.
+    /// Tells the page source of the files mapped in a range whose regions have chunks: what the
+    /// pages held is dropped.
     fn back_files(&mut self, memory: &mut Memory, range: Range<u64>) -> Result<(), PageError> {
         let mut wanted = Vec::new();
         for (start, vma) in self.overlapping(&range) {
-            let Backing::File { content, offset, len, stored: false } = &vma.backing else { continue };
+            let Backing::File { content, offset, len } = &vma.backing else { continue };
             // Whole pages of the file; the tail of the last one is zeros.
             let file_end = start + (len.saturating_sub(*offset)).next_multiple_of(PAGE);
             let part = range.start.max(start)..range.end.min(vma.end).min(file_end);
@@ -364,28 +365,22 @@ impl AddressSpace {
         Ok(())
     }
 
-    /// Gives every mapped file page its place in RAM, so that a snapshot can hold its content, and
-    /// marks the mappings as stored in the state that is returned.
-    pub fn stored_state(&mut self, memory: &mut Memory) -> Result<Option<SpaceState>, PageError> {
+    /// Gives every mapped file page its place in RAM, so that a snapshot can hold its content: the
+    /// file is asked for pages of regions without a chunk only. `false` when memory is used up.
+    pub fn back_all_files(&mut self, memory: &mut Memory) -> Result<bool, PageError> {
         let mut regions = BTreeSet::new();
         for (start, vma) in &self.state.vmas {
-            if let Backing::File { stored: false, offset, len, .. } = &vma.backing {
+            if let Backing::File { offset, len, .. } = &vma.backing {
                 let end = vma.end.min(start + len.saturating_sub(*offset).next_multiple_of(PAGE));
                 regions.extend(tables::region_of(*start)..tables::region_of(end.max(start + 1) - 1) + 1);
             }
         }
         for region in regions {
             if !self.back_region(memory, region)? {
-                return Ok(None);
+                return Ok(false);
             }
         }
-        let mut state = self.state.clone();
-        for vma in state.vmas.values_mut() {
-            if let Backing::File { stored, .. } = &mut vma.backing {
-                *stored = true;
-            }
-        }
-        Ok(Some(state))
+        Ok(true)
     }
 }
 

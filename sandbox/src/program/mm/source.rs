@@ -238,6 +238,11 @@ impl ProgramPages {
         self.snapshot.as_deref()
     }
 
+    /// Whether a page comes from a file, as far as it is absent.
+    pub fn is_of_file(&self, page: u64) -> bool {
+        self.file_of(page).is_some()
+    }
+
     fn file_of(&self, page: u64) -> Option<(u64, FileRange)> {
         let files = self.files.read().unwrap_or_else(std::sync::PoisonError::into_inner);
         let (first, range) = files.range(..=page).next_back()?;
@@ -330,10 +335,17 @@ impl PageSource for ProgramPages {
     }
 
     fn fetch_group(&self, group: usize, content: &mut Vec<u8>) -> Result<Vec<u64>, PageError> {
-        match &self.snapshot {
-            Some(snapshot) => snapshot.fetch_group(group, content),
-            None => Ok(Vec::new()),
+        let Some(snapshot) = &self.snapshot else { return Ok(Vec::new()) };
+        let fetched = snapshot.fetch_group(group, content)?;
+        // A file was mapped in the place of some, since: the snapshot's are out of date.
+        let mut pages = Vec::with_capacity(fetched.len());
+        for (i, page) in fetched.into_iter().enumerate().take(content.len() / PAGE_SIZE) {
+            if !self.is_of_file(page) {
+                content.copy_within(i * PAGE_SIZE..(i + 1) * PAGE_SIZE, pages.len() * PAGE_SIZE);
+                pages.push(page);
+            }
         }
+        Ok(pages)
     }
 
     fn cluster(&self, page: u64) -> Range<u64> {

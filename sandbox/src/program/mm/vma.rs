@@ -70,9 +70,6 @@ pub enum Backing {
         offset: u64,
         /// Bytes in the file: pages wholly behind them fault with `SIGBUS`.
         len: u64,
-        /// The pages' contents are in the snapshot that this address space came from, and must
-        /// not be asked of the file again.
-        stored: bool,
     },
     /// Pages of a shared object, which other mappings and file descriptors see too.
     Shared {
@@ -81,6 +78,23 @@ pub enum Backing {
         /// Offset in the object of the mapping's first byte.
         offset: u64,
     },
+}
+
+impl Backing {
+    /// Whether `next` is what lies `len` bytes further on in the same.
+    fn goes_on(&self, len: u64, next: &Backing) -> bool {
+        match (self, next) {
+            (Backing::Anonymous, Backing::Anonymous) => true,
+            (
+                Backing::File { content, offset, len: file_len },
+                Backing::File { content: next, offset: at, len: next_len },
+            ) => content == next && file_len == next_len && offset + len == *at,
+            (Backing::Shared { object, offset }, Backing::Shared { object: next, offset: at }) => {
+                object == next && offset + len == *at
+            }
+            _ => false,
+        }
+    }
 }
 
 /// One mapping. Its start is its key in the map.
@@ -117,7 +131,6 @@ impl Vma {
         self.protection == next.protection
             && self.no_reserve == next.no_reserve
             && self.name == next.name
-            && matches!((&self.backing, &next.backing), (Backing::Anonymous, Backing::Anonymous))
-            && start < self.end
+            && self.backing.goes_on(self.end - start, &next.backing)
     }
 }

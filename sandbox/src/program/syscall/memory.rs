@@ -131,7 +131,7 @@ impl Process {
             }
             let content = fs.freeze(env, inode)?;
             let len = fs.frozen_len(content);
-            Ok((Backing::File { content, offset, len, stored: false }, name, inode))
+            Ok((Backing::File { content, offset, len }, name, inode))
         })?;
         match &backing {
             Backing::File { content, .. } => drop(self.task.frozen.insert(*content)),

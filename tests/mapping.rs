@@ -1,0 +1,94 @@
+//! Private mappings of files, dropped and moved (`tests/guests/discard.c`): natively and in the
+//! sandbox, straight on and behind a snapshot, recorded and replayed, they hold the same.
+
+mod common;
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use common::{Input, dejavm, finish};
+use tempfile::TempDir;
+
+/// Ways in which pages come and go.
+const WAYS: [&[&str]; 5] =
+    [&[], &["--evict", "every=5,seed=3"], &["--rung", "decode"], &["--rung", "populate"], &["--eager"]];
+
+/// What the guest reads where a snapshot may be made.
+const INPUT: Input<'_> = Input::Pipe(b"x");
+
+/// The guest, and what it prints natively.
+struct Guest {
+    dir: TempDir,
+    native: String,
+}
+
+impl Guest {
+    fn new() -> Guest {
+        common::require_kvm();
+        let dir = TempDir::new().expect("temporary directory");
+        let program = dir.path().join("discard");
+        let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/guests/discard.c");
+        let status = Command::new("gcc").args(["-O1", "-o"]).args([&program, &source]).status();
+        assert!(status.expect("gcc builds the guest: install it (Debian: gcc, libc6-dev)").success());
+        let mut host = Vec::new();
+        for page in 0..1300 {
+            host.extend(format!("h{page}").bytes());
+            host.resize((page + 1) * 4096, 0);
+        }
+        host.extend(b"tail");
+        std::fs::write(dir.path().join("host"), &host).expect("a file");
+        let scratch = TempDir::new().expect("temporary directory");
+        std::fs::write(scratch.path().join("host"), &host).expect("a file");
+        let native = finish(Command::new(program).current_dir(scratch.path()), INPUT).text();
+        assert!(native.lines().count() > 40, "{native}");
+        Guest { dir, native }
+    }
+
+    fn file(&self, name: &str) -> PathBuf {
+        self.dir.path().join(name)
+    }
+
+    /// What the tool prints, with the guest's files around it.
+    #[track_caller]
+    fn tool(&self, args: &[&str], more: &[&str]) -> String {
+        finish(dejavm(args).args(more).current_dir(self.dir.path()), INPUT).text()
+    }
+
+    /// A snapshot before the input, and what the guest printed until then.
+    fn snapshot(&self) -> String {
+        self.tool(&["snapshot", "-q", "--at", "first-read", "-o", "s.dvm"], &["--", "./discard"])
+    }
+}
+
+#[test]
+fn dropped_and_moved() {
+    let guest = Guest::new();
+    for way in WAYS {
+        let mut args = vec!["run", "-q"];
+        args.extend(way);
+        assert_eq!(guest.tool(&args, &["--", "./discard"]), guest.native, "{way:?}");
+    }
+    guest.tool(&["record", "-q", "-o", "rec"], &["--", "./discard"]);
+    std::fs::rename(guest.file("host"), guest.file("away")).expect("rename");
+    for way in WAYS {
+        assert_eq!(guest.tool(&["replay", "-q", "rec"], way), guest.native, "{way:?}");
+    }
+}
+
+#[test]
+fn dropped_and_moved_behind_a_snapshot() {
+    let guest = Guest::new();
+    let before = guest.snapshot();
+    let whole = |after: String| before.clone() + &after;
+    for way in WAYS {
+        assert_eq!(whole(guest.tool(&["restore", "-q", "s.dvm"], way)), guest.native, "{way:?}");
+    }
+    guest.tool(&["restore", "-q", "s.dvm", "--record", "rec"], &[]);
+    // A page that comes with others of a working set is not what it was when the set was made.
+    guest.tool(&["warm", "-q", "s.dvm"], &[]);
+    assert_eq!(whole(guest.tool(&["restore", "-q", "s.dvm"], &[])), guest.native, "warm");
+    std::fs::rename(guest.file("host"), guest.file("away")).expect("rename");
+    for way in WAYS {
+        assert_eq!(whole(guest.tool(&["replay", "-q", "rec"], way)), guest.native, "{way:?}");
+    }
+}
