@@ -112,6 +112,7 @@ fn hardware_random_numbers_follow_the_seed() {
         (String::from_utf8_lossy(&output.stdout).into_owned(), stats)
     };
     let ((first, stats), (second, _)) = (with_seed("1"), with_seed("2"));
+    assert_eq!(with_seed("1").0, first);
     let lines: Vec<&str> = first.lines().collect();
     assert_eq!((lines.len(), lines[0]), (5, "0x72f0c70f"), "{first}");
     let numbers: BTreeSet<&str> = lines[1..].iter().flat_map(|line| line.split(' ')).collect();

@@ -75,9 +75,12 @@ impl Ram {
         while slot.first + run.end < cluster.end && run.end - run.start < MAX_CLUSTER && absent(run.end) {
             run.end += 1;
         }
-        if run == (index..index + 1) {
+        if run == (index..index + 1) && self.source.comes_alone(slot.first + index)? {
             let more = self.wanted_next(slot.first + index);
-            while run.end - index < more && absent(run.end) && self.comes_alone(slot.first + run.end)? {
+            while run.end - index < more
+                && absent(run.end)
+                && self.source.comes_alone(slot.first + run.end)?
+            {
                 run.end += 1;
             }
         }
@@ -108,12 +111,6 @@ impl Ram {
             }
             None => 1,
         }
-    }
-
-    /// Whether a page neither belongs to others nor is one that the source lacks.
-    fn comes_alone(&self, page: u64) -> Result<bool, PageError> {
-        let alone = self.source.cluster(page) == (page..page + 1) && self.source.group_of(page)?.is_none();
-        Ok(alone && self.source.can_fetch(page))
     }
 
     /// Puts content in the place of markers. Pages that are present by now keep what they hold.

@@ -46,6 +46,12 @@ pub trait PageSource: Send + Sync {
         true
     }
 
+    /// Whether a page belongs to no others and may be fetched in a row with neighbours of which this
+    /// is said, too.
+    fn comes_alone(&self, _page: u64) -> Result<bool, PageError> {
+        Ok(false)
+    }
+
     /// Fills `out` (whole pages) with the content of the pages from `first` on.
     fn fetch(&self, first: u64, out: &mut [u8]) -> Result<SourceKind, PageError>;
 }

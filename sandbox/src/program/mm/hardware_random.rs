@@ -29,7 +29,7 @@ const REPLACED: u8 = 0xb9;
 
 /// Bytes before an instruction from which decoding is begun to see whether it comes to the
 /// instruction's start: x86 code that is decoded from a wrong place falls into step soon.
-const LEAD: usize = 64;
+const LEAD: usize = 96;
 /// Places from which it is begun.
 const TRIES: usize = 16;
 /// Instructions behind, the carry flag's use among them.
@@ -93,9 +93,15 @@ fn starts_at(code: &[u8], start: usize) -> bool {
         let mut decoder = Decoder::with_ip(64, &code[from..], from as u64, DecoderOptions::NONE);
         let mut instruction = Instruction::default();
         while decoder.ip() < start as u64 {
+            let at = decoder.position();
             decoder.decode_out(&mut instruction);
             if instruction.is_invalid() {
-                return false;
+                // Not code, as seen from here: one byte on, it may be.
+                let next = at + 1;
+                decoder.set_ip((from + next) as u64);
+                if decoder.set_position(next).is_err() {
+                    return false;
+                }
             }
         }
         decoder.ip() == start as u64
@@ -241,6 +247,21 @@ mod tests {
             "another's carry"
         );
         assert_eq!(found(|a| a.mov(eax, 1)), 0);
+    }
+
+    /// From a program that gcc 12 made: numbers lie between the instructions before.
+    #[test]
+    fn instructions_behind_numbers_are_found() {
+        #[rustfmt::skip]
+        let code = [
+            0xe9, 0x5d, 0xf6, 0xff, 0xff, 0xbe, 0x0f, 0xc7, 0xf0, 0x72, 0x72, 0x00, 0x48, 0x8d, 0x3d, 0x3b,
+            0x13, 0x00, 0x00, 0xb8, 0x00, 0x00, 0x00, 0x00, 0xe8, 0x6a, 0xf3, 0xff, 0xff, 0xbb, 0x04, 0x00,
+            0x00, 0x00, 0x49, 0xbd, 0x88, 0x77, 0x66, 0x55, 0x44, 0x33, 0x22, 0x11, 0x4c, 0x8d, 0x25, 0x20,
+            0x13, 0x00, 0x00, 0x48, 0x0f, 0xc7, 0xf6, 0x73, 0xfa, 0x48, 0x0f, 0xc7, 0xfa, 0x73, 0xfa, 0x41,
+            0x0f, 0xc7, 0xf2, 0x73, 0xfa, 0x44, 0x89, 0xd0, 0x4d, 0x89, 0xe8, 0x66, 0x41, 0x0f, 0xc7, 0xf0,
+            0x73, 0xf9, 0x49, 0x0f, 0xc7, 0xf9, 0xb9, 0x00, 0x00, 0x00, 0x00, 0x49, 0x0f, 0x42, 0xc9, 0x49,
+        ];
+        assert_eq!(find(&code), [53, 59, 65, 78, 84]);
     }
 
     #[test]

@@ -195,6 +195,10 @@ impl PageSource for SnapshotPages {
         self.with_reader(|reader| reader.working_set_cluster(group, content))
     }
 
+    fn comes_alone(&self, page: u64) -> Result<bool, PageError> {
+        Ok(page < self.ram && self.group_of(page)?.is_none())
+    }
+
     fn fetch(&self, first: u64, out: &mut [u8]) -> Result<SourceKind, PageError> {
         self.with_reader(|reader| {
             for (page, out) in (first..).zip(out.as_chunks_mut::<PAGE_SIZE>().0) {
@@ -346,6 +350,13 @@ impl PageSource for ProgramPages {
             }
         }
         Ok(pages)
+    }
+
+    fn comes_alone(&self, page: u64) -> Result<bool, PageError> {
+        match &self.snapshot {
+            Some(snapshot) if !self.is_of_file(page) => snapshot.comes_alone(page),
+            _ => Ok(false),
+        }
     }
 
     fn cluster(&self, page: u64) -> Range<u64> {
