@@ -136,10 +136,13 @@ fn carry_is_used(code: &[u8]) -> bool {
     false
 }
 
-/// The instructions in blocks of files that were looked at: offsets in the block.
+/// The instructions in a block of a file: offsets in the block.
+type BlockSites = Arc<[usize]>;
+
+/// The instructions in blocks of files that were looked at.
 #[derive(Debug, Default)]
 pub struct Sites {
-    blocks: Mutex<HashMap<(ContentRef, u64), Arc<[usize]>>>,
+    blocks: Mutex<HashMap<(ContentRef, u64), BlockSites>>,
 }
 
 impl Sites {
@@ -168,7 +171,7 @@ impl Sites {
 
     /// A whole block is looked at, whichever of its pages come in first: what is found must not
     /// depend on that.
-    fn in_block(&self, outside: &SharedOutside, content: ContentRef, block: u64) -> FsResult<Arc<[usize]>> {
+    fn in_block(&self, outside: &SharedOutside, content: ContentRef, block: u64) -> FsResult<BlockSites> {
         let key = (content, block);
         let blocks = || self.blocks.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(sites) = blocks().get(&key) {
@@ -176,7 +179,7 @@ impl Sites {
         }
         let mut code = vec![0; BLOCK_SIZE];
         let len = outside.read_frozen(content, block * BLOCK_SIZE as u64, &mut code)?;
-        let sites: Arc<[usize]> = find(&code[..len]).into();
+        let sites: BlockSites = find(&code[..len]).into();
         blocks().insert(key, sites.clone());
         Ok(sites)
     }
