@@ -118,6 +118,7 @@ impl Restore {
     /// the guest is to see, and of the recording.
     pub fn start(self, host: &Host) -> Result<Sandbox, Error> {
         let Restore { image, seed, mut common } = self;
+        common.machine.allocator_reads_no_clock = host.allocator_reads_no_clock();
         let wiring = common.wiring()?;
         let mut state = MachineState::clone(&image.state);
         if let Some(seed) = seed {

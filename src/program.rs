@@ -165,6 +165,7 @@ impl Program {
     /// the recording.
     pub fn start(self, host: &Host) -> Result<Sandbox, Error> {
         let Program { name, args, env, mut spec, mut common } = self;
+        common.machine.allocator_reads_no_clock = host.allocator_reads_no_clock();
         let wiring = common.wiring()?;
         let shown = common.view.shown(host.system());
         spec.mounts = shown.mounts();

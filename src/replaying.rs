@@ -68,6 +68,7 @@ impl Replay {
     /// [`Error::WrongSnapshot`], and as [`Restore::start`](crate::Restore::start).
     pub fn start(self, host: &Host) -> Result<Sandbox, Error> {
         let Replay { recording, live, mut common } = self;
+        common.machine.allocator_reads_no_clock = host.allocator_reads_no_clock();
         let mut wiring = common.wiring()?;
         let path = recording.snapshot_path();
         let image = Image::open(&path)?;

@@ -25,6 +25,11 @@ use clap::{Parser, Subcommand};
 
 use failure::Failure;
 
+/// What this host can do. The tool's allocator is the C library's, which reads no clock.
+fn host() -> Result<dejavm::Host> {
+    Ok(dejavm::Host::probe()?.with_clock_free_allocator())
+}
+
 /// Exit statuses, for the help.
 const AFTER_HELP: &str = "\
 Exit status of run, record, replay and restore:

@@ -2,8 +2,6 @@
 
 use std::path::PathBuf;
 
-use dejavm::Host;
-
 use super::conclude::conclude;
 use super::guest::NewGuest;
 use super::{Result, Voice, streams};
@@ -32,7 +30,7 @@ pub struct Args {
 }
 
 pub fn main(args: Args, voice: Voice) -> Result {
-    let host = Host::probe()?;
+    let host = super::host()?;
     let mut sandbox = args.new.program(streams::of_host())?.record(args.output).start(&host)?;
     let report = sandbox.run()?;
     Ok(conclude(&report, &args.new.name(), &args.new.run, voice))

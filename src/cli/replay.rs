@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use dejavm::{Host, Replay};
+use dejavm::Replay;
 
 use super::conclude::conclude;
 use super::options::{RunOptions, ViewOptions, apply};
@@ -36,7 +36,7 @@ pub struct Args {
 }
 
 pub fn main(args: Args, voice: Voice) -> Result {
-    let host = Host::probe()?;
+    let host = super::host()?;
     let mut replay = Replay::open(&args.dir)?.any_cpu(args.any_cpu);
     if args.live {
         replay = replay.then_live(args.view.view()?);

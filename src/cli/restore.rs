@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use dejavm::{Host, Image};
+use dejavm::Image;
 
 use super::conclude::conclude;
 use super::options::{RunOptions, ViewOptions, apply};
@@ -39,7 +39,7 @@ pub struct Args {
 }
 
 pub fn main(args: Args, voice: Voice) -> Result {
-    let host = Host::probe()?;
+    let host = super::host()?;
     let image = Image::open(&args.file)?;
     let mut restore = image.restore().any_cpu(args.any_cpu).view(args.view.view()?);
     if let Some(dir) = args.record {

@@ -1,7 +1,5 @@
 //! `dejavm run`
 
-use dejavm::Host;
-
 use super::conclude::conclude;
 use super::guest::NewGuest;
 use super::{Result, Voice, streams};
@@ -27,7 +25,7 @@ pub struct Args {
 }
 
 pub fn main(args: Args, voice: Voice) -> Result {
-    let host = Host::probe()?;
+    let host = super::host()?;
     let mut sandbox = args.new.program(streams::of_host())?.start(&host)?;
     let report = sandbox.run()?;
     Ok(conclude(&report, &args.new.name(), &args.new.run, voice))

@@ -4,7 +4,7 @@ use std::io::{IsTerminal, stderr};
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use dejavm::{Host, Outcome, PauseAt, Stdio, WriteOptions};
+use dejavm::{Outcome, PauseAt, Stdio, WriteOptions};
 use indicatif::{ProgressBar, ProgressStyle};
 
 use super::conclude::conclude;
@@ -51,7 +51,7 @@ pub struct Args {
 }
 
 pub fn main(args: Args, voice: Voice) -> Result {
-    let host = Host::probe()?;
+    let host = super::host()?;
     let name = args.new.name();
     let mut sandbox = args.new.program(Stdio::default())?.start(&host)?;
     let outcome = sandbox.run_until(args.at)?;

@@ -5,7 +5,7 @@ use std::io::Write;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use dejavm::{Host, Image, Input};
+use dejavm::{Image, Input};
 
 use super::options::ViewOptions;
 use super::stats::bytes;
@@ -37,7 +37,7 @@ pub struct Args {
 }
 
 pub fn main(args: Args) -> Result {
-    let host = Host::probe()?;
+    let host = super::host()?;
     let input = match &args.stdin {
         Some(path) => {
             let file = File::open(path)

@@ -40,6 +40,8 @@ pub struct MachineOptions {
     pub eager: bool,
     /// Runs on a CPU that differs from the one the state comes from.
     pub any_cpu: bool,
+    /// The process's allocator reads no clock, so that RDTSC may go on faulting while pages come in.
+    pub allocator_reads_no_clock: bool,
 }
 
 /// Why there is no machine.
@@ -137,7 +139,8 @@ impl Machine {
         let kvm = open_kvm()?;
         let vm = kvm.create_vm().map_err(|e| HostError::Kvm { what: "KVM_CREATE_VM", error: e.into() })?;
         let vm = Arc::new(vm);
-        let vcpu = Vcpu::new(&vm, 0)?;
+        let mut vcpu = Vcpu::new(&vm, 0)?;
+        vcpu.keep_tsc_faulting(options.allocator_reads_no_clock);
         let stored = snapshot.map(|snapshot| {
             let pages = SnapshotPages::new(snapshot).with_ram(state.memory.stored_pages);
             Arc::new(pages.by_cluster(options.prefetch))

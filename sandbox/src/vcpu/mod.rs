@@ -39,6 +39,8 @@ pub struct Vcpu {
     /// guest's own CR4.TSD.
     thread_traps_tsc: bool,
     tsc_faults: bool,
+    /// RDTSC goes on faulting between exits, until [`Vcpu::settle`].
+    keeps_tsc_faulting: bool,
 }
 
 fn error(what: &'static str) -> impl Fn(kvm_ioctls::Error) -> VcpuError {
@@ -68,7 +70,15 @@ impl Vcpu {
         let mut fd = vm.create_vcpu(id).map_err(error("KVM_CREATE_VCPU"))?;
         fd.set_sync_valid_reg(SyncReg::Register);
         let regs = fd.get_regs().map_err(error("KVM_GET_REGS"))?;
-        Ok(Vcpu { fd, regs, regs_changed: false, mask: None, thread_traps_tsc: false, tsc_faults: false })
+        Ok(Vcpu {
+            fd,
+            regs,
+            regs_changed: false,
+            mask: None,
+            thread_traps_tsc: false,
+            tsc_faults: false,
+            keeps_tsc_faulting: false,
+        })
     }
 
     /// The general registers, as the last exit left them or as they were changed since.
@@ -160,11 +170,18 @@ impl Vcpu {
         self.thread_traps_tsc = trap;
     }
 
+    /// Leaves RDTSC faulting on this thread between exits that bring pages in, which saves some
+    /// microseconds each. Whatever runs there may allocate: it is for processes whose allocator reads
+    /// no clock.
+    pub fn keep_tsc_faulting(&mut self, keep: bool) {
+        self.keeps_tsc_faulting = keep;
+    }
+
     /// Runs the guest until something needs the monitor. The general registers are as at the exit
     /// afterwards.
     ///
-    /// RDTSC may fault on this thread from now on, until [`Vcpu::settle`]: only code of this crate
-    /// that reads no clock may run before it is called.
+    /// With [`Vcpu::keep_tsc_faulting`], RDTSC may fault on this thread from now on, until
+    /// [`Vcpu::settle`]: only code that reads no clock may run before it is called.
     pub fn run(&mut self, signals: &BlockedSignals) -> Exit {
         let mask = signals.run_mask();
         if self.mask != Some(mask) {
@@ -187,6 +204,9 @@ impl Vcpu {
             self.regs_changed = false;
         }
         self.regs = self.fd.sync_regs().regs;
+        if !self.keeps_tsc_faulting {
+            self.settle();
+        }
         self.detail(exit)
     }
 

@@ -24,7 +24,6 @@ pub use memory::{CHUNK_BYTES, Memory, MemoryState, chunk_page, is_anonymous_obje
 pub use user::MemError;
 pub use vma::{Access, Backing, Protection, Vma};
 
-use crate::exit::Rung;
 use crate::ram::{CHUNK_PAGES, PAGE_SIZE, PageError};
 use tables::{ACCESSED, DIRTY, NO_EXEC, PRESENT, Tables, USER, WRITABLE};
 
@@ -387,6 +386,3 @@ impl AddressSpace {
 fn vma_end(space: &AddressSpace, address: u64) -> u64 {
     space.find(address).map_or(address + PAGE, |(_, vma)| vma.end)
 }
-
-/// The rung by which a region's first touch is known.
-pub const REGION_RUNG: Rung = Rung::Region;
