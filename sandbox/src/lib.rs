@@ -4,6 +4,7 @@ pub mod errno;
 pub mod exit;
 pub mod fault;
 pub mod host;
+pub mod kernel;
 pub mod program;
 pub mod ram;
 pub mod stats;

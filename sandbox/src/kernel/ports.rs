@@ -1,0 +1,31 @@
+//! The ports of a bare-metal guest's devices. All else reads as ones and ignores what is written.
+
+/// First port of the 16550 serial port, COM1 of a PC: 8 registers. What it sends is the guest's
+/// standard output. It has no interrupt line, and receives nothing.
+pub const SERIAL: u16 = 0x3f8;
+/// Ports of [`SERIAL`].
+pub const SERIAL_PORTS: u16 = 8;
+
+/// The debug port of Bochs and QEMU: a byte written goes to the guest's standard error; a read gives
+/// the port's own number, by which guests find it.
+pub const DEBUG: u16 = 0xe9;
+
+/// The exit port, where QEMU's `isa-debug-exit` is often put: the low byte written becomes the
+/// guest's exit status.
+pub const EXIT: u16 = 0xf4;
+
+/// The pause port: any write is the point `ready`, where a snapshot can be taken.
+pub const READY: u16 = 0xf5;
+
+/// The byte channel: a read takes the next byte of the guest's input, and waits for it. At the end
+/// of the input it gives zeros. String instructions take many bytes with one exit.
+pub const CHANNEL: u16 = 0x5d0;
+
+/// The byte channel's state: a read gives 1 when [`CHANNEL`] has a byte, and 0 at the end of the
+/// input. It waits until either is certain, so that it depends on nothing but the input.
+pub const CHANNEL_STATE: u16 = 0x5d1;
+
+/// The keyboard controller's command port: the command [`RESET_PULSE`] resets a PC.
+pub const KEYBOARD_COMMAND: u16 = 0x64;
+/// Pulses the CPU's reset line (IBM PC AT Technical Reference, 8042 commands 0xf0 to 0xff).
+pub const RESET_PULSE: u8 = 0xfe;
