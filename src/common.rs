@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use dejavm_sandbox::exit::Observer;
 use dejavm_sandbox::host::thread::StopHandle;
-use dejavm_sandbox::program::start::MachineOptions;
+use dejavm_sandbox::machine::MachineOptions;
 use dejavm_sandbox::world::{Grant, HostWorld, Input};
 
 use crate::deadline::{Deadline, Waits};

@@ -5,9 +5,9 @@ use std::path::PathBuf;
 use dejavm_replay::Divergence;
 use dejavm_sandbox::errno::Errno;
 use dejavm_sandbox::host::HostError;
+use dejavm_sandbox::kernel::load::LoadError;
+use dejavm_sandbox::machine::{RunError, SaveError, StartError};
 use dejavm_sandbox::program::fs::MountError;
-use dejavm_sandbox::program::machine::RunError;
-use dejavm_sandbox::program::start::{SaveError, StartError};
 use dejavm_sandbox::vcpu::registers::UserRegisters;
 use dejavm_sandbox::world::GrantError;
 use dejavm_snapshot::ContentId;
@@ -35,6 +35,14 @@ pub enum Error {
     /// The guest could not be started.
     #[error(transparent)]
     Start(Box<StartError>),
+    /// A bare-metal guest's image cannot be loaded.
+    #[error("{}: {error}", path.display())]
+    Image {
+        /// The image.
+        path: PathBuf,
+        /// What is wrong with it.
+        error: LoadError,
+    },
     /// Something of the host's cannot be shown to the guest.
     #[error(transparent)]
     Grant(#[from] GrantError),

@@ -3,10 +3,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use dejavm_sandbox::program::machine::Machine;
-use dejavm_sandbox::program::random::Random;
-use dejavm_sandbox::program::start::{self, StartError};
-use dejavm_sandbox::program::state::{MachineState, PROGRAM_STREAM};
+use dejavm_sandbox::machine::{self, Machine, MachineState, StartError};
 use dejavm_sandbox::world::{Input, World};
 use dejavm_snapshot::Snapshot;
 
@@ -29,7 +26,7 @@ impl Image {
     /// When it is not a snapshot, or damaged, or lacks a parent.
     pub fn open(path: impl AsRef<Path>) -> Result<Image, Error> {
         let path = path.as_ref();
-        let (state, snapshot) = start::open(path).map_err(|e| match e {
+        let (state, snapshot) = machine::open(path).map_err(|e| match e {
             StartError::Snapshot(e @ dejavm_snapshot::Error::Codec { .. }) => strange(path, &e),
             StartError::State(e) => strange(path, &e),
             e => e.into(),
@@ -122,9 +119,9 @@ impl Restore {
         let wiring = common.wiring()?;
         let mut state = MachineState::clone(&image.state);
         if let Some(seed) = seed {
-            reseed(&mut state, seed);
+            state.reseed(seed);
         }
-        let grants = common.view.shown(host.system()).grants_for(state.fs.mounts());
+        let grants = common.view.shown(host.system()).grants_of(&state);
         let stdin = std::mem::replace(&mut common.stdin, Input::Empty);
         let world: Box<dyn World> = Box::new(wiring.host_world(grants, stdin)?);
         let taps = match &common.record {
@@ -132,9 +129,9 @@ impl Restore {
             None => Taps::none(world),
         };
         let Taps { world, observer, recording } = taps;
-        let machine = Machine::start(
+        let machine = Machine::restore(
             state,
-            Some(image.snapshot),
+            image.snapshot,
             world,
             host.profile().clone(),
             wiring.stop.clone(),
@@ -142,12 +139,6 @@ impl Restore {
         );
         Sandbox::assemble(machine, observer, recording, None, wiring, common)
     }
-}
-
-/// Starts the random stream anew.
-pub(crate) fn reseed(state: &mut MachineState, seed: u64) {
-    state.seed = seed;
-    state.random = Random::new(seed, PROGRAM_STREAM);
 }
 
 impl std::fmt::Debug for Restore {
@@ -172,7 +163,9 @@ mod tests {
 
         let Image { state, snapshot } = Image::open(&path).expect("an image");
         let mut state = MachineState::clone(&state);
-        state.cpu.vendor = "SomebodyElse".into();
+        if let MachineState::Program(program) = &mut state {
+            program.cpu.vendor = "SomebodyElse".into();
+        }
         let image = Image { state: Arc::new(state), snapshot };
         let error = image.restore().start(&host).map(drop).expect_err("another CPU").to_string();
         assert!(error.contains("SomebodyElse") && error.contains(&host.profile().cpu.vendor), "{error}");

@@ -6,11 +6,13 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use dejavm_sandbox::machine::MachineState;
 use dejavm_sandbox::program::clock::ClockMode;
 use dejavm_sandbox::program::exec::Command;
 use dejavm_sandbox::program::fs::Stdio;
 use dejavm_sandbox::program::machine::Machine;
-use dejavm_sandbox::program::state::{MachineState, ProgramSpec};
+use dejavm_sandbox::program::state::{ProgramSpec, ProgramState};
+use dejavm_sandbox::ram::Zeros;
 use dejavm_sandbox::world::{Input, World};
 
 use crate::common::{Common, common_setters, live_setters};
@@ -173,7 +175,7 @@ impl Program {
         spec.command.env = env.iter().map(|(name, value)| [name, &b"="[..], value].concat()).collect();
         let grants = shown.grants_for(&spec.mounts);
         let mut world = wiring.host_world(grants, std::mem::replace(&mut common.stdin, Input::Empty))?;
-        let mut state = MachineState::start(spec, host.profile().cpu.clone())?;
+        let mut state = ProgramState::start(spec, host.profile().cpu.clone())?;
 
         let path = env.iter().find(|(name, _)| name == b"PATH").map_or(&b""[..], |(_, value)| value);
         let found = state.find_program(&mut world, &name, path);
@@ -187,14 +189,16 @@ impl Program {
         }
 
         let world: Box<dyn World> = Box::new(world);
+        let state = MachineState::Program(Box::new(state));
         let taps = match &common.record {
-            Some(dir) => recording::of_start(dir, &state, world)?,
+            Some(dir) => recording::of_start(dir, &state, &Zeros, 0, world)?,
             None => Taps::none(world),
         };
+        let MachineState::Program(state) = state else { unreachable!("made above") };
         let Taps { world, observer, recording } = taps;
         let machine =
-            Machine::start(state, None, world, host.profile().clone(), wiring.stop.clone(), &common.machine);
-        Sandbox::assemble(machine, observer, recording, None, wiring, common)
+            Machine::start(*state, None, world, host.profile().clone(), wiring.stop.clone(), &common.machine);
+        Sandbox::assemble(machine.map(Into::into), observer, recording, None, wiring, common)
     }
 }
 

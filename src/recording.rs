@@ -7,10 +7,9 @@ use std::path::{Path, PathBuf};
 
 use dejavm_replay::{LOG_FILE, MANIFEST_FILE, Manifest, Recorder, RunEnd, START_FILE, Summary};
 use dejavm_sandbox::exit::Observer;
+use dejavm_sandbox::machine::{MachineState, save_start};
 use dejavm_sandbox::program::clock::ClockMode;
-use dejavm_sandbox::program::process::End;
-use dejavm_sandbox::program::start::save_start;
-use dejavm_sandbox::program::state::MachineState;
+use dejavm_sandbox::ram::PageSource;
 use dejavm_sandbox::world::World;
 use dejavm_snapshot::{ContentId, Snapshot};
 
@@ -46,11 +45,18 @@ pub(crate) struct Recording {
     made: bool,
 }
 
-/// Starts the recording of a program that is yet to be loaded: loading it is part of the log.
-pub(crate) fn of_start(dir: &Path, state: &MachineState, world: Box<dyn World>) -> Result<Taps, Error> {
+/// Starts the recording of a guest that has not run yet, with its memory: none of a program, which is
+/// yet to be loaded; loading it is part of the log.
+pub(crate) fn of_start(
+    dir: &Path,
+    state: &MachineState,
+    memory: &dyn PageSource,
+    pages: u64,
+    world: Box<dyn World>,
+) -> Result<Taps, Error> {
     let made = make_dir(dir)?;
     let start = dir.join(START_FILE);
-    let summary = save_start(&start, state)?;
+    let summary = save_start(&start, state, memory, pages)?;
     start_recorder(dir, made, vec![start], START_FILE.into(), summary.id, state, world)
 }
 
@@ -120,17 +126,21 @@ fn start_recorder(
     state: &MachineState,
     world: Box<dyn World>,
 ) -> Result<Taps, Error> {
-    let args = state.pending.as_ref().map_or(&state.task.args, |command| &command.args);
     let mut manifest = Manifest::new(id);
     manifest.snapshot.file = start;
-    manifest.command = args.iter().map(|arg| String::from_utf8_lossy(arg).into_owned()).collect();
-    manifest.seed = state.seed;
-    manifest.start = state.clock.realtime();
-    manifest.clock = match state.clock.mode {
-        ClockMode::Virtual => "virtual".into(),
-        ClockMode::Host => "host".into(),
-    };
-    manifest.cpu = state.cpu.to_string();
+    manifest.command =
+        state.command().iter().map(|word| String::from_utf8_lossy(word).into_owned()).collect();
+    manifest.seed = state.seed();
+    if let Some(program) = state.program() {
+        manifest.start = program.clock.realtime();
+        manifest.clock = match program.clock.mode {
+            ClockMode::Virtual => "virtual".into(),
+            ClockMode::Host => "host".into(),
+        };
+    } else {
+        manifest.clock = "none".into();
+    }
+    manifest.cpu = state.cpu().to_string();
     let recorder = Recorder::create(dir, manifest)?;
     Ok(Taps {
         world: recorder.world(world),
@@ -142,18 +152,12 @@ fn start_recorder(
 impl Recording {
     /// Seals the recording of a run that came back.
     pub fn finish(self, outcome: Outcome) -> Result<Summary, Error> {
-        let status = |end: End| match end {
-            End::Exited(status) => i32::from(status) << 8,
-            End::Signalled(signal) => signal as i32,
-        };
-        let end = match outcome {
-            Outcome::Exited(code) => RunEnd::Ended { status: status(End::Exited(code)) },
-            Outcome::Signalled(signal) => RunEnd::Ended { status: status(End::Signalled(signal)) },
-            Outcome::Deadline => RunEnd::Stopped { why: why::DEADLINE.into() },
-            Outcome::Stuck => RunEnd::Stopped { why: why::STUCK.into() },
-            Outcome::Stopped | Outcome::Paused | Outcome::LogEnds => {
-                RunEnd::Stopped { why: why::STOPPED.into() }
-            }
+        let stopped = |why: &str| RunEnd::Stopped { why: why.into() };
+        let end = match (outcome.end(), outcome) {
+            (Some(end), _) => RunEnd::Ended { status: end.status() },
+            (None, Outcome::Deadline) => stopped(why::DEADLINE),
+            (None, Outcome::Stuck) => stopped(why::STUCK),
+            (None, _) => stopped(why::STOPPED),
         };
         Ok(self.recorder.finish(end)?)
     }

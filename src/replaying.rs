@@ -3,11 +3,11 @@
 use std::path::Path;
 
 use dejavm_replay::{Outputs, Recording, Replayer};
-use dejavm_sandbox::program::machine::Machine;
+use dejavm_sandbox::machine::Machine;
 use dejavm_sandbox::world::Input;
 
 use crate::common::{Common, common_setters};
-use crate::image::{Image, reseed};
+use crate::image::Image;
 use crate::{Error, Host, Sandbox, View};
 
 /// A run that does again what a recorded one did: the outside says what it said then, and every
@@ -77,21 +77,21 @@ impl Replay {
         if snapshot.id() != expected {
             return Err(Error::WrongSnapshot { path, expected, found: snapshot.id() });
         }
-        if recording.manifest().seed != state.seed {
-            reseed(&mut state, recording.manifest().seed);
+        if recording.manifest().seed != state.seed() {
+            state.reseed(recording.manifest().seed);
         }
-        let mut replayer = Replayer::from_exit(recording, state.exits + 1)?;
+        let mut replayer = Replayer::from_exit(recording, state.exits() + 1)?;
         if live {
             wiring.live = true;
-            let grants = common.view.shown(host.system()).grants_for(state.fs.mounts());
+            let grants = common.view.shown(host.system()).grants_of(&state);
             let stdin = std::mem::replace(&mut common.stdin, Input::Empty);
             replayer = replayer.then_live(Box::new(wiring.host_world(grants, stdin)?));
         }
         let world = replayer.world(Outputs::new(wiring.stdout.copy(), wiring.stderr.copy()));
         let observer = Some(replayer.observer());
-        let machine = Machine::start(
+        let machine = Machine::restore(
             state,
-            Some(snapshot),
+            snapshot,
             world,
             host.profile().clone(),
             wiring.stop.clone(),

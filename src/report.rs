@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 
 use dejavm_replay::Summary;
-use dejavm_sandbox::program::machine::{Death, RunEnd};
-use dejavm_sandbox::program::process::End;
+use dejavm_sandbox::machine::{End, RunEnd};
+use dejavm_sandbox::program::machine::Death;
 use dejavm_sandbox::stats::Stats;
 use serde::{Deserialize, Serialize};
 
@@ -16,6 +16,12 @@ pub enum Outcome {
     Exited(u8),
     /// The guest was ended by this signal.
     Signalled(u32),
+    /// A bare-metal guest reset the machine.
+    Reset,
+    /// A bare-metal guest met an exception that it could not take.
+    TripleFault,
+    /// A bare-metal guest halted, and nothing can wake it.
+    Halted,
     /// Its time was over.
     Deadline,
     /// It was stopped by its handle.
@@ -29,14 +35,24 @@ pub enum Outcome {
 }
 
 impl Outcome {
+    /// How the guest ended, if it did.
+    pub fn end(self) -> Option<End> {
+        Some(match self {
+            Outcome::Exited(status) => End::Exited(status),
+            Outcome::Signalled(signal) => End::Signalled(signal),
+            Outcome::Reset => End::Reset,
+            Outcome::TripleFault => End::TripleFault,
+            Outcome::Halted => End::Halted,
+            Outcome::Deadline | Outcome::Stopped | Outcome::Paused | Outcome::Stuck | Outcome::LogEnds => {
+                return None;
+            }
+        })
+    }
+
     /// The status that a shell would give for a guest that ended: its own, or 128 plus the
-    /// signal's number.
+    /// signal's number; 0 for a reset. `None` for a bare-metal guest that halted or died.
     pub fn code(self) -> Option<u8> {
-        match self {
-            Outcome::Exited(status) => Some(status),
-            Outcome::Signalled(signal) => Some(End::Signalled(signal).code()),
-            _ => None,
-        }
+        self.end().and_then(End::code)
     }
 
     /// Whether the guest can be run on from here.
@@ -50,6 +66,9 @@ impl From<RunEnd> for Outcome {
         match end {
             RunEnd::Ended(End::Exited(status)) => Outcome::Exited(status),
             RunEnd::Ended(End::Signalled(signal)) => Outcome::Signalled(signal),
+            RunEnd::Ended(End::Reset) => Outcome::Reset,
+            RunEnd::Ended(End::TripleFault) => Outcome::TripleFault,
+            RunEnd::Ended(End::Halted) => Outcome::Halted,
             RunEnd::Deadline => Outcome::Deadline,
             RunEnd::Stopped => Outcome::Stopped,
             RunEnd::Paused => Outcome::Paused,
@@ -81,6 +100,9 @@ pub struct Report {
     /// System calls that are not implemented, by number: how often the guest made them. It got
     /// `ENOSYS`.
     pub unknown_calls: BTreeMap<u64, u64>,
+    /// Ports that a bare-metal guest used and that no device has: how many bytes it read or wrote
+    /// there. Reads gave ones.
+    pub unknown_ports: BTreeMap<u16, u64>,
     /// Counts and times of this sandbox.
     pub stats: Stats,
     /// The recording, once it is sealed.

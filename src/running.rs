@@ -7,8 +7,7 @@ use std::time::{Duration, Instant};
 use dejavm_replay::{Replayer, RunEnd, Summary};
 use dejavm_sandbox::exit::Observer;
 use dejavm_sandbox::host::thread::StopHandle;
-use dejavm_sandbox::program::machine::{Machine, PauseAt, RunError, RunOptions};
-use dejavm_sandbox::program::start::StartError;
+use dejavm_sandbox::machine::{Machine, PauseAt, RunError, RunOptions, StartError};
 use dejavm_sandbox::stats::Stats;
 use dejavm_sandbox::vcpu::registers::UserRegisters;
 use dejavm_sandbox::world::WorldError;
@@ -128,9 +127,10 @@ impl Sandbox {
             stdout,
             stderr,
             exits: self.exits_until(outcome),
-            death: self.machine.death.clone(),
-            spinning: self.machine.spinning,
-            unknown_calls: self.machine.process.unknown.clone(),
+            death: self.machine.program().and_then(|program| program.death.clone()),
+            spinning: self.machine.program().is_some_and(|program| program.spinning),
+            unknown_calls: self.machine.program().map(|p| p.process.unknown.clone()).unwrap_or_default(),
+            unknown_ports: self.machine.kernel().map(|k| k.devices.unknown.clone()).unwrap_or_default(),
             stats: self.stats(),
             recording: self.sealed.clone(),
         }
@@ -141,7 +141,7 @@ impl Sandbox {
         let replayed = self.replayer.as_ref().map(|replayer| replayer.position());
         match replayed {
             Some(position) if outcome == Outcome::LogEnds && position > 0 => position,
-            _ => self.machine.exits,
+            _ => self.machine.core().exits,
         }
     }
 
@@ -158,17 +158,18 @@ impl Sandbox {
 
     /// Counts and times so far.
     pub fn stats(&self) -> Stats {
-        let mut stats = self.machine.stats.clone();
-        let counters = self.machine.process.memory.ram.counters();
+        let mut stats = self.machine.core().stats.clone();
+        let ram = self.machine.ram();
+        let counters = ram.counters();
         stats.slots = counters.slots.load(Ordering::Relaxed);
         stats.time.fetch_ns = counters.fetch_ns.load(Ordering::Relaxed);
-        stats.resident_bytes = self.machine.resident_bytes().unwrap_or(0);
+        stats.resident_bytes = ram.resident_bytes().unwrap_or(0);
         stats
     }
 
     /// Compared exits since the guest's start.
     pub fn exits(&self) -> u64 {
-        self.machine.exits
+        self.machine.core().exits
     }
 
     /// Writes a snapshot of the guest as it is now. With [`WriteOptions::parent`], the snapshot that
@@ -201,14 +202,14 @@ impl Sandbox {
 
     /// Keeps from now on the order in which pages are brought in.
     pub fn watch_pages(&mut self) {
-        self.machine.process.memory.ram.record_order();
+        self.machine.ram().record_order();
     }
 
     /// The pages that were brought in since [`Sandbox::watch_pages`], in order: a working set, to be
     /// stored by [`dejavm_snapshot::add_working_set`]. [`Restore::warm`](crate::Restore::warm) does
     /// all of this.
     pub fn take_pages(&mut self) -> Vec<u64> {
-        self.machine.process.memory.ram.take_order()
+        self.machine.ram().take_order()
     }
 
     /// Number of the last exit of a replay that was as recorded; `None` when this is no replay.
@@ -271,7 +272,7 @@ impl Sandbox {
         let divergence = self.replayer.as_ref().and_then(Replayer::divergence);
         match (error, divergence) {
             (RunError::World(WorldError::Diverged(_)), Some(divergence)) => {
-                Diverged::error(divergence, self.machine.process.regs)
+                Diverged::error(divergence, self.machine.registers())
             }
             (error, _) => error.into(),
         }

@@ -4,6 +4,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
+use dejavm_sandbox::machine::MachineState;
 use dejavm_sandbox::program::fs::{Mount, MountSource};
 use dejavm_sandbox::world::{Grant, GrantKind, default_grants};
 
@@ -92,6 +93,11 @@ impl Shown {
     /// What each grant number of these mounts stands for.
     pub fn grants_for(&self, mounts: &[Mount]) -> Vec<Grant> {
         mounts.iter().map(|mount| self.grant_for(mount)).collect()
+    }
+
+    /// What each grant number of a state's mounts stands for: none of a bare-metal guest.
+    pub fn grants_of(&self, state: &MachineState) -> Vec<Grant> {
+        state.program().map_or_else(Vec::new, |program| self.grants_for(program.fs.mounts()))
     }
 
     fn grant_for(&self, mount: &Mount) -> Grant {

@@ -1,6 +1,6 @@
 //! Finding out what a restored guest wants, so that later restores have it at hand.
 
-use dejavm_sandbox::program::machine::PauseAt;
+use dejavm_sandbox::machine::{MachineState, PauseAt};
 use dejavm_snapshot::WorkingSetInfo;
 
 use crate::{Error, Host, Outcome, Report, Restore};
@@ -18,7 +18,10 @@ impl Restore {
     /// cannot be written anew.
     pub fn warm(self, host: &Host) -> Result<(Report, WorkingSetInfo), Error> {
         let snapshot = self.snapshot().clone();
-        let stored = self.state().memory.stored_pages;
+        let stored = match self.state() {
+            MachineState::Program(state) => state.memory.stored_pages,
+            MachineState::Kernel(state) => state.pages(),
+        };
         let mut sandbox = self.prefetch(false).start(host)?;
         sandbox.watch_pages();
         let outcome = sandbox.run_until(PauseAt::FirstOutput)?;

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use dejavm_sandbox::host::HostProfile;
-use dejavm_sandbox::program::mm::source::SnapshotPages;
+use dejavm_sandbox::machine::SnapshotPages;
 use dejavm_sandbox::ram::{Marking, PageSource, Ram};
 use dejavm_snapshot::Snapshot;
 

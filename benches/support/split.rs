@@ -10,7 +10,7 @@ use dejavm_sandbox::exit::SourceKind;
 use dejavm_sandbox::fault::Finding;
 use dejavm_sandbox::host::HostProfile;
 use dejavm_sandbox::program::entry::SYSCALL_PORT;
-use dejavm_sandbox::program::mm::source::SnapshotPages;
+use dejavm_sandbox::machine::SnapshotPages;
 use dejavm_sandbox::ram::{Marking, PAGE_SIZE, PageError, PageSource};
 use dejavm_sandbox::vcpu::Exit;
 use xxhash_rust::xxh3::xxh3_64;

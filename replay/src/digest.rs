@@ -61,6 +61,16 @@ impl RunDigest {
                 buffer.push(7);
                 buffer.push(*steps);
             }
+            ExitKind::In { port, len } => {
+                buffer.push(10);
+                buffer.push(u64::from(*port));
+                buffer.push(u64::from(*len));
+            }
+            ExitKind::Out { port, len } => {
+                buffer.push(11);
+                buffer.push(u64::from(*port));
+                buffer.push(u64::from(*len));
+            }
         }
         for word in [exit.rip, exit.result, exit.effects, exit.clock] {
             buffer.push(word);

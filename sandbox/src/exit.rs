@@ -28,13 +28,27 @@ pub enum ExitKind {
     },
     /// The program ended.
     End {
-        /// As `wait4` would give it: `status << 8`, or the signal's number.
+        /// See [`End::status`](crate::machine::End::status).
         status: i32,
     },
     /// An interval timer went off behind an instruction that was stepped.
     Timer {
         /// Instructions stepped since the exit before.
         steps: u64,
+    },
+    /// A bare-metal guest read a port; the result is what it got, of more than 8 bytes the first 8.
+    In {
+        /// The port.
+        port: u16,
+        /// Bytes: 1, 2 or 4, or more of a string instruction.
+        len: u32,
+    },
+    /// A bare-metal guest wrote a port; the result is what it wrote, of more than 8 bytes the first 8.
+    Out {
+        /// The port.
+        port: u16,
+        /// Bytes: 1, 2 or 4, or more of a string instruction.
+        len: u32,
     },
 }
 
@@ -70,9 +84,11 @@ pub struct Exit {
     /// What the guest got: RAX after the exit.
     pub result: u64,
     /// The digest of everything that the monitor wrote into guest memory to answer it
-    /// (addresses and bytes, xxh3); 0 when it wrote nothing.
+    /// (addresses and bytes, xxh3), and of the bytes of port accesses that are longer than the result;
+    /// 0 when there is nothing of either.
     pub effects: u64,
-    /// The virtual clock after the exit, nanoseconds since the Unix epoch.
+    /// The virtual clock after the exit, nanoseconds since the Unix epoch; 0 for bare-metal guests,
+    /// which have none.
     pub clock: u64,
 }
 
@@ -108,6 +124,10 @@ pub enum Rung {
     Monitor,
     /// Brought in before it was wanted, in the order of an earlier run.
     Prefetch,
+    /// Brought in before the first entry, since KVM reads it by itself and tells nobody.
+    Kept,
+    /// `KVM_RUN` did not come back: a page that KVM may be reading by itself.
+    Watchdog,
 }
 
 /// Where a page's content came from.

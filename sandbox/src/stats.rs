@@ -17,6 +17,8 @@ pub struct ExitCounts {
     pub exceptions: u64,
     /// Timers that went off behind a stepped instruction.
     pub timers: u64,
+    /// Accesses of ports by a bare-metal guest.
+    pub ports: u64,
 }
 
 /// Where time went, nanoseconds.

@@ -14,7 +14,7 @@ use dejavm_sandbox::program::fs::Mount;
 use dejavm_sandbox::program::machine::{Machine, PauseAt, RunEnd, RunError, RunOptions};
 use dejavm_sandbox::program::process::End;
 use dejavm_sandbox::program::start::{MachineOptions, StartError};
-use dejavm_sandbox::program::state::{MachineState, ProgramSpec};
+use dejavm_sandbox::program::state::{ProgramState, ProgramSpec};
 use dejavm_sandbox::world::{HostPath, HostWorld, Request, Response, World, WorldError, default_grants};
 
 type Block = (HostPath, u64);
@@ -52,7 +52,7 @@ fn run(known: Option<BTreeSet<Block>>, options: &MachineOptions) -> Result<(u64,
         env: Vec::new(),
     });
     spec.mounts = Mount::of_grants(&default_grants());
-    let state = MachineState::start(spec, host.cpu.clone()).unwrap();
+    let state = ProgramState::start(spec, host.cpu.clone()).unwrap();
     let asked = Arc::new(Mutex::new(Vec::new()));
     let grants = default_grants().into_iter().map(|(_, grant)| grant);
     let files =

@@ -131,6 +131,8 @@ fn kind_name(kind: &ExitKind) -> String {
         ExitKind::Exception { vector, .. } => format!("exception {vector}"),
         ExitKind::End { .. } => "end".into(),
         ExitKind::Timer { .. } => "timer".into(),
+        ExitKind::In { .. } => "in".into(),
+        ExitKind::Out { .. } => "out".into(),
     }
 }
 
@@ -146,5 +148,7 @@ pub(crate) fn rung_name(rung: Rung) -> &'static str {
         Rung::Populate => "populate",
         Rung::Monitor => "monitor",
         Rung::Prefetch => "prefetch",
+        Rung::Kept => "kept",
+        Rung::Watchdog => "watchdog",
     }
 }

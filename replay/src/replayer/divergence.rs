@@ -124,6 +124,8 @@ impl Event {
                 ExitKind::Exception { vector, .. } => format!("exception {vector}"),
                 ExitKind::End { .. } => "the guest's end".into(),
                 ExitKind::Timer { .. } => "a timer".into(),
+                ExitKind::In { port, .. } => format!("a read of port {port:#x}"),
+                ExitKind::Out { port, .. } => format!("a write of port {port:#x}"),
             },
             Event::Ask(asked) => format!("a question ({})", asked.name()),
             Event::Block { .. } => "a question (read-block)".into(),

@@ -73,6 +73,8 @@ pub fn json_exit(exit: &Exit) -> Value {
             json!({ "kind": "exception", "vector": vector, "code": hex(*code), "address": hex(*address) })
         }
         ExitKind::End { status } => json!({ "kind": "end", "status": status }),
+        ExitKind::In { port, len } => json!({ "kind": "in", "port": hex(u64::from(*port)), "len": len }),
+        ExitKind::Out { port, len } => json!({ "kind": "out", "port": hex(u64::from(*port)), "len": len }),
         ExitKind::Timer { steps } => json!({ "kind": "timer", "steps": steps }),
     };
     if let (Some(object), Value::Object(what)) = (object.as_object_mut(), what) {

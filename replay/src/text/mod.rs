@@ -7,6 +7,8 @@ mod words;
 
 use dejavm_sandbox::errno::Errno;
 use dejavm_sandbox::exit::{Exit, ExitKind, Trapped};
+use dejavm_sandbox::kernel::ports;
+use dejavm_sandbox::machine::End;
 
 pub use json::{json_exit, json_record};
 pub(crate) use words::path as format_path;
@@ -54,11 +56,38 @@ pub fn format_kind(exit: &Exit) -> String {
             let name = exception_name(*vector);
             format!("--- {name}, code {code:#x}, address {address:#x}, at {:#x} ---", exit.rip)
         }
-        ExitKind::End { status } => match status & 0x7f {
-            0 => format!("+++ exited with {} +++", status >> 8),
-            signal => format!("+++ killed by {} +++", args::signal(signal as u64)),
+        ExitKind::End { status } => match End::of_status(*status) {
+            End::Exited(status) => format!("+++ exited with {status} +++"),
+            End::Signalled(signal) => format!("+++ killed by {} +++", args::signal(signal.into())),
+            End::Reset => "+++ reset +++".into(),
+            End::TripleFault => format!("+++ triple fault at {:#x} +++", exit.rip),
+            End::Halted => format!("+++ halted for ever at {:#x} +++", exit.rip),
         },
+        ExitKind::In { port, len } => {
+            format!("in({}, {len}) = {:#x}", port_name(*port), exit.result)
+        }
+        ExitKind::Out { port, len } => {
+            format!("out({}, {len}, {})", port_name(*port), format_out(exit.result, *len))
+        }
         ExitKind::Timer { steps } => format!("--- timer, behind {steps} steps, at {:#x} ---", exit.rip),
+    }
+}
+
+/// A port by its device, else by its number.
+fn port_name(port: u16) -> String {
+    match ports::name(port) {
+        Some(name) => name.into(),
+        None => format!("{port:#x}"),
+    }
+}
+
+/// What was written to a port: a byte that is a character, as that.
+fn format_out(value: u64, len: u32) -> String {
+    match u8::try_from(value) {
+        Ok(byte) if len == 1 && (byte.is_ascii_graphic() || byte.is_ascii_whitespace() || byte == b' ') => {
+            format!("{:?}", char::from(byte))
+        }
+        _ => format!("{value:#x}"),
     }
 }
 

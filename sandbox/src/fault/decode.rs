@@ -7,14 +7,48 @@ use super::{Translate, pages_of_access};
 use crate::ram::{PAGE_SIZE, Ram};
 use crate::vcpu::registers::{General, UserRegisters};
 
+/// Where the guest is, as far as decoding needs it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Place {
+    /// General registers.
+    pub general: General,
+    /// Segment bases: ES, CS, SS, DS, FS, GS. In 64-bit code the first four count for nothing and
+    /// are 0.
+    pub bases: [u64; 6],
+    /// Bits of the code segment: 16, 32 or 64.
+    pub bits: u32,
+}
+
+impl From<&UserRegisters> for Place {
+    fn from(regs: &UserRegisters) -> Place {
+        Place { general: regs.general, bases: [0, 0, 0, 0, regs.fs_base, regs.gs_base], bits: 64 }
+    }
+}
+
+impl Place {
+    /// The linear address of the instruction at RIP.
+    pub fn linear_rip(&self) -> u64 {
+        self.bases[1].wrapping_add(self.general.rip)
+    }
+
+    fn value(&self, register: Register) -> Option<u64> {
+        match register {
+            Register::ES | Register::CS | Register::SS | Register::DS | Register::FS | Register::GS => {
+                Some(self.bases[register as usize - Register::ES as usize])
+            }
+            register => value(&self.general, register),
+        }
+    }
+}
+
 /// The longest x86 instruction, bytes.
-pub(super) const MAX_INSTRUCTION: usize = 15;
+pub(crate) const MAX_INSTRUCTION: usize = 15;
 
 /// Bytes of an operand whose size the decoder does not say: a XSAVE area.
 const LARGE_OPERAND: u64 = 4096;
 
-/// The bytes at RIP, as far as the guest's tables map them to pages that are there.
-pub(super) fn fetch(rip: u64, ram: &Ram, translate: Translate<'_>) -> SmallVec<[u8; 16]> {
+/// The bytes at a linear address, as far as the guest's tables map them to pages that are there.
+pub(crate) fn fetch(rip: u64, ram: &Ram, translate: Translate<'_>) -> SmallVec<[u8; 16]> {
     let mut out = SmallVec::new();
     while out.len() < MAX_INSTRUCTION {
         let address = rip.wrapping_add(out.len() as u64);
@@ -49,15 +83,13 @@ fn value(regs: &General, register: Register) -> Option<u64> {
         Register::R13 => regs.r13,
         Register::R14 => regs.r14,
         Register::R15 => regs.r15,
-        Register::ES | Register::CS | Register::SS | Register::DS => 0,
         _ => return None,
     })
 }
 
 /// One address in each page that the instruction in `bytes` may touch.
-pub fn operand_addresses(bytes: &[u8], regs: &UserRegisters) -> SmallVec<[u64; 8]> {
-    let UserRegisters { general: regs, fs_base, gs_base } = regs;
-    let mut decoder = Decoder::with_ip(64, bytes, regs.rip, DecoderOptions::NONE);
+pub fn operand_addresses(bytes: &[u8], place: &Place) -> SmallVec<[u64; 8]> {
+    let mut decoder = Decoder::with_ip(place.bits, bytes, place.general.rip, DecoderOptions::NONE);
     let instruction = decoder.decode();
     let mut out = SmallVec::new();
     if instruction.is_invalid() {
@@ -66,11 +98,7 @@ pub fn operand_addresses(bytes: &[u8], regs: &UserRegisters) -> SmallVec<[u64; 8
     let mut factory = InstructionInfoFactory::new();
     let info = factory.info(&instruction);
     for memory in info.used_memory() {
-        let address = memory.virtual_address(0, |register, _, _| match register {
-            Register::FS => Some(*fs_base),
-            Register::GS => Some(*gs_base),
-            register => value(regs, register),
-        });
+        let address = memory.virtual_address(0, |register, _, _| place.value(register));
         let Some(address) = address else { continue };
         let size = match memory.memory_size().size() as u64 {
             0 => LARGE_OPERAND,
@@ -89,7 +117,7 @@ mod tests {
     fn operands_of_common_instructions() {
         let regs =
             General { rip: 0x1000, rax: 0x2000, rsi: 0x3000, rdi: 0x4ffc, rsp: 0x6000, ..Default::default() };
-        let regs = UserRegisters { general: regs, fs_base: 0x9000, gs_base: 0 };
+        let regs = Place::from(&UserRegisters { general: regs, fs_base: 0x9000, gs_base: 0 });
         // mov rcx, [rax+8]
         assert_eq!(operand_addresses(&[0x48, 0x8b, 0x48, 0x08], &regs)[..], [0x2008]);
         // movsq: both sides; the store crosses a page

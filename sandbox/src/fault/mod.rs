@@ -19,10 +19,10 @@ use smallvec::SmallVec;
 use crate::exit::{Rung, SourceKind};
 use crate::host::thread::{BlockedSignals, Signal};
 use crate::ram::{PAGE_SIZE, PageError, Ram};
-use crate::vcpu::registers::UserRegisters;
 use crate::vcpu::{Data, Exit, Vcpu};
 
-pub use decode::operand_addresses;
+pub(crate) use decode::fetch;
+pub use decode::{Place, operand_addresses};
 
 /// How often one fault (an instruction and the page that it wants) may come back without a page
 /// having come.
@@ -32,7 +32,7 @@ const PATIENCE: u32 = 3;
 const IDLE_PATIENCE: u32 = 1 << 16;
 
 /// `KVM_INTERNAL_ERROR_EMULATION` (`include/uapi/linux/kvm.h`).
-const EMULATION_FAILED: u32 = 1;
+pub(crate) const EMULATION_FAILED: u32 = 1;
 
 /// Pages that a fault wants: few, so that no allocation is needed.
 pub type Pages = SmallVec<[u64; 8]>;
@@ -139,7 +139,7 @@ impl Ladder {
     pub fn find(
         &self,
         exit: Exit,
-        regs: &UserRegisters,
+        place: impl Into<Place>,
         signals: &BlockedSignals,
         ram: &Ram,
         translate: Translate<'_>,
@@ -153,7 +153,9 @@ impl Ladder {
                 Some(page) => wanted(page, Rung::Poison, Then::Retry),
                 None => Finding::Kick,
             },
-            Exit::BareFault => self.decode(regs, ram, translate, Rung::Decode).unwrap_or(Finding::Unknown),
+            Exit::BareFault => {
+                self.decode(&place.into(), ram, translate, Rung::Decode).unwrap_or(Finding::Unknown)
+            }
             Exit::MmioRead { gpa, len } => match ram.page_at(gpa) {
                 Some(page) => wanted(page, Rung::Mmio, Then::AnswerRead { gpa, len }),
                 None => Finding::Other(exit),
@@ -166,7 +168,7 @@ impl Ladder {
                 None => Finding::Other(exit),
             },
             Exit::InternalError { suberror: EMULATION_FAILED, .. } => {
-                self.decode(regs, ram, translate, Rung::Emulation).unwrap_or(Finding::Other(exit))
+                self.decode(&place.into(), ram, translate, Rung::Emulation).unwrap_or(Finding::Other(exit))
             }
             other => Finding::Other(other),
         }
@@ -175,7 +177,7 @@ impl Ladder {
     /// The absent pages among those that the instruction at RIP touches; none is `None`.
     fn decode(
         &self,
-        regs: &UserRegisters,
+        place: &Place,
         ram: &Ram,
         translate: Translate<'_>,
         rung: Rung,
@@ -183,13 +185,13 @@ impl Ladder {
         if self.forced == Some(Rung::Populate) {
             return None;
         }
-        let rip = regs.general.rip;
+        let rip = place.linear_rip();
         // The instruction's own pages come first: without them there is nothing to decode.
         let own = [rip, rip.wrapping_add(decode::MAX_INSTRUCTION as u64 - 1)].into_iter();
         let mut pages: Pages = own.filter_map(translate).filter(|page| !ram.is_there(*page)).collect();
         if pages.is_empty() {
             let bytes = decode::fetch(rip, ram, translate);
-            let touched: Pages = operand_addresses(&bytes, regs).into_iter().filter_map(translate).collect();
+            let touched: Pages = operand_addresses(&bytes, place).into_iter().filter_map(translate).collect();
             // Each is asked about once: another vCPU may bring it in at any time.
             pages.extend(touched.iter().copied().filter(|page| !ram.is_there(*page)));
             // Where all are there, another vCPU was faster: the fault is tried again, within limits.

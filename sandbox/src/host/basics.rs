@@ -1,12 +1,13 @@
 //! What every sandbox needs to know of its host: found out once, by a tiny guest, and shared.
 
 use std::io;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use kvm_bindings::{CpuId, KVM_MAX_CPUID_ENTRIES};
 use kvm_ioctls::{Cap, Kvm, VcpuFd, VmFd};
 
 use super::tiny::{Event, Ring, START, Tiny};
+use super::walker;
 use crate::ram::uffd::{FEATURE_POISON, FEATURE_SIGBUS, FEATURE_WP, Uffd};
 use crate::ram::{Marking, PageError};
 use crate::vcpu::VcpuError;
@@ -117,6 +118,8 @@ pub struct HostProfile {
     pub cpus: usize,
     /// The CPU, for people and for comparing: vendor, family, model, stepping, features.
     pub cpu: CpuIdentity,
+    /// See [`HostProfile::shadow_paging`].
+    shadow_paging: Arc<OnceLock<bool>>,
     /// Makes machines cheaper to make while it is there.
     #[expect(dead_code, reason = "it matters that it is there")]
     idle: Arc<IdleVm>,
@@ -269,6 +272,7 @@ impl HostProfile {
             cpuid,
             poison: Uffd::open(FEATURE_WP | FEATURE_POISON).is_ok(),
             missing: Uffd::open(FEATURE_SIGBUS).is_ok(),
+            shadow_paging: Arc::default(),
             idle: Arc::new(IdleVm::new(&kvm)?),
         };
         profile.probe_guest(&kvm)?;
@@ -304,6 +308,21 @@ impl HostProfile {
             self.tsc_by_thread = rdtsc_faults(guest.run()?, RDTSC)?;
         }
         Ok(())
+    }
+
+    /// Whether KVM walks the guest's page tables itself and keeps a shadow of them, so that they must
+    /// not be absent. Only bare-metal guests need to know: it is found out when it is first asked for,
+    /// in about a millisecond.
+    ///
+    /// # Errors
+    /// When a test guest does not run.
+    pub fn shadow_paging(&self) -> Result<bool, HostError> {
+        if let Some(shadow) = self.shadow_paging.get() {
+            return Ok(*shadow);
+        }
+        let mut guest = Tiny::new(&open_kvm()?, &self.cpuid, self.xcr0, self.fsgsbase)?;
+        let shadow = walker::is_shadow(&mut guest)?;
+        Ok(*self.shadow_paging.get_or_init(|| shadow))
     }
 
     /// The best way to mark absent pages here.

@@ -6,5 +6,6 @@ pub(crate) mod basics;
 pub mod doctor;
 pub mod thread;
 mod tiny;
+mod walker;
 
 pub use basics::{CpuIdentity, HostError, HostProfile, open_kvm};

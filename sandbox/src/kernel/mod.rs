@@ -2,5 +2,22 @@
 //!
 //! The machine is one vCPU, memory from address 0 up, and the few devices of [`ports`]. There is
 //! no interrupt controller and nothing interrupts the guest from outside.
+//!
+//! * [`load`] puts an image into [`staged`] memory, and says how it is entered;
+//! * [`machine`] says what the guest's exits mean, with the help of its [`devices`];
+//! * [`paging`] walks the guest's own page tables, and [`kept`] finds the pages that KVM reads by
+//!   itself and that must not be absent;
+//! * [`state`] and [`start`] are the way from a machine to a snapshot and back.
 
+mod crash;
+pub mod devices;
+pub mod kept;
+pub mod load;
+pub mod machine;
+pub mod paging;
 pub mod ports;
+pub mod staged;
+pub mod start;
+pub mod state;
+
+pub use crash::Crash;

@@ -3,8 +3,8 @@
 /// First port of the 16550 serial port, COM1 of a PC: 8 registers. What it sends is the guest's
 /// standard output. It has no interrupt line, and receives nothing.
 pub const SERIAL: u16 = 0x3f8;
-/// Ports of [`SERIAL`].
-pub const SERIAL_PORTS: u16 = 8;
+/// Last port of the serial port.
+pub const SERIAL_LAST: u16 = SERIAL + 7;
 
 /// The debug port of Bochs and QEMU: a byte written goes to the guest's standard error; a read gives
 /// the port's own number, by which guests find it.
@@ -29,3 +29,19 @@ pub const CHANNEL_STATE: u16 = 0x5d1;
 pub const KEYBOARD_COMMAND: u16 = 0x64;
 /// Pulses the CPU's reset line (IBM PC AT Technical Reference, 8042 commands 0xf0 to 0xff).
 pub const RESET_PULSE: u8 = 0xfe;
+
+/// The reset control register of PC chipsets: a write with bit 2 set resets the CPU.
+pub const RESET_CONTROL: u16 = 0xcf9;
+
+/// A port's device, for people.
+pub fn name(port: u16) -> Option<&'static str> {
+    Some(match port {
+        SERIAL..=SERIAL_LAST => "serial",
+        DEBUG => "debug",
+        EXIT => "exit",
+        READY => "ready",
+        CHANNEL => "channel",
+        CHANNEL_STATE => "channel-state",
+        _ => return None,
+    })
+}

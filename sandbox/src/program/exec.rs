@@ -8,11 +8,11 @@ use super::elf::{self, Image};
 use super::fs::{At, FsError};
 use super::mm::{Backing, Protection, USER_END, Vma};
 use super::process::{Process, SysError, Task};
-use super::random::Random;
 use super::vdso;
 use crate::errno::Errno;
 use crate::ram::PAGE_SIZE;
 use crate::vcpu::registers::{General, UserRegisters};
+use crate::random::Random;
 
 const PAGE: u64 = PAGE_SIZE as u64;
 

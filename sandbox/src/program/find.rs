@@ -2,14 +2,14 @@
 
 use super::fs::{At, Env, FsError, NoFds, S_IFMT, S_IFREG};
 use super::outside::Nobody;
-use super::state::MachineState;
+use super::state::ProgramState;
 use crate::errno::Errno;
 use crate::world::{World, WorldError};
 
 /// Any of the three execute permissions.
 const EXECUTE: u32 = 0o111;
 
-impl MachineState {
+impl ProgramState {
     /// The path of the program `name` in the guest. With a slash in it, it is the path; else it is
     /// looked for in the directories of `path` (`PATH`'s value), the empty one being the working
     /// directory. The state stays as it is: what is learnt of the host on the way is forgotten.

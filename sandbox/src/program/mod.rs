@@ -13,7 +13,6 @@ pub mod mm;
 pub mod outside;
 mod proc_text;
 pub mod process;
-pub mod random;
 pub mod signal;
 pub mod start;
 pub mod state;

@@ -10,35 +10,17 @@ use super::fs::{ContentRef, Env, Fs, FsError, FsResult, InodeId, Kernel, ProcFil
 use super::mm::{AddressSpace, Backing, MemError, Memory};
 use super::outside::SharedOutside;
 use super::proc_text;
-use super::random::Random;
 use super::signal::number::SIGSEGV;
 use super::signal::{Info, SI_KERNEL, Signals};
 use crate::errno::Errno;
+use crate::machine::End;
 use crate::ram::PageError;
+use crate::random::Random;
 use crate::vcpu::registers::{ExtendedState, UserRegisters};
 use crate::world::WorldError;
 
 /// The process id of a program: the first that a container's first program would start.
 pub const PID: u32 = 2;
-
-/// How a program ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub enum End {
-    /// By `exit`, with this status (0 to 255).
-    Exited(u8),
-    /// By this signal.
-    Signalled(u32),
-}
-
-impl End {
-    /// The status that a shell would give: the program's own, or 128 plus the signal's number.
-    pub fn code(self) -> u8 {
-        match self {
-            End::Exited(status) => status,
-            End::Signalled(signal) => 128u8.wrapping_add(signal as u8),
-        }
-    }
-}
 
 /// Soft and hard resource limits (`RLIMIT_*` in their order).
 pub type Limits = [(u64, u64); 16];

@@ -1,4 +1,4 @@
-//! From a state to a machine, and from a machine to a snapshot.
+//! From a program's state to its machine, and from the machine to a snapshot.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -7,116 +7,27 @@ use dejavm_snapshot::{Content, ContentsError, PageContents, Snapshot, Summary, W
 
 use super::exec::CpuInfo;
 use super::fs::StoredBlocks;
-use super::machine::{Evict, Machine, RunError};
-use super::mm::source::{ProgramPages, SnapshotPages};
+use super::machine::Machine;
+use super::mm::source::ProgramPages;
 use super::mm::{AddressSpace, Memory, MemoryState};
 use super::outside::Outside;
 use super::process::{Effects, Process, SysError};
-use super::state::{BadState, MachineState};
+use super::state::ProgramState;
 use crate::errno::Errno;
 use crate::exit::{Rung, SourceKind};
 use crate::host::basics::RAM_BASE;
 use crate::host::thread::StopHandle;
 use crate::host::{HostError, HostProfile, open_kvm};
-use crate::ram::{Marking, PAGE_SIZE, PageError, PageSource, PageState, Ram, SystemArea};
+use crate::machine::{
+    Core, MachineOptions, MachineState, RamContents, RunError, SaveError, SnapshotPages, StartError, check_cpu,
+    marking,
+};
+use crate::ram::{PAGE_SIZE, PageSource, Ram, SystemArea};
 use crate::vcpu::Vcpu;
 use crate::world::World;
 
 /// Bytes of a signal frame besides the XSAVE area, at most.
 const FRAME_BYTES: u64 = 1024;
-
-/// How a machine is made from its state.
-#[derive(Clone, Debug, Default)]
-pub struct MachineOptions {
-    /// Uses only this rung of the fault ladder and those below it.
-    pub rung: Option<Rung>,
-    /// Fault injection.
-    pub evict: Option<Evict>,
-    /// Brings in more than what is touched: what the snapshot's working set says is wanted first
-    /// before the first entry, its other pages with their clusters, and more of a row of pages that
-    /// is touched in order. Without it, each page of the snapshot comes alone.
-    pub prefetch: bool,
-    /// Brings in everything before the first entry.
-    pub eager: bool,
-    /// Runs on a CPU that differs from the one the state comes from.
-    pub any_cpu: bool,
-    /// The process's allocator reads no clock, so that RDTSC may go on faulting while pages come in.
-    pub allocator_reads_no_clock: bool,
-}
-
-/// Why there is no machine.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum StartError {
-    /// The host cannot run sandboxes.
-    #[error(transparent)]
-    Host(#[from] HostError),
-    /// The snapshot cannot be read.
-    #[error(transparent)]
-    Snapshot(#[from] dejavm_snapshot::Error),
-    /// The snapshot's state makes no sense.
-    #[error(transparent)]
-    State(#[from] BadState),
-    /// The CPUs differ.
-    #[error(
-        "this CPU differs from the one of the snapshot: here {here}; there {there}; programs may have chosen \
-             code by it (use --any-cpu to try all the same)"
-    )]
-    Cpu {
-        /// This host's.
-        here: String,
-        /// The snapshot's.
-        there: String,
-    },
-    /// The program could not be loaded.
-    #[error("{}: {errno}", String::from_utf8_lossy(.path))]
-    Program {
-        /// The program's path.
-        path: Vec<u8>,
-        /// What `execve` said.
-        errno: Errno,
-    },
-    /// The working directory is not there.
-    #[error("working directory {}: {errno}", String::from_utf8_lossy(.path))]
-    Workdir {
-        /// Its path in the guest.
-        path: Vec<u8>,
-        /// What `chdir` said.
-        errno: Errno,
-    },
-    /// This host lacks a rung that was asked for.
-    #[error("this host has no {0} faults; `dejavm doctor` shows what it has")]
-    Rung(&'static str),
-    /// The machine could not be set up.
-    #[error(transparent)]
-    Run(#[from] RunError),
-}
-
-impl From<PageError> for StartError {
-    fn from(e: PageError) -> StartError {
-        StartError::Run(e.into())
-    }
-}
-
-impl From<crate::vcpu::VcpuError> for StartError {
-    fn from(e: crate::vcpu::VcpuError) -> StartError {
-        StartError::Run(e.into())
-    }
-}
-
-/// How absent pages are marked for a forced rung.
-fn marking(host: &HostProfile, rung: Option<Rung>) -> Result<Marking, StartError> {
-    match rung {
-        None => Ok(host.marking()),
-        Some(Rung::Poison) if host.poison => Ok(Marking::Poison),
-        Some(Rung::Poison) => Err(StartError::Rung("poison")),
-        // The same marks as for bare faults; a kernel that annotates them says more.
-        Some(Rung::Decode | Rung::Populate) if host.missing => Ok(Marking::Missing),
-        Some(Rung::Decode | Rung::Populate) => Err(StartError::Rung("bare")),
-        Some(Rung::Annotated) => Err(StartError::Rung("annotated")),
-        Some(_) => Ok(Marking::Eager),
-    }
-}
 
 impl Machine {
     /// Makes a machine from its state; the contents of its memory come from `snapshot`.
@@ -124,7 +35,7 @@ impl Machine {
     /// # Errors
     /// [`StartError`].
     pub fn start(
-        state: MachineState,
+        state: ProgramState,
         snapshot: Option<Arc<Snapshot>>,
         world: Box<dyn World>,
         host: Arc<HostProfile>,
@@ -132,9 +43,7 @@ impl Machine {
         options: &MachineOptions,
     ) -> Result<Machine, StartError> {
         state.check(snapshot.as_ref().map_or(0, |snapshot| snapshot.page_count()))?;
-        if state.cpu != host.cpu && !options.any_cpu {
-            return Err(StartError::Cpu { here: host.cpu.to_string(), there: state.cpu.to_string() });
-        }
+        check_cpu(&state.cpu, &host, options.any_cpu)?;
         let marking = marking(&host, options.rung)?;
         let kvm = open_kvm()?;
         let vm = kvm.create_vm().map_err(|e| HostError::Kvm { what: "KVM_CREATE_VM", error: e.into() })?;
@@ -191,9 +100,8 @@ impl Machine {
                 other => StartError::Run(other.into()),
             })?;
         }
-        let mut machine = Machine::new(vcpu, process, &state.fp, host, stop, options.rung, options.evict)?;
-        machine.exits = state.exits;
-        machine.seed = state.seed;
+        let core = Core::new(vcpu, host, stop, options, state.exits, state.seed);
+        let mut machine = Machine::new(core, process, &state.fp)?;
         if options.prefetch {
             machine.prefetch_working_set()?;
         }
@@ -208,16 +116,16 @@ impl Machine {
     ///
     /// # Errors
     /// When memory is used up by what file mappings need.
-    pub fn state(&mut self) -> Result<MachineState, RunError> {
+    pub fn state(&mut self) -> Result<ProgramState, RunError> {
         self.refresh_bases()?;
         let fp = self.extended_state()?;
-        let cpu = self.host_profile().cpu.clone();
-        let (exits, seed) = (self.exits, self.seed);
+        let cpu = self.core.host_profile().cpu.clone();
+        let (exits, seed) = (self.core.exits, self.core.seed);
         let p = &mut self.process;
         if !p.space.back_all_files(&mut p.memory)? {
             return Err(RunError::Machine("guest memory is used up: the mapped files do not fit".into()));
         }
-        Ok(MachineState {
+        Ok(ProgramState {
             cpu,
             seed,
             pending: None,
@@ -257,8 +165,9 @@ impl Machine {
         let pages = state.memory.used_pages();
         state.memory.stored_pages = pages;
         let files = state.fs.place(pages);
-        let encoded = dejavm_snapshot::codec::encode(&state)?;
-        let mut contents = MachineContents::new(&self.process.memory.ram, pages, files)?;
+        let encoded = dejavm_snapshot::codec::encode(&MachineState::Program(Box::new(state)))?;
+        let ram = RamContents::new(&self.process.memory.ram, pages)?;
+        let mut contents = MachineContents { ram, files };
         Ok(dejavm_snapshot::write(path, options, &encoded, &mut contents, progress)?)
     }
 
@@ -269,60 +178,11 @@ impl Machine {
         if wanted.is_empty() {
             return Ok(());
         }
-        let brought = source.prefetch(&self.process.memory.ram, self.host_profile().cpus)?;
+        let brought = source.prefetch(&self.process.memory.ram, self.core.host_profile().cpus)?;
         let Process { memory, space, .. } = &mut self.process;
         space.map_present(memory, &wanted)?;
-        self.stats.count_fault(Rung::Prefetch, SourceKind::Snapshot, brought);
+        self.core.stats.count_fault(Rung::Prefetch, SourceKind::Snapshot, brought);
         Ok(())
-    }
-}
-
-/// The state and pages of a snapshot file.
-///
-/// # Errors
-/// When it is not a snapshot, or damaged.
-pub fn open(path: impl AsRef<Path>) -> Result<(MachineState, Arc<Snapshot>), StartError> {
-    let snapshot = Snapshot::open(path)?;
-    let state: MachineState = dejavm_snapshot::codec::decode(snapshot.state()?)?;
-    state.check(snapshot.page_count())?;
-    Ok((state, snapshot))
-}
-
-/// Writes the snapshot of a state that has no memory yet: the head of a recording, which brings it
-/// to the disk along with the rest.
-///
-/// # Errors
-/// [`SaveError`].
-pub fn save_start(path: impl AsRef<Path>, state: &MachineState) -> Result<Summary, SaveError> {
-    let encoded = dejavm_snapshot::codec::encode(state)?;
-    let mut nothing: &[u8] = &[];
-    Ok(dejavm_snapshot::write(
-        path,
-        &WriteOptions { durable: false, ..WriteOptions::default() },
-        &encoded,
-        &mut nothing,
-        &mut |_, _| {},
-    )?)
-}
-
-/// Why a snapshot was not written.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum SaveError {
-    /// The file could not be written.
-    #[error(transparent)]
-    Snapshot(#[from] dejavm_snapshot::Error),
-    /// The machine could not be read.
-    #[error(transparent)]
-    Run(#[from] RunError),
-    /// There is nothing to go on from.
-    #[error("the program has ended: there is nothing to go on from")]
-    Ended,
-}
-
-impl From<PageError> for SaveError {
-    fn from(e: PageError) -> SaveError {
-        SaveError::Run(e.into())
     }
 }
 
@@ -350,47 +210,24 @@ fn enter_workdir(process: &mut Process) -> Result<(), StartError> {
 
 /// RAM, and behind it the files that the guest wrote, as the snapshot writer wants to see them.
 struct MachineContents<'a> {
-    ram: &'a Ram,
-    /// Pages of RAM.
-    pages: u64,
-    /// Pages of RAM that may hold something, ascending.
-    present: Vec<u64>,
+    ram: RamContents<'a>,
     files: StoredBlocks,
-}
-
-impl<'a> MachineContents<'a> {
-    fn new(ram: &'a Ram, pages: u64, files: StoredBlocks) -> Result<MachineContents<'a>, PageError> {
-        let mut present = Vec::new();
-        for (page, state) in ram.contents(0..pages)? {
-            // What a replay lacks is in the state: the page comes from its file still.
-            let held = state != PageState::Fresh || ram.has_source(page)?;
-            if held && !ram.is_withheld(page) {
-                present.push(page);
-            }
-        }
-        Ok(MachineContents { ram, pages, present, files })
-    }
 }
 
 impl PageContents for MachineContents<'_> {
     fn page_count(&self) -> u64 {
-        self.files.end().unwrap_or(self.pages)
+        self.files.end().unwrap_or_else(|| self.ram.page_count())
     }
 
     fn page(&mut self, page: u64, out: &mut [u8; PAGE_SIZE]) -> Result<Content, ContentsError> {
-        if page >= self.pages {
+        if page >= self.ram.page_count() {
             self.files.read(page, out)?;
             return Ok(Content::Data);
         }
-        if self.present.binary_search(&page).is_err() {
-            return Ok(Content::Zero);
-        }
-        self.ram.peek(page, out)?;
-        Ok(Content::Data)
+        self.ram.page(page, out)
     }
 
     fn next_data(&mut self, from: u64) -> Option<u64> {
-        let at = self.present.partition_point(|page| *page < from);
-        self.present.get(at).copied().or_else(|| self.files.next_page(from.max(self.pages)))
+        self.ram.next_data(from).or_else(|| self.files.next_page(from.max(self.ram.page_count())))
     }
 }

@@ -1,5 +1,4 @@
-//! What a snapshot, a fork, a checkpoint and the head of a recording have in common: everything
-//! about a machine but the contents of its memory, as one value.
+//! The state of a program's machine.
 
 use std::num::NonZeroU64;
 
@@ -11,11 +10,12 @@ use super::files::FdTable;
 use super::fs::{Fs, FsOptions, InodeId, Mount, MountError, Stdio};
 use super::mm::{MemoryState, SpaceState, USER_END, Vma};
 use super::process::Task;
-use super::random::Random;
 use super::signal::Signals;
 use crate::host::CpuIdentity;
 use crate::ram::{CHUNK_PAGES, PAGE_SIZE};
 use crate::vcpu::registers::{ExtendedState, UserRegisters};
+use crate::machine::BadState;
+use crate::random::Random;
 
 /// The stream of the seed that a program's random bytes are drawn from.
 pub const PROGRAM_STREAM: u64 = 0;
@@ -32,9 +32,9 @@ const LIMIT_CORE: usize = 4;
 const LIMIT_NPROC: usize = 6;
 const LIMIT_NOFILE: usize = 7;
 
-/// A machine at one moment of its run.
+/// A program's machine at one moment of its run.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct MachineState {
+pub struct ProgramState {
     /// The CPU that it ran on.
     pub cpu: CpuIdentity,
     /// The run's seed.
@@ -111,17 +111,12 @@ impl ProgramSpec {
     }
 }
 
-/// A state that no machine can be in: it comes from a damaged or forged file.
-#[derive(Debug, thiserror::Error)]
-#[error("the machine state is not one that dejavm writes: {0}; the snapshot is damaged or forged")]
-pub struct BadState(pub &'static str);
-
-impl MachineState {
+impl ProgramState {
     /// The state in which a program is about to be loaded.
     ///
     /// # Errors
     /// When the mounts make no tree.
-    pub fn start(spec: ProgramSpec, cpu: CpuIdentity) -> Result<MachineState, MountError> {
+    pub fn start(spec: ProgramSpec, cpu: CpuIdentity) -> Result<ProgramState, MountError> {
         let mut fs = Fs::new(FsOptions {
             mounts: spec.mounts,
             stdio: spec.stdio,
@@ -133,7 +128,7 @@ impl MachineState {
         let chunks = memory.div_ceil(CHUNK_PAGES * PAGE_SIZE as u64) * 2 + SPARE_CHUNKS;
         let cwd = fs.root();
         fs.hold(cwd);
-        Ok(MachineState {
+        Ok(ProgramState {
             cpu,
             seed: spec.seed,
             pending: Some(spec.command),
@@ -150,6 +145,12 @@ impl MachineState {
             task: task(cwd, spec.workdir),
             exits: 0,
         })
+    }
+
+    /// Starts the random stream anew.
+    pub fn reseed(&mut self, seed: u64) {
+        self.seed = seed;
+        self.random = Random::new(seed, PROGRAM_STREAM);
     }
 
     /// Checks what a file claims, as far as the monitor relies on it. The snapshot that it came with

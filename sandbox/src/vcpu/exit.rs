@@ -16,14 +16,18 @@ pub enum Exit {
     Out {
         /// The port.
         port: u16,
-        /// The bytes written: 1, 2 or 4, or more of a string instruction.
+        /// Bytes of one access: 1, 2 or 4.
+        size: u8,
+        /// The bytes written: those of one access, or more of a string instruction.
         data: Data,
     },
     /// `IN` from a port.
     In {
         /// The port.
         port: u16,
-        /// How many bytes are wanted.
+        /// Bytes of one access: 1, 2 or 4.
+        size: u8,
+        /// How many bytes are wanted: those of one access, or more for a string instruction.
         len: usize,
     },
     /// KVM's emulator read an address that it has no memory for.
@@ -82,8 +86,11 @@ impl Exit {
     /// From what `kvm-ioctls` made of it.
     pub(super) fn from_kvm(result: KvmResult<'_>) -> Exit {
         match result {
-            Ok(VcpuExit::IoOut(port, data)) => Exit::Out { port, data: SmallVec::from_slice(data) },
-            Ok(VcpuExit::IoIn(port, data)) => Exit::In { port, len: data.len() },
+            // The size of one access is in the run area alone.
+            Ok(VcpuExit::IoOut(port, data)) => {
+                Exit::Out { port, size: data.len() as u8, data: SmallVec::from_slice(data) }
+            }
+            Ok(VcpuExit::IoIn(port, data)) => Exit::In { port, size: data.len() as u8, len: data.len() },
             Ok(VcpuExit::MmioRead(gpa, data)) => Exit::MmioRead { gpa, len: data.len() },
             Ok(VcpuExit::MmioWrite(gpa, data)) => Exit::MmioWrite { gpa, data: SmallVec::from_slice(data) },
             Ok(VcpuExit::MemoryFault { gpa, size, .. }) => Exit::MemoryFault { gpa, size },
@@ -118,6 +125,6 @@ mod tests {
     #[test]
     fn data_is_copied_out() {
         let exit = Exit::from_kvm(Ok(VcpuExit::IoOut(0x10, &[7])));
-        assert_eq!(exit, Exit::Out { port: 0x10, data: SmallVec::from_slice(&[7]) });
+        assert_eq!(exit, Exit::Out { port: 0x10, size: 1, data: SmallVec::from_slice(&[7]) });
     }
 }

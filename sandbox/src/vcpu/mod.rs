@@ -4,6 +4,7 @@
 
 mod exit;
 pub mod registers;
+mod state;
 
 use std::io;
 use std::os::fd::AsRawFd;
@@ -13,6 +14,7 @@ use kvm_ioctls::{SyncReg, VcpuExit, VcpuFd, VmFd};
 
 use crate::host::thread::{BlockedSignals, fault_on_rdtsc};
 pub use exit::{Data, Exit};
+pub use state::CpuState;
 use registers::ExtendedState;
 
 /// `KVM_SET_SIGNAL_MASK` (`include/uapi/linux/kvm.h`): `_IOW(KVMIO, 0x8b, struct kvm_signal_mask)`.
@@ -221,8 +223,16 @@ impl Vcpu {
                 let n = (internal.ndata as usize).min(internal.data.len());
                 Exit::InternalError { suberror: internal.suberror, data: internal.data[..n].to_vec() }
             }
+            Exit::Out { port, data, .. } if data.len() > 1 => Exit::Out { port, size: self.io_size(), data },
+            Exit::In { port, len, .. } if len > 1 => Exit::In { port, size: self.io_size(), len },
             other => other,
         }
+    }
+
+    /// Bytes of one access of the last port exit.
+    fn io_size(&mut self) -> u8 {
+        // SAFETY: the exit reason is KVM_EXIT_IO, for which KVM fills this member of the union.
+        unsafe { self.fd.get_kvm_run().__bindgen_anon_1.io.size }
     }
 
     fn set_signal_mask(&self, mask: u64) -> io::Result<()> {
@@ -230,6 +240,34 @@ impl Vcpu {
         // SAFETY: `arg` is a kvm_signal_mask followed by the 8 bytes that `len` names.
         let code = unsafe { libc::ioctl(self.fd.as_raw_fd(), KVM_SET_SIGNAL_MASK, &arg) };
         if code < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+    }
+
+    /// Answers the last [`Exit::In`]; the guest gets the bytes at the next entry. Bytes that are
+    /// missing are as the exit left them.
+    pub fn answer_in(&mut self, bytes: &[u8]) {
+        let run = self.fd.get_kvm_run();
+        // SAFETY: the last exit was KVM_EXIT_IO, for which this member of the union is in use.
+        let io = unsafe { run.__bindgen_anon_1.io };
+        let room = usize::from(io.size) * io.count as usize;
+        let n = bytes.len().min(room);
+        // SAFETY: KVM says that the data of this exit, `size` times `count` bytes, lies `data_offset`
+        // bytes behind the start of the run area, all of which is mapped as long as `fd` lives;
+        // `bytes` is no part of it.
+        unsafe {
+            let data = std::ptr::from_mut(run).cast::<u8>().add(io.data_offset as usize);
+            std::ptr::copy_nonoverlapping(bytes.as_ptr(), data, n);
+        }
+    }
+
+    /// Finishes what KVM has begun for the last exit, without running the guest: the registers and
+    /// the memory are those of a moment between two instructions then, if [`Exit::Signal`] comes. Else
+    /// what comes is to be settled, and this called again. (`Documentation/virt/kvm/api.rst`, 5, on
+    /// `KVM_EXIT_IO`.)
+    pub fn complete(&mut self, signals: &BlockedSignals) -> Exit {
+        self.fd.set_kvm_immediate_exit(1);
+        let exit = self.run(signals);
+        self.fd.set_kvm_immediate_exit(0);
+        exit
     }
 
     /// Answers the last [`Exit::MmioRead`]; the guest gets the bytes at the next entry.

@@ -1,9 +1,10 @@
 //! System calls: from the exit to the answer, and back into the program.
 
 use super::delivery::Resume;
-use super::{Machine, PauseAt, RunEnd, RunError, RunOptions};
+use super::Machine;
 use crate::errno::Errno;
 use crate::exit::ExitKind;
+use crate::machine::{PauseAt, RunEnd, RunError, RunOptions};
 use crate::program::exception::{self, vector};
 use crate::program::process::{Process, SysError};
 use crate::program::signal;
@@ -28,8 +29,8 @@ impl Machine {
             self.resume(Resume::Full)?;
             return Ok(Some(RunEnd::Paused));
         }
-        self.stats.exits.syscalls += 1;
-        *self.stats.syscalls.entry(number).or_default() += 1;
+        self.core.stats.exits.syscalls += 1;
+        *self.core.stats.syscalls.entry(number).or_default() += 1;
         if number == number::ARCH_PRCTL {
             self.refresh_bases()?;
         }
@@ -44,7 +45,7 @@ impl Machine {
             }
             Ok(After::Replaced) => {
                 if let Some(fp) = self.process.fp.take() {
-                    self.vcpu.set_extended_state(&fp)?;
+                    self.core.vcpu.set_extended_state(&fp)?;
                 }
                 resume = Resume::Full;
                 self.process.regs.general.rax

@@ -3,11 +3,12 @@
 use serde::{Deserialize, Serialize};
 
 use super::stepping::TRAP_FLAG;
-use super::{Machine, RunEnd, RunError, RunOptions};
+use super::Machine;
+use crate::machine::{End, RunEnd, RunError, RunOptions};
 use crate::program::entry;
 use crate::program::exception::vector;
 use crate::program::mm::MemError;
-use crate::program::process::{End, Process};
+use crate::program::process::Process;
 use crate::program::signal::number::SIGSEGV;
 use crate::program::signal::{self, Context, Delivery, Info};
 use crate::vcpu::registers::ExtendedState;
@@ -78,16 +79,16 @@ impl Machine {
                 }
                 Delivery::Handle(info, action) => {
                     resume = Resume::Full;
-                    let fp = self.vcpu.extended_state()?;
+                    let fp = self.core.vcpu.extended_state()?;
                     let Process { signals, memory, space, regs, task, .. } = &mut self.process;
                     let context = Context {
                         regs: &mut regs.general,
                         fp: &fp,
-                        fp_size: self.host.xsave_bytes,
-                        fp_components: self.host.xcr0,
+                        fp_size: self.core.host.xsave_bytes,
+                        fp_components: self.core.host.xcr0,
                     };
                     match signals.enter(memory, space, context, &info, &action, task.sigreturn) {
-                        Ok(()) => self.vcpu.set_extended_state(&ExtendedState::initial())?,
+                        Ok(()) => self.core.vcpu.set_extended_state(&ExtendedState::initial())?,
                         Err(MemError::BadAddress(address)) => {
                             self.die(&Info { signal: SIGSEGV, value: address, ..info });
                             return Ok(resume);
@@ -144,22 +145,22 @@ impl Machine {
             Resume::Syscall => bases != self.loaded_bases || regs.general.rflags & TRAP_FLAG != 0,
         };
         if full {
-            let mut sregs = self.vcpu.sregs()?;
+            let mut sregs = self.core.vcpu.sregs()?;
             let (fs, gs) = if bases == self.loaded_bases { (sregs.fs.base, sregs.gs.base) } else { bases };
-            let trap = self.host.tsc_by_cr4 || self.host.tsc_by_thread;
-            entry::user_mode(&mut sregs, self.process.space.root(), fs, gs, self.host.fsgsbase, trap);
-            self.vcpu.set_sregs(&sregs)?;
+            let trap = self.core.host.tsc_by_cr4 || self.core.host.tsc_by_thread;
+            entry::user_mode(&mut sregs, self.process.space.root(), fs, gs, self.core.host.fsgsbase, trap);
+            self.core.vcpu.set_sregs(&sregs)?;
             self.loaded_bases = (fs, gs);
-            *self.vcpu.regs_mut() = (&regs.general).into();
-        } else if self.host.syscall_stays_user {
-            *self.vcpu.regs_mut() = (&regs.general).into();
+            *self.core.vcpu.regs_mut() = (&regs.general).into();
+        } else if self.core.host.syscall_stays_user {
+            *self.core.vcpu.regs_mut() = (&regs.general).into();
         } else {
             // `sysretq` in the stub takes RIP from RCX and RFLAGS from R11.
-            let stub = *self.vcpu.regs();
+            let stub = *self.core.vcpu.regs();
             let mut next: kvm_bindings::kvm_regs = (&regs.general).into();
             (next.rip, next.rsp, next.rflags) = (stub.rip, regs.general.rsp, stub.rflags);
             (next.rcx, next.r11) = (regs.general.rip, regs.general.rflags);
-            *self.vcpu.regs_mut() = next;
+            *self.core.vcpu.regs_mut() = next;
         }
         Ok(())
     }

@@ -1,70 +1,7 @@
-//! What ends a run with an error.
+//! What a system call's failure is to the run.
 
-use crate::fault::FaultError;
+use crate::machine::RunError;
 use crate::program::process::SysError;
-use crate::ram::PageError;
-use crate::vcpu::VcpuError;
-use crate::world::WorldError;
-
-/// What ends a run with an error.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum RunError {
-    /// A fault could not be settled.
-    #[error(transparent)]
-    Fault(FaultError),
-    /// A page could not be had.
-    #[error(transparent)]
-    Page(PageError),
-    /// The outside ended the run: a divergence, the end of a recording, a recorder that fails.
-    #[error(transparent)]
-    World(WorldError),
-    /// KVM refused something.
-    #[error(transparent)]
-    Vcpu(#[from] VcpuError),
-    /// An exit that has no meaning here.
-    #[error(
-        "{what} at RIP {rip:#x} ({exit}); the sandbox cannot go on; `dejavm doctor` shows what this host does"
-    )]
-    Unexpected {
-        /// What was seen.
-        what: String,
-        /// Where the guest was.
-        rip: u64,
-        /// The exit.
-        exit: String,
-    },
-    /// The host refused a timer.
-    #[error("the host gives no timer: {0}")]
-    Timer(std::io::Error),
-    /// The monitor failed.
-    #[error("{0}")]
-    Machine(String),
-}
-
-impl From<WorldError> for RunError {
-    fn from(e: WorldError) -> RunError {
-        RunError::World(e)
-    }
-}
-
-impl From<PageError> for RunError {
-    fn from(e: PageError) -> RunError {
-        match e {
-            PageError::World(e) => RunError::World(e),
-            e => RunError::Page(e),
-        }
-    }
-}
-
-impl From<FaultError> for RunError {
-    fn from(e: FaultError) -> RunError {
-        match e {
-            FaultError::Page(e) => e.into(),
-            e => RunError::Fault(e),
-        }
-    }
-}
 
 impl From<SysError> for RunError {
     fn from(e: SysError) -> RunError {

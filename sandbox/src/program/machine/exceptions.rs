@@ -2,8 +2,9 @@
 
 use iced_x86::Code;
 
-use super::{Machine, RunEnd, RunError, RunOptions};
+use super::Machine;
 use crate::exit::{ExitKind, Rung, SourceKind};
+use crate::machine::{RunEnd, RunError, RunOptions};
 use crate::program::entry::Frame;
 use crate::program::exception::{self, code, page_fault, vector};
 use crate::program::mm::{Access, FaultAnswer};
@@ -21,7 +22,7 @@ impl Machine {
         vector: u8,
         options: &mut RunOptions<'_>,
     ) -> Result<Option<RunEnd>, RunError> {
-        let rsp = self.vcpu.regs().rsp;
+        let rsp = self.core.vcpu.regs().rsp;
         let Some((error, frame)) = self.entry.frame(&self.process.memory, vector, rsp) else {
             let exit = Exit::Other(format!("vector {vector}, RSP {rsp:#x}"));
             return Err(self.unexpected("an exception off the exception stack", &exit));
@@ -36,7 +37,7 @@ impl Machine {
         if vector == vector::DEBUG && self.stepper.on {
             return self.step(rsp, &frame, options);
         }
-        self.vcpu.settle();
+        self.core.vcpu.settle();
         if let Some(answered) = self.answered_at(vector, frame.rip)? {
             return self.answer_instruction(answered, vector, rsp, &frame, options);
         }
@@ -61,7 +62,7 @@ impl Machine {
         frame: &Frame,
         options: &mut RunOptions<'_>,
     ) -> Result<Option<RunEnd>, RunError> {
-        let address = self.vcpu.sregs()?.cr2;
+        let address = self.core.vcpu.sregs()?.cr2;
         let access = if error & page_fault::FETCH != 0 {
             Access::Exec
         } else if error & page_fault::WRITE != 0 {
@@ -86,7 +87,7 @@ impl Machine {
                 Err(self.unexpected("a page fault that the page tables do not explain", &exit))
             }
             answer => {
-                self.vcpu.settle();
+                self.core.vcpu.settle();
                 self.take_frame(frame);
                 let info = match answer {
                     FaultAnswer::NotMapped => {
@@ -114,7 +115,7 @@ impl Machine {
         address: u64,
         options: &mut RunOptions<'_>,
     ) -> Result<(), RunError> {
-        self.stats.exits.exceptions += 1;
+        self.core.stats.exits.exceptions += 1;
         let rip = self.process.regs.general.rip;
         let Process { clock, memory, space, .. } = &mut self.process;
         clock.tick(memory, space).map_err(SysError::from)?;
@@ -134,11 +135,11 @@ impl Machine {
         let mut brought = 0;
         if !self.process.memory.ram.is_there(page) {
             if !self.process.memory.pages.is_plain(page) {
-                self.vcpu.settle();
+                self.core.vcpu.settle();
             }
             (brought, source) = self.process.memory.ram.bring_in(page)?;
         }
-        self.count_fault(page, Rung::Region, source, brought, options);
+        self.core.count_fault(page, Rung::Region, source, brought, options);
         Ok(None)
     }
 
@@ -157,7 +158,7 @@ impl Machine {
             rip: frame.rip,
             rsp: frame.rsp,
             rflags: signal::sanitize_flags(self.program_flags(frame.rflags)),
-            ..General::from(self.vcpu.regs())
+            ..General::from(self.core.vcpu.regs())
         };
     }
 }

@@ -5,8 +5,9 @@ use kvm_bindings::kvm_regs;
 use smallvec::{SmallVec, smallvec};
 
 use super::delivery::Resume;
-use super::{Machine, RunEnd, RunError, RunOptions};
+use super::Machine;
 use crate::exit::{ExitKind, Trapped};
+use crate::machine::{RunEnd, RunError, RunOptions};
 use crate::program::entry::Frame;
 use crate::program::exception::vector;
 use crate::program::mm::hardware_random::{self, Draw};
@@ -91,7 +92,7 @@ impl Machine {
         frame: &Frame,
         options: &mut RunOptions<'_>,
     ) -> Result<Option<RunEnd>, RunError> {
-        self.stats.exits.instructions += 1;
+        self.core.stats.exits.instructions += 1;
         let Process { clock, memory, space, .. } = &mut self.process;
         clock.tick(memory, space).map_err(SysError::from)?;
         let mut next = *frame;
@@ -120,7 +121,7 @@ impl Machine {
     /// RDTSC and RDTSCP read the program's clock.
     fn read_timestamp(&mut self, trapped: Trapped) -> u64 {
         let tsc = self.process.clock.monotonic();
-        let regs = self.vcpu.regs_mut();
+        let regs = self.core.vcpu.regs_mut();
         regs.rax = tsc & 0xffff_ffff;
         regs.rdx = tsc >> 32;
         if trapped == Trapped::Rdtscp {
@@ -138,7 +139,7 @@ impl Machine {
         let register = match draw.register {
             // The stub runs on a stack of its own.
             4 => &mut next.rsp,
-            n => general_register(self.vcpu.regs_mut(), n),
+            n => general_register(self.core.vcpu.regs_mut(), n),
         };
         *register = match draw.bytes {
             2 => *register & !0xffff | number,

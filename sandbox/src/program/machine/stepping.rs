@@ -8,8 +8,9 @@
 //! instruction is looked at before it runs, for the few that store RFLAGS or load it.
 
 use super::instructions::MAX_INSTRUCTION;
-use super::{Machine, RunEnd, RunError, RunOptions};
+use super::Machine;
 use crate::exit::ExitKind;
+use crate::machine::{RunEnd, RunError, RunOptions};
 use crate::program::entry::Frame;
 use crate::program::exception::{self, vector};
 use crate::program::mm::MemError;
@@ -77,7 +78,7 @@ impl Machine {
 
     /// The program's registers at the system-call stub.
     pub(super) fn program_registers(&self) -> General {
-        let general = General::from(self.vcpu.regs());
+        let general = General::from(self.core.vcpu.regs());
         let (r11, rflags) = (self.program_flags(general.r11), self.program_flags(general.rflags));
         General { r11, rflags, ..general }
     }
@@ -91,9 +92,9 @@ impl Machine {
     ) -> Result<Option<RunEnd>, RunError> {
         // Settling costs a sixth of a step, and is for what may ask the outside for a page.
         if !self.step_is_in_memory(frame.rip) {
-            self.vcpu.settle();
+            self.core.vcpu.settle();
         }
-        self.stats.steps += 1;
+        self.core.stats.steps += 1;
         self.stepper.steps += 1;
         let trapped = self.stepper.own || self.stepper.next == Touch::Traps;
         match self.stepper.next {
@@ -113,10 +114,10 @@ impl Machine {
             }
             return Ok(None);
         }
-        self.vcpu.settle();
+        self.core.vcpu.settle();
         self.take_frame(frame);
         if fired {
-            self.stats.exits.timers += 1;
+            self.core.stats.exits.timers += 1;
             let steps = self.stepper.steps;
             self.record(ExitKind::Timer { steps }, frame.rip, 0, options)?;
         }
@@ -138,7 +139,7 @@ impl Machine {
     fn clear_stored_flag(&mut self, rsp: u64) -> Result<(), RunError> {
         const FLAG_BYTE: u64 = TRAP_FLAG.trailing_zeros() as u64 / 8;
         const FLAG_IN_BYTE: u8 = 1 << (TRAP_FLAG.trailing_zeros() % 8);
-        self.vcpu.settle();
+        self.core.vcpu.settle();
         let Process { space, memory, .. } = &mut self.process;
         let at = rsp.wrapping_add(FLAG_BYTE);
         let mut byte = [0u8];
@@ -159,7 +160,7 @@ impl Machine {
         }
         self.stepper.next = match touch(&self.code(rip)?) {
             Touch::Shadow => {
-                self.vcpu.settle();
+                self.core.vcpu.settle();
                 let behind = rip.wrapping_add(self.instruction(rip)?.len() as u64);
                 touch(&self.code(behind)?)
             }

@@ -11,8 +11,9 @@ mod poll;
 mod signal;
 mod time;
 
-use super::process::{End, Process, SysError, SysResult};
+use super::process::{Process, SysError, SysResult};
 use crate::errno::Errno;
+use crate::machine::End;
 
 /// A call's arguments: RDI, RSI, RDX, R10, R8, R9.
 pub type Args = [u64; 6];

@@ -1,0 +1,400 @@
+//! A bare-metal guest's machine: what its exits mean.
+
+use std::time::Duration;
+
+use xxhash_rust::xxh3::xxh3_64;
+
+use super::crash::Crash;
+use super::devices::Devices;
+use super::kept::{self, Cpu, Kept, RamView, Search};
+use super::paging::Paging;
+use crate::exit::{ExitKind, Rung, SourceKind};
+use crate::fault::{EMULATION_FAILED, Finding, Place, Then, fetch};
+use crate::host::thread::BlockedSignals;
+use crate::machine::{Core, End, Guest, PauseAt, RunEnd, RunError, RunOptions};
+use crate::ram::{PageError, Ram};
+use crate::vcpu::registers::General;
+use crate::vcpu::{CpuState, Exit};
+use crate::world::World;
+
+/// How often a guest that makes no exit is looked at, in case KVM spins on a page that it reads by
+/// itself: twice, before it has taken 100 ms.
+const WATCHDOG: Duration = Duration::from_millis(40);
+
+/// Vector of an invalid opcode.
+const INVALID_OPCODE: u8 = 6;
+
+/// Bytes of an access that are the exit's result; of more, a digest is kept.
+const RESULT_BYTES: usize = 8;
+
+/// A bare-metal guest's machine.
+pub struct Machine {
+    /// Before the memory, as [`Core`] says.
+    pub core: Core,
+    /// Its memory, from address 0 up.
+    pub ram: Ram,
+    /// Its devices.
+    pub devices: Devices,
+    pub(super) world: Box<dyn World>,
+    /// What does not change in a run: the state that it started from, with its vCPU and devices out of
+    /// date.
+    pub(super) start: super::state::KernelState,
+    /// What is searched for pages to be kept.
+    pub(super) search: Search,
+    /// How it ended.
+    pub end: Option<End>,
+    /// A read that is yet to be answered: the run was ended while it waited.
+    pending: Option<Exit>,
+    /// The last bytes that it sent to its serial port, while a text is waited for.
+    tail: Vec<u8>,
+    first_read_done: bool,
+    /// Exits that were settled as faults, for whoever wants to see what KVM gives.
+    pub raw: Option<Vec<Exit>>,
+}
+
+impl std::fmt::Debug for Machine {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Machine").field("exits", &self.core.exits).finish_non_exhaustive()
+    }
+}
+
+/// Where the guest is, by its registers.
+fn place(general: General, sregs: &kvm_bindings::kvm_sregs) -> Place {
+    /// EFER.LMA.
+    const LONG_MODE: u64 = 1 << 10;
+    let long = sregs.efer & LONG_MODE != 0 && sregs.cs.l != 0;
+    let base = |segment: &kvm_bindings::kvm_segment| if long { 0 } else { segment.base };
+    Place {
+        general,
+        bases: [
+            base(&sregs.es),
+            base(&sregs.cs),
+            base(&sregs.ss),
+            base(&sregs.ds),
+            sregs.fs.base,
+            sregs.gs.base,
+        ],
+        bits: match (long, sregs.cs.db) {
+            (true, _) => 64,
+            (false, 0) => 16,
+            (false, _) => 32,
+        },
+    }
+}
+
+/// The page of RAM at an address, which is 0 for the first.
+fn page_of(ram: &Ram, gpa: u64) -> Option<u64> {
+    ram.page_at(gpa)
+}
+
+impl Machine {
+    pub(super) fn assemble(
+        core: Core,
+        ram: Ram,
+        world: Box<dyn World>,
+        start: super::state::KernelState,
+        search: Search,
+    ) -> Machine {
+        let devices = Devices::new(&start.devices);
+        Machine {
+            core,
+            ram,
+            devices,
+            world,
+            start,
+            search,
+            end: None,
+            pending: None,
+            tail: Vec::new(),
+            first_read_done: false,
+            raw: None,
+        }
+    }
+
+    /// The vCPU's state between two instructions.
+    ///
+    /// # Errors
+    /// [`RunError`]: to get there, pages may have to come in.
+    pub fn cpu_state(&mut self) -> Result<CpuState, RunError> {
+        // A read that waits begins anew: the guest is in front of its instruction.
+        if self.pending.is_none() {
+            self.complete()?;
+        }
+        Ok(self.core.vcpu.state()?)
+    }
+
+    /// Finishes what KVM has begun.
+    fn complete(&mut self) -> Result<(), RunError> {
+        let signals = BlockedSignals::new();
+        let mut options = RunOptions::default();
+        loop {
+            let exit = self.core.vcpu.complete(&signals);
+            match self.find(exit, &signals)? {
+                Finding::Kick => return Ok(()),
+                finding => self.settle(finding, &mut options)?,
+            }
+        }
+    }
+
+    /// The pages that KVM reads by itself as things are now, and that must not be absent.
+    ///
+    /// # Errors
+    /// As [`Machine::cpu_state`].
+    pub fn kept(&mut self) -> Result<Kept, RunError> {
+        let state = self.cpu_state()?;
+        Ok(self.kept_in(&state)?)
+    }
+
+    pub(super) fn kept_in(&self, state: &CpuState) -> Result<Kept, PageError> {
+        let pages = self.ram.pages();
+        let may_hold: Vec<u64> = self.ram.contents(0..pages)?.into_iter().map(|(page, _)| page).collect();
+        let cpu = Cpu { regs: &state.regs, sregs: &state.sregs, msrs: &state.msrs };
+        Ok(kept::find(&cpu, &RamView(&self.ram), pages, &may_hold, self.search))
+    }
+
+    /// Says what an exit means for memory.
+    fn find(&self, exit: Exit, signals: &BlockedSignals) -> Result<Finding, RunError> {
+        let Core { vcpu, ladder, .. } = &self.core;
+        let decodes = matches!(exit, Exit::BareFault | Exit::InternalError { suberror: EMULATION_FAILED, .. });
+        if !decodes {
+            return Ok(ladder.find(exit, Place::default(), signals, &self.ram, &|_| None));
+        }
+        let sregs = vcpu.sregs()?;
+        let paging = Paging::of(&sregs);
+        let memory = RamView(&self.ram);
+        let translate = |linear| page_of(&self.ram, paging.translate(&memory, linear)?);
+        Ok(ladder.find(exit, place(vcpu.regs().into(), &sregs), signals, &self.ram, &translate))
+    }
+
+    /// Brings in what a fault wants. What is no fault is an error.
+    fn settle(&mut self, finding: Finding, options: &mut RunOptions<'_>) -> Result<(), RunError> {
+        match finding {
+            Finding::Wanted { pages, rung, then } => self.fault(&pages, rung, &then, options),
+            Finding::Unknown => {
+                let rip = self.core.vcpu.regs().rip;
+                let settled = self.core.ladder.populate(rip, &self.ram)?;
+                self.core.count_fault(settled.page, settled.rung, settled.source, settled.brought, options);
+                Ok(())
+            }
+            Finding::Kick => Ok(()),
+            Finding::Other(exit) => Err(self.crash("an exit that has no meaning", exit)),
+        }
+    }
+
+    fn fault(
+        &mut self,
+        pages: &[u64],
+        rung: Rung,
+        then: &Then,
+        options: &mut RunOptions<'_>,
+    ) -> Result<(), RunError> {
+        let Core { ladder, vcpu, .. } = &mut self.core;
+        let settled = ladder.settle(pages, rung, then, vcpu, &self.ram)?;
+        self.core.count_fault(settled.page, rung, settled.source, settled.brought, options);
+        Ok(())
+    }
+
+    /// An error with all there is to say.
+    fn crash(&mut self, what: &str, exit: Exit) -> RunError {
+        self.core.vcpu.settle();
+        let sregs = match self.core.vcpu.sregs() {
+            Ok(sregs) => sregs,
+            Err(e) => return e.into(),
+        };
+        let (place, code) = self.code_at_rip(&sregs);
+        RunError::Crash(Box::new(Crash::new(what, exit, &place, &sregs, &code)))
+    }
+
+    /// Where the guest is, and the bytes there, as far as they are in memory.
+    fn code_at_rip(&self, sregs: &kvm_bindings::kvm_sregs) -> (Place, Vec<u8>) {
+        let place = place(self.core.vcpu.regs().into(), sregs);
+        let paging = Paging::of(sregs);
+        let memory = RamView(&self.ram);
+        let translate = |linear| page_of(&self.ram, paging.translate(&memory, linear)?);
+        let code = fetch(place.linear_rip(), &self.ram, &translate);
+        (place, code.to_vec())
+    }
+
+    /// Whether the guest is at an instruction that is invalid by definition, which is not for KVM's
+    /// emulator to do: kernels use it to report their own faults.
+    fn is_at_invalid_opcode(&self) -> Result<bool, RunError> {
+        use iced_x86::{Code, Decoder, DecoderOptions};
+        let sregs = self.core.vcpu.sregs()?;
+        let (place, code) = self.code_at_rip(&sregs);
+        let instruction = Decoder::new(place.bits, &code, DecoderOptions::NONE).decode();
+        Ok(matches!(instruction.code(), Code::Ud2)
+            || matches!(instruction.mnemonic(), iced_x86::Mnemonic::Ud0 | iced_x86::Mnemonic::Ud1))
+    }
+
+    /// The guest made no exit for a while: brings in what KVM may be reading, if it is absent.
+    fn kicked(&mut self, options: &mut RunOptions<'_>) -> Result<(), RunError> {
+        let sregs = self.core.vcpu.sregs()?;
+        let regs = *self.core.vcpu.regs();
+        let cpu = Cpu { regs: &regs, sregs: &sregs, msrs: &[] };
+        let wanted = kept::read_by_kvm(&cpu, &RamView(&self.ram));
+        for page in wanted.into_keys().filter(|page| *page < self.ram.pages()) {
+            if self.ram.is_there(page) {
+                continue;
+            }
+            let (brought, source) = self.ram.bring_in(page)?;
+            if brought > 0 {
+                tracing::debug!(page, rip = regs.rip, "KVM_RUN did not come back: brought in a page that it reads");
+                self.core.count_fault(page, Rung::Watchdog, source, brought, options);
+            }
+        }
+        Ok(())
+    }
+
+    /// Brings in what KVM reads by itself, before the guest runs.
+    pub(super) fn bring_in_kept(&mut self) -> Result<(), PageError> {
+        let mut came = 0;
+        for (page, _) in self.start.kept.iter() {
+            came += self.ram.bring_in(page)?.0;
+        }
+        if came > 0 {
+            self.core.stats.count_fault(Rung::Kept, SourceKind::Snapshot, came);
+        }
+        Ok(())
+    }
+
+    fn port_in(
+        &mut self,
+        port: u16,
+        size: u8,
+        len: usize,
+        options: &mut RunOptions<'_>,
+    ) -> Result<Option<RunEnd>, RunError> {
+        if options.pause == PauseAt::FirstRead && !self.first_read_done && Devices::reads_input(port) {
+            self.first_read_done = true;
+            self.pending = Some(Exit::In { port, size, len });
+            return Ok(Some(RunEnd::Paused));
+        }
+        let mut data = vec![0; len];
+        if let Err(e) = self.devices.read(port, size.into(), &mut data, &mut *self.world) {
+            self.pending = Some(Exit::In { port, size, len });
+            return Err(e.into());
+        }
+        self.core.vcpu.answer_in(&data);
+        self.record(ExitKind::In { port, len: len as u32 }, &data, options)?;
+        Ok(self.reached(options).then_some(RunEnd::Paused))
+    }
+
+    fn port_out(
+        &mut self,
+        port: u16,
+        size: u8,
+        data: &[u8],
+        options: &mut RunOptions<'_>,
+    ) -> Result<Option<RunEnd>, RunError> {
+        let done = self.devices.write(port, size.into(), data, &mut *self.world)?;
+        self.record(ExitKind::Out { port, len: data.len() as u32 }, data, options)?;
+        if let Some(end) = done.end {
+            return self.ended(end, options);
+        }
+        let sent = match &options.pause {
+            PauseAt::Serial(text) => self.has_sent(text),
+            PauseAt::FirstOutput => !self.devices.sent().is_empty(),
+            PauseAt::Ready => done.ready,
+            _ => false,
+        };
+        Ok((sent || self.reached(options)).then_some(RunEnd::Paused))
+    }
+
+    /// Whether what was sent to the serial port has come to this text with the last write.
+    fn has_sent(&mut self, text: &[u8]) -> bool {
+        self.tail.extend_from_slice(self.devices.sent());
+        let found = !text.is_empty() && memchr::memmem::find(&self.tail, text).is_some();
+        // A part of the text may stand at the end.
+        let keep = if found { 0 } else { text.len().saturating_sub(1) };
+        self.tail.drain(..self.tail.len().saturating_sub(keep));
+        found
+    }
+
+    /// Whether the run is to pause behind the exit that was answered last.
+    fn reached(&self, options: &RunOptions<'_>) -> bool {
+        matches!(options.pause, PauseAt::Exit(number) if self.core.exits >= number)
+    }
+
+    fn record(
+        &mut self,
+        kind: ExitKind,
+        data: &[u8],
+        options: &mut RunOptions<'_>,
+    ) -> Result<(), RunError> {
+        self.core.stats.exits.ports += 1;
+        let mut first = [0; RESULT_BYTES];
+        let n = data.len().min(RESULT_BYTES);
+        first[..n].copy_from_slice(&data[..n]);
+        let effects = if data.len() > RESULT_BYTES { xxh3_64(data) } else { 0 };
+        let rip = self.core.vcpu.regs().rip;
+        self.core.record(kind, rip, u64::from_le_bytes(first), effects, 0, options)
+    }
+
+    fn ended(&mut self, end: End, options: &mut RunOptions<'_>) -> Result<Option<RunEnd>, RunError> {
+        self.end = Some(end);
+        let rip = self.core.vcpu.regs().rip;
+        self.core.record(ExitKind::End { status: end.status() }, rip, 0, 0, 0, options)?;
+        Ok(Some(RunEnd::Ended(end)))
+    }
+}
+
+impl Guest for Machine {
+    fn core(&self) -> &Core {
+        &self.core
+    }
+
+    fn core_mut(&mut self) -> &mut Core {
+        &mut self.core
+    }
+
+    fn begin(&mut self, options: &mut RunOptions<'_>) -> Result<Option<RunEnd>, RunError> {
+        if let Some(end) = self.end {
+            return Ok(Some(RunEnd::Ended(end)));
+        }
+        match self.pending.take() {
+            Some(Exit::In { port, size, len }) => self.port_in(port, size, len, options),
+            _ => Ok(None),
+        }
+    }
+
+    fn answer(
+        &mut self,
+        exit: Exit,
+        options: &mut RunOptions<'_>,
+        signals: &BlockedSignals,
+    ) -> Result<Option<RunEnd>, RunError> {
+        match exit {
+            Exit::Out { port, size, ref data } => return self.port_out(port, size, data, options),
+            Exit::In { port, size, len } => return self.port_in(port, size, len, options),
+            Exit::Halt => return self.ended(End::Halted, options),
+            Exit::Shutdown => return self.ended(End::TripleFault, options),
+            _ => {}
+        }
+        let raw = self.raw.is_some().then(|| exit.clone());
+        match self.find(exit, signals)? {
+            Finding::Kick => self.kicked(options)?,
+            Finding::Other(Exit::InternalError { suberror: EMULATION_FAILED, .. })
+                if self.is_at_invalid_opcode()? =>
+            {
+                self.core.vcpu.inject_exception(INVALID_OPCODE)?;
+            }
+            finding => {
+                if let (Some(raw), Some(exit)) = (&mut self.raw, raw) {
+                    raw.push(exit);
+                }
+                self.settle(finding, options)?;
+            }
+        }
+        Ok(None)
+    }
+
+    fn watchdog(&self) -> Option<Duration> {
+        Some(WATCHDOG)
+    }
+
+    /// All but what KVM reads by itself.
+    fn evict(&mut self, choose: &mut dyn FnMut(u64) -> bool) -> Result<u64, RunError> {
+        let kept = self.kept()?;
+        Ok(self.ram.evict(|page| !kept.contains(page) && choose(page))?)
+    }
+}

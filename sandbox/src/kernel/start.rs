@@ -1,0 +1,163 @@
+//! From a bare-metal guest's state to its machine, and from the machine to a snapshot.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use dejavm_snapshot::{Snapshot, Summary, WriteOptions};
+use kvm_bindings::{CpuId, KVM_CAP_EXIT_ON_EMULATION_FAILURE, kvm_enable_cap};
+
+use super::kept::Search;
+use super::machine::Machine;
+use super::state::KernelState;
+use crate::exit::{Rung, SourceKind};
+use crate::host::thread::StopHandle;
+use crate::host::{HostError, HostProfile, open_kvm};
+use crate::machine::{
+    Core, MachineOptions, MachineState, RamContents, RunError, SaveError, SnapshotPages, StartError, check_cpu,
+    marking,
+};
+use crate::ram::{PageSource, Ram};
+use crate::vcpu::Vcpu;
+use crate::world::World;
+
+/// CPUID leaves that KVM has for itself (`Documentation/virt/kvm/x86/cpuid.rst`). A guest that finds
+/// none asks for no page that KVM would write to by itself: its clock, stolen time and the like.
+const KVM_LEAVES: std::ops::RangeInclusive<u32> = 0x4000_0000..=0x4fff_ffff;
+
+/// Where KVM keeps three pages for itself on Intel's CPUs, and before them one more: below the end of
+/// 32-bit addresses, where no guest has memory (`KVM_SET_TSS_ADDR`, `KVM_SET_IDENTITY_MAP_ADDR`).
+const KVM_TSS: usize = 0xfffb_d000;
+const KVM_IDENTITY_MAP: u64 = 0xfffb_c000;
+
+/// Where a machine's memory comes from.
+#[derive(Clone)]
+pub enum Memory {
+    /// From a snapshot.
+    Snapshot(Arc<Snapshot>),
+    /// From anything else: the loader's, say.
+    Source(Arc<dyn PageSource>),
+}
+
+impl std::fmt::Debug for Memory {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Memory::Snapshot(_) => "Snapshot",
+            Memory::Source(_) => "Source",
+        })
+    }
+}
+
+/// The host's table without what KVM has for its guests.
+fn plain(cpuid: &CpuId) -> CpuId {
+    let entries: Vec<_> =
+        cpuid.as_slice().iter().filter(|entry| !KVM_LEAVES.contains(&entry.function)).copied().collect();
+    // It is no longer than it was.
+    CpuId::from_entries(&entries).unwrap_or_else(|_| cpuid.clone())
+}
+
+impl Machine {
+    /// Makes a machine from its state; the contents of its memory come from `memory`.
+    ///
+    /// # Errors
+    /// [`StartError`].
+    pub fn start(
+        state: KernelState,
+        memory: Memory,
+        world: Box<dyn World>,
+        host: Arc<HostProfile>,
+        stop: StopHandle,
+        options: &MachineOptions,
+    ) -> Result<Machine, StartError> {
+        let stored = match &memory {
+            Memory::Snapshot(snapshot) => snapshot.page_count(),
+            Memory::Source(_) => 0,
+        };
+        state.check(stored)?;
+        check_cpu(&state.cpu, &host, options.any_cpu)?;
+        let marking = marking(&host, options.rung)?;
+        let search = match options.search {
+            Some(search) => search,
+            None if host.shadow_paging()? => Search::Shadow,
+            None => Search::Hardware,
+        };
+        let kvm = open_kvm()?;
+        let refused = |what| move |e: kvm_ioctls::Error| HostError::Kvm { what, error: e.into() };
+        let vm = Arc::new(kvm.create_vm().map_err(refused("KVM_CREATE_VM"))?);
+        vm.set_identity_map_address(KVM_IDENTITY_MAP).map_err(refused("KVM_SET_IDENTITY_MAP_ADDR"))?;
+        vm.set_tss_address(KVM_TSS).map_err(refused("KVM_SET_TSS_ADDR"))?;
+        let mut emulation = kvm_enable_cap { cap: KVM_CAP_EXIT_ON_EMULATION_FAILURE, ..Default::default() };
+        emulation.args[0] = 1;
+        if let Err(error) = vm.enable_cap(&emulation) {
+            // An old KVM: a failed emulation at CPL 0 exits all the same, with an exception queued.
+            tracing::debug!(%error, "KVM_CAP_EXIT_ON_EMULATION_FAILURE");
+        }
+        let mut vcpu = Vcpu::new(&vm, 0)?;
+        vcpu.keep_tsc_faulting(options.allocator_reads_no_clock);
+        vcpu.set_cpuid(&plain(&host.cpuid))?;
+        vcpu.set_state(&state.vcpu)?;
+
+        let stored = match &memory {
+            Memory::Snapshot(snapshot) => {
+                Some(Arc::new(SnapshotPages::new(snapshot.clone()).by_cluster(options.prefetch)))
+            }
+            Memory::Source(_) => None,
+        };
+        let source: Arc<dyn PageSource> = match (&stored, memory) {
+            (Some(pages), _) => pages.clone(),
+            (None, Memory::Source(source)) => source,
+            (None, Memory::Snapshot(snapshot)) => Arc::new(SnapshotPages::new(snapshot)),
+        };
+        let ram = Ram::new(vm, 0, state.pages(), marking, source)?.with_readahead(options.prefetch);
+        let pages = ram.pages();
+        let cpus = host.cpus;
+        let core = Core::new(vcpu, host, stop, options, state.exits, state.seed);
+        let mut machine = Machine::assemble(core, ram, world, state, search);
+        machine.ram.attach(0..pages)?;
+        if let (true, Some(pages)) = (options.prefetch, &stored) {
+            let brought = pages.prefetch(&machine.ram, cpus)?;
+            machine.core.stats.count_fault(Rung::Prefetch, SourceKind::Snapshot, brought);
+        }
+        machine.bring_in_kept()?;
+        if options.eager {
+            let brought = machine.ram.populate()?;
+            machine.core.stats.count_fault(Rung::Populate, SourceKind::Snapshot, brought);
+        }
+        Ok(machine)
+    }
+
+    /// The machine's state as of now.
+    ///
+    /// # Errors
+    /// When pages that are wanted on the way to it cannot be had.
+    pub fn state(&mut self) -> Result<KernelState, RunError> {
+        let vcpu = self.cpu_state()?;
+        let kept = self.kept_in(&vcpu)?;
+        Ok(KernelState {
+            vcpu,
+            kept,
+            devices: self.devices.state(),
+            exits: self.core.exits,
+            ..self.start.clone()
+        })
+    }
+
+    /// Writes a snapshot. With `options.parent`, the snapshot that this machine was restored from,
+    /// only pages that differ from it.
+    ///
+    /// # Errors
+    /// [`SaveError`].
+    pub fn save(
+        &mut self,
+        path: impl AsRef<Path>,
+        options: &WriteOptions,
+        progress: &mut dyn FnMut(u64, u64),
+    ) -> Result<Summary, SaveError> {
+        if self.end.is_some() {
+            return Err(SaveError::Ended);
+        }
+        let state = MachineState::Kernel(Box::new(self.state()?));
+        let encoded = dejavm_snapshot::codec::encode(&state)?;
+        let mut contents = RamContents::new(&self.ram, self.ram.pages())?;
+        Ok(dejavm_snapshot::write(path, options, &encoded, &mut contents, progress)?)
+    }
+}

@@ -1,0 +1,82 @@
+//! The state of a bare-metal guest's machine.
+
+use std::ops::Range;
+
+use serde::{Deserialize, Serialize};
+
+use super::devices::DevicesState;
+use super::kept::Kept;
+use super::load::{Loaded, MAX_MEMORY, MIN_MEMORY};
+use crate::host::CpuIdentity;
+use crate::machine::BadState;
+use crate::ram::PAGE_SIZE;
+use crate::vcpu::CpuState;
+
+/// The most ranges of code that a state may name.
+const MAX_CODE_RANGES: usize = 1 << 16;
+
+/// A bare-metal guest's machine at one moment of its run.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct KernelState {
+    /// The CPU that it ran on.
+    pub cpu: CpuIdentity,
+    /// The run's seed. Nothing that a bare-metal guest sees follows from it: it is for fault injection.
+    pub seed: u64,
+    /// The image's name, for people.
+    pub name: Vec<u8>,
+    /// The command line.
+    pub cmdline: Vec<u8>,
+    /// Bytes of memory, from address 0 up.
+    pub memory: u64,
+    /// The vCPU.
+    pub vcpu: CpuState,
+    /// The devices.
+    pub devices: DevicesState,
+    /// Pages that are there before the guest runs, since KVM reads them by itself.
+    pub kept: Kept,
+    /// Physical addresses of the image's code.
+    pub code: Vec<Range<u64>>,
+    /// Compared exits so far.
+    pub exits: u64,
+}
+
+impl KernelState {
+    /// The state in which a loaded image is about to be entered.
+    pub fn start(loaded: &Loaded, name: Vec<u8>, cmdline: Vec<u8>, cpu: CpuIdentity) -> KernelState {
+        let mut sregs = kvm_bindings::kvm_sregs::default();
+        loaded.set_system(&mut sregs);
+        KernelState {
+            cpu,
+            seed: 0,
+            name,
+            cmdline,
+            memory: loaded.memory.len(),
+            vcpu: CpuState::reset(loaded.regs, sregs),
+            devices: DevicesState::default(),
+            kept: Kept::default(),
+            code: loaded.code.clone(),
+            exits: 0,
+        }
+    }
+
+    /// Pages of memory.
+    pub fn pages(&self) -> u64 {
+        self.memory / PAGE_SIZE as u64
+    }
+
+    /// Checks what a file claims, as far as the monitor relies on it: what the vCPU is to hold, KVM
+    /// checks itself.
+    ///
+    /// # Errors
+    /// [`BadState`].
+    pub fn check(&self, snapshot_pages: u64) -> Result<(), BadState> {
+        let check = |good: bool, what: &'static str| if good { Ok(()) } else { Err(BadState(what)) };
+        let aligned = self.memory.is_multiple_of(PAGE_SIZE as u64);
+        check(aligned && (MIN_MEMORY..=MAX_MEMORY).contains(&self.memory), "memory size")?;
+        check(snapshot_pages <= self.pages(), "pages in the snapshot")?;
+        check(self.kept.is_valid(self.pages()), "pages that are kept")?;
+        check(self.devices.is_valid(), "devices")?;
+        let code = self.code.iter().all(|range| range.start < range.end && range.end <= self.memory);
+        check(code && self.code.len() <= MAX_CODE_RANGES, "ranges of code")
+    }
+}

@@ -1,0 +1,134 @@
+//! A machine of either kind.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use dejavm_snapshot::{Snapshot, Summary, WriteOptions};
+
+use super::run::run;
+use super::{Core, MachineOptions, MachineState, RunEnd, RunError, RunOptions, SaveError, StartError};
+use crate::host::HostProfile;
+use crate::host::thread::StopHandle;
+use crate::ram::Ram;
+use crate::vcpu::registers::UserRegisters;
+use crate::world::World;
+use crate::{kernel, program};
+
+/// A machine.
+#[derive(Debug)]
+pub enum Machine {
+    /// With a Linux program.
+    Program(Box<program::machine::Machine>),
+    /// With a bare-metal guest.
+    Kernel(Box<kernel::machine::Machine>),
+}
+
+impl From<program::machine::Machine> for Machine {
+    fn from(machine: program::machine::Machine) -> Machine {
+        Machine::Program(Box::new(machine))
+    }
+}
+
+impl From<kernel::machine::Machine> for Machine {
+    fn from(machine: kernel::machine::Machine) -> Machine {
+        Machine::Kernel(Box::new(machine))
+    }
+}
+
+impl Machine {
+    /// Makes a machine from its state; the contents of its memory come from `snapshot`.
+    ///
+    /// # Errors
+    /// [`StartError`].
+    pub fn restore(
+        state: MachineState,
+        snapshot: Arc<Snapshot>,
+        world: Box<dyn World>,
+        host: Arc<HostProfile>,
+        stop: StopHandle,
+        options: &MachineOptions,
+    ) -> Result<Machine, StartError> {
+        match state {
+            MachineState::Program(state) => {
+                let snapshot = Some(snapshot);
+                let machine =
+                    program::machine::Machine::start(*state, snapshot, world, host, stop, options)?;
+                Ok(machine.into())
+            }
+            MachineState::Kernel(state) => {
+                let memory = kernel::start::Memory::Snapshot(snapshot);
+                Ok(kernel::machine::Machine::start(*state, memory, world, host, stop, options)?.into())
+            }
+        }
+    }
+
+    /// Runs the guest until it ends, pauses, or is ended.
+    ///
+    /// # Errors
+    /// [`RunError`]; the machine cannot be run on after one.
+    pub fn run(&mut self, options: RunOptions<'_>) -> Result<RunEnd, RunError> {
+        match self {
+            Machine::Program(machine) => run(&mut **machine, options),
+            Machine::Kernel(machine) => run(&mut **machine, options),
+        }
+    }
+
+    /// Writes a snapshot. With `options.parent`, the snapshot that this machine was restored from,
+    /// only pages that differ from it.
+    ///
+    /// # Errors
+    /// [`SaveError`].
+    pub fn save(
+        &mut self,
+        path: impl AsRef<Path>,
+        options: &WriteOptions,
+        progress: &mut dyn FnMut(u64, u64),
+    ) -> Result<Summary, SaveError> {
+        match self {
+            Machine::Program(machine) => machine.save(path, options, progress),
+            Machine::Kernel(machine) => machine.save(path, options, progress),
+        }
+    }
+
+    /// What all machines have.
+    pub fn core(&self) -> &Core {
+        match self {
+            Machine::Program(machine) => &machine.core,
+            Machine::Kernel(machine) => &machine.core,
+        }
+    }
+
+    /// The guest's memory.
+    pub fn ram(&self) -> &Ram {
+        match self {
+            Machine::Program(machine) => &machine.process.memory.ram,
+            Machine::Kernel(machine) => &machine.ram,
+        }
+    }
+
+    /// The guest's registers, as of the last exit.
+    pub fn registers(&self) -> UserRegisters {
+        match self {
+            Machine::Program(machine) => machine.process.regs,
+            Machine::Kernel(machine) => {
+                UserRegisters { general: machine.core.vcpu.regs().into(), ..Default::default() }
+            }
+        }
+    }
+
+    /// The machine, if it has a program.
+    pub fn program(&self) -> Option<&program::machine::Machine> {
+        match self {
+            Machine::Program(machine) => Some(machine),
+            Machine::Kernel(_) => None,
+        }
+    }
+
+    /// The machine, if it has a bare-metal guest.
+    pub fn kernel(&self) -> Option<&kernel::machine::Machine> {
+        match self {
+            Machine::Kernel(machine) => Some(machine),
+            Machine::Program(_) => None,
+        }
+    }
+}

@@ -1,0 +1,69 @@
+//! What ends a run with an error.
+
+use crate::fault::FaultError;
+use crate::ram::PageError;
+use crate::vcpu::VcpuError;
+use crate::world::WorldError;
+
+/// What ends a run with an error.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum RunError {
+    /// A fault could not be settled.
+    #[error(transparent)]
+    Fault(FaultError),
+    /// A page could not be had.
+    #[error(transparent)]
+    Page(PageError),
+    /// The outside ended the run: a divergence, the end of a recording, a recorder that fails.
+    #[error(transparent)]
+    World(WorldError),
+    /// KVM refused something.
+    #[error(transparent)]
+    Vcpu(#[from] VcpuError),
+    /// An exit that has no meaning here.
+    #[error(
+        "{what} at RIP {rip:#x} ({exit}); the sandbox cannot go on; `dejavm doctor` shows what this host does"
+    )]
+    Unexpected {
+        /// What was seen.
+        what: String,
+        /// Where the guest was.
+        rip: u64,
+        /// The exit.
+        exit: String,
+    },
+    /// A bare-metal guest came to an exit that has no meaning, or to one that only this host has.
+    #[error(transparent)]
+    Crash(Box<crate::kernel::Crash>),
+    /// The host refused a timer.
+    #[error("the host gives no timer: {0}")]
+    Timer(std::io::Error),
+    /// The monitor failed.
+    #[error("{0}")]
+    Machine(String),
+}
+
+impl From<WorldError> for RunError {
+    fn from(e: WorldError) -> RunError {
+        RunError::World(e)
+    }
+}
+
+impl From<PageError> for RunError {
+    fn from(e: PageError) -> RunError {
+        match e {
+            PageError::World(e) => RunError::World(e),
+            e => RunError::Page(e),
+        }
+    }
+}
+
+impl From<FaultError> for RunError {
+    fn from(e: FaultError) -> RunError {
+        match e {
+            FaultError::Page(e) => e.into(),
+            e => RunError::Fault(e),
+        }
+    }
+}

@@ -1,0 +1,23 @@
+//! Machines: what all kinds of guests stand on. A kind of guest says how it is loaded and what its
+//! exits mean; the run loop, the faults, the counts and the snapshots are here.
+
+mod any;
+mod core;
+mod error;
+mod options;
+mod pages;
+mod run;
+mod save;
+mod state;
+
+pub use self::core::Core;
+pub use any::Machine;
+pub use error::RunError;
+pub use options::{MachineOptions, StartError};
+pub(crate) use options::{check_cpu, marking};
+pub use pages::SnapshotPages;
+pub use run::{End, Evict, PauseAt, RunEnd, RunOptions};
+pub(crate) use run::Guest;
+pub(crate) use save::RamContents;
+pub use save::{SaveError, open, save_start};
+pub use state::{BadState, MachineState};

@@ -1,0 +1,98 @@
+//! What a snapshot, a fork, a checkpoint and the head of a recording have in common: everything
+//! about a machine but the contents of its memory, as one value.
+
+use serde::{Deserialize, Serialize};
+
+use crate::host::CpuIdentity;
+use crate::kernel::state::KernelState;
+use crate::program::state::ProgramState;
+
+/// A machine at one moment of its run.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub enum MachineState {
+    /// A Linux program's.
+    Program(Box<ProgramState>),
+    /// A bare-metal guest's.
+    Kernel(Box<KernelState>),
+}
+
+/// A state that no machine can be in: it comes from a damaged or forged file.
+#[derive(Debug, thiserror::Error)]
+#[error("the machine state is not one that dejavm writes: {0}; the snapshot is damaged or forged")]
+pub struct BadState(pub &'static str);
+
+impl MachineState {
+    /// Checks what a file claims, as far as the monitor relies on it. The snapshot that it came with
+    /// has `snapshot_pages` pages, 0 if there is none.
+    ///
+    /// # Errors
+    /// [`BadState`].
+    pub fn check(&self, snapshot_pages: u64) -> Result<(), BadState> {
+        match self {
+            MachineState::Program(state) => state.check(snapshot_pages),
+            MachineState::Kernel(state) => state.check(snapshot_pages),
+        }
+    }
+
+    /// The CPU that it ran on.
+    pub fn cpu(&self) -> &CpuIdentity {
+        match self {
+            MachineState::Program(state) => &state.cpu,
+            MachineState::Kernel(state) => &state.cpu,
+        }
+    }
+
+    /// Compared exits so far.
+    pub fn exits(&self) -> u64 {
+        match self {
+            MachineState::Program(state) => state.exits,
+            MachineState::Kernel(state) => state.exits,
+        }
+    }
+
+    /// The run's seed.
+    pub fn seed(&self) -> u64 {
+        match self {
+            MachineState::Program(state) => state.seed,
+            MachineState::Kernel(state) => state.seed,
+        }
+    }
+
+    /// Goes on with another seed.
+    pub fn reseed(&mut self, seed: u64) {
+        match self {
+            MachineState::Program(state) => state.reseed(seed),
+            MachineState::Kernel(state) => state.seed = seed,
+        }
+    }
+
+    /// The guest's command line: of a program its arguments, of a bare-metal guest its image's name
+    /// and its command line.
+    pub fn command(&self) -> Vec<Vec<u8>> {
+        match self {
+            MachineState::Program(state) => match &state.pending {
+                Some(command) => command.args.clone(),
+                None => state.task.args.clone(),
+            },
+            MachineState::Kernel(state) => {
+                [&state.name, &state.cmdline].into_iter().filter(|word| !word.is_empty()).cloned().collect()
+            }
+        }
+    }
+
+    /// The state, if it is a program's.
+    pub fn program(&self) -> Option<&ProgramState> {
+        match self {
+            MachineState::Program(state) => Some(state),
+            MachineState::Kernel(_) => None,
+        }
+    }
+
+    /// The state, if it is a bare-metal guest's.
+    pub fn kernel(&self) -> Option<&KernelState> {
+        match self {
+            MachineState::Kernel(state) => Some(state),
+            MachineState::Program(_) => None,
+        }
+    }
+}
