@@ -4,3 +4,4 @@
 //! no interrupt controller and nothing interrupts the guest from outside.
 
 pub mod ports;
+pub mod staged;
