@@ -20,6 +20,7 @@ pub fn conclude(report: &Report, name: &str, options: &RunOptions, voice: Voice)
         Outcome::Deadline => status::DEADLINE,
         // What was recorded was done again, as far as it goes.
         Outcome::LogEnds => 0,
+        Outcome::TripleFault | Outcome::Halted => status::STOPPED_DEAD,
         outcome => outcome.code().unwrap_or(status::FAILED),
     }
 }
@@ -30,8 +31,15 @@ fn explain(report: &Report, name: &str, options: &RunOptions) {
         let plural = if *times == 1 { "" } else { "s" };
         say(format_args!("not implemented: {call} ({times} time{plural})"));
     }
+    if !report.unknown_ports.is_empty() {
+        let ports = report.unknown_ports.iter().map(|(port, n)| format!("{port:#x} ({n})"));
+        let ports: Vec<String> = ports.collect();
+        say(format_args!("no device at port {}: reads gave ones", ports.join(", ")));
+    }
     match report.outcome {
-        Outcome::Exited(_) | Outcome::Paused => {}
+        Outcome::Exited(_) | Outcome::Paused | Outcome::Reset => {}
+        Outcome::TripleFault => say(format_args!("{name} met an exception that it could not take (a triple fault)")),
+        Outcome::Halted => say(format_args!("{name} halted, and nothing can wake it")),
         Outcome::Signalled(_) => {
             if let Some(death) = &report.death {
                 say(format_args!("{name} {death}"));

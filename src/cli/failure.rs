@@ -4,12 +4,13 @@ use std::fmt::Display;
 use std::io::{self, Write};
 
 use dejavm::sandbox::errno::Errno;
-use dejavm::sandbox::program::machine::RunError;
-use dejavm::sandbox::program::start::StartError;
+use dejavm::sandbox::machine::{RunError, StartError};
 use dejavm::{Error, WorldError};
 
 /// The tool's own exit statuses.
 pub mod status {
+    /// A bare-metal guest halted for ever, or met an exception that it could not take.
+    pub const STOPPED_DEAD: u8 = 121;
     /// A replay did something else than the recorded run.
     pub const DIVERGED: u8 = 122;
     /// The deadline passed.

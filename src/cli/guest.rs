@@ -1,14 +1,16 @@
-//! A new program, by the options.
+//! A new guest, by the options.
 
 use std::ffi::{OsStr, OsString};
+use std::fs::File;
 use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
 
-use dejavm::{Program, Stdio};
+use dejavm::{Host, Input, Kernel, Program, Sandbox, Stdio};
 
-use super::options::{GuestOptions, RunOptions, ViewOptions, apply};
-use super::{Result, streams};
+use super::options::{GuestOptions, KernelOptions, RunOptions, ViewOptions, apply};
+use super::{Failure, Result, streams};
 
-/// What makes a new program.
+/// What makes a new guest.
 #[derive(Debug, clap::Args)]
 pub struct NewGuest {
     #[command(flatten)]
@@ -17,27 +19,52 @@ pub struct NewGuest {
     view: ViewOptions,
     #[command(flatten)]
     pub run: RunOptions,
+    /// Runs this image as a bare-metal guest, instead of a program: see `dejavm kernel`.
+    #[arg(long, value_name = "IMAGE", help_heading = "A bare-metal guest")]
+    kernel: Option<PathBuf>,
+    #[command(flatten)]
+    bare: KernelOptions,
     /// The program, looked for in the guest's PATH unless there is a slash in it, and its
     /// arguments.
-    #[arg(required = true, trailing_var_arg = true, value_name = "PROGRAM", help_heading = "Arguments")]
+    #[arg(
+        required_unless_present = "kernel",
+        conflicts_with = "kernel",
+        trailing_var_arg = true,
+        value_name = "PROGRAM",
+        help_heading = "Arguments"
+    )]
     program: Vec<OsString>,
 }
 
 impl NewGuest {
-    /// The program with this process's standard streams.
-    pub fn program(&self, stdio: Stdio) -> Result<Program> {
+    /// The guest with this process's standard streams, about to run. A program takes them for
+    /// `stdio`. It is recorded in the directory, if one is given.
+    pub fn start(&self, stdio: Stdio, record: Option<&Path>, host: &Host) -> Result<Sandbox> {
+        if let Some(image) = &self.kernel {
+            return kernel(image, &self.bare, &self.run, self.guest.memory, record, host);
+        }
+        let mut program = self.program(stdio)?;
+        if let Some(dir) = record {
+            program = program.record(dir);
+        }
+        Ok(program.start(host)?)
+    }
+
+    fn program(&self, stdio: Stdio) -> Result<Program> {
         let view = self.view.view()?;
         let options = &self.guest;
         let workdir = options.workdir.clone().unwrap_or_else(|| self.view.workdir(&view).into());
         let mut program = Program::new(&self.program[0])
             .args(&self.program[1..])
-            .memory(options.memory)
             .disk(options.disk)
             .seed(options.seed)
             .clock(options.clock.into())
             .workdir(workdir)
             .view(view)
             .stdio(stdio);
+        if let Some(bytes) = options.memory {
+            program = program.memory(bytes);
+        }
         if let Some(time) = options.start_time {
             program = program.start_time(time);
         }
@@ -55,10 +82,43 @@ impl NewGuest {
         Ok(apply!(&self.run, program))
     }
 
-    /// The program's name, for messages.
+    /// The guest's name, for messages.
     pub fn name(&self) -> String {
-        self.program[0].to_string_lossy().into_owned()
+        let name = self.kernel.as_ref().map(|image| image.as_os_str()).or(self.program.first().map(|p| &**p));
+        name.unwrap_or_default().to_string_lossy().into_owned()
     }
+}
+
+/// A bare-metal guest, about to run.
+pub fn kernel(
+    image: &Path,
+    options: &KernelOptions,
+    run: &RunOptions,
+    memory: Option<u64>,
+    record: Option<&Path>,
+    host: &Host,
+) -> Result<Sandbox> {
+    let mut kernel =
+        Kernel::new(image).cmdline(options.cmdline.as_bytes().to_vec()).unpack(options.unpack);
+    kernel = apply!(run, kernel);
+    if let Some(path) = &options.input {
+        let file =
+            File::open(path).map_err(|e| Failure::new(format_args!("--input {}: {e}", path.display())))?;
+        kernel = kernel.stdin_from(Input::Reader(Box::new(file)));
+    }
+    if let Some(bytes) = memory {
+        kernel = kernel.memory(bytes);
+    }
+    if let Some(path) = &options.initrd {
+        kernel = kernel.initrd(path);
+    }
+    if let Some(protocol) = options.protocol {
+        kernel = kernel.protocol(protocol.into());
+    }
+    if let Some(dir) = record {
+        kernel = kernel.record(dir);
+    }
+    Ok(kernel.start(host)?)
 }
 
 fn set(program: Program, variable: &OsStr) -> Program {

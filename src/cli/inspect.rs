@@ -3,7 +3,8 @@
 use std::io::{BufWriter, Write};
 use std::path::{Path, PathBuf};
 
-use dejavm::Image;
+use dejavm::sandbox::kernel::state::KernelState;
+use dejavm::{Image, MachineState};
 use dejavm::replay::{Ending, Recording};
 use dejavm::snapshot::PAGE_SIZE;
 use serde_json::{Value, json};
@@ -49,18 +50,21 @@ fn snapshot(args: &Args, out: &mut dyn Write) -> Result<()> {
     let info = if args.verify { snapshot.verify(|_, _| {})? } else { snapshot.info()? };
     let state = image.state();
     let command: Vec<String> =
-        state.task.args.iter().map(|arg| String::from_utf8_lossy(arg).into_owned()).collect();
+        state.command().iter().map(|arg| String::from_utf8_lossy(arg).into_owned()).collect();
     if args.json {
         let mut value = serde_json::to_value(&info).map_err(Failure::new)?;
         if let Value::Object(object) = &mut value {
             object.insert("image_ratio".into(), json!(info.image_ratio()));
             object.insert("compression_ratio".into(), json!(info.compression_ratio()));
             object.insert("command".into(), json!(command));
-            object.insert("exits".into(), json!(state.exits));
-            object.insert("seed".into(), json!(state.seed));
-            object.insert("cpu".into(), json!(state.cpu.to_string()));
+            object.insert("exits".into(), json!(state.exits()));
+            object.insert("seed".into(), json!(state.seed()));
+            object.insert("cpu".into(), json!(state.cpu().to_string()));
             object.insert("mounts".into(), json!(mounts(&image)));
             object.insert("verified".into(), json!(args.verify));
+            if let Some(kernel) = state.kernel() {
+                object.insert("kept".into(), kept_json(kernel));
+            }
         }
         writeln!(out, "{value}")?;
         return Ok(());
@@ -71,13 +75,19 @@ fn snapshot(args: &Args, out: &mut dyn Write) -> Result<()> {
         writeln!(out, "parent       {parent}, {} files in all", info.layers)?;
     }
     writeln!(out, "written by   {}, format {}, level {}", info.created_by, info.format_version, info.level)?;
-    match &state.pending {
-        Some(command) => writeln!(out, "program      {}, not loaded yet", words(&command.args))?,
-        None => writeln!(out, "program      {}", words(&state.task.args))?,
+    match state {
+        MachineState::Program(program) => {
+            let loaded = if program.pending.is_some() { ", not loaded yet" } else { "" };
+            writeln!(out, "program      {}{loaded}", words(&state.command()))?;
+        }
+        MachineState::Kernel(_) => writeln!(out, "kernel       {}", words(&state.command()))?,
     }
-    writeln!(out, "at           exit {}, seed {}", state.exits, state.seed)?;
-    writeln!(out, "cpu          {}", state.cpu)?;
-    writeln!(out, "sees         {}", mounts(&image).join(" "))?;
+    writeln!(out, "at           exit {}, seed {}", state.exits(), state.seed())?;
+    writeln!(out, "cpu          {}", state.cpu())?;
+    match state {
+        MachineState::Program(_) => writeln!(out, "sees         {}", mounts(&image).join(" "))?,
+        MachineState::Kernel(kernel) => writeln!(out, "kept         {}", kept(kernel))?,
+    }
     writeln!(
         out,
         "file         {}: pages {}, index {}, state {}, dictionary {}",
@@ -125,9 +135,30 @@ fn snapshot(args: &Args, out: &mut dyn Write) -> Result<()> {
 /// The guest paths that show something of the host's.
 fn mounts(image: &Image) -> Vec<String> {
     use dejavm::sandbox::program::fs::MountSource::{Directory, File};
-    let mounts = image.state().fs.mounts().iter();
+    let mounts = image.state().program().map_or(&[][..], |program| program.fs.mounts()).iter();
     let shown = mounts.filter(|m| matches!(m.source, Directory { .. } | File { .. }));
     shown.map(|m| String::from_utf8_lossy(&m.path).into_owned()).collect()
+}
+
+/// The pages of a bare-metal guest that are there before it runs, by reason, and their share of its
+/// memory.
+fn kept(kernel: &KernelState) -> String {
+    let pages = kernel.kept.len();
+    let share = pages as f64 / kernel.pages().max(1) as f64 * 100.0;
+    let by_reason = kernel.kept.by_reason();
+    let reasons: Vec<String> = by_reason.iter().map(|(why, n)| format!("{n} {}", why.text())).collect();
+    let reasons = if reasons.is_empty() { "none".into() } else { reasons.join(", ") };
+    format!("{pages} pages present before it runs, {share:.2} % of memory: {reasons}")
+}
+
+fn kept_json(kernel: &KernelState) -> Value {
+    let by_reason = kernel.kept.by_reason();
+    let reasons = by_reason.iter().map(|(why, n)| (why.text().replace(' ', "_"), json!(n)));
+    json!({
+        "pages": kernel.kept.len(),
+        "share": kernel.kept.len() as f64 / kernel.pages().max(1) as f64,
+        "by_reason": Value::Object(reasons.collect()),
+    })
 }
 
 fn words(args: &[Vec<u8>]) -> String {

@@ -5,6 +5,7 @@ mod doctor;
 mod failure;
 mod guest;
 mod inspect;
+mod kernel;
 mod log;
 mod options;
 mod parse;
@@ -32,8 +33,9 @@ fn host() -> Result<dejavm::Host> {
 
 /// Exit statuses, for the help.
 const AFTER_HELP: &str = "\
-Exit status of run, record, replay and restore:
-  the program's own, or 128 plus the number of the signal that ended it;
+Exit status of run, kernel, record, replay and restore:
+  the guest's own, or 128 plus the number of the signal that ended it;
+  121  a bare-metal guest halted for ever, or met an exception that it could not take
   122  a replay did something else than the recorded run
   124  the deadline passed
   125  dejavm itself failed, or was used wrongly
@@ -48,7 +50,7 @@ Examples:
   dejavm snapshot -o py.dvm --at first-read -- python3 -c 'import json,sys; print(eval(sys.stdin.read()))'
   echo '6*7' | dejavm restore py.dvm";
 
-/// Runs Linux programs in sandboxes that can be recorded, replayed, and started from snapshots.
+/// Runs Linux programs and bare-metal guests in sandboxes that can be recorded, replayed, and started from snapshots.
 #[derive(Debug, Parser)]
 #[command(name = "dejavm", version, after_help = AFTER_HELP, max_term_width = 100)]
 struct Cli {
@@ -73,6 +75,7 @@ struct Voice {
 #[derive(Debug, Subcommand)]
 enum Command {
     Run(run::Args),
+    Kernel(kernel::Args),
     Record(record::Args),
     Replay(replay::Args),
     Snapshot(snapshot::Args),
@@ -96,6 +99,7 @@ pub fn main() -> ExitCode {
     let voice = cli.voice;
     let result = match cli.command {
         Command::Run(args) => run::main(args, voice),
+        Command::Kernel(args) => kernel::main(args, voice),
         Command::Record(args) => record::main(args, voice),
         Command::Replay(args) => replay::main(args, voice),
         Command::Snapshot(args) => snapshot::main(args, voice),

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::time::{Duration, SystemTime};
 
 use clap::{Args, ValueEnum};
-use dejavm::{ClockMode, Evict, Rung};
+use dejavm::{ClockMode, Evict, Protocol, Rung};
 
 use super::parse;
 
@@ -13,9 +13,10 @@ use super::parse;
 #[derive(Debug, Args)]
 #[command(next_help_heading = "The guest")]
 pub struct GuestOptions {
-    /// Memory that it may use, with K, M or G behind the number.
-    #[arg(long, value_name = "SIZE", default_value = "1G", value_parser = parse::size)]
-    pub memory: u64,
+    /// Memory that it may use, with K, M or G behind the number [default: 1G; of a bare-metal guest
+    /// 128M].
+    #[arg(long, value_name = "SIZE", value_parser = parse::size)]
+    pub memory: Option<u64>,
     /// Bytes that it may write to files. They are kept in memory.
     #[arg(long, value_name = "SIZE", default_value = "1G", value_parser = parse::size)]
     pub disk: u64,
@@ -40,6 +41,46 @@ pub struct GuestOptions {
     /// Its working directory, a path in the guest [default: /work, which shows this directory].
     #[arg(long, value_name = "DIR")]
     pub workdir: Option<PathBuf>,
+}
+
+/// What a bare-metal guest is given besides.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "A bare-metal guest")]
+pub struct KernelOptions {
+    /// Its initial RAM disk.
+    #[arg(long, value_name = "FILE", requires = "kernel")]
+    pub initrd: Option<PathBuf>,
+    /// Its command line.
+    #[arg(long, value_name = "TEXT", default_value = "", requires = "kernel")]
+    pub cmdline: OsString,
+    /// Its input, which it reads from ports 0x5d0 and 0x5d1 [default: standard input].
+    #[arg(long, value_name = "FILE", requires = "kernel")]
+    pub input: Option<PathBuf>,
+    /// How it is entered [default: pvh for an ELF image with a PVH note, else linux64].
+    #[arg(long, value_enum, requires = "kernel")]
+    pub protocol: Option<BootProtocol>,
+    /// Loads the ELF image inside a bzImage, which else unpacks itself: that takes minutes where KVM
+    /// emulates CPL 0 (`dejavm doctor`, kernel-speed).
+    #[arg(long, requires = "kernel")]
+    pub unpack: bool,
+}
+
+/// How a bare-metal guest is entered.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub enum BootProtocol {
+    /// By Linux's 64-bit boot protocol.
+    Linux64,
+    /// By PVH, in 32-bit protected mode.
+    Pvh,
+}
+
+impl From<BootProtocol> for Protocol {
+    fn from(protocol: BootProtocol) -> Protocol {
+        match protocol {
+            BootProtocol::Linux64 => Protocol::Linux64,
+            BootProtocol::Pvh => Protocol::Pvh,
+        }
+    }
 }
 
 /// What it sees of the host.

@@ -136,9 +136,10 @@ pub fn pause(text: &str) -> Result<PauseAt, String> {
         "ready" => Ok(PauseAt::Ready),
         "first-read" => Ok(PauseAt::FirstRead),
         "first-output" => Ok(PauseAt::FirstOutput),
-        _ => match text.strip_prefix("exit:").and_then(|n| n.parse().ok()) {
-            Some(n) => Ok(PauseAt::Exit(n)),
-            None => Err("not a point: give ready, first-read, first-output or exit:N".into()),
+        _ => match (text.strip_prefix("exit:").map(str::parse), text.strip_prefix("serial:")) {
+            (Some(Ok(n)), _) => Ok(PauseAt::Exit(n)),
+            (_, Some(text)) if !text.is_empty() => Ok(PauseAt::Serial(text.into())),
+            _ => Err("not a point: give ready, first-read, first-output, exit:N or serial:TEXT".into()),
         },
     }
 }

@@ -13,11 +13,12 @@ use super::{Result, Voice, streams};
 /// as far as it goes.
 #[derive(Debug, clap::Args)]
 #[command(
-    override_usage = "dejavm record -o DIR [OPTIONS] [--] PROGRAM [ARGS]...",
+    override_usage = "dejavm record -o DIR [OPTIONS] [--] PROGRAM [ARGS]...\n       dejavm record -o DIR [OPTIONS] --kernel IMAGE",
     after_help = "\
 Examples:
   dejavm record -o rec -- sqlite3 :memory: 'select random()'
   dejavm record -o rec --clock host -- date
+  dejavm record -o rec --kernel target/guests/guest < words
   dejavm replay rec
   dejavm log rec"
 )]
@@ -31,7 +32,7 @@ pub struct Args {
 
 pub fn main(args: Args, voice: Voice) -> Result {
     let host = super::host()?;
-    let mut sandbox = args.new.program(streams::of_host())?.record(args.output).start(&host)?;
+    let mut sandbox = args.new.start(streams::of_host(), Some(&args.output), &host)?;
     let report = sandbox.run()?;
     Ok(conclude(&report, &args.new.name(), &args.new.run, voice))
 }

@@ -55,7 +55,7 @@ pub fn main(args: Args, voice: Voice) -> Result {
 
 /// The restored program's name, for messages.
 fn name(image: &Image, file: &Path) -> String {
-    match image.state().task.args.first() {
+    match image.state().command().first() {
         Some(name) => String::from_utf8_lossy(name).into_owned(),
         None => file.display().to_string(),
     }

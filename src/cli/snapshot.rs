@@ -22,25 +22,28 @@ const PATIENCE: Duration = Duration::from_secs(1);
 /// others when it is restored.
 #[derive(Debug, clap::Args)]
 #[command(
-    override_usage = "dejavm snapshot -o FILE [OPTIONS] [--] PROGRAM [ARGS]...",
+    override_usage = "dejavm snapshot -o FILE [OPTIONS] [--] PROGRAM [ARGS]...\n       dejavm snapshot -o FILE [OPTIONS] --kernel IMAGE",
     after_help = "\
 Points:
-  ready       when the program writes the word snapshot to /dev/dejavm
+  ready       when the program writes the word snapshot to /dev/dejavm, or a bare-metal guest writes
+              to port 0xf5
   first-read  before it first reads its standard input
   first-output
               after its first write to standard output
   exit:N      after its exit number N, as `dejavm log` counts them
+  serial:TEXT when a bare-metal guest has sent this text to its serial port
 
 Examples:
   dejavm snapshot -o sh.dvm -- sh -c 'x=1; echo snapshot >/dev/dejavm; echo $x'
   dejavm snapshot -o py.dvm --at first-read -- python3 -c 'import json,sys; print(eval(sys.stdin.read()))'
+  dejavm snapshot -o guest.dvm --at serial:ready --kernel target/guests/guest
   echo '6*7' | dejavm restore py.dvm"
 )]
 pub struct Args {
     /// The file; one that is there is replaced.
     #[arg(short, long, value_name = "FILE")]
     output: PathBuf,
-    /// The point: ready, first-read, first-output or exit:N.
+    /// The point: ready, first-read, first-output, exit:N or serial:TEXT.
     #[arg(long, value_name = "POINT", default_value = "ready", value_parser = parse::pause)]
     at: PauseAt,
     /// How hard to compress, from 1 (fast) to 22 (small).
@@ -53,8 +56,8 @@ pub struct Args {
 pub fn main(args: Args, voice: Voice) -> Result {
     let host = super::host()?;
     let name = args.new.name();
-    let mut sandbox = args.new.program(Stdio::default())?.start(&host)?;
-    let outcome = sandbox.run_until(args.at)?;
+    let mut sandbox = args.new.start(Stdio::default(), None, &host)?;
+    let outcome = sandbox.run_until(args.at.clone())?;
     if outcome != Outcome::Paused {
         let report = sandbox.report(outcome);
         let status = conclude(&report, &name, &args.new.run, voice);
@@ -63,7 +66,7 @@ pub fn main(args: Args, voice: Voice) -> Result {
         }
         return Err(Failure::new(format_args!(
             "{name} ended with status {status} before it {}: no snapshot was written",
-            point(args.at)
+            point(&args.at)
         )));
     }
     let options = WriteOptions { level: args.level, ..WriteOptions::default() };
@@ -86,9 +89,10 @@ pub fn main(args: Args, voice: Voice) -> Result {
 }
 
 /// The point in words.
-fn point(at: PauseAt) -> String {
+fn point(at: &PauseAt) -> String {
     match at {
-        PauseAt::Ready => "wrote `snapshot` to /dev/dejavm".into(),
+        PauseAt::Ready => "wrote `snapshot` to /dev/dejavm, or to port 0xf5".into(),
+        PauseAt::Serial(text) => format!("sent {:?} to its serial port", String::from_utf8_lossy(text)),
         PauseAt::FirstRead => "read its standard input".into(),
         PauseAt::FirstOutput => "wrote to its standard output".into(),
         PauseAt::Exit(n) => format!("came to exit {n}"),

@@ -47,12 +47,12 @@ fn text(report: &Report) -> String {
     let mut line = |name: &str, what: String| {
         let _ = writeln!(out, "dejavm: {name:<12} {what}");
     };
-    let all = exits.syscalls + exits.instructions + exits.exceptions + exits.timers;
+    let all = exits.syscalls + exits.instructions + exits.exceptions + exits.timers + exits.ports;
     line(
         "exits",
         format!(
-            "{all}: {} system calls, {} instructions, {} exceptions, {} timers",
-            exits.syscalls, exits.instructions, exits.exceptions, exits.timers
+            "{all}: {} system calls, {} instructions, {} exceptions, {} timers, {} port accesses",
+            exits.syscalls, exits.instructions, exits.exceptions, exits.timers, exits.ports
         ),
     );
     if stats.steps > 0 {
@@ -105,10 +105,12 @@ fn json(report: &Report) -> Value {
             "instructions": stats.exits.instructions,
             "exceptions": stats.exits.exceptions,
             "timers": stats.exits.timers,
+            "ports": stats.exits.ports,
         },
         "steps": stats.steps,
         "syscalls": map(calls(report)),
         "not_implemented": map(unknown.collect()),
+        "no_device": map(report.unknown_ports.iter().map(|(port, n)| (format!("{port:#x}"), *n)).collect()),
         "faults": {
             "total": stats.faults(),
             "by_rung": map(stats.faults_by_rung.iter().map(|(rung, n)| (lower(rung), *n)).collect()),

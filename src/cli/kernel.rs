@@ -1,0 +1,50 @@
+//! `dejavm kernel`
+
+use std::path::PathBuf;
+
+use super::conclude::conclude;
+use super::options::{KernelOptions, RunOptions};
+use super::{Result, Voice, guest, parse};
+
+/// Runs a bare-metal image in a sandbox: an ELF64 image, loaded by its physical addresses, or a
+/// Linux bzImage.
+///
+/// It is entered in 64-bit mode by Linux's boot protocol, or by PVH, and owns the machine: its page
+/// tables, its descriptor tables, CPL 0. What it sends to its serial port (COM1, 0x3f8) is its
+/// standard output, what it sends to the debug port 0xe9 its standard error. Port 0x5d0 gives the
+/// next byte of its input, 0x5d1 whether there is one. A write to 0xf4 ends it with the status
+/// written; one to 0xf5 is the point `ready` of `dejavm snapshot`. There are no interrupts.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Where KVM emulates CPL 0 (`dejavm doctor`, kernel-speed), an instruction takes about a microsecond,
+and some, SSE's among them, do not work at all.
+
+Examples:
+  dejavm kernel target/guests/guest --cmdline 'exit=3' --input words
+  dejavm kernel vmlinuz --unpack --cmdline 'earlyprintk=serial nokaslr' --deadline 1m
+  dejavm record -o rec --kernel target/guests/guest < words
+  dejavm snapshot -o guest.dvm --at serial:ready --kernel target/guests/guest
+  dejavm restore guest.dvm < words")]
+pub struct Args {
+    /// The image.
+    #[arg(id = "kernel", value_name = "IMAGE")]
+    image: PathBuf,
+    /// Its memory, from address 0 up, with K, M or G behind the number: 3G at most [default: 128M].
+    #[arg(long, value_name = "SIZE", value_parser = parse::size, help_heading = "The guest")]
+    memory: Option<u64>,
+    /// Records the run in this directory, which is made, or empty.
+    #[arg(long, value_name = "DIR")]
+    record: Option<PathBuf>,
+    #[command(flatten)]
+    options: KernelOptions,
+    #[command(flatten)]
+    run: RunOptions,
+}
+
+pub fn main(args: Args, voice: Voice) -> Result {
+    let host = super::host()?;
+    let Args { image, memory, record, options, run } = args;
+    let mut sandbox = guest::kernel(&image, &options, &run, memory, record.as_deref(), &host)?;
+    let report = sandbox.run()?;
+    Ok(conclude(&report, &image.to_string_lossy(), &run, voice))
+}
