@@ -67,10 +67,6 @@ pub(in crate::kernel) mod testing {
             Flat { bytes: vec![0; pages * PAGE_SIZE], reads: Cell::new(0) }
         }
 
-        pub fn pages(&self) -> u64 {
-            (self.bytes.len() / PAGE_SIZE) as u64
-        }
-
         pub fn set(&mut self, gpa: u64, bytes: &[u8]) {
             self.bytes[gpa as usize..][..bytes.len()].copy_from_slice(bytes);
         }
