@@ -6,8 +6,8 @@ use xxhash_rust::xxh3::xxh3_64;
 
 use super::crash::Crash;
 use super::devices::Devices;
-use super::kept::{self, Cpu, Kept, RamView, Search};
-use super::paging::Paging;
+use super::kept::{self, Cpu, Kept, Search};
+use super::paging::{Paging, RamView};
 use crate::exit::{ExitKind, Rung, SourceKind};
 use crate::fault::{EMULATION_FAILED, Finding, Place, Then, fetch};
 use crate::host::thread::BlockedSignals;
