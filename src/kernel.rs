@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use dejavm_sandbox::kernel::load::{self, Boot, Protocol};
 use dejavm_sandbox::kernel::machine::Machine;
-use dejavm_sandbox::kernel::start::Memory;
+use dejavm_sandbox::kernel::start::{Memory, search_on};
 use dejavm_sandbox::kernel::state::KernelState;
 use dejavm_sandbox::machine::MachineState;
 use dejavm_sandbox::ram::{CHUNK_PAGES, PAGE_SIZE};
@@ -125,7 +125,9 @@ impl Kernel {
         };
         let loaded = load::load(&boot).map_err(|error| Error::Image { path: image.clone(), error })?;
         let name = image.file_name().unwrap_or_default().as_encoded_bytes().to_vec();
-        let state = KernelState::start(&loaded, name, cmdline, host.profile().cpu.clone());
+        let profile = host.profile();
+        let search = search_on(profile, &common.machine)?;
+        let state = KernelState::start(&loaded, name, cmdline, profile.cpu.clone(), search);
 
         let wiring = common.wiring()?;
         let stdin = std::mem::replace(&mut common.stdin, Input::Empty);

@@ -168,7 +168,9 @@ impl Ladder {
                 None => Finding::Other(exit),
             },
             Exit::InternalError { suberror: EMULATION_FAILED, .. } => {
-                self.decode(&place.into(), ram, translate, Rung::Emulation).unwrap_or(Finding::Other(exit))
+                // It may also be for a page that decoding does not tell.
+                let otherwise = if ram.lacks_any() { Finding::Unknown } else { Finding::Other(exit) };
+                self.decode(&place.into(), ram, translate, Rung::Emulation).unwrap_or(otherwise)
             }
             other => Finding::Other(other),
         }

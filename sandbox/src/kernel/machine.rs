@@ -368,16 +368,15 @@ impl Guest for Machine {
             Exit::In { port, size, len } => return self.port_in(port, size, len, options),
             Exit::Halt => return self.ended(End::Halted, options),
             Exit::Shutdown => return self.ended(End::TripleFault, options),
+            Exit::InternalError { suberror: EMULATION_FAILED, .. } if self.is_at_invalid_opcode()? => {
+                self.core.vcpu.inject_exception(INVALID_OPCODE)?;
+                return Ok(None);
+            }
             _ => {}
         }
         let raw = self.raw.is_some().then(|| exit.clone());
         match self.find(exit, signals)? {
             Finding::Kick => self.kicked(options)?,
-            Finding::Other(Exit::InternalError { suberror: EMULATION_FAILED, .. })
-                if self.is_at_invalid_opcode()? =>
-            {
-                self.core.vcpu.inject_exception(INVALID_OPCODE)?;
-            }
             finding => {
                 if let (Some(raw), Some(exit)) = (&mut self.raw, raw) {
                     raw.push(exit);

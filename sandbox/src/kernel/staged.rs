@@ -5,6 +5,7 @@ use std::ops::Range;
 use vm_memory::mmap::FromRangesError;
 use vm_memory::{Bytes, GuestAddress, GuestMemoryMmap};
 
+use super::paging::Physical;
 use crate::exit::SourceKind;
 use crate::ram::{PAGE_SIZE, PageError, PageSource};
 
@@ -93,6 +94,12 @@ impl StagedMemory {
         self.memory.read_slice(out, GuestAddress(gpa)).map_err(|_| self.outside(gpa, len))
     }
 
+    /// The pages that hold anything but zeros, ascending.
+    pub fn held(&self) -> Vec<u64> {
+        let written = self.written.iter().cloned().flatten();
+        written.filter(|page| self.has_content(*page).unwrap_or(true)).collect()
+    }
+
     /// The memory itself, for a loader that writes it. What it writes must be
     /// [marked](StagedMemory::mark).
     pub(super) fn memory(&self) -> &GuestMemoryMmap<()> {
@@ -137,6 +144,15 @@ impl StagedMemory {
         let outside = || PageError::Outside { page: first, pages: self.bytes / PAGE };
         let gpa = first.checked_mul(PAGE).ok_or_else(outside)?;
         self.read(gpa, out).map_err(|_| outside())
+    }
+}
+
+impl Physical for StagedMemory {
+    fn read(&self, gpa: u64, out: &mut [u8]) -> bool {
+        if out.is_empty() {
+            return gpa < self.bytes;
+        }
+        StagedMemory::read(self, gpa, out).is_ok()
     }
 }
 

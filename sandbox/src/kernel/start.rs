@@ -55,6 +55,18 @@ fn plain(cpuid: &CpuId) -> CpuId {
     CpuId::from_entries(&entries).unwrap_or_else(|_| cpuid.clone())
 }
 
+/// What KVM reads by itself on a host.
+///
+/// # Errors
+/// When that cannot be found out.
+pub fn search_on(host: &HostProfile, options: &MachineOptions) -> Result<Search, HostError> {
+    Ok(match options.search {
+        Some(search) => search,
+        None if host.shadow_paging()? => Search::Shadow,
+        None => Search::Hardware,
+    })
+}
+
 impl Machine {
     /// Makes a machine from its state; the contents of its memory come from `memory`.
     ///
@@ -75,11 +87,7 @@ impl Machine {
         state.check(stored)?;
         check_cpu(&state.cpu, &host, options.any_cpu)?;
         let marking = marking(&host, options.rung)?;
-        let search = match options.search {
-            Some(search) => search,
-            None if host.shadow_paging()? => Search::Shadow,
-            None => Search::Hardware,
-        };
+        let search = search_on(&host, options)?;
         let kvm = open_kvm()?;
         let refused = |what| move |e: kvm_ioctls::Error| HostError::Kvm { what, error: e.into() };
         let vm = Arc::new(kvm.create_vm().map_err(refused("KVM_CREATE_VM"))?);

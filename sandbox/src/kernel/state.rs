@@ -5,11 +5,11 @@ use std::ops::Range;
 use serde::{Deserialize, Serialize};
 
 use super::devices::DevicesState;
-use super::kept::Kept;
+use super::kept::{self, Cpu, Kept, Search};
 use super::load::{Loaded, MAX_MEMORY, MIN_MEMORY};
 use crate::host::CpuIdentity;
 use crate::machine::BadState;
-use crate::ram::PAGE_SIZE;
+use crate::ram::{CHUNK_PAGES, PAGE_SIZE};
 use crate::vcpu::CpuState;
 
 /// The most ranges of code that a state may name.
@@ -26,7 +26,7 @@ pub struct KernelState {
     pub name: Vec<u8>,
     /// The command line.
     pub cmdline: Vec<u8>,
-    /// Bytes of memory, from address 0 up.
+    /// Bytes of memory, from address 0 up: whole chunks of 2 MiB.
     pub memory: u64,
     /// The vCPU.
     pub vcpu: CpuState,
@@ -41,10 +41,20 @@ pub struct KernelState {
 }
 
 impl KernelState {
-    /// The state in which a loaded image is about to be entered.
-    pub fn start(loaded: &Loaded, name: Vec<u8>, cmdline: Vec<u8>, cpu: CpuIdentity) -> KernelState {
+    /// The state in which a loaded image is about to be entered, on a machine where KVM reads by itself
+    /// what `search` says.
+    pub fn start(
+        loaded: &Loaded,
+        name: Vec<u8>,
+        cmdline: Vec<u8>,
+        cpu: CpuIdentity,
+        search: Search,
+    ) -> KernelState {
         let mut sregs = kvm_bindings::kvm_sregs::default();
         loaded.set_system(&mut sregs);
+        let pages = loaded.memory.len() / PAGE_SIZE as u64;
+        let told = Cpu { regs: &loaded.regs, sregs: &sregs, msrs: &[] };
+        let kept = kept::find(&told, &loaded.memory, pages, &loaded.memory.held(), search);
         KernelState {
             cpu,
             seed: 0,
@@ -53,7 +63,7 @@ impl KernelState {
             memory: loaded.memory.len(),
             vcpu: CpuState::reset(loaded.regs, sregs),
             devices: DevicesState::default(),
-            kept: Kept::default(),
+            kept,
             code: loaded.code.clone(),
             exits: 0,
         }
@@ -71,7 +81,7 @@ impl KernelState {
     /// [`BadState`].
     pub fn check(&self, snapshot_pages: u64) -> Result<(), BadState> {
         let check = |good: bool, what: &'static str| if good { Ok(()) } else { Err(BadState(what)) };
-        let aligned = self.memory.is_multiple_of(PAGE_SIZE as u64);
+        let aligned = self.memory.is_multiple_of(PAGE_SIZE as u64 * CHUNK_PAGES);
         check(aligned && (MIN_MEMORY..=MAX_MEMORY).contains(&self.memory), "memory size")?;
         check(snapshot_pages <= self.pages(), "pages in the snapshot")?;
         check(self.kept.is_valid(self.pages()), "pages that are kept")?;

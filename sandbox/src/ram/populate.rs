@@ -35,6 +35,17 @@ impl Ram {
         Ok(brought)
     }
 
+    /// Whether [`Ram::populate`] would bring anything in.
+    pub fn lacks_any(&self) -> bool {
+        self.slots.iter().filter_map(OnceLock::get).any(|slot| {
+            (0..slot.pages()).any(|index| match slot.state(index) {
+                PageState::Absent => self.source.can_fetch(slot.first + index),
+                PageState::Aside => true,
+                _ => false,
+            })
+        })
+    }
+
     /// Whether a page is absent and the source lacks it.
     pub fn is_withheld(&self, page: u64) -> bool {
         let (number, first, _) = slot_of(page);

@@ -43,6 +43,20 @@ pub enum Why {
     MaybePageTable,
 }
 
+impl Why {
+    /// In words.
+    pub fn text(self) -> &'static str {
+        match self {
+            Why::PageTable => "page tables",
+            Why::DescriptorTable => "descriptor tables",
+            Why::TaskState => "task state",
+            Why::Stack => "stacks",
+            Why::Msr => "named by MSRs",
+            Why::MaybePageTable => "that could be page tables",
+        }
+    }
+}
+
 /// Pages that are kept present, each with its reason.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Kept {
