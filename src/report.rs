@@ -103,6 +103,8 @@ pub struct Report {
     /// Ports that a bare-metal guest used and that no device has: how many bytes it read or wrote
     /// there. Reads gave ones.
     pub unknown_ports: BTreeMap<u16, u64>,
+    /// Addresses beyond its memory that a bare-metal guest used, by page: how often. Reads gave ones.
+    pub unknown_memory: BTreeMap<u64, u64>,
     /// Counts and times of this sandbox.
     pub stats: Stats,
     /// The recording, once it is sealed.

@@ -31,11 +31,8 @@ fn explain(report: &Report, name: &str, options: &RunOptions) {
         let plural = if *times == 1 { "" } else { "s" };
         say(format_args!("not implemented: {call} ({times} time{plural})"));
     }
-    if !report.unknown_ports.is_empty() {
-        let ports = report.unknown_ports.iter().map(|(port, n)| format!("{port:#x} ({n})"));
-        let ports: Vec<String> = ports.collect();
-        say(format_args!("no device at port {}: reads gave ones", ports.join(", ")));
-    }
+    nobody("port", report.unknown_ports.iter().map(|(port, n)| (u64::from(*port), *n)));
+    nobody("address", report.unknown_memory.iter().map(|(page, n)| (*page, *n)));
     match report.outcome {
         Outcome::Exited(_) | Outcome::Paused | Outcome::Reset => {}
         Outcome::TripleFault => say(format_args!("{name} met an exception that it could not take (a triple fault)")),
@@ -58,5 +55,21 @@ fn explain(report: &Report, name: &str, options: &RunOptions) {
     if report.spinning {
         say("the program may be spinning until its timer, and virtual time stands still between exits: \
              try --timer-step 100us where it is started");
+    }
+}
+
+/// Places of a kind that a bare-metal guest used and where nothing is, and how often.
+const SHOWN: usize = 8;
+
+/// Says where a bare-metal guest found nothing.
+fn nobody(kind: &str, used: impl ExactSizeIterator<Item = (u64, u64)>) {
+    let count = used.len();
+    let mut places: Vec<String> = used.take(SHOWN).map(|(at, n)| format!("{at:#x} ({n})")).collect();
+    if count > SHOWN {
+        places.push(format!("and {} more", count - SHOWN));
+    }
+    if count > 0 {
+        let plural = if count == 1 { "" } else if kind == "address" { "es" } else { "s" };
+        say(format_args!("nothing is at {kind}{plural} {}: reads gave ones", places.join(", ")));
     }
 }

@@ -8,6 +8,7 @@ use vm_superio::{Serial, Trigger};
 
 use super::ports;
 use crate::machine::End;
+use crate::ram::PAGE_SIZE;
 use crate::world::{Stream, World, WorldError};
 
 /// Bytes of input that are asked for at once.
@@ -118,6 +119,8 @@ pub struct Devices {
     sent: Vec<u8>,
     /// Accesses of ports that no device has, by port.
     pub unknown: BTreeMap<u16, u64>,
+    /// Accesses of addresses that are no memory, by page address.
+    pub unknown_memory: BTreeMap<u64, u64>,
 }
 
 impl std::fmt::Debug for Devices {
@@ -135,6 +138,7 @@ impl Devices {
             input_ended: false,
             sent: Vec::new(),
             unknown: BTreeMap::new(),
+            unknown_memory: BTreeMap::new(),
         }
     }
 
@@ -182,6 +186,11 @@ impl Devices {
             }
         }
         Ok(())
+    }
+
+    /// Counts an access of an address where no memory is: reads give ones, writes do nothing.
+    pub fn beyond_memory(&mut self, gpa: u64) {
+        *self.unknown_memory.entry(gpa & !(PAGE_SIZE as u64 - 1)).or_default() += 1;
     }
 
     fn read_byte(&mut self, port: u16) -> u8 {

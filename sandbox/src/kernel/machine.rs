@@ -377,6 +377,11 @@ impl Guest for Machine {
         let raw = self.raw.is_some().then(|| exit.clone());
         match self.find(exit, signals)? {
             Finding::Kick => self.kicked(options)?,
+            Finding::Other(Exit::MmioRead { gpa, len }) => {
+                self.devices.beyond_memory(gpa);
+                self.core.vcpu.answer_mmio(&[0xff; 8][..len.min(8)]);
+            }
+            Finding::Other(Exit::MmioWrite { gpa, .. }) => self.devices.beyond_memory(gpa),
             finding => {
                 if let (Some(raw), Some(exit)) = (&mut self.raw, raw) {
                     raw.push(exit);

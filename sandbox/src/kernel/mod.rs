@@ -9,6 +9,7 @@
 //!   itself and that must not be absent;
 //! * [`state`] and [`start`] are the way from a machine to a snapshot and back.
 
+mod cpuid;
 mod crash;
 pub mod devices;
 pub mod kept;

@@ -4,8 +4,9 @@ use std::path::Path;
 use std::sync::Arc;
 
 use dejavm_snapshot::{Snapshot, Summary, WriteOptions};
-use kvm_bindings::{CpuId, KVM_CAP_EXIT_ON_EMULATION_FAILURE, kvm_enable_cap};
+use kvm_bindings::{KVM_CAP_EXIT_ON_EMULATION_FAILURE, kvm_enable_cap};
 
+use super::cpuid;
 use super::kept::Search;
 use super::machine::Machine;
 use super::state::KernelState;
@@ -19,10 +20,6 @@ use crate::machine::{
 use crate::ram::{PageSource, Ram};
 use crate::vcpu::Vcpu;
 use crate::world::World;
-
-/// CPUID leaves that KVM has for itself (`Documentation/virt/kvm/x86/cpuid.rst`). A guest that finds
-/// none asks for no page that KVM would write to by itself: its clock, stolen time and the like.
-const KVM_LEAVES: std::ops::RangeInclusive<u32> = 0x4000_0000..=0x4fff_ffff;
 
 /// Where KVM keeps three pages for itself on Intel's CPUs, and before them one more: below the end of
 /// 32-bit addresses, where no guest has memory (`KVM_SET_TSS_ADDR`, `KVM_SET_IDENTITY_MAP_ADDR`).
@@ -45,14 +42,6 @@ impl std::fmt::Debug for Memory {
             Memory::Source(_) => "Source",
         })
     }
-}
-
-/// The host's table without what KVM has for its guests.
-fn plain(cpuid: &CpuId) -> CpuId {
-    let entries: Vec<_> =
-        cpuid.as_slice().iter().filter(|entry| !KVM_LEAVES.contains(&entry.function)).copied().collect();
-    // It is no longer than it was.
-    CpuId::from_entries(&entries).unwrap_or_else(|_| cpuid.clone())
 }
 
 /// What KVM reads by itself on a host.
@@ -101,7 +90,7 @@ impl Machine {
         }
         let mut vcpu = Vcpu::new(&vm, 0)?;
         vcpu.keep_tsc_faulting(options.allocator_reads_no_clock);
-        vcpu.set_cpuid(&plain(&host.cpuid))?;
+        vcpu.set_cpuid(&cpuid::table(&host.cpuid))?;
         vcpu.set_state(&state.vcpu)?;
 
         let stored = match &memory {
