@@ -4,7 +4,7 @@
 //! Access rights are not looked at: where a page is does not depend on who may touch it. Reserved
 //! bits are not either: an entry that would fault because of them counts as one without them.
 
-mod entry;
+pub(super) mod entry;
 mod physical;
 
 use kvm_bindings::kvm_sregs;
