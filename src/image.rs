@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use dejavm_sandbox::machine::{self, Machine, MachineState, StartError};
+use dejavm_sandbox::machine::{self, Machine, MachineState, Memory, StartError};
 use dejavm_sandbox::world::{Input, World};
 use dejavm_snapshot::Snapshot;
 
@@ -129,9 +129,9 @@ impl Restore {
             None => Taps::none(world),
         };
         let Taps { world, observer, recording } = taps;
-        let machine = Machine::restore(
+        let machine = Machine::start(
             state,
-            image.snapshot,
+            Memory::Snapshot(image.snapshot),
             world,
             host.profile().clone(),
             wiring.stop.clone(),

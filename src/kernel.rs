@@ -5,10 +5,9 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use dejavm_sandbox::kernel::load::{self, Boot, Protocol};
-use dejavm_sandbox::kernel::machine::Machine;
-use dejavm_sandbox::kernel::start::{Memory, search_on};
+use dejavm_sandbox::kernel::start::search_on;
 use dejavm_sandbox::kernel::state::KernelState;
-use dejavm_sandbox::machine::MachineState;
+use dejavm_sandbox::machine::{Machine, MachineState, Memory};
 use dejavm_sandbox::ram::{CHUNK_PAGES, PAGE_SIZE};
 use dejavm_sandbox::world::{Input, World};
 
@@ -138,17 +137,16 @@ impl Kernel {
             Some(dir) => recording::of_start(dir, &state, &loaded.memory, pages, world)?,
             None => Taps::none(world),
         };
-        let MachineState::Kernel(state) = state else { unreachable!("made above") };
         let Taps { world, observer, recording } = taps;
         let machine = Machine::start(
-            *state,
+            state,
             Memory::Source(Arc::new(loaded.memory)),
             world,
             host.profile().clone(),
             wiring.stop.clone(),
             &common.machine,
         );
-        Sandbox::assemble(machine.map(Into::into), observer, recording, None, wiring, common)
+        Sandbox::assemble(machine, observer, recording, None, wiring, common)
     }
 }
 

@@ -6,11 +6,10 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use dejavm_sandbox::machine::MachineState;
+use dejavm_sandbox::machine::{Machine, MachineState, Memory};
 use dejavm_sandbox::program::clock::ClockMode;
 use dejavm_sandbox::program::exec::Command;
 use dejavm_sandbox::program::fs::Stdio;
-use dejavm_sandbox::program::machine::Machine;
 use dejavm_sandbox::program::state::{ProgramSpec, ProgramState};
 use dejavm_sandbox::ram::Zeros;
 use dejavm_sandbox::world::{Input, World};
@@ -194,11 +193,16 @@ impl Program {
             Some(dir) => recording::of_start(dir, &state, &Zeros, 0, world)?,
             None => Taps::none(world),
         };
-        let MachineState::Program(state) = state else { unreachable!("made above") };
         let Taps { world, observer, recording } = taps;
-        let machine =
-            Machine::start(*state, None, world, host.profile().clone(), wiring.stop.clone(), &common.machine);
-        Sandbox::assemble(machine.map(Into::into), observer, recording, None, wiring, common)
+        let machine = Machine::start(
+            state,
+            Memory::Zeros,
+            world,
+            host.profile().clone(),
+            wiring.stop.clone(),
+            &common.machine,
+        );
+        Sandbox::assemble(machine, observer, recording, None, wiring, common)
     }
 }
 

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use dejavm_replay::{Outputs, Recording, Replayer};
-use dejavm_sandbox::machine::Machine;
+use dejavm_sandbox::machine::{Machine, Memory};
 use dejavm_sandbox::world::Input;
 
 use crate::common::{Common, common_setters};
@@ -89,9 +89,9 @@ impl Replay {
         }
         let world = replayer.world(Outputs::new(wiring.stdout.copy(), wiring.stderr.copy()));
         let observer = Some(replayer.observer());
-        let machine = Machine::restore(
+        let machine = Machine::start(
             state,
-            snapshot,
+            Memory::Snapshot(snapshot),
             world,
             host.profile().clone(),
             wiring.stop.clone(),

@@ -130,7 +130,11 @@ impl Sandbox {
             death: self.machine.program().and_then(|program| program.death.clone()),
             spinning: self.machine.program().is_some_and(|program| program.spinning),
             unknown_calls: self.machine.program().map(|p| p.process.unknown.clone()).unwrap_or_default(),
-            unknown_memory: self.machine.kernel().map(|k| k.devices.unknown_memory.clone()).unwrap_or_default(),
+            unknown_memory: self
+                .machine
+                .kernel()
+                .map(|k| k.devices.unknown_memory.clone())
+                .unwrap_or_default(),
             unknown_ports: self.machine.kernel().map(|k| k.devices.unknown.clone()).unwrap_or_default(),
             stats: self.stats(),
             recording: self.sealed.clone(),

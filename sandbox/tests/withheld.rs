@@ -14,7 +14,7 @@ use dejavm_sandbox::program::fs::Mount;
 use dejavm_sandbox::program::machine::{Machine, PauseAt, RunEnd, RunError, RunOptions};
 use dejavm_sandbox::program::process::End;
 use dejavm_sandbox::program::start::{MachineOptions, StartError};
-use dejavm_sandbox::program::state::{ProgramState, ProgramSpec};
+use dejavm_sandbox::program::state::{ProgramSpec, ProgramState};
 use dejavm_sandbox::world::{HostPath, HostWorld, Request, Response, World, WorldError, default_grants};
 
 type Block = (HostPath, u64);

@@ -35,7 +35,9 @@ fn explain(report: &Report, name: &str, options: &RunOptions) {
     nobody("address", report.unknown_memory.iter().map(|(page, n)| (*page, *n)));
     match report.outcome {
         Outcome::Exited(_) | Outcome::Paused | Outcome::Reset => {}
-        Outcome::TripleFault => say(format_args!("{name} met an exception that it could not take (a triple fault)")),
+        Outcome::TripleFault => {
+            say(format_args!("{name} met an exception that it could not take (a triple fault)"))
+        }
         Outcome::Halted => say(format_args!("{name} halted, and nothing can wake it")),
         Outcome::Signalled(_) => {
             if let Some(death) = &report.death {
@@ -69,7 +71,13 @@ fn nobody(kind: &str, used: impl ExactSizeIterator<Item = (u64, u64)>) {
         places.push(format!("and {} more", count - SHOWN));
     }
     if count > 0 {
-        let plural = if count == 1 { "" } else if kind == "address" { "es" } else { "s" };
+        let plural = if count == 1 {
+            ""
+        } else if kind == "address" {
+            "es"
+        } else {
+            "s"
+        };
         say(format_args!("nothing is at {kind}{plural} {}: reads gave ones", places.join(", ")));
     }
 }

@@ -98,8 +98,7 @@ pub fn kernel(
     record: Option<&Path>,
     host: &Host,
 ) -> Result<Sandbox> {
-    let mut kernel =
-        Kernel::new(image).cmdline(options.cmdline.as_bytes().to_vec()).unpack(options.unpack);
+    let mut kernel = Kernel::new(image).cmdline(options.cmdline.as_bytes().to_vec()).unpack(options.unpack);
     kernel = apply!(run, kernel);
     if let Some(path) = &options.input {
         let file =

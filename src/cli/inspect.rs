@@ -3,10 +3,10 @@
 use std::io::{BufWriter, Write};
 use std::path::{Path, PathBuf};
 
-use dejavm::sandbox::kernel::state::KernelState;
-use dejavm::{Image, MachineState};
 use dejavm::replay::{Ending, Recording};
+use dejavm::sandbox::kernel::state::KernelState;
 use dejavm::snapshot::PAGE_SIZE;
+use dejavm::{Image, MachineState};
 use serde_json::{Value, json};
 
 use super::stats::bytes;

@@ -177,13 +177,7 @@ impl Ladder {
     }
 
     /// The absent pages among those that the instruction at RIP touches; none is `None`.
-    fn decode(
-        &self,
-        place: &Place,
-        ram: &Ram,
-        translate: Translate<'_>,
-        rung: Rung,
-    ) -> Option<Finding> {
+    fn decode(&self, place: &Place, ram: &Ram, translate: Translate<'_>, rung: Rung) -> Option<Finding> {
         if self.forced == Some(Rung::Populate) {
             return None;
         }

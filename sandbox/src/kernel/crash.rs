@@ -71,7 +71,11 @@ impl fmt::Display for Crash {
         writeln!(f, "  exit: {:?}", self.exit)?;
         let bytes: Vec<String> = self.code.iter().map(|b| format!("{b:02x}")).collect();
         let instruction = self.instruction.as_deref().unwrap_or("no instruction");
-        writeln!(f, "  at RIP: {} ({instruction})", if bytes.is_empty() { "nothing".into() } else { bytes.join(" ") })?;
+        writeln!(
+            f,
+            "  at RIP: {} ({instruction})",
+            if bytes.is_empty() { "nothing".into() } else { bytes.join(" ") }
+        )?;
         let r = &self.registers;
         let rows: [&[(&str, u64)]; 6] = [
             &[("rax", r.rax), ("rbx", r.rbx), ("rcx", r.rcx), ("rdx", r.rdx)],
@@ -82,7 +86,8 @@ impl fmt::Display for Crash {
             &[("cr3", self.control[2]), ("cr4", self.control[3]), ("efer", self.control[4])],
         ];
         for (i, row) in rows.iter().enumerate() {
-            let row: Vec<String> = row.iter().map(|(name, value)| format!("{name:>6} {value:016x}")).collect();
+            let row: Vec<String> =
+                row.iter().map(|(name, value)| format!("{name:>6} {value:016x}")).collect();
             write!(f, "  {}{}", row.join(" "), if i + 1 < rows.len() { "\n" } else { "" })?;
         }
         Ok(())
@@ -97,7 +102,8 @@ mod tests {
 
     #[test]
     fn the_instruction_is_named() {
-        let place = Place { general: General { rip: 0x1000, ..Default::default() }, bits: 64, ..Default::default() };
+        let place =
+            Place { general: General { rip: 0x1000, ..Default::default() }, bits: 64, ..Default::default() };
         let sregs = kvm_sregs::default();
         let exit = Exit::InternalError { suberror: EMULATION_FAILED, data: vec![1] };
         let crash = Crash::new("a failed emulation", exit, &place, &sregs, &[0x0f, 0xae, 0x2f, 0x90]);

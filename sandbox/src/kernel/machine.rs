@@ -155,7 +155,8 @@ impl Machine {
     /// Says what an exit means for memory.
     fn find(&self, exit: Exit, signals: &BlockedSignals) -> Result<Finding, RunError> {
         let Core { vcpu, ladder, .. } = &self.core;
-        let decodes = matches!(exit, Exit::BareFault | Exit::InternalError { suberror: EMULATION_FAILED, .. });
+        let decodes =
+            matches!(exit, Exit::BareFault | Exit::InternalError { suberror: EMULATION_FAILED, .. });
         if !decodes {
             return Ok(ladder.find(exit, Place::default(), signals, &self.ram, &|_| None));
         }
@@ -238,7 +239,11 @@ impl Machine {
             }
             let (brought, source) = self.ram.bring_in(page)?;
             if brought > 0 {
-                tracing::debug!(page, rip = regs.rip, "KVM_RUN did not come back: brought in a page that it reads");
+                tracing::debug!(
+                    page,
+                    rip = regs.rip,
+                    "KVM_RUN did not come back: brought in a page that it reads"
+                );
                 self.core.count_fault(page, Rung::Watchdog, source, brought, options);
             }
         }
@@ -315,12 +320,7 @@ impl Machine {
         matches!(options.pause, PauseAt::Exit(number) if self.core.exits >= number)
     }
 
-    fn record(
-        &mut self,
-        kind: ExitKind,
-        data: &[u8],
-        options: &mut RunOptions<'_>,
-    ) -> Result<(), RunError> {
+    fn record(&mut self, kind: ExitKind, data: &[u8], options: &mut RunOptions<'_>) -> Result<(), RunError> {
         self.core.stats.exits.ports += 1;
         let mut first = [0; RESULT_BYTES];
         let n = data.len().min(RESULT_BYTES);

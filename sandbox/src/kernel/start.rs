@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use dejavm_snapshot::{Snapshot, Summary, WriteOptions};
+use dejavm_snapshot::{Summary, WriteOptions};
 use kvm_bindings::{KVM_CAP_EXIT_ON_EMULATION_FAILURE, kvm_enable_cap};
 
 use super::cpuid;
@@ -14,10 +14,10 @@ use crate::exit::{Rung, SourceKind};
 use crate::host::thread::StopHandle;
 use crate::host::{HostError, HostProfile, open_kvm};
 use crate::machine::{
-    Core, MachineOptions, MachineState, RamContents, RunError, SaveError, SnapshotPages, StartError, check_cpu,
-    marking,
+    Core, MachineOptions, MachineState, Memory, RamContents, RunError, SaveError, SnapshotPages, StartError,
+    check_cpu, marking,
 };
-use crate::ram::{PageSource, Ram};
+use crate::ram::{PageSource, Ram, Zeros};
 use crate::vcpu::Vcpu;
 use crate::world::World;
 
@@ -25,24 +25,6 @@ use crate::world::World;
 /// 32-bit addresses, where no guest has memory (`KVM_SET_TSS_ADDR`, `KVM_SET_IDENTITY_MAP_ADDR`).
 const KVM_TSS: usize = 0xfffb_d000;
 const KVM_IDENTITY_MAP: u64 = 0xfffb_c000;
-
-/// Where a machine's memory comes from.
-#[derive(Clone)]
-pub enum Memory {
-    /// From a snapshot.
-    Snapshot(Arc<Snapshot>),
-    /// From anything else: the loader's, say.
-    Source(Arc<dyn PageSource>),
-}
-
-impl std::fmt::Debug for Memory {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(match self {
-            Memory::Snapshot(_) => "Snapshot",
-            Memory::Source(_) => "Source",
-        })
-    }
-}
 
 /// What KVM reads by itself on a host.
 ///
@@ -69,11 +51,7 @@ impl Machine {
         stop: StopHandle,
         options: &MachineOptions,
     ) -> Result<Machine, StartError> {
-        let stored = match &memory {
-            Memory::Snapshot(snapshot) => snapshot.page_count(),
-            Memory::Source(_) => 0,
-        };
-        state.check(stored)?;
+        state.check(memory.page_count())?;
         check_cpu(&state.cpu, &host, options.any_cpu)?;
         let marking = marking(&host, options.rung)?;
         let search = search_on(&host, options)?;
@@ -93,16 +71,13 @@ impl Machine {
         vcpu.set_cpuid(&cpuid::table(&host.cpuid))?;
         vcpu.set_state(&state.vcpu)?;
 
-        let stored = match &memory {
-            Memory::Snapshot(snapshot) => {
-                Some(Arc::new(SnapshotPages::new(snapshot.clone()).by_cluster(options.prefetch)))
-            }
-            Memory::Source(_) => None,
-        };
+        let stored = memory
+            .snapshot()
+            .map(|snapshot| Arc::new(SnapshotPages::new(snapshot.clone()).by_cluster(options.prefetch)));
         let source: Arc<dyn PageSource> = match (&stored, memory) {
             (Some(pages), _) => pages.clone(),
             (None, Memory::Source(source)) => source,
-            (None, Memory::Snapshot(snapshot)) => Arc::new(SnapshotPages::new(snapshot)),
+            (None, _) => Arc::new(Zeros),
         };
         let ram = Ram::new(vm, 0, state.pages(), marking, source)?.with_readahead(options.prefetch);
         let pages = ram.pages();

@@ -9,10 +9,46 @@ use super::run::run;
 use super::{Core, MachineOptions, MachineState, RunEnd, RunError, RunOptions, SaveError, StartError};
 use crate::host::HostProfile;
 use crate::host::thread::StopHandle;
-use crate::ram::Ram;
+use crate::ram::{PageSource, Ram};
 use crate::vcpu::registers::UserRegisters;
 use crate::world::World;
 use crate::{kernel, program};
+
+/// Where the contents of a machine's memory come from.
+#[derive(Clone)]
+pub enum Memory {
+    /// All is zeros: a program that is yet to be loaded.
+    Zeros,
+    /// From a snapshot.
+    Snapshot(Arc<Snapshot>),
+    /// From the loader of a bare-metal image, say.
+    Source(Arc<dyn PageSource>),
+}
+
+impl Memory {
+    /// The snapshot.
+    pub fn snapshot(&self) -> Option<&Arc<Snapshot>> {
+        match self {
+            Memory::Snapshot(snapshot) => Some(snapshot),
+            Memory::Zeros | Memory::Source(_) => None,
+        }
+    }
+
+    /// Pages of the snapshot; 0 without one.
+    pub fn page_count(&self) -> u64 {
+        self.snapshot().map_or(0, |snapshot| snapshot.page_count())
+    }
+}
+
+impl std::fmt::Debug for Memory {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Memory::Zeros => "Zeros",
+            Memory::Snapshot(_) => "Snapshot",
+            Memory::Source(_) => "Source",
+        })
+    }
+}
 
 /// A machine.
 #[derive(Debug)]
@@ -36,30 +72,27 @@ impl From<kernel::machine::Machine> for Machine {
 }
 
 impl Machine {
-    /// Makes a machine from its state; the contents of its memory come from `snapshot`.
+    /// Makes a machine from its state and its memory.
     ///
     /// # Errors
     /// [`StartError`].
-    pub fn restore(
+    pub fn start(
         state: MachineState,
-        snapshot: Arc<Snapshot>,
+        memory: Memory,
         world: Box<dyn World>,
         host: Arc<HostProfile>,
         stop: StopHandle,
         options: &MachineOptions,
     ) -> Result<Machine, StartError> {
-        match state {
+        Ok(match state {
             MachineState::Program(state) => {
-                let snapshot = Some(snapshot);
-                let machine =
-                    program::machine::Machine::start(*state, snapshot, world, host, stop, options)?;
-                Ok(machine.into())
+                let snapshot = memory.snapshot().cloned();
+                program::machine::Machine::start(*state, snapshot, world, host, stop, options)?.into()
             }
             MachineState::Kernel(state) => {
-                let memory = kernel::start::Memory::Snapshot(snapshot);
-                Ok(kernel::machine::Machine::start(*state, memory, world, host, stop, options)?.into())
+                kernel::machine::Machine::start(*state, memory, world, host, stop, options)?.into()
             }
-        }
+        })
     }
 
     /// Runs the guest until it ends, pauses, or is ended.

@@ -11,13 +11,13 @@ mod save;
 mod state;
 
 pub use self::core::Core;
-pub use any::Machine;
+pub use any::{Machine, Memory};
 pub use error::RunError;
 pub use options::{MachineOptions, StartError};
 pub(crate) use options::{check_cpu, marking};
 pub use pages::SnapshotPages;
-pub use run::{End, Evict, PauseAt, RunEnd, RunOptions};
 pub(crate) use run::Guest;
+pub use run::{End, Evict, PauseAt, RunEnd, RunOptions};
 pub(crate) use save::RamContents;
 pub use save::{SaveError, open, save_start};
 pub use state::{BadState, MachineState};

@@ -3,8 +3,8 @@
 use super::{BadState, Evict, RunError};
 use crate::errno::Errno;
 use crate::exit::Rung;
-use crate::kernel::kept::Search;
 use crate::host::{CpuIdentity, HostError, HostProfile};
+use crate::kernel::kept::Search;
 use crate::ram::{Marking, PageError};
 
 /// How a machine is made from its state.

@@ -249,14 +249,9 @@ mod tests {
 
     #[test]
     fn statuses_stand_for_ends() {
-        for end in [
-            End::Exited(0),
-            End::Exited(255),
-            End::Signalled(9),
-            End::Reset,
-            End::TripleFault,
-            End::Halted,
-        ] {
+        for end in
+            [End::Exited(0), End::Exited(255), End::Signalled(9), End::Reset, End::TripleFault, End::Halted]
+        {
             assert_eq!(End::of_status(end.status()), end);
         }
     }

@@ -11,8 +11,8 @@ use super::process::{Process, SysError, Task};
 use super::vdso;
 use crate::errno::Errno;
 use crate::ram::PAGE_SIZE;
-use crate::vcpu::registers::{General, UserRegisters};
 use crate::random::Random;
+use crate::vcpu::registers::{General, UserRegisters};
 
 const PAGE: u64 = PAGE_SIZE as u64;
 

@@ -19,8 +19,8 @@ use crate::host::basics::RAM_BASE;
 use crate::host::thread::StopHandle;
 use crate::host::{HostError, HostProfile, open_kvm};
 use crate::machine::{
-    Core, MachineOptions, MachineState, RamContents, RunError, SaveError, SnapshotPages, StartError, check_cpu,
-    marking,
+    Core, MachineOptions, MachineState, RamContents, RunError, SaveError, SnapshotPages, StartError,
+    check_cpu, marking,
 };
 use crate::ram::{PAGE_SIZE, PageSource, Ram, SystemArea};
 use crate::vcpu::Vcpu;

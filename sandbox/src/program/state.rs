@@ -12,10 +12,10 @@ use super::mm::{MemoryState, SpaceState, USER_END, Vma};
 use super::process::Task;
 use super::signal::Signals;
 use crate::host::CpuIdentity;
-use crate::ram::{CHUNK_PAGES, PAGE_SIZE};
-use crate::vcpu::registers::{ExtendedState, UserRegisters};
 use crate::machine::BadState;
+use crate::ram::{CHUNK_PAGES, PAGE_SIZE};
 use crate::random::Random;
+use crate::vcpu::registers::{ExtendedState, UserRegisters};
 
 /// The stream of the seed that a program's random bytes are drawn from.
 pub const PROGRAM_STREAM: u64 = 0;

@@ -14,8 +14,8 @@ use kvm_ioctls::{SyncReg, VcpuExit, VcpuFd, VmFd};
 
 use crate::host::thread::{BlockedSignals, fault_on_rdtsc};
 pub use exit::{Data, Exit};
-pub use state::CpuState;
 use registers::ExtendedState;
+pub use state::CpuState;
 
 /// `KVM_SET_SIGNAL_MASK` (`include/uapi/linux/kvm.h`): `_IOW(KVMIO, 0x8b, struct kvm_signal_mask)`.
 const KVM_SET_SIGNAL_MASK: libc::c_ulong = 0x4004_ae8b;

@@ -12,8 +12,8 @@
 //! one moment, when `KVM_RUN` does not come back.
 
 mod area;
-mod find;
 mod msr;
+mod search;
 mod table;
 #[cfg(test)]
 mod tests;
@@ -22,7 +22,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-pub use find::{Cpu, Search, find, read_by_kvm};
+pub use search::{Cpu, Search, find, read_by_kvm};
 pub use table::could_be_table;
 
 /// Why a page is kept present. Of several reasons the first in this order counts: what is known

@@ -4,9 +4,10 @@ use crate::kernel::paging::Mode;
 use crate::kernel::paging::entry::{ADDRESS, ADDRESS_32, LARGE, PRESENT};
 use crate::ram::PAGE_SIZE;
 
-/// The end of what devices, RAM and firmware of a PC share with 32-bit addresses.
+/// The end of the addresses that a PC's devices have, unless they are given some of 64 bits.
 const END_32: u64 = 1 << 32;
-/// Where a PC's devices begin at the lowest: QEMU's q35 leaves them all from here.
+/// Where a PC's devices begin at the lowest: QEMU's q35, with the largest hole in memory that it makes,
+/// has them from here on (`pc_q35_init` in `hw/i386/pc_q35.c`).
 const DEVICES_32: u64 = 1 << 31;
 
 /// Entries in a table of 4-byte entries.
@@ -26,11 +27,11 @@ const RESERVED_PAE_TOP: u64 = 0xfff0_0000_0000_01e6;
 
 /// Whether a page's content could be a page table in a mode, for a guest with `memory_bytes` of
 /// memory from address 0 up whose CPU has no more than `max_phys_bits` bits of physical address.
-/// Without paging, a table of any mode.
+/// Without paging, a table of any mode: the guest may be about to turn it on.
 ///
-/// It may say yes wrongly, which costs a page of memory; it says no to no table in real use. What
-/// makes a table: at least one present entry, and all present ones plausible. Entries that are not
-/// present may hold anything, such as where a page was swapped out to. A table without a present
+/// It may say yes wrongly, which costs a page of memory; it does not say no to a table in real use.
+/// What makes a table: at least one present entry, and all present ones plausible. Entries that are
+/// not present may hold anything, such as where a page was swapped out to. A table without a present
 /// entry need not be kept: see [`find`](super::find).
 ///
 /// A present entry of 8 bytes is plausible when its physical address is in memory or below 4 GiB,
@@ -44,7 +45,7 @@ const RESERVED_PAE_TOP: u64 = 0xfff0_0000_0000_01e6;
 /// 2 GiB of memory that still tells text and code from tables, and beyond nothing does.
 ///
 /// The topmost table of PAE paging is 32 bytes anywhere in a page. Small odd numbers look like it, so
-/// that with that mode, and without paging, many pages of data are kept.
+/// that in that mode, and without paging, most pages of data are kept.
 ///
 /// A page that is a table in one part and something else in another is not found. (That of the
 /// current address space is, by way of CR3.)
@@ -53,12 +54,10 @@ pub fn could_be_table(content: &[u8; PAGE_SIZE], mode: Mode, memory_bytes: u64, 
     let wide = |reserved| all_plausible(wide_entries(content), |_, raw| is_wide(raw, memory_bytes, reserved));
     let narrow =
         || all_plausible(narrow_entries(content), |index, raw| is_narrow(raw, index as u64, memory_bytes));
-    let pae_top =
-        || {
-            content.as_chunks::<32>().0.iter().any(|table| {
-                all_plausible(wide_entries(table), |_, raw| is_pae_top(raw, memory_bytes, lacking))
-            })
-        };
+    let pae_top = || {
+        let plausible = |_, raw| is_pae_top(raw, memory_bytes, lacking);
+        content.as_chunks::<32>().0.iter().any(|table| all_plausible(wide_entries(table), plausible))
+    };
     match mode {
         Mode::Level4 | Mode::Level5 => wide(lacking),
         Mode::Pae => wide(lacking | RESERVED_PAE) || pae_top(),
@@ -197,7 +196,7 @@ mod tests {
         assert_eq!(wide_modes(&wide((0..512).map(|n| if n == 510 { 0x234_5003 } else { 0 }))), WIDE);
         // Large pages of all there is, with PAT.
         assert_eq!(wide_modes(&wide((0..512).map(|n| n << 30 | 1 << 12 | 0xe3))), WIDE);
-        assert_eq!(wide_modes(&wide((0..512).map(|n| (1 << 45) + (n << 21) | 0xe3))), WIDE);
+        assert_eq!(wide_modes(&wide((0..512).map(|n| 1 << 45 | n << 21 | 0xe3))), WIDE);
         // Pages that are swapped out, or elsewhere, among those that are there.
         let swapped =
             (0..512u64).map(|n| if n % 3 == 0 { n << 12 | 0x27 } else { !n << 40 | 0xabcd_0002 & !1 });
@@ -216,7 +215,7 @@ mod tests {
 
     #[test]
     fn the_memory_above_4_gib() {
-        let content = wide((0..512).map(|n| (8 << 30) + (n << 12) | 3));
+        let content = wide((0..512).map(|n| 8 << 30 | n << 12 | 3));
         assert!(could_be_table(&content, Mode::Level4, 16 << 30, 36));
         assert!(!could_be_table(&content, Mode::Level4, 4 << 30, 36));
         assert!(!could_be_table(&content, Mode::Level4, 16 << 30, 33));
@@ -252,7 +251,7 @@ mod tests {
             "4 MiB pages of everything"
         );
         // The same by 4 KiB pages, far beyond memory; and the LAPIC beside memory.
-        assert_eq!(narrow_modes(&narrow((0..1024).map(|n| 0x4000_0000 + (n << 12) | 3))), NARROW);
+        assert_eq!(narrow_modes(&narrow((0..1024).map(|n| 0x4000_0000 | n << 12 | 3))), NARROW);
         assert_eq!(narrow_modes(&narrow([0x1003, 0xfee0_001b, 0xbeef << 8])), NARROW);
         assert_eq!(narrow_modes(&narrow([0x4000_3003])), [], "out of order, beyond memory");
     }

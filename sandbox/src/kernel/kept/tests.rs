@@ -25,7 +25,7 @@ impl Machine {
         let mut memory = Flat::new(PAGES as usize);
         for first in [0x1000, 0x14000] {
             for level in 0..3 {
-                memory.entry(first + (level << 12), 0, first + ((level + 1) << 12) | RW);
+                memory.entry(first + (level << 12), 0, (first + ((level + 1) << 12)) | RW);
             }
         }
         for page in 0..PAGES {

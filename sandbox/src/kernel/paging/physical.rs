@@ -41,10 +41,63 @@ impl Physical for RamView<'_> {
             if read.is_err() {
                 return false;
             }
-            let Some(next) = at.checked_add(part.len() as u64) else { return after.is_empty() };
-            (at, rest) = (next, after);
+            // Wrapped around, it would lead on at address 0: but no memory reaches up to the end.
+            (at, rest) = (at.wrapping_add(part.len() as u64), after);
         }
         true
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::exit::SourceKind;
+    use crate::host::open_kvm;
+    use crate::ram::{Marking, PageError, PageSource};
+
+    /// Pages that hold their numbers; page 3 is damaged.
+    struct Numbers;
+
+    impl PageSource for Numbers {
+        fn has_content(&self, page: u64) -> Result<bool, PageError> {
+            Ok(page > 0)
+        }
+
+        fn fetch(&self, first: u64, out: &mut [u8]) -> Result<SourceKind, PageError> {
+            if first == 3 {
+                return Err(PageError::Outside { page: 3, pages: 3 });
+            }
+            out.fill(first as u8);
+            Ok(SourceKind::Snapshot)
+        }
+    }
+
+    #[test]
+    fn absent_memory_stays_absent() {
+        let vm = Arc::new(open_kvm().unwrap().create_vm().unwrap());
+        let ram = Ram::new(vm, 0, 1024, Marking::Eager, Arc::new(Numbers)).unwrap();
+        ram.write(0x5fff, &[0xaa, 0xbb]).unwrap();
+        let view = RamView(&ram);
+        let read = |gpa, len| {
+            let mut out = vec![0xee; len];
+            view.read(gpa, &mut out).then_some(out)
+        };
+        assert_eq!(read(0xffe, 4), Some(vec![0, 0, 1, 1]));
+        assert_eq!(read(0x5ffe, 4), Some(vec![5, 0xaa, 0xbb, 6]));
+        assert_eq!(read(0x1000, 2 * PAGE_SIZE), Some([[1; PAGE_SIZE], [2; PAGE_SIZE]].concat()));
+        assert_eq!(read(0x2ffe, 4), None, "damaged");
+        assert_eq!(read(0x3f_fffe, 2), Some(vec![0xff, 0xff]));
+        for outside in [0x3f_fffe, 0x40_0000, u64::MAX - 3, u64::MAX - 1] {
+            assert_eq!(read(outside, 4), None);
+        }
+        assert_eq!(
+            [0, 0x3fff, 0x3f_ffff, 0x40_0000, u64::MAX].map(|gpa| view.read(gpa, &mut [])),
+            [true, true, true, false, false]
+        );
+        assert!([1, 2, 4].into_iter().all(|page| !ram.is_there(page)));
+        assert!([5, 6].into_iter().all(|page| ram.is_there(page)));
     }
 }
 

@@ -144,7 +144,7 @@ fn every_entry_to_every_table() {
     let mut memory = Flat::new(64);
     for page in 0..64 {
         for index in 0..512 {
-            memory.entry(page << 12, index, (page + index) % 64 << 12 | RW);
+            memory.entry(page << 12, index, ((page + index) % 64) << 12 | RW);
         }
     }
     let paging = Paging::of(&level4(0));

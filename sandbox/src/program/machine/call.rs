@@ -1,7 +1,7 @@
 //! System calls: from the exit to the answer, and back into the program.
 
-use super::delivery::Resume;
 use super::Machine;
+use super::delivery::Resume;
 use crate::errno::Errno;
 use crate::exit::ExitKind;
 use crate::machine::{PauseAt, RunEnd, RunError, RunOptions};

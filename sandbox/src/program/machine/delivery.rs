@@ -2,8 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::stepping::TRAP_FLAG;
 use super::Machine;
+use super::stepping::TRAP_FLAG;
 use crate::machine::{End, RunEnd, RunError, RunOptions};
 use crate::program::entry;
 use crate::program::exception::vector;

@@ -4,8 +4,8 @@ use iced_x86::{Code, Decoder, DecoderOptions, Instruction};
 use kvm_bindings::kvm_regs;
 use smallvec::{SmallVec, smallvec};
 
-use super::delivery::Resume;
 use super::Machine;
+use super::delivery::Resume;
 use crate::exit::{ExitKind, Trapped};
 use crate::machine::{RunEnd, RunError, RunOptions};
 use crate::program::entry::Frame;

@@ -165,7 +165,11 @@ impl Machine {
 
     fn unexpected(&mut self, what: &str, exit: &Exit) -> RunError {
         self.core.vcpu.settle();
-        RunError::Unexpected { what: what.to_string(), rip: self.core.vcpu.regs().rip, exit: format!("{exit:?}") }
+        RunError::Unexpected {
+            what: what.to_string(),
+            rip: self.core.vcpu.regs().rip,
+            exit: format!("{exit:?}"),
+        }
     }
 
     fn fault(

@@ -7,8 +7,8 @@
 //! The flag is the monitor's, so the program must not see it, and may have set it for itself. Each
 //! instruction is looked at before it runs, for the few that store RFLAGS or load it.
 
-use super::instructions::MAX_INSTRUCTION;
 use super::Machine;
+use super::instructions::MAX_INSTRUCTION;
 use crate::exit::ExitKind;
 use crate::machine::{RunEnd, RunError, RunOptions};
 use crate::program::entry::Frame;

@@ -69,7 +69,8 @@ pub fn find(cpu: &Cpu<'_>, memory: &dyn Physical, pages: u64, may_hold: &[u64], 
 
 /// The pages in memory that KVM may be reading or writing at this moment, other than for an access
 /// that the guest makes: descriptor tables, task state, stacks, the tables that the walks to those
-/// and to RIP lead through, and what MSRs name. Some dozens.
+/// and to RIP lead through (in PAE paging KVM reads the topmost one even when registers are set), and
+/// what MSRs name. Some dozens as a rule, and a few hundred whatever the registers say.
 pub fn read_by_kvm(cpu: &Cpu<'_>, memory: &dyn Physical) -> BTreeMap<u64, Why> {
     let paging = Paging::of(cpu.sregs);
     let mut pages = BTreeMap::new();
