@@ -70,13 +70,13 @@ pub enum LoadError {
         len: usize,
     },
     /// Not 64-bit.
-    #[error("the image is {}: give an ELF64 x86-64 image", if *.class == 1 { "an ELF32 file".into() } else { format!("an ELF file of unknown class {}", .class) })]
+    #[error("the image is {}: give an ELF64 x86-64 image", class_name(*.class))]
     ElfClass {
         /// `EI_CLASS`.
         class: u8,
     },
     /// Not little-endian.
-    #[error("the image is {}: give one for x86-64", if *.data == 2 { "a big-endian ELF file".into() } else { format!("an ELF file of unknown byte order {}", .data) })]
+    #[error("the image is {}: give one for x86-64", byte_order_name(*.data))]
     ElfByteOrder {
         /// `EI_DATA`.
         data: u8,
@@ -248,7 +248,10 @@ pub enum LoadError {
         flag: u16,
     },
     /// Too old to have a 64-bit entry.
-    #[error("the bzImage has boot protocol {}.{}: at least 2.12 (Linux 3.8) is needed", .version >> 8, .version & 0xff)]
+    #[error(
+        "the bzImage has boot protocol {}.{}: at least 2.12 (Linux 3.8) is needed",
+        .version >> 8, .version & 0xff
+    )]
     BootProtocol {
         /// `version`.
         version: u16,
@@ -358,13 +361,11 @@ pub enum LoadError {
         first: Vec<u8>,
     },
     /// A damaged payload.
-    #[error("the bzImage's {compression} payload is damaged at offset {at:#x}: {reason}")]
+    #[error("the bzImage's {compression} payload is damaged: {reason}")]
     PayloadDamaged {
         /// How it is compressed.
         compression: Compression,
-        /// Where, in the payload.
-        at: usize,
-        /// What the decompressor said.
+        /// What the decompressor said, and where if that is known.
         reason: String,
     },
     /// A payload that becomes too large.
@@ -394,4 +395,18 @@ pub enum LoadError {
     /// linux-loader refuses what the checks let through.
     #[error("loading the image: {0}")]
     Loader(#[from] LoaderError),
+}
+
+fn class_name(class: u8) -> String {
+    match class {
+        1 => "an ELF32 file".into(),
+        class => format!("an ELF file of unknown class {class}"),
+    }
+}
+
+fn byte_order_name(data: u8) -> String {
+    match data {
+        2 => "a big-endian ELF file".into(),
+        data => format!("an ELF file of unknown byte order {data}"),
+    }
 }
