@@ -112,7 +112,11 @@ impl ElfImage<'_> {
         }
         let (offset, size) = (program.p_offset.get(LittleEndian), program.p_filesz.get(LittleEndian));
         let len = self.image.len() as u64;
-        let file = offset.checked_add(size).filter(|end| *end <= len).map(|end| offset..end);
+        let file = match size {
+            // It may say any offset then.
+            0 => Some(0..0),
+            size => offset.checked_add(size).filter(|end| *end <= len).map(|end| offset..end),
+        };
         let file = file.ok_or(LoadError::SegmentFile { index, offset, size, len })?;
         if kind == PT_NOTE {
             return self.add_notes(index, file, program.p_align.get(LittleEndian));
@@ -395,7 +399,7 @@ mod tests {
         for offset in [len, u64::MAX, u64::MAX - 0x17ff, 1 << 63] {
             assert!(matches!(
                 segment_error(0, OFFSET, offset),
-                LoadError::SegmentFile { index: 0, offset: o, size: 0x1800, len: l } if o == offset && l == len
+                LoadError::SegmentFile { index: 0, offset: o, len: l, .. } if (o, l) == (offset, len)
             ));
         }
         for size in [len, 1 << 40, u64::MAX] {
@@ -404,6 +408,16 @@ mod tests {
                 LoadError::SegmentFile { index: 1, size: s, .. } if s == size
             ));
         }
+    }
+
+    #[test]
+    fn segments_of_zeros_only() {
+        let programs = [segment(5, 0x10_0000, 16, code(16)), segment(6, 0x10_1000, 0x1000, Vec::new())];
+        let at = PROGRAM_HEADERS + PROGRAM_HEADER + OFFSET;
+        let bytes = with(testing::elf(0x10_0000, &programs), at, &u64::MAX.to_le_bytes());
+        let image = ElfImage::parse(&bytes, MEMORY).unwrap();
+        assert_eq!(image.segments[1].memory, 0x10_1000..0x10_2000);
+        image.load(&mut StagedMemory::new(MEMORY).unwrap()).unwrap();
     }
 
     #[test]
@@ -421,7 +435,7 @@ mod tests {
         for address in [MEMORY, MEMORY - 0x2fff, 1 << 32, 0xffff_ffff_8010_2000, u64::MAX] {
             assert!(matches!(
                 segment_error(1, ADDRESS, address),
-                LoadError::SegmentOutside { index: 1, address: a, size: 0x3000, memory: MEMORY } if a == address
+                LoadError::SegmentOutside { index: 1, address: a, size: 0x3000, .. } if a == address
             ));
         }
         for size in [MEMORY, 1 << 40, u64::MAX] {

@@ -159,8 +159,16 @@ struct How {
 fn how() -> impl Strategy<Value = How> {
     (
         prop::sample::select(vec![4 * MIB, 4 * MIB, 2 * MIB, 5 * MIB + 4096, 16 * MIB]),
-        prop_oneof![4 => Just(None), 4 => (0usize..10_000).prop_map(Some), 1 => (0usize..5 << 20).prop_map(Some)],
-        prop_oneof![8 => prop::collection::vec(1u8..=255, 0..80), 1 => prop::collection::vec(0u8..4, 0..2100)],
+        prop_oneof![
+            4 => Just(None),
+            4 => (0usize..10_000).prop_map(Some),
+            1 => (0usize..5 << 20).prop_map(Some),
+        ],
+        prop_oneof![
+            8 => prop::collection::vec(1u8..=255, 0..80),
+            1 => prop::collection::vec(0u8..4, 0..2100),
+            1 => prop::collection::vec(1u8..4, 2000..2100),
+        ],
         prop_oneof![
             6 => Just(None),
             1 => Just(Some(Protocol::Linux64)),
@@ -168,7 +176,13 @@ fn how() -> impl Strategy<Value = How> {
         ],
         any::<bool>(),
     )
-        .prop_map(|(memory, initrd, cmdline, protocol, unpack)| How { memory, initrd, cmdline, protocol, unpack })
+        .prop_map(|(memory, initrd, cmdline, protocol, unpack)| How {
+            memory,
+            initrd,
+            cmdline,
+            protocol,
+            unpack,
+        })
 }
 
 fn number_at(image: &[u8], at: usize) -> u64 {
@@ -188,7 +202,8 @@ fn check_elf(image: &[u8], loaded: &Loaded) {
         }
         let (offset, address, len, memory) = (field(8) as usize, field(24), field(32) as usize, field(40));
         let there = bytes(loaded, address..address + memory);
-        assert_eq!(&there[..len], &image[offset..offset + len], "segment {index}");
+        // Without a print of both.
+        assert!(len == 0 || there[..len] == image[offset..offset + len], "segment {index}");
         assert!(there[len..].iter().all(|byte| *byte == 0), "segment {index}");
         let range = address..address + memory;
         entered += usize::from(flags & 1 != 0 && range.contains(&loaded.regs.rip));
@@ -205,7 +220,7 @@ fn check_elf(image: &[u8], loaded: &Loaded) {
 fn check_bzimage(image: &[u8], loaded: &Loaded) {
     let parsed = BzImage::parse(image).unwrap();
     let [code] = &loaded.code[..] else { panic!("{:x?}", loaded.code) };
-    assert_eq!(bytes(loaded, code.clone()), parsed.kernel());
+    assert!(bytes(loaded, code.clone()) == parsed.kernel());
     assert_eq!(loaded.regs.rip, code.start + 0x200);
     assert!(code.contains(&loaded.regs.rip));
     let needs = parsed.needs(loaded.memory.len()).unwrap();
@@ -273,7 +288,7 @@ fn check(image: &[u8], how: &How) -> bool {
     assert_eq!(loaded.initrd.is_some(), initrd.as_ref().is_some_and(|initrd| !initrd.is_empty()));
     if let (Some(range), Some(initrd)) = (&loaded.initrd, &initrd) {
         assert!(range.start >= MIB && range.start % 4096 == 0);
-        assert_eq!(&bytes(&loaded, range.clone()), initrd);
+        assert!(&bytes(&loaded, range.clone()) == initrd);
     }
     check_boot_area(how, &loaded);
     match (image.starts_with(b"\x7fELF"), how.unpack) {
