@@ -34,8 +34,8 @@ pub fn unpack(kernel: &BzImage<'_>) -> Result<Vec<u8>, LoadError> {
     let compression = Compression::of(payload)
         .ok_or_else(|| LoadError::CompressionUnknown { first: first_bytes(payload) })?;
     let image = match compression {
-        Compression::Lz4 => lz4(payload)?,
-        Compression::Zstd => zstd(payload)?,
+        Compression::Lz4 => lz4(payload, MAX_UNPACKED)?,
+        Compression::Zstd => zstd(payload, MAX_UNPACKED)?,
         compression => return Err(LoadError::Compression { compression }),
     };
     match identify(&image) {
@@ -58,8 +58,8 @@ fn first_bytes(bytes: &[u8]) -> Vec<u8> {
     bytes[..bytes.len().min(8)].to_vec()
 }
 
-/// Blocks, each behind its packed size.
-fn lz4(payload: &[u8]) -> Result<Vec<u8>, LoadError> {
+/// Blocks, each behind its packed size: at most `max` bytes of them.
+fn lz4(payload: &[u8], max: usize) -> Result<Vec<u8>, LoadError> {
     let mut image = Vec::new();
     let mut rest = payload;
     let damaged = |rest: &[u8], what: String| {
@@ -81,8 +81,8 @@ fn lz4(payload: &[u8]) -> Result<Vec<u8>, LoadError> {
         let block = block.ok_or_else(|| damaged(rest, format!("a block of {size:#x} bytes")))?;
         let start = image.len();
         // One block more than that may be had for a moment.
-        if start > MAX_UNPACKED {
-            return Err(LoadError::UnpackedLarge { max: MAX_UNPACKED });
+        if start > max {
+            return Err(LoadError::UnpackedLarge { max });
         }
         // Not always the most, since there may be millions of tiny blocks.
         image.resize(start + LZ4_BLOCK.min((size + 1) * LZ4_RATIO), 0);
@@ -91,25 +91,25 @@ fn lz4(payload: &[u8]) -> Result<Vec<u8>, LoadError> {
         image.truncate(start + unpacked);
         rest = behind.get(size..).unwrap_or_default();
     }
-    check_unpacked(image, rest)
+    check_unpacked(image, rest, max)
 }
 
-/// One frame.
-fn zstd(payload: &[u8]) -> Result<Vec<u8>, LoadError> {
+/// One frame, of at most `max` bytes.
+fn zstd(payload: &[u8], max: usize) -> Result<Vec<u8>, LoadError> {
     let damaged = |error: std::io::Error| LoadError::PayloadDamaged {
         compression: Compression::Zstd,
         reason: error.to_string(),
     };
     let mut decoder = zstd::stream::read::Decoder::with_buffer(payload).map_err(damaged)?.single_frame();
     let mut image = Vec::new();
-    (&mut decoder).take(MAX_UNPACKED as u64 + 1).read_to_end(&mut image).map_err(damaged)?;
-    check_unpacked(image, decoder.finish())
+    (&mut decoder).take(max as u64 + 1).read_to_end(&mut image).map_err(damaged)?;
+    check_unpacked(image, decoder.finish(), max)
 }
 
 /// Checks the length of `image` by what `rest`, behind the packed data, says of it.
-fn check_unpacked(image: Vec<u8>, rest: &[u8]) -> Result<Vec<u8>, LoadError> {
-    if image.len() > MAX_UNPACKED {
-        return Err(LoadError::UnpackedLarge { max: MAX_UNPACKED });
+fn check_unpacked(image: Vec<u8>, rest: &[u8], max: usize) -> Result<Vec<u8>, LoadError> {
+    if image.len() > max {
+        return Err(LoadError::UnpackedLarge { max });
     }
     if let Ok(claimed) = <[u8; SIZE_BYTES]>::try_from(rest) {
         let (claimed, size) = (u64::from(u32::from_le_bytes(claimed)), image.len() as u64);
@@ -227,16 +227,20 @@ mod tests {
         // Ends with five literals.
         block.extend([0, 0x50, 1, 2, 3, 4, 5]);
         let mut packed = LZ4_MAGIC.to_vec();
-        for _ in 0..MAX_UNPACKED / LZ4_BLOCK + 2 {
+        for _ in 0..4 {
             packed.extend((block.len() as u32).to_le_bytes());
             packed.extend(&block);
         }
-        assert!(matches!(unpacked_payload(&packed), Err(LoadError::UnpackedLarge { .. })));
-        let mut packed = Vec::new();
-        let mut encoder = zstd::stream::write::Encoder::new(&mut packed, 1).unwrap();
-        std::io::copy(&mut std::io::repeat(0).take(MAX_UNPACKED as u64 + 1), &mut encoder).unwrap();
-        encoder.finish().unwrap();
-        assert!(matches!(unpacked_payload(&packed), Err(LoadError::UnpackedLarge { .. })));
+        let unpacked = lz4(&packed, MAX_UNPACKED).unwrap().len();
+        assert!(unpacked > 3 * LZ4_BLOCK);
+        lz4(&packed, unpacked).unwrap();
+        assert!(matches!(
+            lz4(&packed, unpacked - 1),
+            Err(LoadError::UnpackedLarge { max }) if max == unpacked - 1
+        ));
+        let packed = zstd::bulk::compress(&vec![0; LZ4_BLOCK], 1).unwrap();
+        zstd(&packed, LZ4_BLOCK).unwrap();
+        assert!(matches!(zstd(&packed, LZ4_BLOCK - 1), Err(LoadError::UnpackedLarge { .. })));
     }
 
     #[test]
