@@ -177,3 +177,157 @@ fn check_header(header: &setup_header) -> Result<(), LoadError> {
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::kernel::load::testing::{BzImageFile, code, with};
+
+    const MEMORY: u64 = 16 << 20;
+
+    fn error(at: usize, bytes: &[u8]) -> LoadError {
+        BzImage::parse(&with(BzImageFile::small().build(), at, bytes)).unwrap_err()
+    }
+
+    #[test]
+    fn a_good_image() {
+        let bytes = BzImageFile::small().build();
+        let image = BzImage::parse(&bytes).unwrap();
+        assert_eq!(image.kernel(), code(0x4000));
+        assert_eq!(image.code(), 0x20_0000..0x20_4000);
+        assert_eq!(image.needs(MEMORY).unwrap(), 0x20_0000..0x30_0000);
+        assert_eq!(image.entry(), 0x20_0200);
+        assert_eq!(image.initrd_limit(MEMORY), MEMORY);
+        let limited = with(bytes, 0x22c, &0x2f_ffffu32.to_le_bytes());
+        assert_eq!(BzImage::parse(&limited).unwrap().initrd_limit(MEMORY), 0x30_0000);
+    }
+
+    #[test]
+    fn a_signature_is_not_loaded() {
+        let mut bytes = BzImageFile::small().build();
+        bytes.extend([0xaa; 1500]);
+        let mut memory = StagedMemory::new(MEMORY).unwrap();
+        BzImage::parse(&bytes).unwrap().load(&mut memory).unwrap();
+        let mut loaded = vec![0; 0x4004];
+        memory.read(0x20_0000, &mut loaded).unwrap();
+        assert_eq!(loaded, [code(0x4000), vec![0; 4]].concat());
+    }
+
+    #[test]
+    fn where_it_is_loaded() {
+        let file = BzImageFile { address: 0, ..BzImageFile::small() };
+        assert_eq!(BzImage::parse(&file.build()).unwrap().code().start, 0x100_0000);
+        // Not where it could run: it moves itself to the next 2 MiB.
+        let file = BzImageFile { address: 0x30_0000, ..BzImageFile::small() }.build();
+        assert_eq!(BzImage::parse(&file).unwrap().needs(MEMORY).unwrap(), 0x30_0000..0x50_0000);
+        let fixed = with(file, 0x234, &[0]);
+        assert_eq!(BzImage::parse(&fixed).unwrap().needs(MEMORY).unwrap(), 0x30_0000..0x40_0000);
+    }
+
+    #[test]
+    fn setup_code_of_four_sectors_by_default() {
+        let file = BzImageFile { setup_sects: 4, ..BzImageFile::small() };
+        let bytes = with(file.build(), 0x1f1, &[0]);
+        assert_eq!(BzImage::parse(&bytes).unwrap().kernel(), code(0x4000));
+    }
+
+    #[test]
+    fn headers_that_are_cut_off() {
+        let bytes = BzImageFile::small().build();
+        for (len, needed) in [(0x206, 0x264), (0x263, 0x264), (0x264, 0x26c), (0x26b, 0x26c)] {
+            assert!(matches!(
+                BzImage::parse(&bytes[..len]),
+                Err(LoadError::SetupShort { len: l, needed: n }) if l == len && n == needed
+            ));
+        }
+        assert!(matches!(BzImage::parse(&bytes[..0x26c]), Err(LoadError::SetupSectors { .. })));
+    }
+
+    #[test]
+    fn other_kinds_of_kernel() {
+        assert!(matches!(error(0x1fe, &[0x55, 0x55]), LoadError::BootFlag { flag: 0x5555 }));
+        for version in [0, 0x0200, 0x020bu16] {
+            assert!(matches!(
+                error(0x206, &version.to_le_bytes()),
+                LoadError::BootProtocol { version: v } if v == version
+            ));
+        }
+        assert!(error(0x206, &[11, 2]).to_string().contains("2.11"));
+        assert!(matches!(error(0x211, &[0x80]), LoadError::LoadedLow { loadflags: 0x80 }));
+        assert!(matches!(error(0x236, &[0x7e, 0]), LoadError::Not64Bit { xloadflags: 0x7e }));
+    }
+
+    #[test]
+    fn a_header_that_ends_early() {
+        assert!(matches!(error(0x201, &[0x61]), LoadError::SetupHeaderEnd { end: 0x263, needed: 0x264 }));
+        // What is behind it is not taken for fields.
+        let bytes = with(with(BzImageFile::small().build(), 0x201, &[0x62]), 0x264, &[0xff; 8]);
+        let header = BzImage::parse(&bytes).unwrap().header;
+        let (handover, info) = (header.handover_offset, header.kernel_info_offset);
+        assert_eq!((handover, info), (0, 0));
+        // Later versions may have a longer one.
+        BzImage::parse(&with(BzImageFile::small().build(), 0x201, &[0xff])).unwrap();
+    }
+
+    #[test]
+    fn setup_code_that_is_not_there() {
+        let len = BzImageFile::small().build().len() as u64;
+        assert!(matches!(
+            error(0x1f1, &[200]),
+            LoadError::SetupSectors { sectors: 201, len: l } if l == len
+        ));
+    }
+
+    #[test]
+    fn kernels_that_are_not_there() {
+        for paragraphs in [0x401, u32::MAX] {
+            assert!(matches!(
+                error(0x1f4, &paragraphs.to_le_bytes()),
+                LoadError::KernelCut { size, present: 0x4000 } if size == u64::from(paragraphs) * 16
+            ));
+        }
+        for paragraphs in [0, 0x20u32] {
+            assert!(matches!(
+                error(0x1f4, &paragraphs.to_le_bytes()),
+                LoadError::KernelShort { entry: 0x200, .. }
+            ));
+        }
+        let bytes = BzImageFile::small().build();
+        assert!(matches!(
+            BzImage::parse(&bytes[..bytes.len() - 1]),
+            Err(LoadError::KernelCut { size: 0x4000, present: 0x3fff })
+        ));
+    }
+
+    #[test]
+    fn impossible_needs() {
+        for init_size in [0, 0x3fffu32] {
+            assert!(matches!(
+                error(0x260, &init_size.to_le_bytes()),
+                LoadError::InitSize { init_size: i, size: 0x4000 } if i == u64::from(init_size)
+            ));
+        }
+        for alignment in [0, 1, 0x800, 0x20_0001, u32::MAX] {
+            assert!(matches!(
+                error(0x230, &alignment.to_le_bytes()),
+                LoadError::Alignment { alignment: a } if a == alignment
+            ));
+        }
+    }
+
+    #[test]
+    fn needs_beyond_memory() {
+        let needs = |file: BzImageFile| BzImage::parse(&file.build()).unwrap().needs(MEMORY);
+        for address in [MEMORY, MEMORY - 0xf_ffff, u64::MAX, u64::MAX - 0x10_0000] {
+            let file = BzImageFile { address, ..BzImageFile::small() };
+            assert!(matches!(
+                needs(file),
+                Err(LoadError::KernelOutside { start, memory: MEMORY, .. }) if start == address
+            ));
+        }
+        let file = BzImageFile { init_size: u32::MAX, ..BzImageFile::small() };
+        assert!(matches!(needs(file), Err(LoadError::KernelOutside { end: 0x1_001f_ffff, .. })));
+        let file = BzImageFile { init_size: 0xe0_0000, ..BzImageFile::small() };
+        assert_eq!(needs(file).unwrap().end, MEMORY);
+    }
+}

@@ -36,7 +36,8 @@ pub enum LoadError {
     },
     /// No place for the initrd.
     #[error(
-        "no room for an initrd of {len:#x} bytes below {limit:#x}, beside the kernel: give the guest more memory"
+        "no room for an initrd of {len:#x} bytes below {limit:#x}, beside the kernel: give the guest more \
+         memory"
     )]
     Initrd {
         /// Its length.
@@ -70,13 +71,13 @@ pub enum LoadError {
         len: usize,
     },
     /// Not 64-bit.
-    #[error("the image is {}: give an ELF64 x86-64 image", if *.class == 1 { "an ELF32 file".into() } else { format!("an ELF file of unknown class {}", .class) })]
+    #[error("the image is {}: give an ELF64 x86-64 image", class_name(*.class))]
     ElfClass {
         /// `EI_CLASS`.
         class: u8,
     },
     /// Not little-endian.
-    #[error("the image is {}: give one for x86-64", if *.data == 2 { "a big-endian ELF file".into() } else { format!("an ELF file of unknown byte order {}", .data) })]
+    #[error("the image is {}: give one for x86-64", byte_order_name(*.data))]
     ElfByteOrder {
         /// `EI_DATA`.
         data: u8,
@@ -113,7 +114,8 @@ pub enum LoadError {
     },
     /// Program headers that are not in the file, or in its header.
     #[error(
-        "the ELF file's {count} program headers at offset {offset:#x} are outside the file of {len:#x} bytes, or in its header"
+        "the ELF file's {count} program headers at offset {offset:#x} are outside the file of {len:#x} \
+         bytes, or in its header"
     )]
     ProgramHeaders {
         /// `e_phoff`.
@@ -154,7 +156,8 @@ pub enum LoadError {
     },
     /// A segment that does not lie in memory.
     #[error(
-        "the ELF file's segment {index} of {size:#x} bytes at {address:#x} is outside the guest's memory of {memory:#x}: give more memory, or link it lower"
+        "the ELF file's segment {index} of {size:#x} bytes at {address:#x} is outside the guest's memory of \
+         {memory:#x}: give more memory, or link it lower"
     )]
     SegmentOutside {
         /// Number of its program header.
@@ -180,7 +183,8 @@ pub enum LoadError {
     },
     /// An entry point that is no code.
     #[error(
-        "the {protocol:?} entry at {entry:#x} is in no executable segment: it must be a physical address in one"
+        "the {protocol:?} entry at {entry:#x} is in no executable segment: it must be a physical address in \
+         one"
     )]
     Entry {
         /// The protocol whose entry it is.
@@ -218,7 +222,8 @@ pub enum LoadError {
     },
     /// What is loaded would lie where the monitor puts something.
     #[error(
-        "the image's bytes {start:#x} to {end:#x} lie on {what} ({boot_start:#x} to {boot_end:#x}): link it elsewhere, best from 1 MiB up"
+        "the image's bytes {start:#x} to {end:#x} lie on {what} ({boot_start:#x} to {boot_end:#x}): link it \
+         elsewhere, best from 1 MiB up"
     )]
     BootArea {
         /// Where the part of the image starts.
@@ -248,14 +253,18 @@ pub enum LoadError {
         flag: u16,
     },
     /// Too old to have a 64-bit entry.
-    #[error("the bzImage has boot protocol {}.{}: at least 2.12 (Linux 3.8) is needed", .version >> 8, .version & 0xff)]
+    #[error(
+        "the bzImage has boot protocol {}.{}: at least 2.12 (Linux 3.8) is needed",
+        .version >> 8, .version & 0xff
+    )]
     BootProtocol {
         /// `version`.
         version: u16,
     },
     /// A setup header without the fields of its version.
     #[error(
-        "the bzImage's setup header ends at {end:#x}, before its fields of boot protocol 2.12 do at {needed:#x}"
+        "the bzImage's setup header ends at {end:#x}, before its fields of boot protocol 2.12 do at \
+         {needed:#x}"
     )]
     SetupHeaderEnd {
         /// Where it says that it ends.
@@ -345,7 +354,8 @@ pub enum LoadError {
     },
     /// A compression that is not unpacked here.
     #[error(
-        "the bzImage's kernel is compressed by {compression}, and only LZ4 and zstd are unpacked here: unpack it by scripts/extract-vmlinux of the kernel sources, or load it as it is"
+        "the bzImage's kernel is compressed by {compression}, and only LZ4 and zstd are unpacked here: \
+         unpack it by scripts/extract-vmlinux of the kernel sources, or load it as it is"
     )]
     Compression {
         /// How it is compressed.
@@ -358,13 +368,11 @@ pub enum LoadError {
         first: Vec<u8>,
     },
     /// A damaged payload.
-    #[error("the bzImage's {compression} payload is damaged at offset {at:#x}: {reason}")]
+    #[error("the bzImage's {compression} payload is damaged: {reason}")]
     PayloadDamaged {
         /// How it is compressed.
         compression: Compression,
-        /// Where, in the payload.
-        at: usize,
-        /// What the decompressor said.
+        /// What the decompressor said, and where if that is known.
         reason: String,
     },
     /// A payload that becomes too large.
@@ -394,4 +402,18 @@ pub enum LoadError {
     /// linux-loader refuses what the checks let through.
     #[error("loading the image: {0}")]
     Loader(#[from] LoaderError),
+}
+
+fn class_name(class: u8) -> String {
+    match class {
+        1 => "an ELF32 file".into(),
+        class => format!("an ELF file of unknown class {class}"),
+    }
+}
+
+fn byte_order_name(data: u8) -> String {
+    match data {
+        2 => "a big-endian ELF file".into(),
+        data => format!("an ELF file of unknown byte order {data}"),
+    }
 }

@@ -4,9 +4,9 @@ use std::fmt;
 
 use super::LoadError;
 
-/// Offset of the boot flag in a boot sector, and of the setup header's magic (`Documentation/arch/x86/
-/// boot.rst`, "The Real-Mode Kernel Header").
+/// Offset of a boot sector's mark (`Documentation/arch/x86/boot.rst`: `boot_flag`).
 const BOOT_FLAG: usize = 0x1fe;
+/// Offset of the setup header's magic (`header` there).
 const HEADER_MAGIC: usize = 0x202;
 
 /// A kind of image that can be loaded.

@@ -15,6 +15,8 @@ pub mod pvh;
 pub mod tables;
 #[cfg(test)]
 mod testing;
+#[cfg(test)]
+mod tests;
 pub mod unpack;
 
 use std::ops::Range;

@@ -140,6 +140,7 @@ impl BzImageFile {
         kernel.extend(payload);
         kernel.resize(kernel.len().next_multiple_of(16), 0);
         BzImageFile {
+            init_size: (kernel.len() as u32).max(0x10_0000),
             kernel,
             payload_offset: 0x300,
             payload_length: payload.len() as u32,
@@ -189,4 +190,10 @@ pub fn zstd(data: &[u8]) -> Vec<u8> {
     let mut packed = zstd::bulk::compress(data, 3).unwrap();
     packed.extend((data.len() as u32).to_le_bytes());
     packed
+}
+
+/// `image` with `bytes` at `at`.
+pub fn with(mut image: Vec<u8>, at: usize, bytes: &[u8]) -> Vec<u8> {
+    image[at..at + bytes.len()].copy_from_slice(bytes);
+    image
 }
