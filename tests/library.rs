@@ -265,7 +265,8 @@ fn a_damaged_page_of_a_file_ends_the_run_before_it_is_read() {
     let written = lines(&mut first);
     first.snapshot(&path, &WriteOptions::default()).expect("a snapshot");
     let image = Image::open(&path).expect("an image");
-    let (files, pages) = (image.state().memory.stored_pages, image.snapshot().page_count());
+    let (files, pages) =
+        (image.state().program().expect("a program").memory.stored_pages, image.snapshot().page_count());
     assert!(pages >= files + 256, "a MiB of files behind {files} pages of memory: {pages}");
     drop(image);
 

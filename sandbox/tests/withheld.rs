@@ -9,11 +9,11 @@ use std::time::{Duration, Instant};
 use dejavm_sandbox::exit::Rung;
 use dejavm_sandbox::host::HostProfile;
 use dejavm_sandbox::host::thread::StopHandle;
+use dejavm_sandbox::machine::{
+    End, Machine, MachineOptions, MachineState, Memory, PauseAt, RunEnd, RunError, RunOptions, StartError,
+};
 use dejavm_sandbox::program::exec::Command;
 use dejavm_sandbox::program::fs::Mount;
-use dejavm_sandbox::program::machine::{Machine, PauseAt, RunEnd, RunError, RunOptions};
-use dejavm_sandbox::program::process::End;
-use dejavm_sandbox::program::start::{MachineOptions, StartError};
 use dejavm_sandbox::program::state::{ProgramSpec, ProgramState};
 use dejavm_sandbox::world::{HostPath, HostWorld, Request, Response, World, WorldError, default_grants};
 
@@ -52,13 +52,13 @@ fn run(known: Option<BTreeSet<Block>>, options: &MachineOptions) -> Result<(u64,
         env: Vec::new(),
     });
     spec.mounts = Mount::of_grants(&default_grants());
-    let state = ProgramState::start(spec, host.cpu.clone()).unwrap();
+    let state = MachineState::Program(Box::new(ProgramState::start(spec, host.cpu.clone()).unwrap()));
     let asked = Arc::new(Mutex::new(Vec::new()));
     let grants = default_grants().into_iter().map(|(_, grant)| grant);
     let files =
         Files { host: HostWorld::builder().grants(grants).build().unwrap(), known, asked: asked.clone() };
     let stop = StopHandle::new().unwrap();
-    let mut machine = match Machine::start(state, None, Box::new(files), host, stop, options) {
+    let mut machine = match Machine::start(state, Memory::Zeros, Box::new(files), host, stop, options) {
         Ok(machine) => machine,
         Err(StartError::Run(e)) => return Err(worlds(e)),
         Err(e) => panic!("{e}"),
@@ -69,7 +69,7 @@ fn run(known: Option<BTreeSet<Block>>, options: &MachineOptions) -> Result<(u64,
         Err(e) => return Err(worlds(e)),
     }
     let asked = asked.lock().unwrap().clone();
-    Ok((machine.exits, asked))
+    Ok((machine.core().exits, asked))
 }
 
 fn worlds(error: RunError) -> WorldError {
