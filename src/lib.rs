@@ -66,7 +66,7 @@ pub use image::{Image, Restore};
 pub use kernel::Kernel;
 pub use program::Program;
 pub use replaying::Replay;
-pub use report::{Outcome, Report};
+pub use report::{NotDeterministic, Outcome, Report};
 pub use running::Sandbox;
 pub use sink::Sink;
 pub use view::View;

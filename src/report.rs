@@ -3,6 +3,8 @@
 use std::collections::BTreeMap;
 
 use dejavm_replay::Summary;
+use dejavm_sandbox::kernel::state::KernelState;
+use dejavm_sandbox::kernel::unrepeatable::{Places, Unrepeatable};
 use dejavm_sandbox::machine::{End, RunEnd};
 use dejavm_sandbox::program::machine::Death;
 use dejavm_sandbox::stats::Stats;
@@ -105,8 +107,50 @@ pub struct Report {
     pub unknown_ports: BTreeMap<u16, u64>,
     /// Addresses beyond its memory that a bare-metal guest used, by page: how often. Reads gave ones.
     pub unknown_memory: BTreeMap<u64, u64>,
+    /// Why another run may differ, although its start and its input are the same; empty for programs.
+    pub not_deterministic: Vec<NotDeterministic>,
     /// Counts and times of this sandbox.
     pub stats: Stats,
     /// The recording, once it is sealed.
     pub recording: Option<Summary>,
+}
+
+/// Why a bare-metal guest's run may not be repeated. What is told is that the code has it: whether it
+/// ran cannot be seen from outside.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum NotDeterministic {
+    /// Its code has an instruction that cannot be made to trap at CPL 0.
+    Instruction {
+        /// The instruction.
+        what: Unrepeatable,
+        /// Where the image has it.
+        places: Places,
+    },
+    /// It unpacked itself, so that its code is not known.
+    UnpacksItself,
+}
+
+impl NotDeterministic {
+    /// All that is known of a bare-metal guest.
+    pub(crate) fn of(state: &KernelState) -> Vec<NotDeterministic> {
+        let found = state.unrepeatable.iter();
+        let found =
+            found.map(|(what, places)| NotDeterministic::Instruction { what: *what, places: *places });
+        found.chain(state.unpacks_itself.then_some(NotDeterministic::UnpacksItself)).collect()
+    }
+}
+
+impl std::fmt::Display for NotDeterministic {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            NotDeterministic::Instruction { what, places: Places { count, first } } => {
+                let (what, plural) = (what.text(), if *count == 1 { "" } else { "s" });
+                write!(f, "{what} at {count} place{plural} in its code, the first at {first:#x}")
+            }
+            NotDeterministic::UnpacksItself => {
+                f.write_str("code that it unpacks itself, which may read the time stamp counter")
+            }
+        }
+    }
 }

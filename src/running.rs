@@ -16,6 +16,7 @@ use dejavm_snapshot::WriteOptions;
 use crate::common::{Common, Wiring};
 use crate::error::Diverged;
 use crate::recording::{Recording, outcome_at_end};
+use crate::report::NotDeterministic;
 use crate::tee::both;
 use crate::{Error, Outcome, Report};
 
@@ -136,6 +137,11 @@ impl Sandbox {
                 .map(|k| k.devices.unknown_memory.clone())
                 .unwrap_or_default(),
             unknown_ports: self.machine.kernel().map(|k| k.devices.unknown.clone()).unwrap_or_default(),
+            not_deterministic: self
+                .machine
+                .kernel()
+                .map(|kernel| NotDeterministic::of(kernel.start_state()))
+                .unwrap_or_default(),
             stats: self.stats(),
             recording: self.sealed.clone(),
         }

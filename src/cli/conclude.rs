@@ -33,6 +33,13 @@ fn explain(report: &Report, name: &str, options: &RunOptions) {
     }
     nobody("port", report.unknown_ports.iter().map(|(port, n)| (u64::from(*port), *n)));
     nobody("address", report.unknown_memory.iter().map(|(page, n)| (*page, *n)));
+    if !report.not_deterministic.is_empty() {
+        let reasons: Vec<String> = report.not_deterministic.iter().map(ToString::to_string).collect();
+        say(format_args!(
+            "not deterministic: {name} has {}; nothing traps that at CPL 0, so another run may differ where it ran",
+            reasons.join("; ")
+        ));
+    }
     match report.outcome {
         Outcome::Exited(_) | Outcome::Paused | Outcome::Reset => {}
         Outcome::TripleFault => {

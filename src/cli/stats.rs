@@ -112,6 +112,7 @@ fn json(report: &Report) -> Value {
         "not_implemented": map(unknown.collect()),
         "no_device": map(report.unknown_ports.iter().map(|(port, n)| (format!("{port:#x}"), *n)).collect()),
         "no_memory": map(report.unknown_memory.iter().map(|(page, n)| (format!("{page:#x}"), *n)).collect()),
+        "not_deterministic": report.not_deterministic.iter().map(ToString::to_string).collect::<Vec<_>>(),
         "faults": {
             "total": stats.faults(),
             "by_rung": map(stats.faults_by_rung.iter().map(|(rung, n)| (lower(rung), *n)).collect()),

@@ -111,6 +111,11 @@ impl Machine {
         }
     }
 
+    /// The state that the machine was made from.
+    pub fn start_state(&self) -> &super::state::KernelState {
+        &self.start
+    }
+
     /// The vCPU's state between two instructions.
     ///
     /// # Errors

@@ -7,6 +7,7 @@
 //! * [`machine`] says what the guest's exits mean, with the help of its [`devices`];
 //! * [`paging`] walks the guest's own page tables, and [`kept`] finds the pages that KVM reads by
 //!   itself and that must not be absent;
+//! * [`unrepeatable`] finds what no monitor can make deterministic;
 //! * [`state`] and [`start`] are the way from a machine to a snapshot and back.
 
 mod cpuid;
@@ -20,5 +21,6 @@ pub mod ports;
 pub mod staged;
 pub mod start;
 pub mod state;
+pub mod unrepeatable;
 
 pub use crash::Crash;

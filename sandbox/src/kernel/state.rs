@@ -1,19 +1,15 @@
 //! The state of a bare-metal guest's machine.
 
-use std::ops::Range;
-
 use serde::{Deserialize, Serialize};
 
 use super::devices::DevicesState;
 use super::kept::{self, Cpu, Kept, Search};
 use super::load::{Loaded, MAX_MEMORY, MIN_MEMORY};
+use super::unrepeatable::{self, Found};
 use crate::host::CpuIdentity;
 use crate::machine::BadState;
 use crate::ram::{CHUNK_PAGES, PAGE_SIZE};
 use crate::vcpu::CpuState;
-
-/// The most ranges of code that a state may name.
-const MAX_CODE_RANGES: usize = 1 << 16;
 
 /// A bare-metal guest's machine at one moment of its run.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -34,8 +30,10 @@ pub struct KernelState {
     pub devices: DevicesState,
     /// Pages that are there before the guest runs, since KVM reads them by itself.
     pub kept: Kept,
-    /// Physical addresses of the image's code.
-    pub code: Vec<Range<u64>>,
+    /// Instructions in the image's code whose results no run can repeat.
+    pub unrepeatable: Found,
+    /// Whether the image unpacks itself, so that most of its code was not looked at for those.
+    pub unpacks_itself: bool,
     /// Compared exits so far.
     pub exits: u64,
 }
@@ -64,7 +62,12 @@ impl KernelState {
             vcpu: CpuState::reset(loaded.regs, sregs),
             devices: DevicesState::default(),
             kept,
-            code: loaded.code.clone(),
+            unrepeatable: if loaded.unpacks_itself {
+                Found::default()
+            } else {
+                unrepeatable::search(&loaded.memory, &loaded.code)
+            },
+            unpacks_itself: loaded.unpacks_itself,
             exits: 0,
         }
     }
@@ -85,8 +88,6 @@ impl KernelState {
         check(aligned && (MIN_MEMORY..=MAX_MEMORY).contains(&self.memory), "memory size")?;
         check(snapshot_pages <= self.pages(), "pages in the snapshot")?;
         check(self.kept.is_valid(self.pages()), "pages that are kept")?;
-        check(self.devices.is_valid(), "devices")?;
-        let code = self.code.iter().all(|range| range.start < range.end && range.end <= self.memory);
-        check(code && self.code.len() <= MAX_CODE_RANGES, "ranges of code")
+        check(self.devices.is_valid(), "devices")
     }
 }

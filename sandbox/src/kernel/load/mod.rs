@@ -89,6 +89,8 @@ pub struct Loaded {
     pub code: Vec<Range<u64>>,
     /// Guest-physical addresses of the initrd.
     pub initrd: Option<Range<u64>>,
+    /// Whether the image unpacks itself: `code` is what does it then, with what it unpacks.
+    pub unpacks_itself: bool,
 }
 
 impl Loaded {
@@ -229,7 +231,14 @@ fn stage(boot: &Boot<'_>, kernel: Kernel<'_>) -> Result<Loaded, LoadError> {
             regs.rbx = START_INFO;
         }
     }
-    Ok(Loaded { memory, protocol: kernel.protocol, regs, code: kernel.code, initrd: told.initrd })
+    Ok(Loaded {
+        memory,
+        protocol: kernel.protocol,
+        regs,
+        code: kernel.code,
+        initrd: told.initrd,
+        unpacks_itself: matches!(kernel.file, File::BzImage(_)),
+    })
 }
 
 /// The command line with its NUL.
