@@ -36,9 +36,9 @@ impl Kind {
         }
     }
 
-    /// Its section's heading.
-    pub fn heading(self) -> String {
-        let paging = if self.shadow { "Shadow paging" } else { "Two-dimensional paging" };
+    /// Its name: the traits.
+    pub fn name(self) -> String {
+        let paging = if self.shadow { "shadow paging" } else { "two-dimensional paging" };
         let kernel = if self.emulated { "CPL 0 emulated" } else { "CPL 0 run by the CPU" };
         let marks = if self.poison { "poison markers" } else { "no poison markers" };
         format!("{paging}, {kernel}, {marks}")

@@ -26,9 +26,17 @@ fn line(row: &Row, cells: &Cells) -> String {
     )
 }
 
+/// What the headings of sections start with.
+const HEADING: &str = "## Host: ";
+
+/// The heading of a kind of host.
+pub fn heading(kind: Kind) -> String {
+    format!("{HEADING}{}", kind.name())
+}
+
 /// The section of this kind of host.
 pub fn section(kind: Kind, cells: &BTreeMap<&str, Cells>) -> String {
-    let mut out = format!("## {}\n", kind.heading());
+    let mut out = format!("{}\n", heading(kind));
     for (group, rows) in GROUPS {
         out += &format!(
             "\n### {group}\n\n| row | access | in KVM, by its source | out of `KVM_RUN` | resolved by | final state |\n"
@@ -50,7 +58,7 @@ pub fn sections(document: &str) -> Vec<String> {
     let mut out: Vec<String> = Vec::new();
     for line in document.split_inclusive('\n') {
         match out.last_mut() {
-            _ if line.starts_with("## ") => out.push(line.into()),
+            _ if line.starts_with(HEADING) => out.push(line.into()),
             Some(section) => section.push_str(line),
             None => {}
         }
@@ -68,7 +76,16 @@ pub fn with_section(document: &str, section: &str) -> String {
     format!("{}\n\n{}", INTRODUCTION.trim_end(), all.join("\n"))
 }
 
-/// The row of a section by its name.
-pub fn row_of(section: &str, row: &Row, cells: &Cells) -> bool {
+/// The lines in which one document differs from another: both, in turn.
+pub fn differing(a: &str, b: &str) -> Vec<String> {
+    let only = |a: &str, b: &str, sign: char| -> Vec<String> {
+        let other: Vec<&str> = b.lines().collect();
+        a.lines().filter(|line| !other.contains(line)).map(|line| format!("{sign} {line}")).collect()
+    };
+    [only(a, b, '-'), only(b, a, '+')].concat()
+}
+
+/// Whether a section has a row with these cells.
+pub fn has_row(section: &str, row: &Row, cells: &Cells) -> bool {
     section.contains(&line(row, cells))
 }

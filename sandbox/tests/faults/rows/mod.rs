@@ -44,6 +44,8 @@ pub struct Row {
     pub prevented: Option<&'static str>,
     /// What is said on hosts where the guest does not come to that even with all memory present.
     pub lacking: Option<&'static str>,
+    /// Known to be neither made good nor prevented: the document's part "What is left" is about it.
+    pub left: bool,
 }
 
 /// A row whose guest comes to its end.
@@ -54,7 +56,7 @@ const fn row(
     absent: &'static [u64],
     guest: fn() -> Guest,
 ) -> Row {
-    Row { id, access, kernel, guest, absent, status: DONE as u8, prevented: None, lacking: None }
+    Row { id, access, kernel, guest, absent, status: DONE as u8, prevented: None, lacking: None, left: false }
 }
 
 impl Row {
@@ -66,6 +68,11 @@ impl Row {
     /// A row that not every host can run at all.
     const fn needs(self, lacking: &'static str) -> Row {
         Row { lacking: Some(lacking), ..self }
+    }
+
+    /// A row that the document says is left.
+    const fn left(self) -> Row {
+        Row { left: true, ..self }
     }
 
     /// A row whose access is prevented by an exception.
