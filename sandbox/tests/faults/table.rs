@@ -38,9 +38,8 @@ pub fn heading(kind: Kind) -> String {
 pub fn section(kind: Kind, cells: &BTreeMap<&str, Cells>) -> String {
     let mut out = format!("{}\n", heading(kind));
     for (group, rows) in GROUPS {
-        out += &format!(
-            "\n### {group}\n\n| row | access | in KVM, by its source | out of `KVM_RUN` | resolved by | final state |\n"
-        );
+        out += &format!("\n### {group}\n\n");
+        out += "| row | access | in KVM, by its source | out of `KVM_RUN` | resolved by | final state |\n";
         out += "|---|---|---|---|---|---|\n";
         rows.iter().for_each(|row| out += &line(row, &cells[row.id]));
     }

@@ -19,8 +19,8 @@ fn reached(_: Kind) -> Option<&'static str> {
 
 fn direct_map(kind: Kind) -> Option<&'static str> {
     kind.shadow.then_some(
-        "not reachable: the walker's probe (`HostProfile::shadow_paging`) finds shadow paging. By the source, as \
-         `user-read`",
+        "not reachable: the walker's probe (`HostProfile::shadow_paging`) finds shadow paging. By the source, \
+         as `user-read`",
     )
 }
 
@@ -34,8 +34,8 @@ fn nested(_: Kind) -> Option<&'static str> {
 
 fn lapic(_: Kind) -> Option<&'static str> {
     Some(
-        "not reachable: no interrupt controller in the kernel, shown by the test `there_is_no_lapic`. By the source, \
-         left out silently",
+        "not reachable: no interrupt controller in the kernel, shown by the test `there_is_no_lapic`. By the \
+         source, left out silently",
     )
 }
 

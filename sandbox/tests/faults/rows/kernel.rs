@@ -7,7 +7,9 @@ use super::{DONE, Row, row};
 use crate::guest::*;
 
 const READ: &str = "`emulator_read_write_onepage`, `kvm_vcpu_read_guest` (x86.c): `KVM_EXIT_MMIO`";
-const WRITE: &str = "`emulator_read_write_onepage`, `emulator_write_phys` (x86.c): `KVM_EXIT_MMIO` once the instruction is done";
+const WRITE: &str = "\
+    `emulator_read_write_onepage`, `emulator_write_phys` (x86.c): `KVM_EXIT_MMIO` once the instruction \
+    is done";
 const LOCKED: &str =
     "the operand is read first; then `emulator_cmpxchg_emulated`, `__try_cmpxchg_user` (x86.c)";
 const FETCH: &str =

@@ -27,7 +27,9 @@ const CR4_VMXE: i32 = 1 << 13;
 const UNADVERTISED: &str = "CPUID does not tell of it, and KVM refuses the MSR";
 const NO_HYPERV: &str = "CPUID does not tell of Hyper-V, and KVM refuses its MSRs";
 const NO_HYPERCALL: &str = "KVM does not patch hypercalls (`KVM_X86_QUIRK_FIX_HYPERCALL_INSN` is off)";
-const HYPERCALL: &str = "not prevented: the CPU's own hypercalls reach KVM, and give the host's time; no CPUID bit tells of this one";
+const HYPERCALL: &str = "\
+    not prevented: the CPU's own hypercalls reach KVM, and give the host's time; no CPUID bit tells of \
+    this one";
 const NO_NESTED: &str = "CPUID does not tell of it";
 
 const CLOCK: &str = "`kvm_setup_guest_pvclock`, `kvm_gpc_refresh` (x86.c): left out silently";

@@ -6,12 +6,18 @@ use iced_x86::code_asm::*;
 use super::{DE, DONE, GP, PF, Row, UD, row};
 use crate::guest::*;
 
-const ROOT: &str = "`kvm_set_cr3` (x86.c) reads nothing; the next walk fails: `FNAME(walk_addr_generic)` (mmu/paging_tmpl.h)";
+const ROOT: &str = "\
+    `kvm_set_cr3` (x86.c) reads nothing; the next walk fails: `FNAME(walk_addr_generic)` \
+    (mmu/paging_tmpl.h)";
 const INVLPG: &str = "`em_invlpg` (emulate.c), `kvm_mmu_invlpg` (mmu/mmu.c): the page itself is not read";
 const SMSW: &str = "`em_smsw` (emulate.c): as any write, `KVM_EXIT_MMIO`";
 const LOAD_TABLE: &str = "the operand as any read (x86.c): `KVM_EXIT_MMIO`";
-const STORE_TABLE: &str = "`emulate_store_desc_ptr` (emulate.c), `kvm_write_guest_virt_helper` (x86.c): `X86EMUL_IO_NEEDED`, tried for ever";
-const SEGMENT: &str = "`load_segment_descriptor` (emulate.c), `kvm_read_guest_virt_helper` (x86.c): `X86EMUL_IO_NEEDED`, tried for ever";
+const STORE_TABLE: &str = "\
+    `emulate_store_desc_ptr` (emulate.c), `kvm_write_guest_virt_helper` (x86.c): `X86EMUL_IO_NEEDED`, \
+    tried for ever";
+const SEGMENT: &str = "\
+    `load_segment_descriptor` (emulate.c), `kvm_read_guest_virt_helper` (x86.c): `X86EMUL_IO_NEEDED`, \
+    tried for ever";
 const EVENT: &str = "delivery in software, by `kvm_pvm` (out of tree); VMX and SVM let the CPU do it";
 const RETURN: &str =
     "`iretq` in software, by `kvm_pvm` (out of tree); `em_iret` (emulate.c) has real mode alone";
@@ -191,12 +197,18 @@ pub const ROWS: &[Row] = &[
         frame(&mut guest, at(DATA));
         guest
     }),
-    row("jmp-far", "CPL 0: far `jmp` through memory, operand and GDT absent", FAR_BRANCH, &[DATA, GDT], || {
-        let mut guest = Guest::kernel(|a| a.jmp(fword_ptr(at(DATA))));
-        guest.words(at(DATA), &[(at(CODE) + 256) | u64::from(KERNEL_CS) << 32]);
-        guest.code(at(CODE) + 256, |a| exit(a, DONE));
-        guest
-    }),
+    row(
+        "jmp-far",
+        "CPL 0: far `jmp` through memory, operand and GDT absent",
+        FAR_BRANCH,
+        &[DATA, GDT],
+        || {
+            let mut guest = Guest::kernel(|a| a.jmp(fword_ptr(at(DATA))));
+            guest.words(at(DATA), &[(at(CODE) + 256) | u64::from(KERNEL_CS) << 32]);
+            guest.code(at(CODE) + 256, |a| exit(a, DONE));
+            guest
+        },
+    ),
     row("iretq", "CPL 0: `iretq` to CPL 0, frame absent", RETURN, &[DATA], || {
         let mut guest = Guest::kernel(|a| {
             a.mov(esp, at(DATA) as u32)?;
@@ -349,12 +361,44 @@ pub const ROWS: &[Row] = &[
         },
     )
     .raises(UD),
-    row("kernel-exception-stack-df", "CPL 0: `ud2`, stack absent, `#DF` has a stack of its own", EVENT, &[STACK], || Guest::kernel(|a| a.ud2()).double_fault_on_ist()).raises(UD),
-    row("kernel-stack-switch", "CPL 0: `push` to another stack, then `ud2` over the border to its next page, `#DF` has a stack of its own", EVENT, &[DATA, DATA + 1], || Guest::kernel(|a| {
-        a.mov(esp, at(DATA + 1) as u32 + 16)?;
-        a.push(1)?;
-        a.ud2()
-    }).double_fault_on_ist()).raises(UD),
+    row(
+        "kernel-exception-stack-df",
+        "CPL 0: `ud2`, stack absent, `#DF` has a stack of its own",
+        EVENT,
+        &[STACK],
+        || Guest::kernel(|a| a.ud2()).double_fault_on_ist(),
+    )
+    .raises(UD),
+    row(
+        "kernel-stack-untouched",
+        "CPL 0: RSP set to another stack, then `ud2`, `#DF` as before",
+        EVENT,
+        &[DATA],
+        || {
+            Guest::kernel(|a| {
+                a.mov(esp, at(DATA + 1) as u32)?;
+                a.ud2()
+            })
+            .double_fault_on_ist()
+        },
+    )
+    .raises(UD)
+    .left(),
+    row(
+        "kernel-stack-switch",
+        "CPL 0: `push` to another stack, then `ud2` across its page's border, `#DF` as before",
+        EVENT,
+        &[DATA, DATA + 1],
+        || {
+            Guest::kernel(|a| {
+                a.mov(esp, at(DATA + 1) as u32 + 16)?;
+                a.push(1)?;
+                a.ud2()
+            })
+            .double_fault_on_ist()
+        },
+    )
+    .raises(UD),
     row("kernel-page-fault", "CPL 0: `#PF`, IDT and stack absent", EVENT, &[IDT, DATA], || {
         Guest::kernel(|a| {
             a.mov(esp, at(DATA + 1) as u32)?;

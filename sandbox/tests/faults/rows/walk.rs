@@ -11,7 +11,9 @@ const ACCESSED: &str =
     "`FNAME(update_accessed_dirty_bits)` (mmu/paging_tmpl.h), `__try_cmpxchg_user`: its table was just read";
 const FETCH: &str =
     "`FNAME(fetch)`, `FNAME(gpte_changed)` (mmu/paging_tmpl.h), `kvm_vcpu_read_guest_atomic`: as `user-read`";
-const NO_PAE: &str = "not reachable: with all memory present, the guest stops as well, since paging without long mode is refused";
+const NO_PAE: &str = "\
+    not reachable: with all memory present, the guest stops as well, since paging without long mode is \
+    refused";
 const POINTERS: &str = "`load_pdptrs` (x86.c), `kvm_read_guest_page`: `#GP`";
 
 fn read(a: &mut CodeAssembler) -> Code {
