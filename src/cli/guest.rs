@@ -43,6 +43,12 @@ impl NewGuest {
         if let Some(image) = &self.kernel {
             return kernel(image, &self.bare, &self.run, self.guest.memory, record, host);
         }
+        let KernelOptions { initrd, cmdline, input, protocol, unpack } = &self.bare;
+        if initrd.is_some() || !cmdline.is_empty() || input.is_some() || protocol.is_some() || *unpack {
+            return Err(Failure::new(
+                "--initrd, --cmdline, --input, --protocol and --unpack are of bare-metal guests: give --kernel IMAGE instead of a program",
+            ));
+        }
         let mut program = self.program(stdio)?;
         if let Some(dir) = record {
             program = program.record(dir);

@@ -48,20 +48,20 @@ pub struct GuestOptions {
 #[command(next_help_heading = "A bare-metal guest")]
 pub struct KernelOptions {
     /// Its initial RAM disk.
-    #[arg(long, value_name = "FILE", requires = "kernel")]
+    #[arg(long, value_name = "FILE")]
     pub initrd: Option<PathBuf>,
-    /// Its command line.
-    #[arg(long, value_name = "TEXT", default_value = "", requires = "kernel")]
+    /// Its command line [default: empty].
+    #[arg(long, value_name = "TEXT", default_value = "", hide_default_value = true)]
     pub cmdline: OsString,
     /// Its input, which it reads from ports 0x5d0 and 0x5d1 [default: standard input].
-    #[arg(long, value_name = "FILE", requires = "kernel")]
+    #[arg(long, value_name = "FILE")]
     pub input: Option<PathBuf>,
     /// How it is entered [default: pvh for an ELF image with a PVH note, else linux64].
-    #[arg(long, value_enum, requires = "kernel")]
+    #[arg(long, value_enum)]
     pub protocol: Option<BootProtocol>,
     /// Loads the ELF image inside a bzImage, which else unpacks itself: that takes minutes where KVM
     /// emulates CPL 0 (`dejavm doctor`, kernel-speed).
-    #[arg(long, requires = "kernel")]
+    #[arg(long)]
     pub unpack: bool,
 }
 
