@@ -51,6 +51,7 @@ pub use dejavm_snapshot as snapshot;
 
 pub use dejavm_sandbox::exit::{Exit, ExitKind, Fault, Observer, Rung};
 pub use dejavm_sandbox::host::thread::StopHandle;
+pub use dejavm_sandbox::kernel::kept::Search;
 pub use dejavm_sandbox::kernel::load::Protocol;
 pub use dejavm_sandbox::machine::{Evict, MachineState, PauseAt};
 pub use dejavm_sandbox::program::clock::ClockMode;

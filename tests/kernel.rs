@@ -7,6 +7,8 @@ mod debian;
 mod ends;
 #[path = "kernel/guests.rs"]
 mod guests;
+#[path = "kernel/kept.rs"]
+mod kept;
 #[path = "kernel/repeat.rs"]
 mod repeat;
 #[path = "kernel/same.rs"]
