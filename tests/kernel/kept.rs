@@ -52,7 +52,7 @@ fn without_the_search_the_guest_sees_page_faults_of_its_tables() {
 
     let nothing = restore(&host, &unsearched, false);
     let wrong = restore(&host, &partly, false);
-    if host.profile().shadow_paging().expect("a test guest runs") {
+    if host.profile().bare_metal().expect("a test guest runs").shadow_paging {
         // It cannot even take the page fault.
         assert_eq!(nothing.outcome, Outcome::TripleFault);
         // Its handler is told of a page fault where its tables have no fault.

@@ -41,6 +41,8 @@ pub struct Machine {
     pub(super) start: super::state::KernelState,
     /// What is searched for pages to be kept.
     pub(super) search: Search,
+    /// See [`BareMetal`](crate::host::BareMetal).
+    out_retires: bool,
     /// How it ended.
     pub end: Option<End>,
     /// A read that is yet to be answered: the run was ended while it waited.
@@ -94,6 +96,7 @@ impl Machine {
         world: Box<dyn World>,
         start: super::state::KernelState,
         search: Search,
+        out_retires: bool,
     ) -> Machine {
         let devices = Devices::new(&start.devices);
         Machine {
@@ -103,6 +106,7 @@ impl Machine {
             world,
             start,
             search,
+            out_retires,
             end: None,
             pending: None,
             tail: Vec::new(),
@@ -123,18 +127,17 @@ impl Machine {
     pub fn cpu_state(&mut self) -> Result<CpuState, RunError> {
         // A read that waits begins anew: the guest is in front of its instruction.
         if self.pending.is_none() {
-            self.complete()?;
+            self.complete(&BlockedSignals::new())?;
         }
         Ok(self.core.vcpu.state()?)
     }
 
     /// Finishes what KVM has begun.
-    fn complete(&mut self) -> Result<(), RunError> {
-        let signals = BlockedSignals::new();
+    fn complete(&mut self, signals: &BlockedSignals) -> Result<(), RunError> {
         let mut options = RunOptions::default();
         loop {
-            let exit = self.core.vcpu.complete(&signals);
-            match self.find(exit, &signals)? {
+            let exit = self.core.vcpu.complete(signals);
+            match self.find(exit, signals)? {
                 Finding::Kick => return Ok(()),
                 finding => self.settle(finding, &mut options)?,
             }
@@ -295,7 +298,12 @@ impl Machine {
         size: u8,
         data: &[u8],
         options: &mut RunOptions<'_>,
+        signals: &BlockedSignals,
     ) -> Result<Option<RunEnd>, RunError> {
+        if !self.out_retires {
+            // So that what is recorded is the same everywhere: behind the instruction.
+            self.complete(signals)?;
+        }
         let done = self.devices.write(port, size.into(), data, &mut *self.world)?;
         self.record(ExitKind::Out { port, len: data.len() as u32 }, data, options)?;
         if let Some(end) = done.end {
@@ -369,7 +377,7 @@ impl Guest for Machine {
         signals: &BlockedSignals,
     ) -> Result<Option<RunEnd>, RunError> {
         match exit {
-            Exit::Out { port, size, ref data } => return self.port_out(port, size, data, options),
+            Exit::Out { port, size, ref data } => return self.port_out(port, size, data, options, signals),
             Exit::In { port, size, len } => return self.port_in(port, size, len, options),
             Exit::Halt => return self.ended(End::Halted, options),
             Exit::Shutdown => return self.ended(End::TripleFault, options),
