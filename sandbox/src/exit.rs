@@ -125,10 +125,12 @@ pub enum Rung {
     Monitor,
     /// Brought in before it was wanted, in the order of an earlier run.
     Prefetch,
-    /// Brought in before the first entry, since KVM reads it by itself and tells nobody.
+    /// Brought in beforehand, since KVM reads or writes it by itself and tells nobody.
     Kept,
     /// `KVM_RUN` did not come back: a page that KVM may be reading by itself.
     Watchdog,
+    /// A triple fault, since KVM lacked pages that the delivery of an exception takes.
+    Delivery,
 }
 
 /// Where a page's content came from.

@@ -150,5 +150,6 @@ pub(crate) fn rung_name(rung: Rung) -> &'static str {
         Rung::Prefetch => "prefetch",
         Rung::Kept => "kept",
         Rung::Watchdog => "watchdog",
+        Rung::Delivery => "delivery",
     }
 }

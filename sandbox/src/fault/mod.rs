@@ -177,7 +177,13 @@ impl Ladder {
     }
 
     /// The absent pages among those that the instruction at RIP touches; none is `None`.
-    fn decode(&self, place: &Place, ram: &Ram, translate: Translate<'_>, rung: Rung) -> Option<Finding> {
+    pub(crate) fn decode(
+        &self,
+        place: &Place,
+        ram: &Ram,
+        translate: Translate<'_>,
+        rung: Rung,
+    ) -> Option<Finding> {
         if self.forced == Some(Rung::Populate) {
             return None;
         }

@@ -12,6 +12,10 @@ const KVM_LEAVES: std::ops::RangeInclusive<u32> = 0x4000_0000..=0x4fff_ffff;
 /// local APIC, which is not there.
 const TSC: u32 = 1 << 4;
 const APIC: u32 = 1 << 9;
+/// Leaf 1 ECX: VMX; leaf 0x80000001 ECX: SVM. KVM reads and writes by itself what a guest that has
+/// guests of its own names to it.
+const VMX: u32 = 1 << 5;
+const SVM: u32 = 1 << 2;
 /// Leaf 1 ECX: the x2APIC, its timer by the time stamp.
 const X2APIC: u32 = 1 << 21;
 const TSC_DEADLINE: u32 = 1 << 24;
@@ -31,12 +35,15 @@ pub fn table(host: &CpuId) -> CpuId {
         match entry.function {
             1 => {
                 entry.edx &= !(TSC | APIC);
-                entry.ecx &= !(X2APIC | TSC_DEADLINE);
+                entry.ecx &= !(VMX | X2APIC | TSC_DEADLINE);
             }
             7 if entry.index == 0 => entry.ebx &= !TSC_ADJUST,
             // The frequencies of the time stamp, the bus and the CPU.
             0x15 | 0x16 => (entry.eax, entry.ebx, entry.ecx, entry.edx) = (0, 0, 0, 0),
-            0x8000_0001 => entry.edx &= !(TSC | APIC | RDTSCP),
+            0x8000_0001 => {
+                entry.edx &= !(TSC | APIC | RDTSCP);
+                entry.ecx &= !SVM;
+            }
             0x8000_0007 => entry.edx &= !INVARIANT_TSC,
             _ => {}
         }
@@ -64,7 +71,7 @@ mod tests {
         let told = table(&host.expect("five entries"));
         let of = |function| told.as_slice().iter().find(|e| e.function == function);
         assert_eq!(of(0).map(|e| e.edx), Some(!0));
-        assert_eq!(of(1).map(|e| (e.edx, e.ecx)), Some((!0x210, !0x120_0000)));
+        assert_eq!(of(1).map(|e| (e.edx, e.ecx)), Some((!0x210, !0x120_0020)));
         assert_eq!(of(0x15).map(|e| e.ebx), Some(0));
         assert_eq!(of(0x8000_0007).map(|e| e.edx), Some(!0x100));
         assert!(of(0x4000_0001).is_none());

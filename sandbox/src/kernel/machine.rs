@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use kvm_bindings::kvm_regs;
 use xxhash_rust::xxh3::xxh3_64;
 
 use super::crash::Crash;
@@ -9,7 +10,7 @@ use super::devices::Devices;
 use super::kept::{self, Cpu, Kept, Search};
 use super::paging::{Paging, RamView};
 use crate::exit::{ExitKind, Rung, SourceKind};
-use crate::fault::{EMULATION_FAILED, Finding, Place, Then, fetch};
+use crate::fault::{EMULATION_FAILED, FaultError, Finding, Place, Then, fetch};
 use crate::host::thread::BlockedSignals;
 use crate::machine::{Core, End, Guest, PauseAt, RunEnd, RunError, RunOptions};
 use crate::ram::{PageError, Ram};
@@ -50,6 +51,8 @@ pub struct Machine {
     /// The last bytes that it sent to its serial port, while a text is waited for.
     tail: Vec<u8>,
     first_read_done: bool,
+    /// The registers when the guest was looked at last, and how many exits it had made.
+    pub(super) kicked_at: Option<(kvm_regs, u64)>,
     /// Exits that were settled as faults, for whoever wants to see what KVM gives.
     pub raw: Option<Vec<Exit>>,
 }
@@ -61,7 +64,7 @@ impl std::fmt::Debug for Machine {
 }
 
 /// Where the guest is, by its registers.
-fn place(general: General, sregs: &kvm_bindings::kvm_sregs) -> Place {
+pub(super) fn place(general: General, sregs: &kvm_bindings::kvm_sregs) -> Place {
     /// EFER.LMA.
     const LONG_MODE: u64 = 1 << 10;
     let long = sregs.efer & LONG_MODE != 0 && sregs.cs.l != 0;
@@ -85,7 +88,7 @@ fn place(general: General, sregs: &kvm_bindings::kvm_sregs) -> Place {
 }
 
 /// The page of RAM at an address, which is 0 for the first.
-fn page_of(ram: &Ram, gpa: u64) -> Option<u64> {
+pub(super) fn page_of(ram: &Ram, gpa: u64) -> Option<u64> {
     ram.page_at(gpa)
 }
 
@@ -111,6 +114,7 @@ impl Machine {
             pending: None,
             tail: Vec::new(),
             first_read_done: false,
+            kicked_at: None,
             raw: None,
         }
     }
@@ -177,6 +181,15 @@ impl Machine {
 
     /// Brings in what a fault wants. What is no fault is an error.
     fn settle(&mut self, finding: Finding, options: &mut RunOptions<'_>) -> Result<(), RunError> {
+        match self.try_settle(finding, options) {
+            Err(RunError::Fault(FaultError::NoProgress { exit, .. })) => {
+                Err(self.crash("KVM_RUN fails although all memory is present", Exit::Other(exit)))
+            }
+            settled => settled,
+        }
+    }
+
+    fn try_settle(&mut self, finding: Finding, options: &mut RunOptions<'_>) -> Result<(), RunError> {
         match finding {
             Finding::Wanted { pages, rung, then } => self.fault(&pages, rung, &then, options),
             Finding::Unknown => {
@@ -200,6 +213,10 @@ impl Machine {
         let Core { ladder, vcpu, .. } = &mut self.core;
         let settled = ladder.settle(pages, rung, then, vcpu, &self.ram)?;
         self.core.count_fault(settled.page, rung, settled.source, settled.brought, options);
+        // Code of CPL 0 is emulated here: KVM also writes the frames of its exceptions.
+        if matches!(rung, Rung::Mmio | Rung::Emulation) {
+            self.bring_in_stack(pages, options)?;
+        }
         Ok(())
     }
 
@@ -215,7 +232,7 @@ impl Machine {
     }
 
     /// Where the guest is, and the bytes there, as far as they are in memory.
-    fn code_at_rip(&self, sregs: &kvm_bindings::kvm_sregs) -> (Place, Vec<u8>) {
+    pub(super) fn code_at_rip(&self, sregs: &kvm_bindings::kvm_sregs) -> (Place, Vec<u8>) {
         let place = place(self.core.vcpu.regs().into(), sregs);
         let paging = Paging::of(sregs);
         let memory = RamView(&self.ram);
@@ -233,29 +250,6 @@ impl Machine {
         let instruction = Decoder::new(place.bits, &code, DecoderOptions::NONE).decode();
         Ok(matches!(instruction.code(), Code::Ud2)
             || matches!(instruction.mnemonic(), iced_x86::Mnemonic::Ud0 | iced_x86::Mnemonic::Ud1))
-    }
-
-    /// The guest made no exit for a while: brings in what KVM may be reading, if it is absent.
-    fn kicked(&mut self, options: &mut RunOptions<'_>) -> Result<(), RunError> {
-        let sregs = self.core.vcpu.sregs()?;
-        let regs = *self.core.vcpu.regs();
-        let cpu = Cpu { regs: &regs, sregs: &sregs, msrs: &[] };
-        let wanted = kept::read_by_kvm(&cpu, &RamView(&self.ram));
-        for page in wanted.into_keys().filter(|page| *page < self.ram.pages()) {
-            if self.ram.is_there(page) {
-                continue;
-            }
-            let (brought, source) = self.ram.bring_in(page)?;
-            if brought > 0 {
-                tracing::debug!(
-                    page,
-                    rip = regs.rip,
-                    "KVM_RUN did not come back: brought in a page that it reads"
-                );
-                self.core.count_fault(page, Rung::Watchdog, source, brought, options);
-            }
-        }
-        Ok(())
     }
 
     /// Brings in what KVM reads by itself, before the guest runs.
@@ -380,6 +374,7 @@ impl Guest for Machine {
             Exit::Out { port, size, ref data } => return self.port_out(port, size, data, options, signals),
             Exit::In { port, size, len } => return self.port_in(port, size, len, options),
             Exit::Halt => return self.ended(End::Halted, options),
+            Exit::Shutdown if self.deliver_again(options)? => return Ok(None),
             Exit::Shutdown => return self.ended(End::TripleFault, options),
             Exit::InternalError { suberror: EMULATION_FAILED, .. } if self.is_at_invalid_opcode()? => {
                 self.core.vcpu.inject_exception(INVALID_OPCODE)?;

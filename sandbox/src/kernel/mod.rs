@@ -8,6 +8,7 @@
 //! * [`paging`] walks the guest's own page tables, and [`kept`] finds the pages that KVM reads by
 //!   itself and that must not be absent;
 //! * [`unrepeatable`] finds what no monitor can make deterministic;
+//! * `silent` is for pages that KVM wants and says nothing of;
 //! * [`state`] and [`start`] are the way from a machine to a snapshot and back.
 
 mod cpuid;
@@ -18,6 +19,7 @@ pub mod load;
 pub mod machine;
 pub mod paging;
 pub mod ports;
+mod silent;
 pub mod staged;
 pub mod start;
 pub mod state;

@@ -4,7 +4,11 @@ use std::path::Path;
 use std::sync::Arc;
 
 use dejavm_snapshot::{Summary, WriteOptions};
-use kvm_bindings::{KVM_CAP_EXIT_ON_EMULATION_FAILURE, kvm_enable_cap};
+use kvm_bindings::{
+    KVM_CAP_DISABLE_QUIRKS2, KVM_CAP_EXIT_ON_EMULATION_FAILURE, KVM_X86_QUIRK_FIX_HYPERCALL_INSN,
+    kvm_enable_cap,
+};
+use kvm_ioctls::VmFd;
 
 use super::cpuid;
 use super::kept::Search;
@@ -38,6 +42,24 @@ pub fn search_on(host: &HostProfile, options: &MachineOptions) -> Result<Search,
     })
 }
 
+/// Chooses how a machine behaves, where KVM lets one choose.
+fn choose(vm: &VmFd) {
+    let choices = [
+        // Else a failed emulation at CPL 0 exits all the same, with an exception queued.
+        ("KVM_CAP_EXIT_ON_EMULATION_FAILURE", KVM_CAP_EXIT_ON_EMULATION_FAILURE, 1),
+        // KVM does not write the vendor's hypercall instruction over the other one. Where code of CPL 0
+        // is emulated, it would do that for ever, in KVM_RUN; now either is an invalid opcode.
+        ("KVM_CAP_DISABLE_QUIRKS2", KVM_CAP_DISABLE_QUIRKS2, u64::from(KVM_X86_QUIRK_FIX_HYPERCALL_INSN)),
+    ];
+    for (name, cap, argument) in choices {
+        let mut choice = kvm_enable_cap { cap, ..Default::default() };
+        choice.args[0] = argument;
+        if let Err(error) = vm.enable_cap(&choice) {
+            tracing::debug!(%error, name, "an old KVM");
+        }
+    }
+}
+
 impl Machine {
     /// Makes a machine from its state; the contents of its memory come from `memory`.
     ///
@@ -61,13 +83,13 @@ impl Machine {
         let vm = Arc::new(kvm.create_vm().map_err(refused("KVM_CREATE_VM"))?);
         vm.set_identity_map_address(KVM_IDENTITY_MAP).map_err(refused("KVM_SET_IDENTITY_MAP_ADDR"))?;
         vm.set_tss_address(KVM_TSS).map_err(refused("KVM_SET_TSS_ADDR"))?;
-        let mut emulation = kvm_enable_cap { cap: KVM_CAP_EXIT_ON_EMULATION_FAILURE, ..Default::default() };
-        emulation.args[0] = 1;
-        if let Err(error) = vm.enable_cap(&emulation) {
-            // An old KVM: a failed emulation at CPL 0 exits all the same, with an exception queued.
-            tracing::debug!(%error, "KVM_CAP_EXIT_ON_EMULATION_FAILURE");
-        }
+        choose(&vm);
         let mut vcpu = Vcpu::new(&vm, 0)?;
+        if let Err(error) = vcpu.refuse_unadvertised() {
+            // Before Linux 5.10: a guest that names a page to KVM without having been told that it may
+            // gets what it asked for, and cannot be repeated.
+            tracing::debug!(%error, "KVM_CAP_ENFORCE_PV_FEATURE_CPUID");
+        }
         vcpu.keep_tsc_faulting(options.allocator_reads_no_clock);
         vcpu.set_cpuid(&cpuid::table(&host.cpuid))?;
         vcpu.set_state(&state.vcpu)?;

@@ -9,7 +9,9 @@ mod state;
 use std::io;
 use std::os::fd::AsRawFd;
 
-use kvm_bindings::{Msrs, kvm_msr_entry, kvm_regs, kvm_sregs};
+use kvm_bindings::{
+    KVM_CAP_ENFORCE_PV_FEATURE_CPUID, Msrs, kvm_enable_cap, kvm_msr_entry, kvm_regs, kvm_sregs,
+};
 use kvm_ioctls::{SyncReg, VcpuExit, VcpuFd, VmFd};
 
 use crate::host::thread::{BlockedSignals, fault_on_rdtsc};
@@ -108,6 +110,18 @@ impl Vcpu {
     /// When KVM refuses.
     pub fn set_sregs(&self, sregs: &kvm_sregs) -> Result<(), VcpuError> {
         self.fd.set_sregs(sregs).map_err(error("KVM_SET_SREGS"))
+    }
+
+    /// Makes KVM refuse what it can do for guests and what the CPUID table does not tell of: its clock,
+    /// stolen time, and whatever else it would write into memory by itself
+    /// (`Documentation/virt/kvm/api.rst`, `KVM_CAP_ENFORCE_PV_FEATURE_CPUID`).
+    ///
+    /// # Errors
+    /// When KVM refuses.
+    pub fn refuse_unadvertised(&self) -> Result<(), VcpuError> {
+        let mut enforce = kvm_enable_cap { cap: KVM_CAP_ENFORCE_PV_FEATURE_CPUID, ..Default::default() };
+        enforce.args[0] = 1;
+        self.fd.enable_cap(&enforce).map_err(error("KVM_ENABLE_CAP"))
     }
 
     /// Sets model-specific registers.

@@ -116,6 +116,24 @@ impl Vcpu {
         Ok(found)
     }
 
+    /// The vector of the exception that KVM dealt with last.
+    ///
+    /// # Errors
+    /// When KVM refuses.
+    pub fn undelivered_exception(&self) -> Result<u8, VcpuError> {
+        Ok(self.fd.get_vcpu_events().map_err(error("KVM_GET_VCPU_EVENTS"))?.exception.nr)
+    }
+
+    /// Drops an exception that is on its way.
+    ///
+    /// # Errors
+    /// When KVM refuses.
+    pub fn clear_exception(&mut self) -> Result<(), VcpuError> {
+        let mut events = self.fd.get_vcpu_events().map_err(error("KVM_GET_VCPU_EVENTS"))?;
+        events.exception = Default::default();
+        self.fd.set_vcpu_events(&events).map_err(error("KVM_SET_VCPU_EVENTS"))
+    }
+
     /// Makes the guest take an exception without an error code before its next instruction.
     ///
     /// # Errors

@@ -17,7 +17,7 @@ const IDT_BYTES: u64 = 256 * 16;
 const TSS_BYTES: u64 = 104 + 3 * PAGE_SIZE as u64;
 /// What is kept below a stack pointer, bytes: more than the frame of any exception (64 with its
 /// alignment and error code; SDM volume 3, section 6.14.2), so that a handler has room for more.
-const STACK_BELOW: u64 = PAGE_SIZE as u64;
+pub(in crate::kernel) const STACK_BELOW: u64 = PAGE_SIZE as u64;
 /// What is kept above RSP, bytes: what IRET pops, 36 to 40.
 const STACK_ABOVE: u64 = 64;
 
@@ -63,7 +63,7 @@ pub(super) fn instruction(cpu: &Cpu<'_>, paging: &Paging) -> u64 {
 }
 
 /// The linear address that the stack pointer means.
-fn stack_top(cpu: &Cpu<'_>, paging: &Paging) -> u64 {
+pub(in crate::kernel) fn stack_top(cpu: &Cpu<'_>, paging: &Paging) -> u64 {
     let rsp = cpu.regs.rsp;
     let ss = &cpu.sregs.ss;
     match (is_64_bit(cpu, paging), ss.db != 0) {

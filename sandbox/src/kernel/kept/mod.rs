@@ -22,6 +22,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+pub(super) use area::{STACK_BELOW, stack_top};
 pub use search::{Cpu, Search, find, read_by_kvm};
 pub use table::could_be_table;
 

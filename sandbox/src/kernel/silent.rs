@@ -1,0 +1,152 @@
+//! Pages that KVM wants and says nothing of.
+//!
+//! Where KVM emulates code of CPL 0, it also reads descriptor tables, the task state and operands by
+//! itself, and writes the frames of exceptions. When such a page is absent, it tries for ever, or it
+//! finds that the exception cannot be delivered, which becomes a double fault (that the guest gets) or
+//! a triple fault. What is known beforehand is [kept](super::kept); the rest is made good here, as far
+//! as it can be. `docs/faults.md` has a row for each of these accesses.
+
+use iced_x86::{Decoder, DecoderOptions};
+
+use super::kept::{self, Cpu, STACK_BELOW, stack_top};
+use super::machine::{Machine, page_of, place};
+use super::paging::{Paging, RamView};
+use crate::exit::Rung;
+use crate::fault::{Finding, fetch};
+use crate::machine::{RunError, RunOptions};
+use crate::ram::PAGE_SIZE;
+use crate::vcpu::registers::General;
+
+/// Vectors (Intel SDM volume 3, table 7-1) of the exceptions that are, or may be, traps: RIP is behind
+/// the instruction then, and running it again would not raise them again.
+const DEBUG: u8 = 1;
+const BREAKPOINT: u8 = 3;
+/// `int3`.
+const INT3: u8 = 0xcc;
+/// RFLAGS.TF: a trap after each instruction.
+const TRAP_FLAG: u64 = 1 << 8;
+
+impl Machine {
+    /// The guest made no exit for a while: brings in what KVM may be reading, if it is absent. When
+    /// that is nothing, and the guest is found where it was before, it brings in everything.
+    pub(super) fn kicked(&mut self, options: &mut RunOptions<'_>) -> Result<(), RunError> {
+        let now = (*self.core.vcpu.regs(), self.core.exits);
+        let before = self.kicked_at.replace(now);
+        if self.bring_in_silent(Rung::Watchdog, options)? > 0
+            || before != Some(now)
+            || !self.ram.lacks_any()
+            || self.is_at_endless_loop()?
+        {
+            return Ok(());
+        }
+        let settled = self.core.ladder.populate(now.0.rip, &self.ram)?;
+        tracing::debug!(
+            rip = now.0.rip,
+            "KVM_RUN did not come back, nobody knows why: brought in everything"
+        );
+        self.core.count_fault(settled.page, settled.rung, settled.source, settled.brought, options);
+        Ok(())
+    }
+
+    /// Whether the guest is at a jump to itself, at which it stays by its own will.
+    fn is_at_endless_loop(&self) -> Result<bool, RunError> {
+        let (place, code) = self.code_at_rip(&self.core.vcpu.sregs()?);
+        let instruction =
+            Decoder::with_ip(place.bits, &code, place.general.rip, DecoderOptions::NONE).decode();
+        Ok(instruction.is_jmp_short_or_near() && instruction.near_branch_target() == instruction.ip())
+    }
+
+    /// The guest came to a triple fault: whether that was for want of pages. They are there then, and
+    /// the guest goes on by the exception.
+    ///
+    /// KVM leaves the registers as they were before it tried, so that the instruction at RIP can be run
+    /// again and raises the exception anew. But where the exception was a trap it is delivered anew.
+    pub(super) fn deliver_again(&mut self, options: &mut RunOptions<'_>) -> Result<bool, RunError> {
+        if self.bring_in_silent(Rung::Delivery, options)? == 0 {
+            return Ok(false);
+        }
+        let vector = self.core.vcpu.undelivered_exception()?;
+        let trap = match vector {
+            BREAKPOINT => self.is_behind_int3()?,
+            DEBUG => self.core.vcpu.regs().rflags & TRAP_FLAG != 0,
+            _ => false,
+        };
+        match trap {
+            true => self.core.vcpu.inject_exception(vector)?,
+            false => self.core.vcpu.clear_exception()?,
+        }
+        Ok(true)
+    }
+
+    fn is_behind_int3(&self) -> Result<bool, RunError> {
+        let sregs = self.core.vcpu.sregs()?;
+        let paging = Paging::of(&sregs);
+        let memory = RamView(&self.ram);
+        let translate = |linear| page_of(&self.ram, paging.translate(&memory, linear)?);
+        let place = place(self.core.vcpu.regs().into(), &sregs);
+        Ok(fetch(place.linear_rip().wrapping_sub(1), &self.ram, &translate).first() == Some(&INT3))
+    }
+
+    /// Brings in all absent pages that KVM may be using by itself at this moment, and those of the
+    /// instruction at RIP. Returns how many came.
+    fn bring_in_silent(&mut self, rung: Rung, options: &mut RunOptions<'_>) -> Result<u64, RunError> {
+        let sregs = self.core.vcpu.sregs()?;
+        let regs = *self.core.vcpu.regs();
+        let paging = Paging::of(&sregs);
+        let memory = RamView(&self.ram);
+        let translate = |linear| page_of(&self.ram, paging.translate(&memory, linear)?);
+        let place = place(General::from(&regs), &sregs);
+        let cpu = Cpu { regs: &regs, sregs: &sregs, msrs: &[] };
+        let mut wanted: Vec<u64> = kept::read_by_kvm(&cpu, &memory).into_keys().collect();
+        if let Some(Finding::Wanted { pages, .. }) =
+            self.core.ladder.decode(&place, &self.ram, &translate, rung)
+        {
+            wanted.extend(pages);
+        }
+        let mut came = 0;
+        for page in wanted {
+            came += self.bring_in_for(page, rung, options)?;
+        }
+        if came > 0 {
+            tracing::debug!(rip = regs.rip, came, ?rung, "brought in pages that KVM uses by itself");
+        }
+        Ok(came)
+    }
+
+    /// Where pages came that the stack pointer is in: brings in what lies below. When the guest has
+    /// gone to another stack, the frame of an exception may be the next that is written there.
+    pub(super) fn bring_in_stack(
+        &mut self,
+        pages: &[u64],
+        options: &mut RunOptions<'_>,
+    ) -> Result<(), RunError> {
+        let sregs = self.core.vcpu.sregs()?;
+        let paging = Paging::of(&sregs);
+        let memory = RamView(&self.ram);
+        let cpu = Cpu { regs: self.core.vcpu.regs(), sregs: &sregs, msrs: &[] };
+        let top = stack_top(&cpu, &paging);
+        let page = |linear| page_of(&self.ram, paging.translate(&memory, linear)?);
+        let below = match page(top) {
+            Some(at) if pages.contains(&at) => page(top.wrapping_sub(STACK_BELOW)),
+            _ => None,
+        };
+        if let Some(below) = below {
+            self.bring_in_for(below, Rung::Kept, options)?;
+        }
+        Ok(())
+    }
+
+    /// Brings in a page of memory, if it is absent, and counts it. Returns how many came.
+    fn bring_in_for(&mut self, page: u64, rung: Rung, options: &mut RunOptions<'_>) -> Result<u64, RunError> {
+        if page >= self.ram.pages() || self.ram.is_there(page) {
+            return Ok(0);
+        }
+        let (brought, source) = self.ram.bring_in(page)?;
+        if brought > 0 {
+            self.core.count_fault(page, rung, source, brought, options);
+        }
+        Ok(brought)
+    }
+}
+
+const _: () = assert!(STACK_BELOW == PAGE_SIZE as u64, "one page below is brought in");
