@@ -98,7 +98,11 @@ fn options_that_do_not_fit() {
         assert_eq!(seen.status, 125, "{seen:?}");
     }
     let image = image("hello");
-    let seen = run(&["run", "--kernel", &image, "--", "true"], b"");
-    assert_eq!(seen.status, 125, "{seen:?}");
+    for more in
+        [&["--", "true"][..], &["--seed", "3"], &["--clock", "host"], &["--env", "A=b"], &["--ro", "/"]]
+    {
+        let seen = run(&[&["run", "--kernel", &image], more].concat(), b"");
+        assert_eq!(seen.status, 125, "{more:?}: {seen:?}");
+    }
     assert_eq!(run(&["run", "-q", "--kernel", &image], b"").status, 0);
 }
