@@ -6,7 +6,7 @@ use kvm_bindings::kvm_regs;
 use xxhash_rust::xxh3::xxh3_64;
 
 use super::crash::Crash;
-use super::devices::Devices;
+use super::devices::{Devices, Done};
 use super::kept::{self, Cpu, Kept, Search};
 use super::paging::{Paging, RamView};
 use crate::exit::{ExitKind, Rung, SourceKind};
@@ -15,7 +15,7 @@ use crate::host::thread::BlockedSignals;
 use crate::machine::{Core, End, Guest, PauseAt, RunEnd, RunError, RunOptions};
 use crate::ram::{PageError, Ram};
 use crate::vcpu::registers::General;
-use crate::vcpu::{CpuState, Exit};
+use crate::vcpu::{CpuState, Data, Exit};
 use crate::world::World;
 
 /// How often a guest that makes no exit is looked at, in case KVM spins on a page that it reads by
@@ -27,6 +27,15 @@ const INVALID_OPCODE: u8 = 6;
 
 /// Bytes of an access that are the exit's result; of more, a digest is kept.
 const RESULT_BYTES: usize = 8;
+
+/// An exit that is yet to be answered.
+#[derive(Debug)]
+enum Pending {
+    /// A read that waits for input: the guest is in front of its instruction.
+    In { port: u16, size: u8, len: usize },
+    /// A write whose output was not taken: it is made, but for that.
+    Out { kind: ExitKind, data: Data, done: Done },
+}
 
 /// A bare-metal guest's machine.
 pub struct Machine {
@@ -46,8 +55,8 @@ pub struct Machine {
     out_retires: bool,
     /// How it ended.
     pub end: Option<End>,
-    /// A read that is yet to be answered: the run was ended while it waited.
-    pending: Option<Exit>,
+    /// What the run was ended in, while the outside was waited for.
+    pending: Option<Pending>,
     /// The last bytes that it sent to its serial port, while a text is waited for.
     tail: Vec<u8>,
     first_read_done: bool,
@@ -129,9 +138,15 @@ impl Machine {
     /// # Errors
     /// [`RunError`]: to get there, pages may have to come in.
     pub fn cpu_state(&mut self) -> Result<CpuState, RunError> {
-        // A read that waits begins anew: the guest is in front of its instruction.
-        if self.pending.is_none() {
-            self.complete(&BlockedSignals::new())?;
+        match self.pending {
+            // It begins anew.
+            Some(Pending::In { .. }) => {}
+            Some(Pending::Out { .. }) => {
+                return Err(RunError::Machine(
+                    "the guest's output waits to be taken: run it on first".into(),
+                ));
+            }
+            None => self.complete(&BlockedSignals::new())?,
         }
         Ok(self.core.vcpu.state()?)
     }
@@ -273,12 +288,12 @@ impl Machine {
     ) -> Result<Option<RunEnd>, RunError> {
         if options.pause == PauseAt::FirstRead && !self.first_read_done && Devices::reads_input(port) {
             self.first_read_done = true;
-            self.pending = Some(Exit::In { port, size, len });
+            self.pending = Some(Pending::In { port, size, len });
             return Ok(Some(RunEnd::Paused));
         }
         let mut data = vec![0; len];
         if let Err(e) = self.devices.read(port, size.into(), &mut data, &mut *self.world) {
-            self.pending = Some(Exit::In { port, size, len });
+            self.pending = Some(Pending::In { port, size, len });
             return Err(e.into());
         }
         self.core.vcpu.answer_in(&data);
@@ -298,8 +313,24 @@ impl Machine {
             // So that what is recorded is the same everywhere: behind the instruction.
             self.complete(signals)?;
         }
-        let done = self.devices.write(port, size.into(), data, &mut *self.world)?;
-        self.record(ExitKind::Out { port, len: data.len() as u32 }, data, options)?;
+        let done = self.devices.write(port, size.into(), data);
+        let kind = ExitKind::Out { port, len: data.len() as u32 };
+        self.finish_out(kind, Data::from_slice(data), done, options)
+    }
+
+    /// Sends what a write put out, and goes on behind it.
+    fn finish_out(
+        &mut self,
+        kind: ExitKind,
+        data: Data,
+        done: Done,
+        options: &mut RunOptions<'_>,
+    ) -> Result<Option<RunEnd>, RunError> {
+        if let Err(e) = self.devices.send(&mut *self.world) {
+            self.pending = Some(Pending::Out { kind, data, done });
+            return Err(e.into());
+        }
+        self.record(kind, &data, options)?;
         if let Some(end) = done.end {
             return self.ended(end, options);
         }
@@ -359,8 +390,9 @@ impl Guest for Machine {
             return Ok(Some(RunEnd::Ended(end)));
         }
         match self.pending.take() {
-            Some(Exit::In { port, size, len }) => self.port_in(port, size, len, options),
-            _ => Ok(None),
+            Some(Pending::In { port, size, len }) => self.port_in(port, size, len, options),
+            Some(Pending::Out { kind, data, done }) => self.finish_out(kind, data, done, options),
+            None => Ok(None),
         }
     }
 
