@@ -149,6 +149,14 @@ macro_rules! common_setters {
             self
         }
 
+        /// Searches a bare-metal guest's memory for the pages that KVM reads by itself in another way
+        /// than this host needs, for tests.
+        #[must_use]
+        pub fn search(mut self, search: $crate::Search) -> Self {
+            self.common.machine.search = Some(search);
+            self
+        }
+
         /// Fault injection: makes present pages absent again, in a pattern.
         #[must_use]
         pub fn evict(mut self, evict: $crate::Evict) -> Self {

@@ -22,6 +22,9 @@
 //! # Ok::<(), dejavm::Error>(())
 //! ```
 //!
+//! The other kind of guest is a bare-metal image ([`Kernel`]), which owns its page tables and runs at
+//! CPL 0, with a serial port and a few others. Snapshots, recordings and limits are the same.
+//!
 //! Nothing here is process-wide: no signal handlers, no globals, no environment. Sandboxes live on
 //! any threads, hundreds in one process.
 //!
@@ -51,6 +54,7 @@ pub use dejavm_snapshot as snapshot;
 
 pub use dejavm_sandbox::exit::{Exit, ExitKind, Fault, Observer, Rung};
 pub use dejavm_sandbox::host::thread::StopHandle;
+pub use dejavm_sandbox::kernel::kept::Search;
 pub use dejavm_sandbox::kernel::load::Protocol;
 pub use dejavm_sandbox::machine::{Evict, MachineState, PauseAt};
 pub use dejavm_sandbox::program::clock::ClockMode;

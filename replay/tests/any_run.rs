@@ -23,6 +23,10 @@ fn any_step() -> impl Strategy<Value = Step> {
         (any::<u64>(), any::<[u64; 6]>()).prop_map(|(number, args)| {
             Step::Exit(exit(0, dejavm_sandbox::exit::ExitKind::Syscall { number, args }))
         }),
+        (any::<bool>(), any::<u16>(), any::<u32>()).prop_map(|(out, port, len)| {
+            use dejavm_sandbox::exit::ExitKind::{In, Out};
+            Step::Exit(exit(0, if out { Out { port, len } } else { In { port, len } }))
+        }),
         any::<u64>().prop_map(|clock| {
             let kind = dejavm_sandbox::exit::ExitKind::Instruction(dejavm_sandbox::exit::Trapped::Rdtscp);
             Step::Exit(dejavm_sandbox::exit::Exit { clock, ..exit(0, kind) })

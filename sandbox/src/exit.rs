@@ -79,7 +79,8 @@ pub struct Exit {
     pub number: u64,
     /// What it was.
     pub kind: ExitKind,
-    /// RIP of the instruction after a system call or a timer, or of the trapped instruction.
+    /// RIP of the instruction after a system call, a timer or a write of a port, or of the trapped
+    /// instruction or the read of a port.
     pub rip: u64,
     /// What the guest got: RAX after the exit.
     pub result: u64,

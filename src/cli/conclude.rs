@@ -73,7 +73,13 @@ const SHOWN: usize = 8;
 /// Says where a bare-metal guest found nothing.
 fn nobody(kind: &str, used: impl ExactSizeIterator<Item = (u64, u64)>) {
     let count = used.len();
-    let mut places: Vec<String> = used.take(SHOWN).map(|(at, n)| format!("{at:#x} ({n})")).collect();
+    let mut places: Vec<String> = used
+        .take(SHOWN)
+        .map(|(at, n)| match at {
+            u64::MAX => format!("others ({n})"),
+            at => format!("{at:#x} ({n})"),
+        })
+        .collect();
     if count > SHOWN {
         places.push(format!("and {} more", count - SHOWN));
     }

@@ -41,7 +41,18 @@ impl NewGuest {
     /// `stdio`. It is recorded in the directory, if one is given.
     pub fn start(&self, stdio: Stdio, record: Option<&Path>, host: &Host) -> Result<Sandbox> {
         if let Some(image) = &self.kernel {
+            if !self.view.ro.is_empty() || self.view.root.is_some() {
+                return Err(Failure::new(
+                    "--ro and --root are of programs: a bare-metal guest sees no files",
+                ));
+            }
             return kernel(image, &self.bare, &self.run, self.guest.memory, record, host);
+        }
+        let KernelOptions { initrd, cmdline, input, protocol, unpack } = &self.bare;
+        if initrd.is_some() || !cmdline.is_empty() || input.is_some() || protocol.is_some() || *unpack {
+            return Err(Failure::new(
+                "--initrd, --cmdline, --input, --protocol and --unpack are of bare-metal guests: give --kernel IMAGE instead of a program",
+            ));
         }
         let mut program = self.program(stdio)?;
         if let Some(dir) = record {

@@ -18,28 +18,28 @@ pub struct GuestOptions {
     #[arg(long, value_name = "SIZE", value_parser = parse::size)]
     pub memory: Option<u64>,
     /// Bytes that it may write to files. They are kept in memory.
-    #[arg(long, value_name = "SIZE", default_value = "1G", value_parser = parse::size)]
+    #[arg(long, conflicts_with = "kernel", value_name = "SIZE", default_value = "1G", value_parser = parse::size)]
     pub disk: u64,
     /// The seed of its random bytes and its address-space layout.
-    #[arg(long, value_name = "N", default_value_t = 0)]
+    #[arg(long, conflicts_with = "kernel", value_name = "N", default_value_t = 0)]
     pub seed: u64,
     /// Its clock: virtual is a function of the run, host is the real one.
-    #[arg(long, value_enum, default_value = "virtual")]
+    #[arg(long, conflicts_with = "kernel", value_enum, default_value = "virtual")]
     pub clock: Clock,
     /// Where the virtual clock starts: RFC 3339, @SECONDS or now [default: 2026-01-01T00:00:00Z].
-    #[arg(long, value_name = "TIME", value_parser = parse::instant)]
+    #[arg(long, conflicts_with = "kernel", value_name = "TIME", value_parser = parse::instant)]
     pub start_time: Option<SystemTime>,
     /// Virtual time that one instruction takes while an interval timer is armed, such as 100us; the
     /// program is then single-stepped, for programs that spin until a signal [default: none: only
     /// exits and clock reads take time].
-    #[arg(long, value_name = "TIME", value_parser = parse::timer_step)]
+    #[arg(long, conflicts_with = "kernel", value_name = "TIME", value_parser = parse::timer_step)]
     pub timer_step: Option<Duration>,
     /// Sets a variable of its environment; without a value, to the one that it has here. Else it
     /// has PATH, HOME and LANG, and TERM when standard input is a terminal.
-    #[arg(long, value_name = "NAME[=VALUE]")]
+    #[arg(long, conflicts_with = "kernel", value_name = "NAME[=VALUE]")]
     pub env: Vec<OsString>,
     /// Its working directory, a path in the guest [default: /work, which shows this directory].
-    #[arg(long, value_name = "DIR")]
+    #[arg(long, conflicts_with = "kernel", value_name = "DIR")]
     pub workdir: Option<PathBuf>,
 }
 
@@ -48,20 +48,20 @@ pub struct GuestOptions {
 #[command(next_help_heading = "A bare-metal guest")]
 pub struct KernelOptions {
     /// Its initial RAM disk.
-    #[arg(long, value_name = "FILE", requires = "kernel")]
+    #[arg(long, value_name = "FILE")]
     pub initrd: Option<PathBuf>,
-    /// Its command line.
-    #[arg(long, value_name = "TEXT", default_value = "", requires = "kernel")]
+    /// Its command line [default: empty].
+    #[arg(long, value_name = "TEXT", default_value = "", hide_default_value = true)]
     pub cmdline: OsString,
     /// Its input, which it reads from ports 0x5d0 and 0x5d1 [default: standard input].
-    #[arg(long, value_name = "FILE", requires = "kernel")]
+    #[arg(long, value_name = "FILE")]
     pub input: Option<PathBuf>,
     /// How it is entered [default: pvh for an ELF image with a PVH note, else linux64].
-    #[arg(long, value_enum, requires = "kernel")]
+    #[arg(long, value_enum)]
     pub protocol: Option<BootProtocol>,
     /// Loads the ELF image inside a bzImage, which else unpacks itself: that takes minutes where KVM
     /// emulates CPL 0 (`dejavm doctor`, kernel-speed).
-    #[arg(long, requires = "kernel")]
+    #[arg(long)]
     pub unpack: bool,
 }
 

@@ -118,11 +118,22 @@ pub struct HostProfile {
     pub cpus: usize,
     /// The CPU, for people and for comparing: vendor, family, model, stepping, features.
     pub cpu: CpuIdentity,
-    /// See [`HostProfile::shadow_paging`].
-    shadow_paging: Arc<OnceLock<bool>>,
+    /// See [`HostProfile::bare_metal`].
+    bare_metal: Arc<OnceLock<BareMetal>>,
     /// Makes machines cheaper to make while it is there.
     #[expect(dead_code, reason = "it matters that it is there")]
     idle: Arc<IdleVm>,
+}
+
+/// What a host does with guests at CPL 0 that own their page tables.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct BareMetal {
+    /// KVM walks the guest's page tables itself and keeps a shadow of them, so that they must not be
+    /// absent.
+    pub shadow_paging: bool,
+    /// When a write of a port exits, RIP is behind the instruction already; elsewhere KVM moves it when
+    /// the guest is entered again.
+    pub out_retires: bool,
 }
 
 /// A virtual machine that never runs. KVM rewrites kernel code on all CPUs when the first vCPU
@@ -272,7 +283,7 @@ impl HostProfile {
             cpuid,
             poison: Uffd::open(FEATURE_WP | FEATURE_POISON).is_ok(),
             missing: Uffd::open(FEATURE_SIGBUS).is_ok(),
-            shadow_paging: Arc::default(),
+            bare_metal: Arc::default(),
             idle: Arc::new(IdleVm::new(&kvm)?),
         };
         profile.probe_guest(&kvm)?;
@@ -310,19 +321,19 @@ impl HostProfile {
         Ok(())
     }
 
-    /// Whether KVM walks the guest's page tables itself and keeps a shadow of them, so that they must
-    /// not be absent. Only bare-metal guests need to know: it is found out when it is first asked for,
-    /// in about a millisecond.
+    /// What only bare-metal guests need to know of the host. It is found out when it is first asked
+    /// for, in about a millisecond.
     ///
     /// # Errors
     /// When a test guest does not run.
-    pub fn shadow_paging(&self) -> Result<bool, HostError> {
-        if let Some(shadow) = self.shadow_paging.get() {
-            return Ok(*shadow);
+    pub fn bare_metal(&self) -> Result<BareMetal, HostError> {
+        if let Some(known) = self.bare_metal.get() {
+            return Ok(*known);
         }
         let mut guest = Tiny::new(&open_kvm()?, &self.cpuid, self.xcr0, self.fsgsbase)?;
-        let shadow = walker::is_shadow(&mut guest)?;
-        Ok(*self.shadow_paging.get_or_init(|| shadow))
+        let found =
+            BareMetal { shadow_paging: walker::is_shadow(&mut guest)?, out_retires: guest.out_retires()? };
+        Ok(*self.bare_metal.get_or_init(|| found))
     }
 
     /// The best way to mark absent pages here.

@@ -8,4 +8,4 @@ pub mod thread;
 mod tiny;
 mod walker;
 
-pub use basics::{CpuIdentity, HostError, HostProfile, open_kvm};
+pub use basics::{BareMetal, CpuIdentity, HostError, HostProfile, open_kvm};

@@ -307,6 +307,22 @@ impl Tiny {
         Ok(())
     }
 
+    /// Whether RIP is behind an `OUT` of CPL 0 when it exits.
+    ///
+    /// # Errors
+    /// When it does not exit.
+    pub fn out_retires(&mut self) -> Result<bool, HostError> {
+        /// `out DONE_PORT, al`.
+        const OUT: [u8; 2] = [0xe6, DONE_PORT as u8];
+        self.tables.load(&OUT);
+        self.enter(Ring::Kernel, START, false)?;
+        match (self.run()?, self.vcpu.regs().rip.wrapping_sub(START)) {
+            (Event::Done, 0) => Ok(false),
+            (Event::Done, 2) => Ok(true),
+            (other, rip) => Err(HostError::Guest(format!("OUT at CPL 0 gave {other:?}, {rip} bytes on"))),
+        }
+    }
+
     /// Makes the guest, which is in the stub of an exception without an error code, reload CR3 and
     /// return. RAX is lost.
     pub fn reload_cr3(&mut self) {

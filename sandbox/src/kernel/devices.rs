@@ -14,6 +14,11 @@ use crate::world::{Stream, World, WorldError};
 /// Bytes of input that are asked for at once.
 const INPUT_CHUNK: usize = 4096;
 
+/// The most pages beyond memory that are told apart; accesses of others are counted together.
+const MAX_UNKNOWN_PAGES: usize = 256;
+/// Stands for the others.
+const OTHER_PAGES: u64 = u64::MAX;
+
 /// Bits of the reset control register, port [`ports::RESET_CONTROL`], of which any resets the CPU.
 const RESET_CPU: u8 = 1 << 2;
 
@@ -117,9 +122,12 @@ pub struct Devices {
     input_ended: bool,
     /// What the last write sent to the serial port.
     sent: Vec<u8>,
+    /// Output that the outside has not taken yet.
+    unsent: Option<(Stream, Vec<u8>)>,
     /// Accesses of ports that no device has, by port.
     pub unknown: BTreeMap<u16, u64>,
-    /// Accesses of addresses that are no memory, by page address.
+    /// Accesses of addresses that are no memory, by page address; of more than some pages, together
+    /// under the largest number.
     pub unknown_memory: BTreeMap<u64, u64>,
 }
 
@@ -137,6 +145,7 @@ impl Devices {
             input: state.input.iter().copied().collect(),
             input_ended: false,
             sent: Vec::new(),
+            unsent: None,
             unknown: BTreeMap::new(),
             unknown_memory: BTreeMap::new(),
         }
@@ -190,7 +199,9 @@ impl Devices {
 
     /// Counts an access of an address where no memory is: reads give ones, writes do nothing.
     pub fn beyond_memory(&mut self, gpa: u64) {
-        *self.unknown_memory.entry(gpa & !(PAGE_SIZE as u64 - 1)).or_default() += 1;
+        let page = gpa & !(PAGE_SIZE as u64 - 1);
+        let known = self.unknown_memory.contains_key(&page) || self.unknown_memory.len() < MAX_UNKNOWN_PAGES;
+        *self.unknown_memory.entry(if known { page } else { OTHER_PAGES }).or_default() += 1;
     }
 
     fn read_byte(&mut self, port: u16) -> u8 {
@@ -216,22 +227,13 @@ impl Devices {
         Ok(())
     }
 
-    /// Makes a write of `size` bytes a time.
-    ///
-    /// # Errors
-    /// [`WorldError`], when the outside ends the run.
-    pub fn write(
-        &mut self,
-        port: u16,
-        size: usize,
-        data: &[u8],
-        world: &mut (dyn World + '_),
-    ) -> Result<Done, WorldError> {
+    /// Makes a write of `size` bytes a time. What goes out is sent by [`Devices::send`].
+    pub fn write(&mut self, port: u16, size: usize, data: &[u8]) -> Done {
         let mut done = Done::default();
         self.sent.clear();
         if port == ports::DEBUG {
-            send(world, Stream::Stderr, data)?;
-            return Ok(done);
+            self.unsent = Some((Stream::Stderr, data.to_vec()));
+            return done;
         }
         for (i, byte) in data.iter().enumerate() {
             let port = port.wrapping_add((i % size.max(1)) as u16);
@@ -252,24 +254,29 @@ impl Devices {
         }
         std::mem::swap(&mut self.sent, self.serial.writer_mut());
         if !self.sent.is_empty() {
-            send(world, Stream::Stdout, &self.sent)?;
+            self.unsent = Some((Stream::Stdout, self.sent.clone()));
         }
-        Ok(done)
+        done
     }
-}
 
-/// Sends bytes out. What the outside does not take is lost: the guest has no way to learn of it.
-fn send(world: &mut (dyn World + '_), stream: Stream, mut data: &[u8]) -> Result<(), WorldError> {
-    while !data.is_empty() {
-        match world.output(stream, data)? {
-            Ok(taken) if taken > 0 => data = &data[taken.min(data.len())..],
-            lost => {
-                tracing::debug!(?stream, ?lost, bytes = data.len(), "output was not taken");
-                return Ok(());
+    /// Sends what the last write put out. What the outside does not take is lost: the guest has no way
+    /// to learn of it.
+    ///
+    /// # Errors
+    /// [`WorldError`], when the outside ends the run; what is left can be sent later.
+    pub fn send(&mut self, world: &mut (dyn World + '_)) -> Result<(), WorldError> {
+        while let Some((stream, data)) = &mut self.unsent {
+            match world.output(*stream, data)? {
+                Ok(taken) if taken > 0 && taken < data.len() => drop(data.drain(..taken)),
+                Ok(taken) if taken >= data.len() => self.unsent = None,
+                lost => {
+                    tracing::debug!(?stream, ?lost, bytes = data.len(), "output was not taken");
+                    self.unsent = None;
+                }
             }
         }
+        Ok(())
     }
-    Ok(())
 }
 
 #[cfg(test)]
@@ -311,9 +318,11 @@ mod tests {
     #[test]
     fn serial_and_debug_ports_send() {
         let (mut d, mut w) = devices();
-        d.write(ports::SERIAL, 1, b"hi", &mut w).expect("a write");
+        d.write(ports::SERIAL, 1, b"hi");
+        d.send(&mut w).expect("output");
         assert_eq!(d.sent(), b"hi");
-        d.write(ports::DEBUG, 1, b"e", &mut w).expect("a write");
+        d.write(ports::DEBUG, 1, b"e");
+        d.send(&mut w).expect("output");
         let out = [(Stream::Stdout, b'h'), (Stream::Stdout, b'i'), (Stream::Stderr, b'e')];
         assert_eq!(w.out, out);
         // The transmitter is always empty (line status register, bits 5 and 6).
@@ -333,20 +342,20 @@ mod tests {
 
     #[test]
     fn ends() {
-        let (mut d, mut w) = devices();
-        let mut end = |port, byte: u8| d.write(port, 1, &[byte], &mut w).expect("a write").end;
+        let (mut d, _) = devices();
+        let mut end = |port, byte: u8| d.write(port, 1, &[byte]).end;
         assert_eq!(end(ports::EXIT, 7), Some(End::Exited(7)));
         assert_eq!(end(ports::KEYBOARD_COMMAND, 0xfe), Some(End::Reset));
         assert_eq!(end(ports::KEYBOARD_COMMAND, 0xaa), None);
         assert_eq!(end(ports::RESET_CONTROL, 6), Some(End::Reset));
-        assert!(d.write(ports::READY, 1, &[0], &mut w).expect("a write").ready);
+        assert!(d.write(ports::READY, 1, &[0]).ready);
     }
 
     #[test]
     fn ports_of_nobody_are_counted() {
         let (mut d, mut w) = devices();
         assert_eq!(read(&mut d, &mut w, 0x70, 2, 2), [0xff, 0xff]);
-        d.write(0x71, 1, &[0], &mut w).expect("a write");
+        d.write(0x71, 1, &[0]);
         assert_eq!(d.unknown, BTreeMap::from([(0x70, 1), (0x71, 2)]));
     }
 
@@ -354,12 +363,44 @@ mod tests {
     fn a_state_goes_on_where_it_was() {
         let (mut d, mut w) = devices();
         w.input = [b"xyz".to_vec()].into();
-        d.write(ports::SERIAL + 7, 1, &[0x5a], &mut w).expect("a write");
+        d.write(ports::SERIAL + 7, 1, &[0x5a]);
         read(&mut d, &mut w, ports::CHANNEL, 1, 1);
         let state = d.state();
         assert!(state.is_valid());
         let mut again = Devices::new(&state);
         assert_eq!(read(&mut again, &mut w, ports::SERIAL + 7, 1, 1), [0x5a]);
         assert_eq!(read(&mut again, &mut w, ports::CHANNEL, 1, 3), b"yz\0");
+    }
+
+    /// Takes a byte, and then ends the run.
+    struct Slow(usize);
+
+    impl World for Slow {
+        fn ask(&mut self, _: Request<'_>) -> Result<Response, WorldError> {
+            self.0 += 1;
+            if self.0.is_multiple_of(2) { Err(WorldError::Interrupted) } else { Ok(Response::Output(Ok(1))) }
+        }
+    }
+
+    #[test]
+    fn output_that_was_interrupted_goes_on() {
+        let (mut d, _) = devices();
+        let mut world = Slow(0);
+        d.write(ports::SERIAL, 1, b"abc");
+        assert!(d.send(&mut world).is_err());
+        assert_eq!(d.unsent, Some((Stream::Stdout, b"bc".to_vec())));
+        assert!(d.send(&mut world).is_err());
+        d.send(&mut world).expect("the last byte");
+        assert_eq!((d.unsent, d.sent), (None, b"abc".to_vec()));
+    }
+
+    #[test]
+    fn a_guest_cannot_make_the_counts_grow() {
+        let (mut d, _) = devices();
+        for page in 0..10_000u64 {
+            d.beyond_memory(page << 30);
+        }
+        assert!(d.unknown_memory.len() <= MAX_UNKNOWN_PAGES + 1);
+        assert_eq!(d.unknown_memory.values().sum::<u64>(), 10_000);
     }
 }

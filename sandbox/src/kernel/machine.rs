@@ -6,7 +6,7 @@ use kvm_bindings::kvm_regs;
 use xxhash_rust::xxh3::xxh3_64;
 
 use super::crash::Crash;
-use super::devices::Devices;
+use super::devices::{Devices, Done};
 use super::kept::{self, Cpu, Kept, Search};
 use super::paging::{Paging, RamView};
 use crate::exit::{ExitKind, Rung, SourceKind};
@@ -15,7 +15,7 @@ use crate::host::thread::BlockedSignals;
 use crate::machine::{Core, End, Guest, PauseAt, RunEnd, RunError, RunOptions};
 use crate::ram::{PageError, Ram};
 use crate::vcpu::registers::General;
-use crate::vcpu::{CpuState, Exit};
+use crate::vcpu::{CpuState, Data, Exit};
 use crate::world::World;
 
 /// How often a guest that makes no exit is looked at, in case KVM spins on a page that it reads by
@@ -27,6 +27,15 @@ const INVALID_OPCODE: u8 = 6;
 
 /// Bytes of an access that are the exit's result; of more, a digest is kept.
 const RESULT_BYTES: usize = 8;
+
+/// An exit that is yet to be answered.
+#[derive(Debug)]
+enum Pending {
+    /// A read that waits for input: the guest is in front of its instruction.
+    In { port: u16, size: u8, len: usize },
+    /// A write whose output was not taken: it is made, but for that.
+    Out { kind: ExitKind, data: Data, done: Done },
+}
 
 /// A bare-metal guest's machine.
 pub struct Machine {
@@ -42,10 +51,12 @@ pub struct Machine {
     pub(super) start: super::state::KernelState,
     /// What is searched for pages to be kept.
     pub(super) search: Search,
+    /// See [`BareMetal`](crate::host::BareMetal).
+    out_retires: bool,
     /// How it ended.
     pub end: Option<End>,
-    /// A read that is yet to be answered: the run was ended while it waited.
-    pending: Option<Exit>,
+    /// What the run was ended in, while the outside was waited for.
+    pending: Option<Pending>,
     /// The last bytes that it sent to its serial port, while a text is waited for.
     tail: Vec<u8>,
     first_read_done: bool,
@@ -97,6 +108,7 @@ impl Machine {
         world: Box<dyn World>,
         start: super::state::KernelState,
         search: Search,
+        out_retires: bool,
     ) -> Machine {
         let devices = Devices::new(&start.devices);
         Machine {
@@ -106,6 +118,7 @@ impl Machine {
             world,
             start,
             search,
+            out_retires,
             end: None,
             pending: None,
             tail: Vec::new(),
@@ -125,20 +138,25 @@ impl Machine {
     /// # Errors
     /// [`RunError`]: to get there, pages may have to come in.
     pub fn cpu_state(&mut self) -> Result<CpuState, RunError> {
-        // A read that waits begins anew: the guest is in front of its instruction.
-        if self.pending.is_none() {
-            self.complete()?;
+        match self.pending {
+            // It begins anew.
+            Some(Pending::In { .. }) => {}
+            Some(Pending::Out { .. }) => {
+                return Err(RunError::Machine(
+                    "the guest's output waits to be taken: run it on first".into(),
+                ));
+            }
+            None => self.complete(&BlockedSignals::new())?,
         }
         Ok(self.core.vcpu.state()?)
     }
 
     /// Finishes what KVM has begun.
-    fn complete(&mut self) -> Result<(), RunError> {
-        let signals = BlockedSignals::new();
+    fn complete(&mut self, signals: &BlockedSignals) -> Result<(), RunError> {
         let mut options = RunOptions::default();
         loop {
-            let exit = self.core.vcpu.complete(&signals);
-            match self.find(exit, &signals)? {
+            let exit = self.core.vcpu.complete(signals);
+            match self.find(exit, signals)? {
                 Finding::Kick => return Ok(()),
                 finding => self.settle(finding, &mut options)?,
             }
@@ -270,12 +288,12 @@ impl Machine {
     ) -> Result<Option<RunEnd>, RunError> {
         if options.pause == PauseAt::FirstRead && !self.first_read_done && Devices::reads_input(port) {
             self.first_read_done = true;
-            self.pending = Some(Exit::In { port, size, len });
+            self.pending = Some(Pending::In { port, size, len });
             return Ok(Some(RunEnd::Paused));
         }
         let mut data = vec![0; len];
         if let Err(e) = self.devices.read(port, size.into(), &mut data, &mut *self.world) {
-            self.pending = Some(Exit::In { port, size, len });
+            self.pending = Some(Pending::In { port, size, len });
             return Err(e.into());
         }
         self.core.vcpu.answer_in(&data);
@@ -289,9 +307,30 @@ impl Machine {
         size: u8,
         data: &[u8],
         options: &mut RunOptions<'_>,
+        signals: &BlockedSignals,
     ) -> Result<Option<RunEnd>, RunError> {
-        let done = self.devices.write(port, size.into(), data, &mut *self.world)?;
-        self.record(ExitKind::Out { port, len: data.len() as u32 }, data, options)?;
+        if !self.out_retires {
+            // So that what is recorded is the same everywhere: behind the instruction.
+            self.complete(signals)?;
+        }
+        let done = self.devices.write(port, size.into(), data);
+        let kind = ExitKind::Out { port, len: data.len() as u32 };
+        self.finish_out(kind, Data::from_slice(data), done, options)
+    }
+
+    /// Sends what a write put out, and goes on behind it.
+    fn finish_out(
+        &mut self,
+        kind: ExitKind,
+        data: Data,
+        done: Done,
+        options: &mut RunOptions<'_>,
+    ) -> Result<Option<RunEnd>, RunError> {
+        if let Err(e) = self.devices.send(&mut *self.world) {
+            self.pending = Some(Pending::Out { kind, data, done });
+            return Err(e.into());
+        }
+        self.record(kind, &data, options)?;
         if let Some(end) = done.end {
             return self.ended(end, options);
         }
@@ -351,8 +390,9 @@ impl Guest for Machine {
             return Ok(Some(RunEnd::Ended(end)));
         }
         match self.pending.take() {
-            Some(Exit::In { port, size, len }) => self.port_in(port, size, len, options),
-            _ => Ok(None),
+            Some(Pending::In { port, size, len }) => self.port_in(port, size, len, options),
+            Some(Pending::Out { kind, data, done }) => self.finish_out(kind, data, done, options),
+            None => Ok(None),
         }
     }
 
@@ -363,7 +403,7 @@ impl Guest for Machine {
         signals: &BlockedSignals,
     ) -> Result<Option<RunEnd>, RunError> {
         match exit {
-            Exit::Out { port, size, ref data } => return self.port_out(port, size, data, options),
+            Exit::Out { port, size, ref data } => return self.port_out(port, size, data, options, signals),
             Exit::In { port, size, len } => return self.port_in(port, size, len, options),
             Exit::Halt => return self.ended(End::Halted, options),
             Exit::Shutdown if self.deliver_again(options)? => return Ok(None),

@@ -37,7 +37,7 @@ const KVM_IDENTITY_MAP: u64 = 0xfffb_c000;
 pub fn search_on(host: &HostProfile, options: &MachineOptions) -> Result<Search, HostError> {
     Ok(match options.search {
         Some(search) => search,
-        None if host.shadow_paging()? => Search::Shadow,
+        None if host.bare_metal()?.shadow_paging => Search::Shadow,
         None => Search::Hardware,
     })
 }
@@ -77,6 +77,7 @@ impl Machine {
         check_cpu(&state.cpu, &host, options.any_cpu)?;
         let marking = marking(&host, options.rung)?;
         let search = search_on(&host, options)?;
+        let out_retires = host.bare_metal()?.out_retires;
         let kvm = open_kvm()?;
         let refused = |what| move |e: kvm_ioctls::Error| HostError::Kvm { what, error: e.into() };
         let vm = Arc::new(kvm.create_vm().map_err(refused("KVM_CREATE_VM"))?);
@@ -104,7 +105,7 @@ impl Machine {
         let pages = ram.pages();
         let cpus = host.cpus;
         let core = Core::new(vcpu, host, stop, options, state.exits, state.seed);
-        let mut machine = Machine::assemble(core, ram, world, state, search);
+        let mut machine = Machine::assemble(core, ram, world, state, search, out_retires);
         machine.ram.attach(0..pages)?;
         if let (true, Some(pages)) = (options.prefetch, &stored) {
             let brought = pages.prefetch(&machine.ram, cpus)?;

@@ -91,3 +91,69 @@ impl KernelState {
         check(self.devices.is_valid(), "devices")
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::kernel::load::{Boot, load};
+    use crate::ram::PageSource;
+
+    fn state() -> KernelState {
+        // `hlt` at 1 MiB, and nothing else.
+        let image = crate::kernel::load::testing::small_elf();
+        let boot = Boot {
+            image: &image,
+            initrd: None,
+            cmdline: b"words",
+            memory: 16 << 20,
+            protocol: None,
+            unpack: false,
+        };
+        let loaded = load(&boot).expect("an image");
+        assert!(loaded.memory.has_content(9).expect("in memory"), "its page tables");
+        let cpu = CpuIdentity { vendor: String::new(), signature: 0, features: [0; 6], xcr0: 1 };
+        KernelState::start(&loaded, b"name".to_vec(), b"words".to_vec(), cpu, Search::Shadow)
+    }
+
+    #[test]
+    fn a_start_keeps_the_tables_that_it_is_entered_with() {
+        let state = state();
+        assert!(state.check(0).is_ok());
+        let tables = [9, 10, 11];
+        assert!(tables.iter().all(|page| state.kept.contains(*page)), "{:?}", state.kept);
+        assert!(state.kept.contains(0), "the GDT");
+        assert!(!state.kept.contains(256), "the code comes when it is run");
+    }
+
+    #[test]
+    fn forged_states_are_refused() {
+        let good = state();
+        let refused = |forge: &dyn Fn(&mut KernelState)| {
+            let mut state = good.clone();
+            forge(&mut state);
+            assert!(state.check(0).is_err());
+        };
+        refused(&|state| state.memory = 0);
+        refused(&|state| state.memory += 4096);
+        refused(&|state| state.memory = MAX_MEMORY + (2 << 20));
+        refused(&|state| state.memory = 1 << 60);
+        // It keeps pages beyond a memory that has shrunk.
+        refused(&|state| {
+            state.kept = kept::find(
+                &Cpu {
+                    regs: &state.vcpu.regs,
+                    sregs: &state.vcpu.sregs,
+                    msrs: &[(0x4b56_4d01, 8 << 20 | 1)],
+                },
+                &crate::kernel::staged::StagedMemory::new(state.memory).expect("memory"),
+                state.memory / PAGE_SIZE as u64,
+                &[],
+                Search::Hardware,
+            );
+            assert!(state.kept.contains(2048));
+            state.memory = MIN_MEMORY;
+        });
+        assert!(good.check(good.pages()).is_ok());
+        assert!(good.check(good.pages() + 1).is_err(), "a snapshot larger than memory");
+    }
+}

@@ -14,7 +14,7 @@ pub mod notes;
 pub mod pvh;
 pub mod tables;
 #[cfg(test)]
-mod testing;
+pub(in crate::kernel) mod testing;
 #[cfg(test)]
 mod tests;
 pub mod unpack;
