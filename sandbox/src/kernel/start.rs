@@ -92,7 +92,6 @@ impl Machine {
         }
         vcpu.keep_tsc_faulting(options.allocator_reads_no_clock);
         vcpu.set_cpuid(&cpuid::table(&host.cpuid))?;
-        vcpu.set_state(&state.vcpu)?;
 
         let stored = memory
             .snapshot()
@@ -113,6 +112,8 @@ impl Machine {
             machine.core.stats.count_fault(Rung::Prefetch, SourceKind::Snapshot, brought);
         }
         machine.bring_in_kept()?;
+        // Not before there is memory: for PAE paging, KVM reads the topmost table now.
+        machine.core.vcpu.set_state(&machine.start.vcpu)?;
         if options.eager {
             let brought = machine.ram.populate()?;
             machine.core.stats.count_fault(Rung::Populate, SourceKind::Snapshot, brought);

@@ -5,8 +5,8 @@
 //! * Under shadow paging, KVM reads the guest's page tables itself. One that is absent looks to it
 //!   like an entry that is not present, and the guest gets a page fault that no exit goes with.
 //! * While KVM or the CPU delivers an exception, descriptor tables, the task state and the stack are
-//!   read and written in the middle of `KVM_RUN`, and it may try for ever when one is absent. The
-//!   same goes for pages that the guest named to KVM by an MSR.
+//!   read and written in the middle of `KVM_RUN`, and it may try for ever when one is absent, or give
+//!   the guest a double fault. The same goes for pages that the guest named to KVM by an MSR.
 //!
 //! [`find`] looks for all of them when a snapshot is taken; [`read_by_kvm`] for those that matter at
 //! one moment, when `KVM_RUN` does not come back.
@@ -76,6 +76,11 @@ struct KeptRun {
 }
 
 impl Kept {
+    /// Of these pages, as far as they are below `pages`: for whoever knows better than the search.
+    pub fn of(found: impl IntoIterator<Item = (u64, Why)>, pages: u64) -> Kept {
+        Kept::new(found.into_iter().collect(), pages)
+    }
+
     /// Of pages in any order, some perhaps several times, those below `pages`.
     fn new(mut found: Vec<(u64, Why)>, pages: u64) -> Kept {
         found.sort_unstable();
