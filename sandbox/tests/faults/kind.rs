@@ -30,7 +30,7 @@ impl Kind {
         });
         let outcome = run(host, guest, There::AllBut(&[DATA]), None);
         Kind {
-            shadow: host.shadow_paging().expect("a host that was probed"),
+            shadow: host.bare_metal().expect("a host that was probed").shadow_paging,
             emulated: outcome.raw.iter().any(|exit| matches!(exit, Exit::MmioRead { .. })),
             poison: host.poison,
         }

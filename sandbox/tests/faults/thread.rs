@@ -19,7 +19,7 @@ fn reached(_: Kind) -> Option<&'static str> {
 
 fn direct_map(kind: Kind) -> Option<&'static str> {
     kind.shadow.then_some(
-        "not reachable: the walker's probe (`HostProfile::shadow_paging`) finds shadow paging. By the source, \
+        "not reachable: the walker's probe (`HostProfile::bare_metal`) finds shadow paging. By the source, \
          as `user-read`",
     )
 }
