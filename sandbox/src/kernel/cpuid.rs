@@ -1,4 +1,4 @@
-//! What a bare-metal guest is told of its CPU.
+//! What a bare-metal guest is told of its CPU, where CPUID traps.
 
 use kvm_bindings::CpuId;
 

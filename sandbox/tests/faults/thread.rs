@@ -19,8 +19,8 @@ fn reached(_: Kind) -> Option<&'static str> {
 
 fn direct_map(kind: Kind) -> Option<&'static str> {
     kind.shadow.then_some(
-        "not reachable: the walker's probe (`HostProfile::bare_metal`) finds shadow paging. By the \
-         source, as `user-read`",
+        "not reachable: the walker's probe (`HostProfile::bare_metal`) finds shadow paging. By the source, \
+         as `user-read`",
     )
 }
 
