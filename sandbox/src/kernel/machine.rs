@@ -5,14 +5,13 @@ use std::time::Duration;
 use kvm_bindings::kvm_regs;
 use xxhash_rust::xxh3::xxh3_64;
 
-use super::crash::Crash;
 use super::devices::{Devices, Done};
 use super::kept::{self, Cpu, Kept, Search};
 use super::paging::{Paging, RamView};
 use crate::exit::{ExitKind, Rung, SourceKind};
-use crate::fault::{EMULATION_FAILED, FaultError, Finding, Place, Then, fetch};
+use crate::fault::{EMULATION_FAILED, Finding, Place, Then, fetch};
 use crate::host::thread::BlockedSignals;
-use crate::machine::{Core, End, Guest, PauseAt, RunEnd, RunError, RunOptions};
+use crate::machine::{Core, Crash, End, Guest, PauseAt, RunEnd, RunError, RunOptions};
 use crate::ram::{PageError, Ram};
 use crate::vcpu::registers::General;
 use crate::vcpu::{CpuState, Data, Exit};
@@ -196,15 +195,6 @@ impl Machine {
 
     /// Brings in what a fault wants. What is no fault is an error.
     fn settle(&mut self, finding: Finding, options: &mut RunOptions<'_>) -> Result<(), RunError> {
-        match self.try_settle(finding, options) {
-            Err(RunError::Fault(FaultError::NoProgress { exit, .. })) => {
-                Err(self.crash("KVM_RUN fails although all memory is present", Exit::Other(exit)))
-            }
-            settled => settled,
-        }
-    }
-
-    fn try_settle(&mut self, finding: Finding, options: &mut RunOptions<'_>) -> Result<(), RunError> {
         match finding {
             Finding::Wanted { pages, rung, then } => self.fault(&pages, rung, &then, options),
             Finding::Unknown => {
@@ -233,17 +223,6 @@ impl Machine {
             self.bring_in_stack(pages, options)?;
         }
         Ok(())
-    }
-
-    /// An error with all there is to say.
-    fn crash(&mut self, what: &str, exit: Exit) -> RunError {
-        self.core.vcpu.settle();
-        let sregs = match self.core.vcpu.sregs() {
-            Ok(sregs) => sregs,
-            Err(e) => return e.into(),
-        };
-        let (place, code) = self.code_at_rip(&sregs);
-        RunError::Crash(Box::new(Crash::new(what, exit, &place, &sregs, &code)))
     }
 
     /// Where the guest is, and the bytes there, as far as they are in memory.
@@ -430,6 +409,16 @@ impl Guest for Machine {
             }
         }
         Ok(None)
+    }
+
+    fn crash(&mut self, what: &str, exit: Exit) -> RunError {
+        self.core.vcpu.settle();
+        let sregs = match self.core.vcpu.sregs() {
+            Ok(sregs) => sregs,
+            Err(e) => return e.into(),
+        };
+        let (place, code) = self.code_at_rip(&sregs);
+        RunError::Crash(Box::new(Crash::new(what, exit, &place, &sregs, &code)))
     }
 
     fn watchdog(&self) -> Option<Duration> {

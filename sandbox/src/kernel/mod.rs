@@ -12,7 +12,6 @@
 //! * [`state`] and [`start`] are the way from a machine to a snapshot and back.
 
 mod cpuid;
-mod crash;
 pub mod devices;
 pub mod kept;
 pub mod load;
@@ -24,5 +23,3 @@ pub mod staged;
 pub mod start;
 pub mod state;
 pub mod unrepeatable;
-
-pub use crash::Crash;

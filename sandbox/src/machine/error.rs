@@ -1,5 +1,6 @@
 //! What ends a run with an error.
 
+use super::Crash;
 use crate::fault::FaultError;
 use crate::ram::PageError;
 use crate::vcpu::VcpuError;
@@ -21,21 +22,9 @@ pub enum RunError {
     /// KVM refused something.
     #[error(transparent)]
     Vcpu(#[from] VcpuError),
-    /// An exit that has no meaning here.
-    #[error(
-        "{what} at RIP {rip:#x} ({exit}); the sandbox cannot go on; `dejavm doctor` shows what this host does"
-    )]
-    Unexpected {
-        /// What was seen.
-        what: String,
-        /// Where the guest was.
-        rip: u64,
-        /// The exit.
-        exit: String,
-    },
-    /// A bare-metal guest came to an exit that has no meaning, or to one that only this host has.
+    /// The guest came to an exit that has no meaning, or that KVM cannot get past.
     #[error(transparent)]
-    Crash(Box<crate::kernel::Crash>),
+    Crash(Box<Crash>),
     /// The host refused a timer.
     #[error("the host gives no timer: {0}")]
     Timer(std::io::Error),

@@ -3,6 +3,7 @@
 
 mod any;
 mod core;
+mod crash;
 mod error;
 mod options;
 mod pages;
@@ -12,6 +13,7 @@ mod state;
 
 pub use self::core::Core;
 pub use any::{Machine, Memory};
+pub use crash::Crash;
 pub use error::RunError;
 pub use options::{MachineOptions, StartError};
 pub(crate) use options::{check_cpu, marking};

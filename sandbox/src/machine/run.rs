@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{Core, RunError};
 use crate::exit::Observer;
+use crate::fault::FaultError;
 use crate::host::thread::{BlockedSignals, KickTimer, monotonic_ns};
 use crate::vcpu::Exit;
 use crate::world::WorldError;
@@ -146,6 +147,9 @@ pub(crate) trait Guest {
         signals: &BlockedSignals,
     ) -> Result<Option<RunEnd>, RunError>;
 
+    /// An error with all there is to say of a guest that cannot go on.
+    fn crash(&mut self, what: &str, exit: Exit) -> RunError;
+
     /// How often the guest wants to be looked at while it makes no exit.
     fn watchdog(&self) -> Option<Duration> {
         None
@@ -217,8 +221,13 @@ fn run_loop(
             guest.ended_after(left_at - quiet_since);
             return Ok(RunEnd::Deadline);
         }
-        if let Some(end) = guest.answer(exit, options, signals)? {
-            return Ok(end);
+        match guest.answer(exit, options, signals) {
+            Ok(None) => {}
+            Ok(Some(end)) => return Ok(end),
+            Err(RunError::Fault(FaultError::NoProgress { exit, .. })) => {
+                return Err(guest.crash("KVM_RUN fails although all memory is present", Exit::Other(exit)));
+            }
+            Err(e) => return Err(e),
         }
         if guest.core().exits != before {
             quiet_since = left_at;

@@ -4,7 +4,7 @@ use iced_x86::Code;
 
 use super::Machine;
 use crate::exit::{ExitKind, Rung, SourceKind};
-use crate::machine::{RunEnd, RunError, RunOptions};
+use crate::machine::{Guest, RunEnd, RunError, RunOptions};
 use crate::program::entry::Frame;
 use crate::program::exception::{self, code, page_fault, vector};
 use crate::program::mm::{Access, FaultAnswer};
@@ -25,11 +25,11 @@ impl Machine {
         let rsp = self.core.vcpu.regs().rsp;
         let Some((error, frame)) = self.entry.frame(&self.process.memory, vector, rsp) else {
             let exit = Exit::Other(format!("vector {vector}, RSP {rsp:#x}"));
-            return Err(self.unexpected("an exception off the exception stack", &exit));
+            return Err(self.crash("an exception off the exception stack", exit));
         };
         if frame.cs & 3 != 3 {
             let exit = Exit::Other(format!("vector {vector}, error {error:#x}, RIP {:#x}", frame.rip));
-            return Err(self.unexpected("an exception in the entry stubs", &exit));
+            return Err(self.crash("an exception in the entry stubs", exit));
         }
         if vector == vector::PAGE_FAULT {
             return self.page_fault(error, &frame, options);
@@ -84,7 +84,7 @@ impl Machine {
             }
             FaultAnswer::Stale => {
                 let exit = Exit::Other(format!("page fault at {address:#x}, error {error:#x}"));
-                Err(self.unexpected("a page fault that the page tables do not explain", &exit))
+                Err(self.crash("a page fault that the page tables do not explain", exit))
             }
             answer => {
                 self.core.vcpu.settle();

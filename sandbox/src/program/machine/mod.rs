@@ -12,11 +12,11 @@ use super::exception::{self, vector};
 use super::mm::tables;
 use super::process::Process;
 use crate::exit::{ExitKind, Rung, SourceKind};
-use crate::fault::{Finding, Then};
+use crate::fault::{Finding, Place, Then, fetch};
 use crate::host::thread::BlockedSignals;
-use crate::machine::{Core, Guest, PauseAt, RunEnd, RunError, RunOptions};
+use crate::machine::{Core, Crash, Guest, PauseAt, RunEnd, RunError, RunOptions};
 use crate::vcpu::Exit;
-use crate::vcpu::registers::ExtendedState;
+use crate::vcpu::registers::{ExtendedState, UserRegisters};
 pub use delivery::Death;
 use delivery::Resume;
 use stepping::Stepper;
@@ -159,16 +159,7 @@ impl Machine {
                 Ok(None)
             }
             Finding::Kick => Ok(None),
-            Finding::Other(exit) => Err(self.unexpected("an exit that no program can cause", &exit)),
-        }
-    }
-
-    fn unexpected(&mut self, what: &str, exit: &Exit) -> RunError {
-        self.core.vcpu.settle();
-        RunError::Unexpected {
-            what: what.to_string(),
-            rip: self.core.vcpu.regs().rip,
-            exit: format!("{exit:?}"),
+            Finding::Other(exit) => Err(self.crash("an exit that no program can cause", exit)),
         }
     }
 
@@ -268,6 +259,19 @@ impl Guest for Machine {
 
     fn evict(&mut self, choose: &mut dyn FnMut(u64) -> bool) -> Result<u64, RunError> {
         Ok(self.process.memory.ram.evict(choose)?)
+    }
+
+    fn crash(&mut self, what: &str, exit: Exit) -> RunError {
+        self.core.vcpu.settle();
+        let sregs = match self.core.vcpu.sregs() {
+            Ok(sregs) => sregs,
+            Err(e) => return e.into(),
+        };
+        let general = self.core.vcpu.regs().into();
+        let place = Place::from(&UserRegisters { general, ..self.process.regs });
+        let Process { space, memory, .. } = &self.process;
+        let code = fetch(general.rip, &memory.ram, &|address| space.walk(memory, address));
+        RunError::Crash(Box::new(Crash::new(what, exit, &place, &sregs, &code)))
     }
 
     fn ended_after(&mut self, quiet_ns: u64) {

@@ -1,4 +1,4 @@
-//! What is said of a bare-metal guest that cannot go on.
+//! What is said of a guest that cannot go on.
 
 use std::fmt;
 
@@ -9,7 +9,7 @@ use crate::fault::{EMULATION_FAILED, Place};
 use crate::vcpu::Exit;
 use crate::vcpu::registers::General;
 
-/// A bare-metal guest came to an exit that has no meaning, or that KVM cannot get past.
+/// A guest came to an exit that has no meaning, or that KVM cannot get past.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Crash {
     /// What happened.
@@ -30,7 +30,7 @@ pub struct Crash {
 
 impl Crash {
     /// From the vCPU's state and the bytes at RIP.
-    pub(super) fn new(what: &str, exit: Exit, place: &Place, sregs: &kvm_sregs, code: &[u8]) -> Crash {
+    pub(crate) fn new(what: &str, exit: Exit, place: &Place, sregs: &kvm_sregs, code: &[u8]) -> Crash {
         Crash {
             what: what.into(),
             exit,
@@ -66,7 +66,11 @@ impl fmt::Display for Crash {
                  kernel-speed)",
                 self.cpl
             )?,
-            _ => writeln!(f, "{} at RIP {rip:#x}; the guest cannot go on", self.what)?,
+            _ => writeln!(
+                f,
+                "{} at RIP {rip:#x}; the guest cannot go on; `dejavm doctor` shows what this host does",
+                self.what
+            )?,
         }
         writeln!(f, "  exit: {:?}", self.exit)?;
         let bytes: Vec<String> = self.code.iter().map(|b| format!("{b:02x}")).collect();
