@@ -173,7 +173,7 @@ impl Machine {
 
     pub(super) fn kept_in(&self, state: &CpuState) -> Result<Kept, PageError> {
         let pages = self.ram.pages();
-        let may_hold: Vec<u64> = self.ram.contents(0..pages)?.into_iter().map(|(page, _)| page).collect();
+        let may_hold = self.ram.held(0..pages)?;
         let cpu = Cpu { regs: &state.regs, sregs: &state.sregs, msrs: &state.msrs };
         Ok(kept::find(&cpu, &RamView(&self.ram), pages, &may_hold, self.search))
     }

@@ -21,7 +21,7 @@ use crate::machine::{
     Core, MachineOptions, MachineState, Memory, RamContents, RunError, SaveError, SnapshotPages, StartError,
     check_cpu, marking,
 };
-use crate::ram::{PageSource, Ram, Zeros};
+use crate::ram::{Marking, PageSource, Ram, Zeros};
 use crate::vcpu::Vcpu;
 use crate::world::World;
 
@@ -101,12 +101,16 @@ impl Machine {
             (None, Memory::Source(source)) => source,
             (None, _) => Arc::new(Zeros),
         };
-        let ram = Ram::new(vm, 0, state.pages(), marking, source)?.with_readahead(options.prefetch);
+        let ram = Ram::new(vm, 0, state.pages(), marking, source)?
+            .with_readahead(options.prefetch)
+            .with_whole_slots();
         let pages = ram.pages();
         let cpus = host.cpus;
         let core = Core::new(vcpu, host, stop, options, state.exits, state.seed);
         let mut machine = Machine::assemble(core, ram, world, state, search, out_retires);
-        machine.ram.attach(0..pages)?;
+        if marking == Marking::Eager {
+            machine.ram.attach(0..pages)?;
+        }
         if let (true, Some(pages)) = (options.prefetch, &stored) {
             let brought = pages.prefetch(&machine.ram, cpus)?;
             machine.core.stats.count_fault(Rung::Prefetch, SourceKind::Snapshot, brought);

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use dejavm_snapshot::{Content, ContentsError, PageContents, Snapshot, Summary, WriteOptions};
 
 use super::{MachineState, RunError, StartError};
-use crate::ram::{PAGE_SIZE, PageError, PageSource, PageState, Ram};
+use crate::ram::{PAGE_SIZE, PageError, PageSource, Ram};
 
 /// The state and pages of a snapshot file.
 ///
@@ -76,14 +76,9 @@ impl<'a> RamContents<'a> {
     /// # Errors
     /// When the source cannot say what it has.
     pub fn new(ram: &'a Ram, pages: u64) -> Result<RamContents<'a>, PageError> {
-        let mut present = Vec::new();
-        for (page, state) in ram.contents(0..pages)? {
-            // What a replay lacks is in the state: the page comes from its file still.
-            let held = state != PageState::Fresh || ram.has_source(page)?;
-            if held && !ram.is_withheld(page) {
-                present.push(page);
-            }
-        }
+        let mut present = ram.held(0..pages)?;
+        // What a replay lacks is in the state: the page comes from its file still.
+        present.retain(|page| !ram.is_withheld(*page));
         Ok(RamContents { ram, pages, present })
     }
 }

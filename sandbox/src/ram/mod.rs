@@ -95,6 +95,8 @@ pub struct Ram {
     /// A buffer for contents of many pages, so that it need not be made anew each time.
     scratch: Mutex<Vec<u8>>,
     readahead: Option<Mutex<Readahead>>,
+    /// A slot is attached as soon as it is made: see [`Ram::with_whole_slots`].
+    whole_slots: bool,
     counters: RamCounters,
     /// The order in which pages came, while somebody wants to know.
     order: Mutex<Option<Vec<u64>>>,
@@ -144,6 +146,7 @@ impl Ram {
             aside: Mutex::default(),
             scratch: Mutex::default(),
             readahead: None,
+            whole_slots: false,
             counters: RamCounters::default(),
             order: Mutex::default(),
         })
@@ -154,6 +157,17 @@ impl Ram {
     #[must_use]
     pub fn with_readahead(mut self, readahead: bool) -> Ram {
         self.readahead = readahead.then(Mutex::default);
+        self
+    }
+
+    /// Attaches all of a slot when the first of its pages is wanted, for guests that may touch any page
+    /// at any time: until then KVM knows of no memory there, and a touch looks like that of a device. So
+    /// the start of such a guest does not take longer when there is more memory.
+    ///
+    /// With [`Marking::Eager`], everything is brought in when it is attached, and nothing is gained.
+    #[must_use]
+    pub fn with_whole_slots(mut self) -> Ram {
+        self.whole_slots = self.marking != Marking::Eager;
         self
     }
 
@@ -188,6 +202,21 @@ impl Ram {
         self.slots.iter().filter_map(OnceLock::get).find_map(|slot| slot.page_at_host(address))
     }
 
+    /// Makes the slots that are not there yet, where that attaches them.
+    fn make_all(&self) -> Result<(), PageError> {
+        let mut page = 0;
+        while self.whole_slots && page < self.pages {
+            let (slot, _) = self.slot(page)?;
+            page = slot.first + slot.pages();
+        }
+        Ok(())
+    }
+
+    /// Whether slots are yet to be made, where a guest may touch what is in them.
+    fn lacks_slots(&self) -> bool {
+        self.whole_slots && self.slots.iter().any(|slot| slot.get().is_none())
+    }
+
     /// The slot of a page, and its index there; made known to KVM first if need be.
     fn slot(&self, page: u64) -> Result<(&Slot, u64), PageError> {
         if page >= self.pages {
@@ -200,6 +229,9 @@ impl Ram {
         let _making = self.making.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         if self.slots[number].get().is_none() {
             let slot = self.make_slot(number, first, pages.min(self.pages - first))?;
+            if self.whole_slots {
+                self.attach_in(&slot, 0..slot.pages())?;
+            }
             // Nobody else sets it: `making` is held.
             let _ = self.slots[number].set(slot);
         }
@@ -439,9 +471,15 @@ impl Ram {
         Ok(out)
     }
 
-    /// Whether the source has content for a page.
-    pub fn has_source(&self, page: u64) -> Result<bool, PageError> {
-        self.source.has_content(page)
+    /// Pages of the range that may hold anything but zeros, here or in the source, ascending.
+    pub fn held(&self, pages: Range<u64>) -> Result<Vec<u64>, PageError> {
+        let mut held = Vec::new();
+        for (page, state) in self.contents(pages)? {
+            if state != PageState::Fresh || self.source.has_content(page)? {
+                held.push(page);
+            }
+        }
+        Ok(held)
     }
 
     /// Copies a page without bringing it in: from memory, from what was set aside, or from the

@@ -18,6 +18,7 @@ impl Ram {
     }
 
     fn bring_in_all(&self, wanted: impl Fn(u64) -> bool) -> Result<u64, PageError> {
+        self.make_all()?;
         let mut brought = 0;
         for slot in self.slots.iter().filter_map(OnceLock::get) {
             for index in 0..slot.pages() {
@@ -37,6 +38,9 @@ impl Ram {
 
     /// Whether [`Ram::populate`] would bring anything in.
     pub fn lacks_any(&self) -> bool {
+        if self.lacks_slots() {
+            return true;
+        }
         self.slots.iter().filter_map(OnceLock::get).any(|slot| {
             (0..slot.pages()).any(|index| match slot.state(index) {
                 PageState::Absent => self.source.can_fetch(slot.first + index),

@@ -227,6 +227,22 @@ impl Guest {
         guest
     }
 
+    /// Has more memory, and maps some pages of it from [`FAR`] on, filled.
+    pub fn grown(mut self, bytes: u64, pages: std::ops::Range<u64>) -> Guest {
+        let mut memory = StagedMemory::new(bytes).expect("memory");
+        let mut content = [0; PAGE as usize];
+        for page in self.memory.held() {
+            self.memory.read(at(page), &mut content).expect("a page of memory");
+            memory.write(at(page), &content).expect("more memory than before");
+        }
+        self.memory = memory;
+        pages.clone().for_each(|page| self.fill(page));
+        let entries: Vec<u64> =
+            pages.map(|page| at(page) | PRESENT | WRITABLE | USER | ACCESSED | DIRTY).collect();
+        self.words(at(FAR_PT), &entries);
+        self
+    }
+
     /// Writes memory.
     pub fn write(&mut self, address: u64, bytes: &[u8]) {
         self.memory.write(address, bytes).expect("an address in memory");

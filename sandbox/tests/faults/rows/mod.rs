@@ -2,6 +2,7 @@
 
 mod kernel;
 mod kvm;
+mod slots;
 mod system;
 mod user;
 mod walk;
@@ -18,12 +19,13 @@ pub const GP: u8 = 13;
 pub const PF: u8 = 14;
 
 /// The rows, by what they are about.
-pub const GROUPS: [(&str, &[Row]); 5] = [
+pub const GROUPS: [(&str, &[Row]); 6] = [
     ("Code of CPL 3", user::ROWS),
     ("Code of CPL 0", kernel::ROWS),
     ("Tables, exceptions and returns", system::ROWS),
     ("Page-table walks", walk::ROWS),
     ("Pages that a guest names to KVM", kvm::ROWS),
+    ("Memory that KVM has not been told of", slots::ROWS),
 ];
 
 /// One access while a page is absent.
