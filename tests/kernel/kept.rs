@@ -53,12 +53,12 @@ fn without_the_search_the_guest_sees_page_faults_of_its_tables() {
     let nothing = restore(&host, &unsearched, false);
     let wrong = restore(&host, &partly, false);
     if host.profile().bare_metal().expect("a test guest runs").shadow_paging {
-        // The guest's handler is told of page faults where its tables have none.
-        for seen in [nothing, wrong] {
-            let text = String::from_utf8_lossy(&seen.stdout).into_owned();
-            assert_eq!(seen.outcome, Outcome::Exited(UNEXPECTED), "{text}");
-            assert!(text.contains("page fault at 0000"), "{text}");
-        }
+        // With none of its tables there, how far it comes is by chance.
+        assert_ne!((nothing.outcome, &nothing.stdout), (right.outcome, &right.stdout));
+        // The guest's handler is told of a page fault where its tables have none.
+        let text = String::from_utf8_lossy(&wrong.stdout).into_owned();
+        assert_eq!(wrong.outcome, Outcome::Exited(UNEXPECTED), "{text}");
+        assert!(text.contains("page fault at 0000"), "{text}");
     } else {
         // The CPU walks the tables: an absent one makes an exit like any other page.
         for seen in [nothing, wrong] {
