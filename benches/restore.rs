@@ -1,10 +1,11 @@
 //! How long it takes from opening a snapshot to the guest's first instruction and to its first
-//! output, for images of different sizes; and a Python that has done its imports against its native
+//! output, for images of different sizes, of a program and of a bare-metal guest; and a Python that has done its imports against its native
 //! start.
 //!
 //! `cargo bench --bench restore -- [--quick]`
 
 mod support {
+    pub mod bare_metal;
     pub mod report;
     pub mod resident;
 
@@ -21,9 +22,9 @@ use std::time::{Duration, Instant};
 use dejavm::snapshot::DictionaryMode;
 use dejavm::{Grant, Host, Image, Outcome, PauseAt, Program, Sink, View, WriteOptions};
 use serde_json::{Value, json};
-use support::Result;
 use support::report::{Goal, median, print_goals, print_table, save};
 use support::resident::Resident;
+use support::{Result, bare_metal};
 
 const SIZES_MIB: [u64; 3] = [64, 256, 1024];
 const DEADLINE: Duration = Duration::from_secs(300);
@@ -172,33 +173,40 @@ fn main() -> Result<()> {
     let dir = tempfile::tempdir()?;
     let mut images = Vec::new();
     for mib in SIZES_MIB {
-        images.push((mib, image_of(&host, dir.path(), mib)?, Resident::new((mib as usize) << 20)?));
+        let bare = dir.path().join(format!("bare-{mib}.dvm"));
+        bare_metal::snapshot(&host, &bare, mib)?;
+        images.push((mib, image_of(&host, dir.path(), mib)?, bare, Resident::new((mib as usize) << 20)?));
     }
-    let mut rows =
-        vec![["image", "file", "resident VM", "lazy", "eager", "first output"].map(String::from).to_vec()];
+    let mut rows = vec![
+        ["image", "file", "resident VM", "lazy", "bare metal", "eager", "first output"]
+            .map(String::from)
+            .to_vec(),
+    ];
     let mut results = Vec::new();
     let mut figures = Vec::new();
-    for (mib, path, memory) in &images {
-        let (mut floor, mut lazy, mut eager, mut output) = (vec![], vec![], vec![], vec![]);
+    for (mib, path, bare_path, memory) in &images {
+        let (mut floor, mut lazy, mut bare, mut eager, mut output) = (vec![], vec![], vec![], vec![], vec![]);
         for round in 0..rounds {
             floor.push(resident(&host, memory)?);
             lazy.push(first_instruction(&host, path, false)?);
+            bare.push(ms(bare_metal::first_instruction(&host, bare_path)?));
             output.push(first_output(&host, path, false)?.0);
             if round < 3 {
                 eager.push(first_instruction(&host, path, true)?);
             }
         }
-        let [floor, lazy, eager, output] = [floor, lazy, eager, output].map(median);
+        let [floor, lazy, bare, eager, output] = [floor, lazy, bare, eager, output].map(median);
         let file_mib = std::fs::metadata(path)?.len() >> 20;
         let cell = |ms: f64| format!("{ms:.2}");
         let mut row = vec![format!("{mib} MiB"), format!("{file_mib} MiB")];
-        row.extend([floor, lazy, eager, output].map(cell));
+        row.extend([floor, lazy, bare, eager, output].map(cell));
         rows.push(row);
         results.push(json!({
-            "image_mib": mib, "file_mib": file_mib, "resident_ms": floor, "lazy_ms": lazy, "eager_ms": eager,
+            "image_mib": mib, "file_mib": file_mib, "resident_ms": floor, "lazy_ms": lazy,
+            "bare_metal_ms": bare, "eager_ms": eager,
             "first_output_ms": output,
         }));
-        figures.push((floor, lazy));
+        figures.push((floor, lazy, bare));
     }
     println!("From opening a snapshot to the first guest instruction, ms (medians of {rounds})");
     print_table(&rows);
@@ -206,6 +214,10 @@ fn main() -> Result<()> {
     let (small, large) = (figures[0], figures[SIZES_MIB.len() - 1]);
     goals.insert(0, Goal { what: "64 MiB to 1 GiB".into(), figure: small.1 / large.1, least: 1.0 / 1.5 });
     goals.insert(1, Goal { what: "resident VM to 1 GiB lazy".into(), figure: large.0 / large.1, least: 0.5 });
+    goals.insert(
+        2,
+        Goal { what: "64 MiB to 1 GiB, bare metal".into(), figure: small.2 / large.2, least: 1.0 / 1.5 },
+    );
     print_goals(&goals);
     let goals: Vec<Value> = goals.iter().map(Goal::to_json).collect();
     let path = save("restore", &json!({"images": results, "python": python, "goals": goals}))?;

@@ -63,7 +63,7 @@ pub fn absent_table(host: &Host) -> Result<Finding, HostError> {
     Ok(Finding::new(
         Level::Ok,
         found,
-        "keeps the page tables that it writes present",
-        "a kernel guest that is restored with its own page tables absent sees the same",
+        "keeps the page tables that it writes present, and those of bare-metal guests, which it searches for",
+        "nothing to do",
     ))
 }

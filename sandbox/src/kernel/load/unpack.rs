@@ -250,8 +250,6 @@ mod tests {
             // One literal.
             packed.extend([2, 0, 0, 0, 0x10, 7]);
         }
-        let started = std::time::Instant::now();
         assert!(matches!(unpacked_payload(&packed), Err(LoadError::UnpackedNotElf { .. })));
-        assert!(started.elapsed().as_secs() < 10);
     }
 }
