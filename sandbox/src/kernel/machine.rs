@@ -59,6 +59,8 @@ pub struct Machine {
     /// The last bytes that it sent to its serial port, while a text is waited for.
     tail: Vec<u8>,
     first_read_done: bool,
+    /// Nothing has been done since that would take the trap of [`Machine::set_double_fault_trap`] away.
+    pub(super) trap_is_set: bool,
     /// The registers when the guest was looked at last, and how many exits it had made.
     pub(super) kicked_at: Option<(kvm_regs, u64)>,
     /// Exits that were settled as faults, for whoever wants to see what KVM gives.
@@ -122,6 +124,7 @@ impl Machine {
             pending: None,
             tail: Vec::new(),
             first_read_done: false,
+            trap_is_set: false,
             kicked_at: None,
             raw: None,
         }
@@ -344,7 +347,11 @@ impl Machine {
         first[..n].copy_from_slice(&data[..n]);
         let effects = if data.len() > RESULT_BYTES { xxh3_64(data) } else { 0 };
         let rip = self.core.vcpu.regs().rip;
-        self.core.record(kind, rip, u64::from_le_bytes(first), effects, 0, options)
+        self.core.record(kind, rip, u64::from_le_bytes(first), effects, 0, options)?;
+        match self.trap_is_set {
+            true => Ok(()),
+            false => self.set_double_fault_trap(),
+        }
     }
 
     fn ended(&mut self, end: End, options: &mut RunOptions<'_>) -> Result<Option<RunEnd>, RunError> {

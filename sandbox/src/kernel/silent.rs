@@ -30,6 +30,8 @@ impl Machine {
     /// The guest made no exit for a while: brings in what KVM may be reading, if it is absent. When
     /// that is nothing, and the guest is found where it was before, it brings in everything.
     pub(super) fn kicked(&mut self, options: &mut RunOptions<'_>) -> Result<(), RunError> {
+        // The guest may have given itself other tables since.
+        self.set_double_fault_trap()?;
         let now = (*self.core.vcpu.regs(), self.core.exits);
         let before = self.kicked_at.replace(now);
         if self.bring_in_silent(Rung::Watchdog, options)? > 0
@@ -45,6 +47,23 @@ impl Machine {
             "KVM_RUN did not come back, nobody knows why: brought in everything"
         );
         self.core.count_fault(settled.page, settled.rung, settled.source, settled.brought, options);
+        Ok(())
+    }
+
+    /// Takes away the page of #DF's own stack, where KVM delivers exceptions by itself: see
+    /// [`kept::double_fault_page`]. Not while it is in use.
+    pub(super) fn set_double_fault_trap(&mut self) -> Result<(), RunError> {
+        if !self.core.host.syscall_stays_user {
+            return Ok(());
+        }
+        let sregs = self.core.vcpu.sregs()?;
+        let memory = RamView(&self.ram);
+        let cpu = Cpu { regs: self.core.vcpu.regs(), sregs: &sregs, msrs: &[] };
+        let page = kept::double_fault_page(&cpu, &memory).filter(|page| *page < self.ram.pages());
+        if let Some(page) = page.filter(|page| !kept::read_by_kvm(&cpu, &memory).contains_key(page)) {
+            self.ram.set_trap(page)?;
+        }
+        self.trap_is_set = true;
         Ok(())
     }
 
@@ -65,6 +84,7 @@ impl Machine {
         if self.bring_in_silent(Rung::Delivery, options)? == 0 {
             return Ok(false);
         }
+        self.trap_is_set = false;
         let vector = self.core.vcpu.undelivered_exception()?;
         let trap = match vector {
             BREAKPOINT => self.is_behind_int3()?,
@@ -98,6 +118,9 @@ impl Machine {
         let place = place(General::from(&regs), &sregs);
         let cpu = Cpu { regs: &regs, sregs: &sregs, msrs: &[] };
         let mut wanted: Vec<u64> = kept::read_by_kvm(&cpu, &memory).into_keys().collect();
+        if rung == Rung::Delivery {
+            wanted.extend(kept::double_fault_page(&cpu, &memory));
+        }
         if let Some(Finding::Wanted { pages, .. }) =
             self.core.ladder.decode(&place, &self.ram, &translate, rung)
         {

@@ -122,6 +122,7 @@ impl Machine {
             let brought = machine.ram.populate()?;
             machine.core.stats.count_fault(Rung::Populate, SourceKind::Snapshot, brought);
         }
+        machine.set_double_fault_trap()?;
         Ok(machine)
     }
 

@@ -17,6 +17,7 @@ impl Ram {
     /// [`PageError`]; the page stays absent.
     pub fn bring_in(&self, page: u64) -> Result<(u64, SourceKind), PageError> {
         let (slot, index) = self.slot(page)?;
+        self.trap().take_if(|trap| *trap == page);
         loop {
             match slot.state(index) {
                 PageState::Present => return Ok((0, SourceKind::Zero)),

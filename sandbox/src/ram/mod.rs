@@ -97,6 +97,8 @@ pub struct Ram {
     readahead: Option<Mutex<Readahead>>,
     /// A slot is attached as soon as it is made: see [`Ram::with_whole_slots`].
     whole_slots: bool,
+    /// See [`Ram::set_trap`].
+    trap: Mutex<Option<u64>>,
     counters: RamCounters,
     /// The order in which pages came, while somebody wants to know.
     order: Mutex<Option<Vec<u64>>>,
@@ -147,6 +149,7 @@ impl Ram {
             scratch: Mutex::default(),
             readahead: None,
             whole_slots: false,
+            trap: Mutex::default(),
             counters: RamCounters::default(),
             order: Mutex::default(),
         })
@@ -522,19 +525,45 @@ impl Ram {
                 if !(resident && there && choose(slot.first + index)) {
                     continue;
                 }
-                let mut content = Box::new([0u8; PAGE_SIZE]);
-                slot.bytes(index, 0, PAGE_SIZE).copy_to(&mut content[..]);
-                self.aside().put(slot.first + index, content);
-                slot.advise(index, 1, libc::MADV_DONTNEED).map_err(host("evicting a page"))?;
-                if self.marking == Marking::Poison {
-                    let start = slot.host_address() + index * PAGE_SIZE as u64;
-                    uffd.poison(start, PAGE_SIZE as u64).map_err(host("placing markers"))?;
-                }
-                slot.set_state(index, PageState::Aside);
+                self.set_aside(slot, index, uffd)?;
                 evicted += 1;
             }
         }
         Ok(evicted)
+    }
+
+    /// Makes a page that is there absent, its content set aside.
+    fn set_aside(&self, slot: &Slot, index: u64, uffd: &Uffd) -> Result<(), PageError> {
+        let mut content = Box::new([0u8; PAGE_SIZE]);
+        slot.bytes(index, 0, PAGE_SIZE).copy_to(&mut content[..]);
+        self.aside().put(slot.first + index, content);
+        slot.advise(index, 1, libc::MADV_DONTNEED).map_err(host("evicting a page"))?;
+        if self.marking == Marking::Poison {
+            let start = slot.host_address() + index * PAGE_SIZE as u64;
+            uffd.poison(start, PAGE_SIZE as u64).map_err(host("placing markers"))?;
+        }
+        slot.set_state(index, PageState::Aside);
+        Ok(())
+    }
+
+    /// Makes one page absent, whatever it holds, so that a touch of it is noticed; the one that was so
+    /// before becomes a page like any other. Until it is touched, or somebody brings it in, it does not
+    /// count as lacking. With [`Marking::Eager`] nothing can be absent, and this does nothing.
+    pub fn set_trap(&self, page: u64) -> Result<(), PageError> {
+        let Some(uffd) = &self.uffd else { return Ok(()) };
+        let (slot, index) = self.slot(page)?;
+        if slot.state(index) == PageState::Fresh {
+            self.attach_in(slot, index..index + 1)?;
+        }
+        if matches!(slot.state(index), PageState::Present | PageState::Zero) {
+            self.set_aside(slot, index, uffd)?;
+        }
+        *self.trap() = Some(page);
+        Ok(())
+    }
+
+    fn trap(&self) -> std::sync::MutexGuard<'_, Option<u64>> {
+        self.trap.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
     }
 
     fn order(&self) -> std::sync::MutexGuard<'_, Option<Vec<u64>>> {

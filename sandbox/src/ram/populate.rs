@@ -19,11 +19,13 @@ impl Ram {
 
     fn bring_in_all(&self, wanted: impl Fn(u64) -> bool) -> Result<u64, PageError> {
         self.make_all()?;
+        let trap = *self.trap();
         let mut brought = 0;
         for slot in self.slots.iter().filter_map(OnceLock::get) {
             for index in 0..slot.pages() {
                 let page = slot.first + index;
                 let comes = match slot.state(index) {
+                    _ if trap == Some(page) => false,
                     PageState::Absent => wanted(page),
                     PageState::Aside => true,
                     _ => false,
@@ -41,8 +43,10 @@ impl Ram {
         if self.lacks_slots() {
             return true;
         }
+        let trap = *self.trap();
         self.slots.iter().filter_map(OnceLock::get).any(|slot| {
             (0..slot.pages()).any(|index| match slot.state(index) {
+                _ if trap == Some(slot.first + index) => false,
                 PageState::Absent => self.source.can_fetch(slot.first + index),
                 PageState::Aside => true,
                 _ => false,

@@ -55,9 +55,7 @@ pub fn try_row(host: &Arc<HostProfile>, row: &Row) -> Result<Cells, String> {
     }
     // As any guest is started: whatever KVM reads by itself is kept, all else is absent.
     let searched = run(host, (row.guest)(), There::Searched, None);
-    if let Some(how) = difference(&resident, &searched)
-        && !row.left
-    {
+    if let Some(how) = difference(&resident, &searched) {
         return wrong(format!("it differs in {how}, although what the search finds is kept"));
     }
     let kept: BTreeSet<Why> =
@@ -65,7 +63,6 @@ pub fn try_row(host: &Arc<HostProfile>, row: &Row) -> Result<Cells, String> {
     let differs: BTreeSet<&String> = seen.iter().filter_map(|(_, seen)| seen.differs.as_ref()).collect();
     let state = match (differs.first(), row.prevented) {
         (Some(how), Some(_)) => return wrong(format!("it differs in {how}")),
-        (Some(how), None) if row.left => format!("differs in {how}. Not prevented: see \"What is left\""),
         (Some(_), None) if kept.is_empty() => {
             return wrong(format!("it differs in {differs:?}, and nothing is kept"));
         }

@@ -33,6 +33,8 @@ const TSS_WIDE: u8 = 1 << 3;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Area {
     pub(super) why: Why,
+    /// Of a stack that the TSS names.
+    pub(super) of_task: bool,
     start: u64,
     /// Bytes; at least 1.
     len: u64,
@@ -77,7 +79,7 @@ pub(in crate::kernel) fn stack_top(cpu: &Cpu<'_>, paging: &Paging) -> u64 {
 pub(super) fn areas(cpu: &Cpu<'_>, paging: &Paging, memory: &dyn Physical) -> Vec<Area> {
     let sregs = cpu.sregs;
     let mut areas = Vec::new();
-    let mut add = |why, start: u64, len: u64| areas.push(Area { why, start, len });
+    let mut add = |why, start: u64, len: u64| areas.push(Area { why, of_task: false, start, len });
     add(Why::DescriptorTable, sregs.gdt.base, u64::from(sregs.gdt.limit) + 1);
     add(Why::DescriptorTable, sregs.idt.base, (u64::from(sregs.idt.limit) + 1).min(IDT_BYTES));
     if is_usable(&sregs.ldt) {
@@ -88,9 +90,34 @@ pub(super) fn areas(cpu: &Cpu<'_>, paging: &Paging, memory: &dyn Physical) -> Ve
     }
     add(Why::Stack, stack_top(cpu, paging).wrapping_sub(STACK_BELOW), STACK_BELOW + STACK_ABOVE);
     for top in task_stacks(&sregs.tr, paging, memory) {
-        add(Why::Stack, top.wrapping_sub(STACK_BELOW), STACK_BELOW);
+        let start = top.wrapping_sub(STACK_BELOW);
+        areas.push(Area { why: Why::Stack, of_task: true, start, len: STACK_BELOW });
     }
     areas
+}
+
+/// The linear address of the first word that is pushed when #DF is delivered, if it has a stack of its
+/// own (SDM volume 3, sections 6.14.1 and 6.14.5).
+pub(super) fn double_fault_stack(cpu: &Cpu<'_>, paging: &Paging, memory: &dyn Physical) -> Option<u64> {
+    const DOUBLE_FAULT: u64 = 8;
+    const GATE_BYTES: u64 = 16;
+    const PRESENT: u8 = 1 << 7;
+    let Cpu { sregs, .. } = cpu;
+    let at = DOUBLE_FAULT * GATE_BYTES;
+    if !is_long(paging) || u64::from(sregs.idt.limit) < at + GATE_BYTES - 1 || !is_usable(&sregs.tr) {
+        return None;
+    }
+    let mut gate = [0u8; GATE_BYTES as usize];
+    read(sregs.idt.base.wrapping_add(at), &mut gate, paging, memory)?;
+    let number = u64::from(gate[4] & 7);
+    if number == 0 || gate[5] & PRESENT == 0 {
+        return None;
+    }
+    let mut top = [0u8; 8];
+    read(sregs.tr.base.wrapping_add(TSS_IST1 + (number - 1) * 8), &mut top, paging, memory)?;
+    // The CPU aligns the stack to 16 bytes before it pushes.
+    let top = u64::from_le_bytes(top) & !15;
+    (top != 0).then(|| top.wrapping_sub(8))
 }
 
 fn is_usable(segment: &kvm_segment) -> bool {

@@ -71,6 +71,8 @@ pub fn find(cpu: &Cpu<'_>, memory: &dyn Physical, pages: u64, may_hold: &[u64], 
 /// that the guest makes: descriptor tables, task state, stacks, the tables that the walks to those
 /// and to RIP lead through (in PAE paging KVM reads the topmost one even when registers are set), and
 /// what MSRs name. Some dozens as a rule, and a few hundred whatever the registers say.
+///
+/// But not the [own stack of #DF](double_fault_page), unless it is something else, too.
 pub fn read_by_kvm(cpu: &Cpu<'_>, memory: &dyn Physical) -> BTreeMap<u64, Why> {
     let paging = Paging::of(cpu.sregs);
     let mut pages = BTreeMap::new();
@@ -81,10 +83,13 @@ pub fn read_by_kvm(cpu: &Cpu<'_>, memory: &dyn Physical) -> BTreeMap<u64, Why> {
             *known = why.min(*known);
         }
     };
+    let double_fault = double_fault_page(cpu, memory);
     for area in area::areas(cpu, &paging, memory) {
         for linear in area.pages() {
-            if let Some(gpa) = paging.walk(memory, linear, &mut |page| add(page, Why::PageTable)) {
-                add(gpa / PAGE_SIZE as u64, area.why);
+            let gpa = paging.walk(memory, linear, &mut |page| add(page, Why::PageTable));
+            let page = gpa.map(|gpa| gpa / PAGE_SIZE as u64);
+            if let Some(page) = page.filter(|page| !area.of_task || double_fault != Some(*page)) {
+                add(page, area.why);
             }
         }
     }
@@ -94,4 +99,15 @@ pub fn read_by_kvm(cpu: &Cpu<'_>, memory: &dyn Physical) -> BTreeMap<u64, Why> {
         msr::pages(*msr, *value).for_each(|page| add(page, Why::Msr));
     }
     pages
+}
+
+/// The page that #DF's frame goes to, if that exception has a stack of its own.
+///
+/// Where KVM delivers exceptions by itself, and the stack of one is absent, it delivers #DF instead:
+/// the guest gets an exception that no CPU would give it, without an exit. While #DF cannot be delivered
+/// either, there is an exit: so this page is one that had better be absent.
+pub fn double_fault_page(cpu: &Cpu<'_>, memory: &dyn Physical) -> Option<u64> {
+    let paging = Paging::of(cpu.sregs);
+    let linear = area::double_fault_stack(cpu, &paging, memory)?;
+    Some(paging.translate(memory, linear)? / PAGE_SIZE as u64)
 }

@@ -15,6 +15,7 @@ pub const DONE: u32 = 7;
 /// Vectors of exceptions (Intel SDM volume 3, table 7-1).
 pub const DE: u8 = 0;
 pub const UD: u8 = 6;
+pub const DF: u8 = 8;
 pub const GP: u8 = 13;
 pub const PF: u8 = 14;
 
@@ -46,8 +47,6 @@ pub struct Row {
     pub prevented: Option<&'static str>,
     /// What is said on hosts where the guest does not come to that even with all memory present.
     pub lacking: Option<&'static str>,
-    /// Known to be neither made good nor prevented: the document's part "What is left" is about it.
-    pub left: bool,
 }
 
 /// A row whose guest comes to its end.
@@ -58,7 +57,7 @@ const fn row(
     absent: &'static [u64],
     guest: fn() -> Guest,
 ) -> Row {
-    Row { id, access, kernel, guest, absent, status: DONE as u8, prevented: None, lacking: None, left: false }
+    Row { id, access, kernel, guest, absent, status: DONE as u8, prevented: None, lacking: None }
 }
 
 impl Row {
@@ -70,11 +69,6 @@ impl Row {
     /// A row that not every host can run at all.
     const fn needs(self, lacking: &'static str) -> Row {
         Row { lacking: Some(lacking), ..self }
-    }
-
-    /// A row that the document says is left.
-    const fn left(self) -> Row {
-        Row { left: true, ..self }
     }
 
     /// A row whose access is prevented by an exception.

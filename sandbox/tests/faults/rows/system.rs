@@ -3,7 +3,7 @@
 use dejavm_sandbox::kernel::ports;
 use iced_x86::code_asm::*;
 
-use super::{DE, DONE, GP, PF, Row, UD, row};
+use super::{DE, DF, DONE, GP, PF, Row, UD, row};
 use crate::guest::*;
 
 const ROOT: &str = "\
@@ -382,8 +382,37 @@ pub const ROWS: &[Row] = &[
             .double_fault_on_ist()
         },
     )
-    .raises(UD)
-    .left(),
+    .raises(UD),
+    row(
+        "kernel-ist-named",
+        "CPL 0: the TSS gets another IST stack, then `div` by 0, `#DF` as before",
+        EVENT,
+        &[DATA],
+        || {
+            Guest::kernel(|a| {
+                a.mov(eax, at(DATA + 1) as u32)?;
+                a.mov(qword_ptr(at(TSS) + 36), rax)?;
+                a.xor(ecx, ecx)?;
+                a.div(ecx)
+            })
+            .double_fault_on_ist()
+        },
+    )
+    .raises(DE),
+    row(
+        "double-fault",
+        "CPL 0: `ud2` on a stack that is not mapped: the guest's own `#DF`, whose stack is absent",
+        EVENT,
+        &[STACK_IST],
+        || {
+            Guest::kernel(|a| {
+                a.mov(rsp, UNMAPPED + 64)?;
+                a.ud2()
+            })
+            .double_fault_on_ist()
+        },
+    )
+    .raises(DF),
     row(
         "kernel-stack-switch",
         "CPL 0: `push` to another stack, then `ud2` across its page's border, `#DF` as before",
