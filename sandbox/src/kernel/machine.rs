@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use kvm_bindings::kvm_regs;
+use kvm_bindings::{kvm_regs, kvm_sregs};
 use xxhash_rust::xxh3::xxh3_64;
 
 use super::devices::{Devices, Done};
@@ -11,7 +11,7 @@ use super::paging::{Paging, RamView};
 use crate::exit::{ExitKind, Rung, SourceKind};
 use crate::fault::{EMULATION_FAILED, Finding, Place, Then, fetch};
 use crate::host::thread::BlockedSignals;
-use crate::machine::{Core, Crash, End, Guest, PauseAt, RunEnd, RunError, RunOptions};
+use crate::machine::{Core, End, Guest, PauseAt, RunEnd, RunError, RunOptions};
 use crate::ram::{PageError, Ram};
 use crate::vcpu::registers::General;
 use crate::vcpu::{CpuState, Data, Exit};
@@ -74,7 +74,7 @@ impl std::fmt::Debug for Machine {
 }
 
 /// Where the guest is, by its registers.
-pub(super) fn place(general: General, sregs: &kvm_bindings::kvm_sregs) -> Place {
+pub(super) fn place(general: General, sregs: &kvm_sregs) -> Place {
     /// EFER.LMA.
     const LONG_MODE: u64 = 1 << 10;
     let long = sregs.efer & LONG_MODE != 0 && sregs.cs.l != 0;
@@ -226,16 +226,6 @@ impl Machine {
             self.bring_in_stack(pages, options)?;
         }
         Ok(())
-    }
-
-    /// Where the guest is, and the bytes there, as far as they are in memory.
-    pub(super) fn code_at_rip(&self, sregs: &kvm_bindings::kvm_sregs) -> (Place, Vec<u8>) {
-        let place = place(self.core.vcpu.regs().into(), sregs);
-        let paging = Paging::of(sregs);
-        let memory = RamView(&self.ram);
-        let translate = |linear| page_of(&self.ram, paging.translate(&memory, linear)?);
-        let code = fetch(place.linear_rip(), &self.ram, &translate);
-        (place, code.to_vec())
     }
 
     /// Whether the guest is at an instruction that is invalid by definition, which is not for KVM's
@@ -418,14 +408,13 @@ impl Guest for Machine {
         Ok(None)
     }
 
-    fn crash(&mut self, what: &str, exit: Exit) -> RunError {
-        self.core.vcpu.settle();
-        let sregs = match self.core.vcpu.sregs() {
-            Ok(sregs) => sregs,
-            Err(e) => return e.into(),
-        };
-        let (place, code) = self.code_at_rip(&sregs);
-        RunError::Crash(Box::new(Crash::new(what, exit, &place, &sregs, &code)))
+    fn code_at_rip(&self, sregs: &kvm_sregs) -> (Place, Vec<u8>) {
+        let place = place(self.core.vcpu.regs().into(), sregs);
+        let paging = Paging::of(sregs);
+        let memory = RamView(&self.ram);
+        let translate = |linear| page_of(&self.ram, paging.translate(&memory, linear)?);
+        let code = fetch(place.linear_rip(), &self.ram, &translate);
+        (place, code.to_vec())
     }
 
     fn watchdog(&self) -> Option<Duration> {

@@ -13,7 +13,7 @@ use super::machine::{Machine, page_of, place};
 use super::paging::{Paging, RamView};
 use crate::exit::Rung;
 use crate::fault::{Finding, fetch};
-use crate::machine::{RunError, RunOptions};
+use crate::machine::{Guest, RunError, RunOptions};
 use crate::ram::PAGE_SIZE;
 use crate::vcpu::registers::General;
 

@@ -2,11 +2,12 @@
 
 use std::time::{Duration, Instant};
 
+use kvm_bindings::kvm_sregs;
 use serde::{Deserialize, Serialize};
 
-use super::{Core, RunError};
+use super::{Core, Crash, RunError};
 use crate::exit::Observer;
-use crate::fault::FaultError;
+use crate::fault::{FaultError, Place};
 use crate::host::thread::{BlockedSignals, KickTimer, monotonic_ns};
 use crate::vcpu::Exit;
 use crate::world::WorldError;
@@ -147,8 +148,21 @@ pub(crate) trait Guest {
         signals: &BlockedSignals,
     ) -> Result<Option<RunEnd>, RunError>;
 
+    /// Where the guest is, and the bytes there, as far as they are in memory.
+    fn code_at_rip(&self, sregs: &kvm_sregs) -> (Place, Vec<u8>);
+
     /// An error with all there is to say of a guest that cannot go on.
-    fn crash(&mut self, what: &str, exit: Exit) -> RunError;
+    fn crash(&mut self, what: &str, exit: Exit) -> RunError {
+        let vcpu = &mut self.core_mut().vcpu;
+        vcpu.settle();
+        match vcpu.sregs() {
+            Ok(sregs) => {
+                let (place, code) = self.code_at_rip(&sregs);
+                RunError::Crash(Box::new(Crash::new(what, exit, &place, &sregs, &code)))
+            }
+            Err(e) => e.into(),
+        }
+    }
 
     /// How often the guest wants to be looked at while it makes no exit.
     fn watchdog(&self) -> Option<Duration> {

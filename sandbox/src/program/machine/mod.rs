@@ -7,6 +7,8 @@ mod exceptions;
 mod instructions;
 mod stepping;
 
+use kvm_bindings::kvm_sregs;
+
 use super::entry::{self, EXCEPTION_PORT, Entry, SYSCALL_PORT};
 use super::exception::{self, vector};
 use super::mm::tables;
@@ -14,7 +16,7 @@ use super::process::Process;
 use crate::exit::{ExitKind, Rung, SourceKind};
 use crate::fault::{Finding, Place, Then, fetch};
 use crate::host::thread::BlockedSignals;
-use crate::machine::{Core, Crash, Guest, PauseAt, RunEnd, RunError, RunOptions};
+use crate::machine::{Core, Guest, PauseAt, RunEnd, RunError, RunOptions};
 use crate::vcpu::Exit;
 use crate::vcpu::registers::{ExtendedState, UserRegisters};
 pub use delivery::Death;
@@ -261,17 +263,12 @@ impl Guest for Machine {
         Ok(self.process.memory.ram.evict(choose)?)
     }
 
-    fn crash(&mut self, what: &str, exit: Exit) -> RunError {
-        self.core.vcpu.settle();
-        let sregs = match self.core.vcpu.sregs() {
-            Ok(sregs) => sregs,
-            Err(e) => return e.into(),
-        };
+    fn code_at_rip(&self, _sregs: &kvm_sregs) -> (Place, Vec<u8>) {
+        let Process { space, memory, regs, .. } = &self.process;
         let general = self.core.vcpu.regs().into();
-        let place = Place::from(&UserRegisters { general, ..self.process.regs });
-        let Process { space, memory, .. } = &self.process;
-        let code = fetch(general.rip, &memory.ram, &|address| space.walk(memory, address));
-        RunError::Crash(Box::new(Crash::new(what, exit, &place, &sregs, &code)))
+        let place = Place::from(&UserRegisters { general, ..*regs });
+        let code = fetch(place.linear_rip(), &memory.ram, &|address| space.walk(memory, address));
+        (place, code.to_vec())
     }
 
     fn ended_after(&mut self, quiet_ns: u64) {
