@@ -97,9 +97,10 @@ pub(super) fn place(general: General, sregs: &kvm_sregs) -> Place {
     }
 }
 
-/// The page of RAM at an address, which is 0 for the first.
-pub(super) fn page_of(ram: &Ram, gpa: u64) -> Option<u64> {
-    ram.page_at(gpa)
+/// From linear addresses to pages of RAM, by the guest's tables as they are.
+pub(super) fn translate(ram: &Ram, sregs: &kvm_sregs) -> impl Fn(u64) -> Option<u64> {
+    let paging = Paging::of(sregs);
+    move |linear| ram.page_at(paging.translate(&RamView(ram), linear)?)
 }
 
 impl Machine {
@@ -190,9 +191,7 @@ impl Machine {
             return Ok(ladder.find(exit, Place::default(), signals, &self.ram, &|_| None));
         }
         let sregs = vcpu.sregs()?;
-        let paging = Paging::of(&sregs);
-        let memory = RamView(&self.ram);
-        let translate = |linear| page_of(&self.ram, paging.translate(&memory, linear)?);
+        let translate = translate(&self.ram, &sregs);
         Ok(ladder.find(exit, place(vcpu.regs().into(), &sregs), signals, &self.ram, &translate))
     }
 
@@ -410,10 +409,7 @@ impl Guest for Machine {
 
     fn code_at_rip(&self, sregs: &kvm_sregs) -> (Place, Vec<u8>) {
         let place = place(self.core.vcpu.regs().into(), sregs);
-        let paging = Paging::of(sregs);
-        let memory = RamView(&self.ram);
-        let translate = |linear| page_of(&self.ram, paging.translate(&memory, linear)?);
-        let code = fetch(place.linear_rip(), &self.ram, &translate);
+        let code = fetch(place.linear_rip(), &self.ram, &translate(&self.ram, sregs));
         (place, code.to_vec())
     }
 

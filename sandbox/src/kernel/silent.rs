@@ -9,7 +9,7 @@
 use iced_x86::{Decoder, DecoderOptions};
 
 use super::kept::{self, Cpu, STACK_BELOW, stack_top};
-use super::machine::{Machine, page_of, place};
+use super::machine::{Machine, place, translate};
 use super::paging::{Paging, RamView};
 use crate::exit::Rung;
 use crate::fault::{Finding, fetch};
@@ -100,11 +100,8 @@ impl Machine {
 
     fn is_behind_int3(&self) -> Result<bool, RunError> {
         let sregs = self.core.vcpu.sregs()?;
-        let paging = Paging::of(&sregs);
-        let memory = RamView(&self.ram);
-        let translate = |linear| page_of(&self.ram, paging.translate(&memory, linear)?);
-        let place = place(self.core.vcpu.regs().into(), &sregs);
-        Ok(fetch(place.linear_rip().wrapping_sub(1), &self.ram, &translate).first() == Some(&INT3))
+        let before = place(self.core.vcpu.regs().into(), &sregs).linear_rip().wrapping_sub(1);
+        Ok(fetch(before, &self.ram, &translate(&self.ram, &sregs)).first() == Some(&INT3))
     }
 
     /// Brings in all absent pages that KVM may be using by itself at this moment, and those of the
@@ -112,18 +109,15 @@ impl Machine {
     fn bring_in_silent(&mut self, rung: Rung, options: &mut RunOptions<'_>) -> Result<u64, RunError> {
         let sregs = self.core.vcpu.sregs()?;
         let regs = *self.core.vcpu.regs();
-        let paging = Paging::of(&sregs);
         let memory = RamView(&self.ram);
-        let translate = |linear| page_of(&self.ram, paging.translate(&memory, linear)?);
         let place = place(General::from(&regs), &sregs);
         let cpu = Cpu { regs: &regs, sregs: &sregs, msrs: &[] };
         let mut wanted: Vec<u64> = kept::read_by_kvm(&cpu, &memory).into_keys().collect();
         if rung == Rung::Delivery {
             wanted.extend(kept::double_fault_page(&cpu, &memory));
         }
-        if let Some(Finding::Wanted { pages, .. }) =
-            self.core.ladder.decode(&place, &self.ram, &translate, rung)
-        {
+        let operands = self.core.ladder.decode(&place, &self.ram, &translate(&self.ram, &sregs), rung);
+        if let Some(Finding::Wanted { pages, .. }) = operands {
             wanted.extend(pages);
         }
         let mut came = 0;
@@ -144,11 +138,9 @@ impl Machine {
         options: &mut RunOptions<'_>,
     ) -> Result<(), RunError> {
         let sregs = self.core.vcpu.sregs()?;
-        let paging = Paging::of(&sregs);
-        let memory = RamView(&self.ram);
         let cpu = Cpu { regs: self.core.vcpu.regs(), sregs: &sregs, msrs: &[] };
-        let top = stack_top(&cpu, &paging);
-        let page = |linear| page_of(&self.ram, paging.translate(&memory, linear)?);
+        let top = stack_top(&cpu, &Paging::of(&sregs));
+        let page = |linear| translate(&self.ram, &sregs)(linear);
         let below = match page(top) {
             Some(at) if pages.contains(&at) => page(top.wrapping_sub(STACK_BELOW)),
             _ => None,
