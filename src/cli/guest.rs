@@ -7,8 +7,9 @@ use std::path::{Path, PathBuf};
 
 use dejavm::{Host, Input, Kernel, Program, Sandbox, Stdio};
 
+use super::failure::say;
 use super::options::{GuestOptions, KernelOptions, RunOptions, ViewOptions, apply};
-use super::{Failure, Result, streams};
+use super::{Failure, Result, Voice, streams};
 
 /// What makes a new guest.
 #[derive(Debug, clap::Args)]
@@ -39,14 +40,16 @@ pub struct NewGuest {
 impl NewGuest {
     /// The guest with this process's standard streams, about to run. A program takes them for
     /// `stdio`. It is recorded in the directory, if one is given.
-    pub fn start(&self, stdio: Stdio, record: Option<&Path>, host: &Host) -> Result<Sandbox> {
+    pub fn start(&self, stdio: Stdio, record: Option<&Path>, host: &Host, voice: Voice) -> Result<Sandbox> {
         if let Some(image) = &self.kernel {
             if !self.view.ro.is_empty() || self.view.root.is_some() {
                 return Err(Failure::new(
                     "--ro and --root are of programs: a bare-metal guest sees no files",
                 ));
             }
-            return kernel(image, &self.bare, &self.run, self.guest.memory, record, host);
+            let sandbox = kernel(image, &self.bare, &self.run, self.guest.memory, record, host)?;
+            warn_of_unpacking(&sandbox, host, voice);
+            return Ok(sandbox);
         }
         let KernelOptions { initrd, cmdline, input, protocol, unpack } = &self.bare;
         if initrd.is_some() || !cmdline.is_empty() || input.is_some() || protocol.is_some() || *unpack {
@@ -129,6 +132,16 @@ pub fn kernel(
         kernel = kernel.record(dir);
     }
     Ok(kernel.start(host)?)
+}
+
+/// Says what to do where a kernel is about to unpack itself at a crawl.
+pub fn warn_of_unpacking(sandbox: &Sandbox, host: &Host, voice: Voice) {
+    let unpacks = sandbox.machine().kernel().is_some_and(|kernel| kernel.start_state().unpacks_itself);
+    if unpacks && host.profile().syscall_stays_user && !voice.quiet {
+        say(
+            "the image unpacks itself, and this host's KVM emulates CPL 0: that takes minutes; --unpack saves them",
+        );
+    }
 }
 
 fn set(program: Program, variable: &OsStr) -> Program {

@@ -45,6 +45,7 @@ pub fn main(args: Args, voice: Voice) -> Result {
     let host = super::host()?;
     let Args { image, memory, record, options, run } = args;
     let mut sandbox = guest::kernel(&image, &options, &run, memory, record.as_deref(), &host)?;
+    guest::warn_of_unpacking(&sandbox, &host, voice);
     let report = sandbox.run()?;
     Ok(conclude(&report, &image.to_string_lossy(), &run, voice))
 }

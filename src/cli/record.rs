@@ -32,7 +32,7 @@ pub struct Args {
 
 pub fn main(args: Args, voice: Voice) -> Result {
     let host = super::host()?;
-    let mut sandbox = args.new.start(streams::of_host(), Some(&args.output), &host)?;
+    let mut sandbox = args.new.start(streams::of_host(), Some(&args.output), &host, voice)?;
     let report = sandbox.run()?;
     Ok(conclude(&report, &args.new.name(), &args.new.run, voice))
 }

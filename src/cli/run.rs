@@ -26,7 +26,7 @@ pub struct Args {
 
 pub fn main(args: Args, voice: Voice) -> Result {
     let host = super::host()?;
-    let mut sandbox = args.new.start(streams::of_host(), None, &host)?;
+    let mut sandbox = args.new.start(streams::of_host(), None, &host, voice)?;
     let report = sandbox.run()?;
     Ok(conclude(&report, &args.new.name(), &args.new.run, voice))
 }

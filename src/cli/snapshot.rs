@@ -56,7 +56,7 @@ pub struct Args {
 pub fn main(args: Args, voice: Voice) -> Result {
     let host = super::host()?;
     let name = args.new.name();
-    let mut sandbox = args.new.start(Stdio::default(), None, &host)?;
+    let mut sandbox = args.new.start(Stdio::default(), None, &host, voice)?;
     let outcome = sandbox.run_until(args.at.clone())?;
     if outcome != Outcome::Paused {
         let report = sandbox.report(outcome);

@@ -46,6 +46,21 @@ fn check(seen: &Finished) {
     assert_eq!(String::from_utf8_lossy(&seen.stderr), "guest: booted\nguest: done\n");
 }
 
+/// Each fault was told by KVM, or found at the instruction: nothing was brought in because nobody knew
+/// what was wanted.
+#[test]
+fn no_fault_is_without_a_name() {
+    for way in WAYS.iter().filter(|way| !way.contains(&"--eager") && !way.contains(&"populate")) {
+        let seen = kernel("guest", &[&WORDS, *way, &["--stats=json"]].concat(), INPUT);
+        let text = String::from_utf8_lossy(&seen.stderr).into_owned();
+        let json = text.lines().last().and_then(|line| serde_json::from_str::<serde_json::Value>(line).ok());
+        let faults = json.expect("statistics")["faults"]["by_rung"].clone();
+        let faults = faults.as_object().expect("faults by rung");
+        assert!(!faults.contains_key("populate"), "{way:?}: {faults:?}");
+        assert!(faults.len() > 1, "{way:?}: more than what is kept comes in: {faults:?}");
+    }
+}
+
 /// Restored from a point on the way, from a snapshot, and from one of a restored guest.
 #[test]
 fn from_a_snapshot() {
