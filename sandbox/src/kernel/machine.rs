@@ -195,7 +195,8 @@ impl Machine {
         Ok(ladder.find(exit, place(vcpu.regs().into(), &sregs), signals, &self.ram, &translate))
     }
 
-    /// Brings in what a fault wants. What is no fault is an error.
+    /// Brings in what a fault wants, and answers an access of what is no memory. Anything else is an
+    /// error.
     fn settle(&mut self, finding: Finding, options: &mut RunOptions<'_>) -> Result<(), RunError> {
         match finding {
             Finding::Wanted { pages, rung, then } => self.fault(&pages, rung, &then, options),
@@ -206,6 +207,15 @@ impl Machine {
                 Ok(())
             }
             Finding::Kick => Ok(()),
+            Finding::Other(Exit::MmioRead { gpa, len }) => {
+                self.devices.beyond_memory(gpa);
+                self.core.vcpu.answer_mmio(&[0xff; 8][..len.min(8)]);
+                Ok(())
+            }
+            Finding::Other(Exit::MmioWrite { gpa, .. }) => {
+                self.devices.beyond_memory(gpa);
+                Ok(())
+            }
             Finding::Other(exit) => Err(self.crash("an exit that has no meaning", exit)),
         }
     }
@@ -392,11 +402,6 @@ impl Guest for Machine {
         let raw = self.raw.is_some().then(|| exit.clone());
         match self.find(exit, signals)? {
             Finding::Kick => self.kicked(options)?,
-            Finding::Other(Exit::MmioRead { gpa, len }) => {
-                self.devices.beyond_memory(gpa);
-                self.core.vcpu.answer_mmio(&[0xff; 8][..len.min(8)]);
-            }
-            Finding::Other(Exit::MmioWrite { gpa, .. }) => self.devices.beyond_memory(gpa),
             finding => {
                 if let (Some(raw), Some(exit)) = (&mut self.raw, raw) {
                     raw.push(exit);
