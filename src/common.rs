@@ -1,14 +1,13 @@
 //! What all ways to start a sandbox have in common.
 
 use std::path::PathBuf;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use dejavm_sandbox::exit::Observer;
-use dejavm_sandbox::host::thread::StopHandle;
+use dejavm_sandbox::host::stop::StopHandle;
 use dejavm_sandbox::machine::MachineOptions;
 use dejavm_sandbox::world::{Grant, HostWorld, Input};
 
-use crate::deadline::{Deadline, Waits};
 use crate::sink::{CAPTURE_LIMIT, Captured, Sink};
 use crate::{Error, View};
 
@@ -46,7 +45,8 @@ impl Default for Common {
 /// What a sandbox needs of the settings once they are complete.
 pub(crate) struct Wiring {
     pub stop: StopHandle,
-    pub deadline: Deadline,
+    /// How long the guest may take, and when loading it began: until it is loaded.
+    limit: Option<(Duration, Instant)>,
     pub captured: Option<(Captured, Captured)>,
     pub stdout: Sink,
     pub stderr: Sink,
@@ -63,20 +63,28 @@ impl Common {
             Some((out, err)) => (Sink::captured(out), Sink::captured(err)),
             None => (self.stdout.clone(), self.stderr.clone()),
         };
-        Ok(Wiring { stop, deadline: Deadline::default(), captured, stdout, stderr, live: false })
+        let limit = self.deadline.map(|limit| (limit, Instant::now()));
+        stop.set_deadline(limit.and_then(|(limit, now)| now.checked_add(limit)));
+        Ok(Wiring { stop, limit, captured, stdout, stderr, live: false })
     }
 }
 
 impl Wiring {
+    /// Loading is over: the clock stands still until the guest is run. Gives what is left for it.
+    pub fn loaded(&mut self) -> Option<Duration> {
+        let (limit, since) = self.limit.take()?;
+        self.stop.set_deadline(None);
+        Some(limit.saturating_sub(since.elapsed()))
+    }
+
     /// The live outside.
     pub fn host_world(&self, grants: Vec<Grant>, stdin: Input) -> Result<HostWorld, Error> {
-        let waits = Waits { stop: self.stop.clone(), deadline: self.deadline.clone() };
         let world = HostWorld::builder()
             .grants(grants)
             .input(stdin)
             .stdout(self.stdout.output())
             .stderr(self.stderr.output())
-            .interrupt(Box::new(waits));
+            .interrupt(Box::new(self.stop.clone()));
         Ok(world.build()?)
     }
 }
@@ -127,8 +135,8 @@ macro_rules! common_setters {
             self
         }
 
-        /// How long the guest may run, in all, from the first time that it is run. By the clock on
-        /// the wall: a guest that waits for input is ended as well.
+        /// How long the guest may take, in all: loading it, and running from the first time that it
+        /// is run. By the clock on the wall: a guest that waits for input is ended as well.
         #[must_use]
         pub fn deadline(mut self, time: std::time::Duration) -> Self {
             self.common.deadline = Some(time);

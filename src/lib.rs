@@ -33,7 +33,6 @@
 #![forbid(unsafe_code)]
 
 mod common;
-mod deadline;
 mod error;
 mod host;
 mod image;
@@ -53,7 +52,7 @@ pub use dejavm_sandbox as sandbox;
 pub use dejavm_snapshot as snapshot;
 
 pub use dejavm_sandbox::exit::{Exit, ExitKind, Fault, Observer, Rung};
-pub use dejavm_sandbox::host::thread::StopHandle;
+pub use dejavm_sandbox::host::stop::StopHandle;
 pub use dejavm_sandbox::kernel::kept::Search;
 pub use dejavm_sandbox::kernel::load::Protocol;
 pub use dejavm_sandbox::machine::{Evict, MachineState, PauseAt};

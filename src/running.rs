@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use dejavm_replay::{Replayer, RunEnd, Summary};
 use dejavm_sandbox::exit::Observer;
-use dejavm_sandbox::host::thread::StopHandle;
+use dejavm_sandbox::host::stop::StopHandle;
 use dejavm_sandbox::machine::{Machine, PauseAt, RunError, RunOptions, StartError};
 use dejavm_sandbox::stats::Stats;
 use dejavm_sandbox::vcpu::registers::UserRegisters;
@@ -43,7 +43,7 @@ impl Sandbox {
         tap: Option<Box<dyn Observer>>,
         recording: Option<Recording>,
         replayer: Option<Replayer>,
-        wiring: Wiring,
+        mut wiring: Wiring,
         common: Common,
     ) -> Result<Sandbox, Error> {
         let machine = match machine {
@@ -58,6 +58,7 @@ impl Sandbox {
                 });
             }
         };
+        let limit = wiring.loaded();
         Ok(Sandbox {
             machine,
             observer: both(tap, common.observer),
@@ -65,7 +66,7 @@ impl Sandbox {
             sealed: None,
             replayer,
             wiring,
-            limit: common.deadline,
+            limit,
             broken: None,
         })
     }
@@ -89,14 +90,12 @@ impl Sandbox {
     pub fn run_until(&mut self, point: PauseAt) -> Result<Outcome, Error> {
         self.check()?;
         if let Some(limit) = self.limit.take() {
-            // Past what an `Instant` can hold there is no deadline.
-            self.wiring.deadline.set(Instant::now().checked_add(limit));
+            self.set_deadline(Some(limit));
         }
         if let Some(outcome) = self.log_is_over() {
             return Ok(self.over(outcome));
         }
         let options = RunOptions {
-            deadline: self.wiring.deadline.get(),
             pause: point,
             observer: self.observer.as_deref_mut().map(|o| o as &mut dyn Observer),
         };
@@ -159,7 +158,8 @@ impl Sandbox {
     /// Gives the guest this much time from now on, or, with `None`, as much as it takes.
     pub fn set_deadline(&mut self, time: Option<Duration>) {
         self.limit = None;
-        self.wiring.deadline.set(time.and_then(|time| Instant::now().checked_add(time)));
+        // Past what an `Instant` can hold there is no deadline.
+        self.wiring.stop.set_deadline(time.and_then(|time| Instant::now().checked_add(time)));
     }
 
     /// A handle that stops the run from another thread.

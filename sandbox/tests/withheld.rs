@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use dejavm_sandbox::exit::Rung;
 use dejavm_sandbox::host::HostProfile;
-use dejavm_sandbox::host::thread::StopHandle;
+use dejavm_sandbox::host::stop::StopHandle;
 use dejavm_sandbox::machine::{
     End, Machine, MachineOptions, MachineState, Memory, PauseAt, RunEnd, RunError, RunOptions, StartError,
 };
@@ -58,13 +58,13 @@ fn run(known: Option<BTreeSet<Block>>, options: &MachineOptions) -> Result<(u64,
     let files =
         Files { host: HostWorld::builder().grants(grants).build().unwrap(), known, asked: asked.clone() };
     let stop = StopHandle::new().unwrap();
+    stop.set_deadline(Some(Instant::now() + Duration::from_secs(30)));
     let mut machine = match Machine::start(state, Memory::Zeros, Box::new(files), host, stop, options) {
         Ok(machine) => machine,
         Err(StartError::Run(e)) => return Err(worlds(e)),
         Err(e) => panic!("{e}"),
     };
-    let deadline = Some(Instant::now() + Duration::from_secs(30));
-    match machine.run(RunOptions { deadline, pause: PauseAt::Never, observer: None }) {
+    match machine.run(RunOptions { pause: PauseAt::Never, observer: None }) {
         Ok(end) => assert_eq!(end, RunEnd::Ended(End::Exited(42)), "{options:?}"),
         Err(e) => return Err(worlds(e)),
     }

@@ -4,6 +4,7 @@
 
 pub(crate) mod basics;
 pub mod doctor;
+pub mod stop;
 pub mod thread;
 mod tiny;
 mod walker;

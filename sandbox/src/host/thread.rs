@@ -1,5 +1,5 @@
 //! What a thread needs to run a vCPU: blocked signals that only `KVM_RUN` lets in, a timer for the
-//! deadline, a way to be stopped from another thread, and time-stamp counter faults.
+//! deadline, and time-stamp counter faults.
 //!
 //! Nothing here is process-wide. `SIGBUS` and [`KICK`] are blocked on the vCPU's thread and let in
 //! by `KVM_SET_SIGNAL_MASK` only while the guest runs, so that they make `KVM_RUN` return; then
@@ -7,9 +7,6 @@
 
 use std::io;
 use std::mem::MaybeUninit;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 /// The signal that makes `KVM_RUN` return. Its default action is to be ignored, so that one that
@@ -163,81 +160,6 @@ impl Drop for KickTimer {
         unsafe {
             libc::timer_delete(self.timer);
         }
-    }
-}
-
-#[derive(Debug)]
-struct Stop {
-    wanted: AtomicBool,
-    /// The thread that runs the vCPU now.
-    thread: Mutex<Option<libc::pid_t>>,
-    event: OwnedFd,
-}
-
-/// Stops a run from another thread. Cloneable; all clones stop the same sandbox.
-#[derive(Clone, Debug)]
-pub struct StopHandle {
-    shared: Arc<Stop>,
-}
-
-impl StopHandle {
-    /// A handle for a new sandbox.
-    ///
-    /// # Errors
-    /// When the process has no more descriptors.
-    pub fn new() -> io::Result<StopHandle> {
-        let event = rustix::event::eventfd(
-            0,
-            rustix::event::EventfdFlags::CLOEXEC | rustix::event::EventfdFlags::NONBLOCK,
-        )?;
-        Ok(StopHandle {
-            shared: Arc::new(Stop { wanted: AtomicBool::new(false), thread: Mutex::new(None), event }),
-        })
-    }
-
-    /// Ends the run as soon as the guest can be left: at once in guest code, or when the exit
-    /// being answered is done. A sandbox that is not running ends when it is next run.
-    pub fn stop(&self) {
-        self.shared.wanted.store(true, Ordering::SeqCst);
-        let _ = rustix::io::write(&self.shared.event, &1u64.to_ne_bytes());
-        let thread = self.shared.thread.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-        if let Some(thread) = *thread {
-            // SAFETY: tgkill takes no memory. The thread is alive and has the signal blocked: it
-            // takes itself out of `thread`, under the lock, before it unblocks it.
-            unsafe {
-                libc::syscall(libc::SYS_tgkill, libc::getpid(), thread, KICK);
-            }
-        }
-    }
-
-    /// Whether a stop was asked for.
-    pub fn is_stopped(&self) -> bool {
-        self.shared.wanted.load(Ordering::SeqCst)
-    }
-
-    /// Becomes readable when a stop is asked for.
-    pub fn event(&self) -> BorrowedFd<'_> {
-        self.shared.event.as_fd()
-    }
-
-    /// Says that the calling thread runs the vCPU until the guard is dropped.
-    pub fn running(&self) -> Running<'_> {
-        // SAFETY: gettid takes no arguments.
-        let thread = unsafe { libc::gettid() };
-        *self.shared.thread.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = Some(thread);
-        Running { handle: self }
-    }
-}
-
-/// While it lives, the thread that made it can be kicked.
-#[derive(Debug)]
-pub struct Running<'a> {
-    handle: &'a StopHandle,
-}
-
-impl Drop for Running<'_> {
-    fn drop(&mut self) {
-        *self.handle.shared.thread.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = None;
     }
 }
 

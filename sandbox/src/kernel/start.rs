@@ -15,7 +15,7 @@ use super::kept::Search;
 use super::machine::Machine;
 use super::state::KernelState;
 use crate::exit::{Rung, SourceKind};
-use crate::host::thread::StopHandle;
+use crate::host::stop::StopHandle;
 use crate::host::{HostError, HostProfile, open_kvm};
 use crate::machine::{
     Core, MachineOptions, MachineState, Memory, RamContents, RunError, SaveError, SnapshotPages, StartError,

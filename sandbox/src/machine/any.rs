@@ -8,7 +8,7 @@ use dejavm_snapshot::{Snapshot, Summary, WriteOptions};
 use super::run::run;
 use super::{Core, MachineOptions, MachineState, RunEnd, RunError, RunOptions, SaveError, StartError};
 use crate::host::HostProfile;
-use crate::host::thread::StopHandle;
+use crate::host::stop::StopHandle;
 use crate::ram::{PageSource, Ram};
 use crate::vcpu::registers::UserRegisters;
 use crate::world::World;

@@ -7,7 +7,7 @@ use super::{MachineOptions, RunError};
 use crate::exit::{Exit, ExitKind, Fault, Rung, SourceKind};
 use crate::fault::Ladder;
 use crate::host::HostProfile;
-use crate::host::thread::StopHandle;
+use crate::host::stop::StopHandle;
 use crate::random::Random;
 use crate::stats::Stats;
 use crate::vcpu::Vcpu;

@@ -1,6 +1,6 @@
 //! The run loop: the same for every kind of guest, which only says what its exits mean.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use kvm_bindings::kvm_sregs;
 use serde::{Deserialize, Serialize};
@@ -121,8 +121,6 @@ pub struct Evict {
 /// Limits and interests of one run.
 #[derive(Default)]
 pub struct RunOptions<'a> {
-    /// When the run must end.
-    pub deadline: Option<Instant>,
     /// Where it pauses.
     pub pause: PauseAt,
     /// Who watches.
@@ -184,21 +182,15 @@ pub(crate) fn run(guest: &mut impl Guest, mut options: RunOptions<'_>) -> Result
     let signals = BlockedSignals::new();
     let stop = guest.core().stop.clone();
     let _running = stop.running();
-    let _timer = match options.deadline {
-        Some(deadline) => {
-            let left = deadline.saturating_duration_since(Instant::now());
-            Some(KickTimer::start(left, KICK_AGAIN).map_err(RunError::Timer)?)
-        }
+    let _timer = match stop.time_left() {
+        Some(left) => Some(KickTimer::start(left, KICK_AGAIN).map_err(RunError::Timer)?),
         None => None,
     };
     let _watchdog = match guest.watchdog() {
         Some(every) => Some(KickTimer::start(every, every).map_err(RunError::Timer)?),
         None => None,
     };
-    let deadline = options
-        .deadline
-        .map(|d| monotonic_ns() + d.saturating_duration_since(Instant::now()).as_nanos() as u64);
-    let result = run_loop(guest, &mut options, &signals, deadline);
+    let result = run_loop(guest, &mut options, &signals);
     guest.core_mut().vcpu.settle();
     guest.core_mut().tell_faults(&mut options);
     match result {
@@ -212,7 +204,6 @@ fn run_loop(
     guest: &mut impl Guest,
     options: &mut RunOptions<'_>,
     signals: &BlockedSignals,
-    deadline: Option<u64>,
 ) -> Result<RunEnd, RunError> {
     if let Some(end) = guest.begin(options)? {
         return Ok(end);
@@ -231,7 +222,7 @@ fn run_loop(
         left_at = monotonic_ns();
         core.stats.time.guest_ns += left_at - entered;
         let before = core.exits;
-        if exit == Exit::Signal && deadline.is_some_and(|d| left_at >= d) {
+        if exit == Exit::Signal && core.stop.time_left() == Some(Duration::ZERO) {
             guest.ended_after(left_at - quiet_since);
             return Ok(RunEnd::Deadline);
         }

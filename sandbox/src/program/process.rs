@@ -13,6 +13,7 @@ use super::proc_text;
 use super::signal::number::SIGSEGV;
 use super::signal::{Info, SI_KERNEL, Signals};
 use crate::errno::Errno;
+use crate::host::stop::{Pace, StopHandle};
 use crate::machine::End;
 use crate::ram::PageError;
 use crate::random::Random;
@@ -154,6 +155,8 @@ pub struct Process {
     pub signals: Signals,
     /// Its clock.
     pub clock: Clock,
+    /// When the run must be over.
+    pub stop: StopHandle,
     /// Its random stream.
     pub random: Random,
     /// The rest.
@@ -182,9 +185,14 @@ pub struct Host<'a> {
     random: &'a mut Random,
     task: &'a Task,
     signals: &'a Signals,
+    stop: &'a StopHandle,
 }
 
 impl Kernel for Host<'_> {
+    fn pace(&self) -> Option<Pace<'_>> {
+        Some(Pace::new(self.stop))
+    }
+
     fn now(&self) -> i64 {
         i64::try_from(self.clock.realtime()).unwrap_or(i64::MAX)
     }
@@ -239,6 +247,7 @@ impl Process {
             random: &mut self.random,
             task: &self.task,
             signals: &self.signals,
+            stop: &self.stop,
         };
         act(&mut fs, &mut self.files, &mut Env { world: &mut **world, host: &mut host }, &self.task)
     }

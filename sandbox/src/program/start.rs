@@ -16,7 +16,7 @@ use super::state::ProgramState;
 use crate::errno::Errno;
 use crate::exit::{Rung, SourceKind};
 use crate::host::basics::RAM_BASE;
-use crate::host::thread::StopHandle;
+use crate::host::stop::StopHandle;
 use crate::host::{HostError, HostProfile, open_kvm};
 use crate::machine::{
     Core, MachineOptions, MachineState, RamContents, RunError, SaveError, SnapshotPages, StartError,
@@ -77,6 +77,7 @@ impl Machine {
             files: state.files,
             signals: state.signals,
             clock: state.clock,
+            stop: stop.clone(),
             random: state.random,
             task: state.task,
             regs: state.regs,

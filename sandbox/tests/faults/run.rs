@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use dejavm_sandbox::exit::{Exit, Fault, Observer, Rung};
 use dejavm_sandbox::host::HostProfile;
-use dejavm_sandbox::host::thread::StopHandle;
+use dejavm_sandbox::host::stop::StopHandle;
 use dejavm_sandbox::kernel::devices::DevicesState;
 use dejavm_sandbox::kernel::kept::{Cpu, Kept, Search, Why, find};
 use dejavm_sandbox::kernel::machine::Machine;
@@ -188,13 +188,13 @@ pub fn run(host: &Arc<HostProfile>, guest: Guest, there: There, rung: Option<Run
     };
     let memory = Memory::Source(Arc::new(guest.memory));
     let stop = StopHandle::new().expect("a stop handle");
+    stop.set_deadline(Some(Instant::now() + DEADLINE));
     let machine = Machine::start(state, memory, Box::new(Input(true)), host.clone(), stop, &options);
     let mut machine = machine.expect("a machine");
     machine.raw = Some(Vec::new());
     let mut watch = Watch::default();
     let mut any = machine::Machine::from(machine);
-    let deadline = Some(Instant::now() + DEADLINE);
-    let end = any.run(RunOptions { deadline, observer: Some(&mut watch), ..Default::default() });
+    let end = any.run(RunOptions { observer: Some(&mut watch), ..Default::default() });
     let machine::Machine::Kernel(mut machine) = any else { unreachable!("it was made from one") };
     if let Err(error) = &end {
         check_named(error);

@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::{FsResult, InodeId};
+use crate::host::stop::Pace;
 use crate::world::World;
 
 /// The two parties that a file operation may ask: the outside, and the rest of the monitor.
@@ -18,6 +19,12 @@ pub struct Env<'a> {
 pub trait Kernel {
     /// The guest's real-time clock, nanoseconds since the Unix epoch.
     fn now(&self) -> i64;
+
+    /// For a loop whose length the task decides: when the run must be over. `None` where there is no
+    /// run.
+    fn pace(&self) -> Option<Pace<'_>> {
+        None
+    }
 
     /// Fills `buf` from the run's random stream.
     fn random(&mut self, buf: &mut [u8]);

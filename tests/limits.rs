@@ -1,0 +1,12 @@
+//! Each resource at its limit, from a program that means harm: it gets Linux's error or signal, the
+//! deadline holds, and the host gives no more memory than was granted.
+//!
+//! One file a kind of resource. `DEJAVM_TEST_FULL=1` holds deadlines to 100 ms, as an idle machine does;
+//! without it a busy machine is given time.
+
+mod common;
+
+#[path = "limits/deadline.rs"]
+mod deadline;
+#[path = "limits/harness.rs"]
+mod harness;
