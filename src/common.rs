@@ -212,6 +212,20 @@ macro_rules! live_setters {
             self
         }
 
+        /// Shows a directory of files given as bytes, by their paths from it. A snapshot keeps the
+        /// directory's place, not the files: whoever restores it gives files anew, which what has not
+        /// looked at the directory yet finds there.
+        #[must_use]
+        pub fn files_in(
+            mut self,
+            guest_dir: impl AsRef<std::path::Path>,
+            files: impl IntoIterator<Item = (impl AsRef<[u8]>, impl Into<std::sync::Arc<[u8]>>)>,
+        ) -> Self {
+            self.common.view =
+                std::mem::take(&mut self.common.view).show(guest_dir, $crate::Grant::files(files));
+            self
+        }
+
         /// Records the run in this directory, which is made; if it is there, it must be empty.
         #[must_use]
         pub fn record(mut self, dir: impl Into<std::path::PathBuf>) -> Self {

@@ -110,6 +110,16 @@ pub enum Error {
         /// The directory.
         path: PathBuf,
     },
+    /// A guest's files are larger than whoever takes them wants to hold.
+    #[error("the guest's files at {} have {bytes} bytes, more than the {limit} allowed", path.display())]
+    FilesTooLarge {
+        /// The path in the guest.
+        path: PathBuf,
+        /// What they have in all.
+        bytes: u64,
+        /// What was allowed.
+        limit: u64,
+    },
     /// The process has no more descriptors.
     #[error("cannot make an eventfd: {0}; raise the limit of open files (`ulimit -n`)")]
     Descriptors(std::io::Error),

@@ -34,6 +34,7 @@
 
 mod common;
 mod error;
+mod files;
 mod host;
 mod image;
 mod kernel;

@@ -233,6 +233,10 @@ impl Sandbox {
         &self.machine
     }
 
+    pub(crate) fn machine_mut(&mut self) -> &mut Machine {
+        &mut self.machine
+    }
+
     fn check(&self) -> Result<(), Error> {
         match &self.broken {
             Some(why) => Err(Error::Unusable { why: why.clone() }),

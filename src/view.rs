@@ -111,7 +111,7 @@ impl Shown {
             return nothing();
         };
         match (&mount.source, grant.kind()) {
-            (MountSource::Directory { .. }, GrantKind::Directory(_))
+            (MountSource::Directory { .. }, GrantKind::Directory(_) | GrantKind::Given(_))
             | (MountSource::File { .. }, GrantKind::File(_)) => grant.clone(),
             _ => nothing(),
         }

@@ -402,3 +402,48 @@ fn seeds_of_restored_guests() {
     let replay = Replay::open(&recording).expect("a recording").capture_output();
     assert_eq!(replay.start(&host).and_then(|mut s| s.run()).expect("a replay").stdout, recorded);
 }
+
+/// Files go in as bytes and come out as bytes, of a new program and of a restored one.
+#[test]
+fn files_in_and_out() {
+    let host = dejavm::Host::probe().expect("KVM");
+    let dir = tempfile::tempdir().expect("a directory");
+    let path = dir.path().join("s.dvm");
+    let script = "import os; os.mkdir('/tmp/out'); x = input(); os.symlink('/etc', '/tmp/out/etc')\n\
+        open('/tmp/out/ab', 'w').write(open('/in/a').read() + open('/in/deep/b').read())\n\
+        open('/tmp/out/x', 'w').write(x + '\\n')";
+    let mut sandbox = dejavm::Program::new("/usr/bin/python3")
+        .args(["-c", script])
+        .files_in("/in", [("a", &b"first "[..]), ("deep/b", &b"run\n"[..])])
+        .start(&host)
+        .expect("python3");
+    assert!(sandbox.take_files("/tmp/out", 0).expect("no such path yet").is_empty());
+    assert_eq!(sandbox.run_until(dejavm::PauseAt::FirstRead).expect("a run"), dejavm::Outcome::Paused);
+    sandbox.snapshot(&path, &dejavm::WriteOptions::default()).expect("a snapshot");
+
+    for word in ["one", "two"] {
+        let files = [("a", word.as_bytes().to_vec()), ("deep/b", b"!\n".to_vec())];
+        let restore = dejavm::Restore::open(&path).expect("an image").stdin(format!("{word}\n"));
+        let mut restored = restore.files_in("/in", files).capture_output().start(&host).expect("a sandbox");
+        let report = restored.run().expect("a run");
+        assert_eq!(report.outcome.code(), Some(0), "{}", String::from_utf8_lossy(&report.stderr));
+        let files = restored.take_files("/tmp/out", 100).expect("files");
+        let expected = [("/tmp/out/ab", format!("{word}!\n")), ("/tmp/out/x", format!("{word}\n"))];
+        assert_eq!(files.len(), 2, "{files:?}");
+        for (path, content) in expected {
+            assert_eq!(files[std::path::Path::new(path)], content.as_bytes(), "{path}");
+        }
+        let error = restored.take_files("/tmp", 3).expect_err("more than 3 bytes");
+        assert!(error.to_string().contains("/tmp"), "{error}");
+    }
+}
+
+#[test]
+fn files_with_impossible_paths_are_refused() {
+    let host = dejavm::Host::probe().expect("KVM");
+    let start = |path: &str| {
+        dejavm::Program::new("/bin/true").files_in("/in", [(path, b"x".to_vec())]).start(&host).map(drop)
+    };
+    let error = start("../escape").expect_err("a path outside").to_string();
+    assert!(error.contains("../escape"), "{error}");
+}

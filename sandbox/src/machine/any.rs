@@ -157,6 +157,14 @@ impl Machine {
         }
     }
 
+    /// The machine, if it has a program, to change.
+    pub fn program_mut(&mut self) -> Option<&mut program::machine::Machine> {
+        match self {
+            Machine::Program(machine) => Some(machine),
+            Machine::Kernel(_) => None,
+        }
+    }
+
     /// The machine, if it has a bare-metal guest.
     pub fn kernel(&self) -> Option<&kernel::machine::Machine> {
         match self {

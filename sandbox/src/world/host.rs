@@ -2,6 +2,7 @@
 
 mod defaults;
 mod files;
+mod given;
 mod grant;
 mod input;
 mod interrupt;
@@ -10,6 +11,7 @@ mod output;
 mod tests;
 
 pub use defaults::default_grants;
+pub use given::GivenFiles;
 pub use grant::{Grant, GrantError, GrantKind};
 pub use input::Input;
 pub use interrupt::{Interrupt, Never};

@@ -15,8 +15,8 @@
 mod host;
 
 pub use host::{
-    Grant, GrantError, GrantKind, HostWorld, HostWorldBuilder, Input, Interrupt, Never, Output, OutputBuffer,
-    default_grants,
+    GivenFiles, Grant, GrantError, GrantKind, HostWorld, HostWorldBuilder, Input, Interrupt, Never, Output,
+    OutputBuffer, default_grants,
 };
 
 use std::sync::Arc;

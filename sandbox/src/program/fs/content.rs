@@ -61,6 +61,12 @@ impl Blocks {
         Blocks { len: size, base: Some(base), chunks: BTreeMap::new() }
     }
 
+    /// Whether the bytes are others than the host's.
+    pub fn is_changed(&self) -> bool {
+        !self.chunks.is_empty()
+            || self.base.as_ref().is_none_or(|base| self.len != base.size || base.visible != base.size)
+    }
+
     /// Reads from `offset`; short only at the end.
     pub fn read(
         &self,

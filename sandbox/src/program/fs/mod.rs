@@ -19,6 +19,7 @@
 
 mod attr;
 mod cache;
+mod changed;
 mod check;
 mod chunks;
 mod content;
@@ -49,6 +50,7 @@ pub(crate) mod testing;
 mod tests;
 
 pub use attr::{FALLOC_KEEP_SIZE, FALLOC_PUNCH_HOLE, FALLOC_ZERO_RANGE, SetTime};
+pub use changed::ChangedFile;
 pub use check::Inconsistent;
 pub use dirlist::DirCursor;
 pub use env::{Env, Kernel, ProcFile};

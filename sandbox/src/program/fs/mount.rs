@@ -30,7 +30,7 @@ impl Mount {
             .map(|(grant, (path, what))| Mount {
                 path: path.clone(),
                 source: match what.kind() {
-                    GrantKind::Directory(_) => MountSource::Directory { grant },
+                    GrantKind::Directory(_) | GrantKind::Given(_) => MountSource::Directory { grant },
                     GrantKind::File(_) => MountSource::File { grant },
                     GrantKind::Symlink(target) => MountSource::Symlink { target: target.clone() },
                 },

@@ -6,6 +6,7 @@ mod error;
 mod exceptions;
 mod instructions;
 mod stepping;
+mod taking;
 
 use kvm_bindings::kvm_sregs;
 

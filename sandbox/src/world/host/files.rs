@@ -66,6 +66,9 @@ impl HostFiles {
     }
 
     pub fn metadata(&self, path: &HostPath) -> Result<Metadata, Errno> {
+        if let Some(given) = self.roots.given(path) {
+            return given.metadata(&path.path);
+        }
         let fd = self.open(path, OFlags::PATH)?;
         Ok(metadata_of(&fstat(&fd)?))
     }
@@ -79,6 +82,9 @@ impl HostFiles {
     }
 
     pub fn read_dir(&self, path: &HostPath) -> Result<Vec<DirEntry>, Errno> {
+        if let Some(given) = self.roots.given(path) {
+            return given.read_dir(&path.path);
+        }
         let fd = self.open(path, OFlags::RDONLY | OFlags::DIRECTORY)?;
         let mut entries = Vec::new();
         for entry in Dir::read_from(&fd)? {
@@ -105,6 +111,9 @@ impl HostFiles {
     }
 
     pub fn read_block(&mut self, path: &HostPath, block: u64) -> Result<Arc<[u8]>, Errno> {
+        if let Some(given) = self.roots.given(path) {
+            return given.read_block(&path.path, block);
+        }
         let offset = block.checked_mul(BLOCK_SIZE as u64).ok_or(Errno::EINVAL)?;
         i64::try_from(offset).map_err(|_| Errno::EINVAL)?;
         self.bring_up(path)?;

@@ -11,6 +11,7 @@ use std::sync::{Arc, OnceLock};
 
 use rustix::fs::{FileType, Mode, OFlags, fstat, open};
 
+use super::given::{BadPath, GivenFiles};
 use crate::errno::Errno;
 use crate::world::HostPath;
 
@@ -47,6 +48,8 @@ pub enum GrantKind {
     File(PathBuf),
     /// No file of the host's, but a symbolic link that the guest sees.
     Symlink(Vec<u8>),
+    /// No files of the host's, but a directory of files that are given as bytes.
+    Given(Arc<GivenFiles>),
 }
 
 impl Grant {
@@ -64,6 +67,13 @@ impl Grant {
     /// A symbolic link in the guest's tree, to a path in the guest's tree.
     pub fn symlink(target: impl Into<Vec<u8>>) -> Grant {
         GrantKind::Symlink(target.into()).into()
+    }
+
+    /// A directory of files given as bytes, by their paths from it, such as `input.json` or
+    /// `src/main.py`. The guest sees them as root's, readable by all, and cannot change them but in
+    /// its overlay.
+    pub fn files(files: impl IntoIterator<Item = (impl AsRef<[u8]>, impl Into<Arc<[u8]>>)>) -> Grant {
+        GrantKind::Given(Arc::new(GivenFiles::new(files))).into()
     }
 
     /// What it is.
@@ -92,6 +102,24 @@ pub enum GrantError {
         /// What it should be.
         wanted: &'static str,
     },
+    /// A path that no file given as bytes can have.
+    #[error("cannot give a file the path {path:?}: {reason}")]
+    Given {
+        /// The path, from the given directory.
+        path: String,
+        /// What is wrong with it.
+        reason: &'static str,
+    },
+}
+
+impl From<BadPath> for GrantError {
+    fn from(bad: BadPath) -> GrantError {
+        let (path, reason) = match bad {
+            BadPath::Name(path) => (path, "it has no name, or one that is `.`, `..` or too long"),
+            BadPath::NotDirectory(path) => (path, "another file lies below it"),
+        };
+        GrantError::Given { path: String::from_utf8_lossy(&path).into_owned(), reason }
+    }
 }
 
 /// A grant, opened.
@@ -103,6 +131,7 @@ enum Root {
         directory: Arc<OwnedFd>,
         name: OsString,
     },
+    Given(Arc<GivenFiles>),
     Nothing,
 }
 
@@ -129,6 +158,14 @@ impl Roots {
         Ok(Roots(roots))
     }
 
+    /// The files given as bytes that a path lies in, if it does.
+    pub fn given(&self, path: &HostPath) -> Option<&GivenFiles> {
+        match usize::try_from(path.grant).ok().and_then(|n| self.0.get(n)) {
+            Some(Root::Given(files)) => Some(files),
+            _ => None,
+        }
+    }
+
     /// The directory that a path starts at, and the path from there.
     pub fn locate<'a>(&'a self, path: &'a HostPath) -> Result<(BorrowedFd<'a>, &'a [u8]), Errno> {
         match usize::try_from(path.grant).ok().and_then(|n| self.0.get(n)) {
@@ -138,7 +175,7 @@ impl Roots {
                 Ok((directory.as_fd(), name.as_bytes()))
             }
             Some(Root::File { .. }) => Err(Errno::ENOTDIR),
-            Some(Root::Nothing) | None => Err(Errno::ENOENT),
+            Some(Root::Nothing | Root::Given(_)) | None => Err(Errno::ENOENT),
         }
     }
 }
@@ -146,6 +183,10 @@ impl Roots {
 fn open_root(kind: &GrantKind, opened: &mut HashMap<PathBuf, Arc<OwnedFd>>) -> Result<Root, GrantError> {
     match kind {
         GrantKind::Symlink(_) => Ok(Root::Nothing),
+        GrantKind::Given(files) => {
+            files.check()?;
+            Ok(Root::Given(files.clone()))
+        }
         GrantKind::Directory(path) => {
             let real = resolve(path)?;
             Ok(Root::Directory(open_directory(opened, path, &real)?))
