@@ -114,6 +114,8 @@ impl Restore {
     /// [`Error::Start`] when the CPUs differ or the state is damaged; those of the host, of what
     /// the guest is to see, and of the recording.
     pub fn start(self, host: &Host) -> Result<Sandbox, Error> {
+        let _span =
+            tracing::info_span!("restore", snapshot = %self.image.snapshot.path().display()).entered();
         let Restore { image, seed, mut common } = self;
         common.machine.allocator_reads_no_clock = host.allocator_reads_no_clock();
         let wiring = common.wiring()?;

@@ -112,6 +112,7 @@ impl Kernel {
     pub fn start(self, host: &Host) -> Result<Sandbox, Error> {
         let Kernel { image, initrd, cmdline, memory, protocol, unpack, mut common } = self;
         common.machine.allocator_reads_no_clock = host.allocator_reads_no_clock();
+        let wiring = common.wiring()?;
         let bytes = read(&image)?;
         let initrd = initrd.as_deref().map(read).transpose()?;
         let boot = Boot {
@@ -128,7 +129,6 @@ impl Kernel {
         let search = search_on(profile, &common.machine)?;
         let state = KernelState::start(&loaded, name, cmdline, profile.cpu.clone(), search);
 
-        let wiring = common.wiring()?;
         let stdin = std::mem::replace(&mut common.stdin, Input::Empty);
         let world: Box<dyn World> = Box::new(wiring.host_world(Vec::new(), stdin)?);
         let pages = state.pages();

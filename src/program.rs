@@ -165,6 +165,7 @@ impl Program {
     /// loaded; [`Error::Grant`], [`Error::Mount`] for what it is to see; those of the host and of
     /// the recording.
     pub fn start(self, host: &Host) -> Result<Sandbox, Error> {
+        let _span = tracing::info_span!("start", program = %self.name.escape_ascii()).entered();
         let Program { name, args, env, mut spec, mut common } = self;
         common.machine.allocator_reads_no_clock = host.allocator_reads_no_clock();
         let wiring = common.wiring()?;

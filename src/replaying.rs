@@ -67,6 +67,8 @@ impl Replay {
     /// # Errors
     /// [`Error::WrongSnapshot`], and as [`Restore::start`](crate::Restore::start).
     pub fn start(self, host: &Host) -> Result<Sandbox, Error> {
+        let _span =
+            tracing::info_span!("replay", recording = %self.recording.snapshot_path().display()).entered();
         let Replay { recording, live, mut common } = self;
         common.machine.allocator_reads_no_clock = host.allocator_reads_no_clock();
         let mut wiring = common.wiring()?;

@@ -99,7 +99,13 @@ impl Sandbox {
             pause: point,
             observer: self.observer.as_deref_mut().map(|o| o as &mut dyn Observer),
         };
-        match self.machine.run(options) {
+        // Spans begin and end outside the run: whoever listens may read the clock.
+        let span = tracing::info_span!("run", exits = tracing::field::Empty, pages = tracing::field::Empty);
+        let result = span.in_scope(|| self.machine.run(options));
+        let core = self.machine.core();
+        span.record("exits", core.exits).record("pages", core.stats.pages);
+        drop(span);
+        match result {
             Ok(end) => {
                 let outcome = Outcome::from(end);
                 if !outcome.goes_on() {
@@ -208,6 +214,8 @@ impl Sandbox {
         progress: &mut dyn FnMut(u64, u64),
     ) -> Result<dejavm_snapshot::Summary, Error> {
         self.check()?;
+        let path = path.as_ref();
+        let _span = tracing::info_span!("snapshot", path = %path.display()).entered();
         Ok(self.machine.save(path, options, progress)?)
     }
 

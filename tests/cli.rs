@@ -1,10 +1,14 @@
 //! The command line as its users meet it: help, exit statuses, errors, and the way from a recording
 //! or a snapshot back to a run.
 
+mod common;
+
 use std::ffi::OsStr;
 use std::io::Write;
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
+
+use common::tool;
 
 /// Runs the tool with this input, in `dir`.
 fn dejavm(dir: &Path, input: &[u8], args: &[&str]) -> Output {
@@ -282,4 +286,38 @@ fn a_program_s_arguments_are_its_own() {
         [OsStr::new("run"), OsStr::new("echo"), OsStr::new("-q"), OsStr::new("--"), OsStr::new("--stats")];
     let output = Command::new(env!("CARGO_BIN_EXE_dejavm")).args(args).output().expect("the tool runs");
     gave(&output, 0, "-q -- --stats\n");
+}
+
+/// What a shell or a manual reader gets names every subcommand.
+#[test]
+fn completions_and_manual_pages() {
+    let dir = tempfile::tempdir().unwrap();
+    let commands = ["run", "record", "replay", "snapshot", "restore", "warm", "log", "inspect", "doctor"];
+    for shell in ["bash", "zsh", "fish"] {
+        let script = tool(dir.path(), ["completions", shell]).text();
+        assert!(commands.iter().all(|command| script.contains(command)), "{shell}: {script}");
+    }
+    assert!(tool(dir.path(), ["man"]).text().contains("Exit status"));
+    tool(dir.path(), ["man", "."]).text();
+    for command in commands {
+        let page = std::fs::read_to_string(dir.path().join(format!("dejavm-{command}.1"))).unwrap();
+        assert!(page.contains(command), "{page}");
+    }
+    let failed = tool(dir.path(), ["man", "nowhere"]);
+    assert_eq!(failed.status, 125);
+    assert!(String::from_utf8_lossy(&failed.stderr).contains("nowhere"), "{failed:?}");
+}
+
+/// `-v` tells how long starting and running took.
+#[test]
+fn verbose_runs_tell_their_spans() {
+    common::require_kvm();
+    let dir = tempfile::tempdir().unwrap();
+    let ended = tool(dir.path(), ["run", "-v", "--", "/bin/true"]);
+    let text = String::from_utf8_lossy(&ended.stderr);
+    assert_eq!(ended.status, 0, "{text}");
+    for span in ["start{program=/bin/true}", "run{exits="] {
+        assert!(text.lines().any(|line| line.contains(span) && line.contains("time.busy=")), "{text}");
+    }
+    assert!(!text.contains('\u{1b}'), "no colour where there is no terminal: {text}");
 }

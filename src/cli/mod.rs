@@ -3,6 +3,7 @@
 mod conclude;
 mod doctor;
 mod failure;
+mod generate;
 mod guest;
 mod inspect;
 mod kernel;
@@ -84,6 +85,8 @@ enum Command {
     Log(log::Args),
     Inspect(inspect::Args),
     Doctor(doctor::Args),
+    Completions(generate::Completions),
+    Man(generate::Man),
 }
 
 /// What a subcommand gives: the process's exit status.
@@ -108,6 +111,8 @@ pub fn main() -> ExitCode {
         Command::Log(args) => log::main(args),
         Command::Inspect(args) => inspect::main(args),
         Command::Doctor(args) => doctor::main(args),
+        Command::Completions(args) => generate::completions(args),
+        Command::Man(args) => generate::man(args),
     };
     result
         .unwrap_or_else(|failure| {
@@ -119,12 +124,22 @@ pub fn main() -> ExitCode {
 
 /// Lets messages of the library through to standard error.
 fn listen(verbose: u8) {
+    use std::io::IsTerminal;
+
     use tracing_subscriber::filter::LevelFilter;
+    use tracing_subscriber::fmt::format::FmtSpan;
+    use tracing_subscriber::fmt::time::uptime;
     let level = match verbose {
         0 => LevelFilter::ERROR,
         1 => LevelFilter::INFO,
         2 => LevelFilter::DEBUG,
         _ => LevelFilter::TRACE,
     };
-    tracing_subscriber::fmt().with_max_level(level).with_writer(std::io::stderr).without_time().init();
+    tracing_subscriber::fmt()
+        .with_max_level(level)
+        .with_span_events(FmtSpan::CLOSE)
+        .with_ansi(std::io::stderr().is_terminal())
+        .with_writer(std::io::stderr)
+        .with_timer(uptime())
+        .init();
 }

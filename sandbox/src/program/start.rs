@@ -179,6 +179,7 @@ impl Machine {
         if wanted.is_empty() {
             return Ok(());
         }
+        let _span = tracing::info_span!("fault-in", pages = wanted.len()).entered();
         let brought = source.prefetch(&self.process.memory.ram, self.core.host_profile().cpus)?;
         let Process { memory, space, .. } = &mut self.process;
         space.map_present(memory, &wanted)?;
