@@ -4,7 +4,7 @@ use std::fmt::Write;
 
 use super::clock::Clock;
 use super::fs::ProcFile;
-use super::mm::{AddressSpace, Backing};
+use super::mm::{Account, AddressSpace, Backing};
 use super::process::{PID, Task};
 use super::signal::Signals;
 use crate::ram::PAGE_SIZE;
@@ -13,6 +13,7 @@ use crate::ram::PAGE_SIZE;
 pub fn text(
     file: ProcFile,
     space: &AddressSpace,
+    account: &Account,
     task: &Task,
     signals: &Signals,
     clock: &Clock,
@@ -32,7 +33,7 @@ pub fn text(
             format!("{pages} {pages} 0 0 0 {pages} 0\n").into_bytes()
         }
         ProcFile::Status => status(space, task, signals).into_bytes(),
-        ProcFile::MemInfo => mem_info(space).into_bytes(),
+        ProcFile::MemInfo => mem_info(account).into_bytes(),
         ProcFile::Uptime => {
             let seconds = clock.monotonic() / 1_000_000_000;
             let hundredths = clock.monotonic() / 10_000_000 % 100;
@@ -110,9 +111,9 @@ fn status(space: &AddressSpace, task: &Task, signals: &Signals) -> String {
     )
 }
 
-fn mem_info(space: &AddressSpace) -> String {
-    let total = space.state.limit / 1024;
-    let free = (space.state.limit - space.state.charged.min(space.state.limit)) / 1024;
+fn mem_info(account: &Account) -> String {
+    let total = account.limit() / 1024;
+    let free = account.free() / 1024;
     format!(
         "MemTotal:       {total:8} kB\nMemFree:        {free:8} kB\nMemAvailable:   {free:8} kB\n\
          Buffers:               0 kB\nCached:                0 kB\nSwapCached:            0 kB\n\

@@ -206,7 +206,7 @@ impl Kernel for Host<'_> {
     }
 
     fn proc_text(&mut self, _pid: u32, file: ProcFile) -> Option<Vec<u8>> {
-        proc_text::text(file, self.space, self.task, self.signals, self.clock)
+        proc_text::text(file, self.space, &self.memory.state.account, self.task, self.signals, self.clock)
     }
 
     fn exe(&self, _pid: u32) -> Vec<u8> {
@@ -215,6 +215,14 @@ impl Kernel for Host<'_> {
 
     fn cwd(&self, _pid: u32) -> Option<InodeId> {
         Some(self.task.cwd)
+    }
+
+    fn charge(&mut self, bytes: u64) -> FsResult<()> {
+        Ok(self.memory.state.account.charge(bytes)?)
+    }
+
+    fn refund(&mut self, bytes: u64) {
+        self.memory.state.account.refund(bytes);
     }
 
     fn read_shared(&mut self, object: u64, offset: u64, buf: &mut [u8]) -> FsResult<()> {

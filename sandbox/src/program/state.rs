@@ -8,7 +8,7 @@ use super::clock::{Clock, ClockMode, DEFAULT_START};
 use super::exec::Command;
 use super::files::FdTable;
 use super::fs::{Fs, FsOptions, InodeId, Mount, MountError, Stdio};
-use super::mm::{MemoryState, SpaceState, USER_END, Vma};
+use super::mm::{Account, MemoryState, SpaceState, USER_END, Vma};
 use super::process::Task;
 use super::signal::Signals;
 use crate::host::CpuIdentity;
@@ -134,8 +134,8 @@ impl ProgramState {
             pending: Some(spec.command),
             regs: UserRegisters::default(),
             fp: ExtendedState::initial(),
-            space: SpaceState { limit: memory, ..SpaceState::default() },
-            memory: MemoryState::default(),
+            space: SpaceState::default(),
+            memory: MemoryState { account: Account::new(memory), ..MemoryState::default() },
             ram_pages: chunks * CHUNK_PAGES,
             fs,
             files,
@@ -183,7 +183,8 @@ impl ProgramState {
             "a shared object",
         )?;
         check(self.space.brk >= self.space.brk_start && self.space.brk <= USER_END, "the heap")?;
-        check(self.space.mmap_top <= USER_END && self.space.limit <= MAX_MEMORY, "limits")?;
+        check(self.space.mmap_top <= USER_END && self.memory.account.limit() <= MAX_MEMORY, "limits")?;
+        check(self.memory.account.charged() <= self.memory.account.limit(), "the account of memory")?;
         let pages = self.memory.used_pages();
         check(self.memory.stored_pages <= pages, "pages in the snapshot")?;
         let mut from = 0;

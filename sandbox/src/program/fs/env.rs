@@ -59,6 +59,18 @@ pub trait Kernel {
         None
     }
 
+    /// Charges bytes of the monitor's memory to the sandbox's account: before they are taken, and an
+    /// amount that is a function of what the guest has.
+    ///
+    /// # Errors
+    /// `ENOMEM` when the sandbox's memory is used up.
+    fn charge(&mut self, _bytes: u64) -> FsResult<()> {
+        Ok(())
+    }
+
+    /// Gives back what [`Kernel::charge`] charged.
+    fn refund(&mut self, _bytes: u64) {}
+
     /// Reads bytes of a file whose content lives in guest memory (see
     /// [`Fs::make_shared`](super::Fs::make_shared)). The range lies within the object's length.
     ///

@@ -72,15 +72,6 @@ impl AddressSpace {
         if charged { len } else { 0 }
     }
 
-    fn charge(&mut self, bytes: u64) -> Result<(), MapError> {
-        let charged = self.state.charged.saturating_add(bytes);
-        if charged > self.state.limit {
-            return Err(Errno::ENOMEM.into());
-        }
-        self.state.charged = charged;
-        Ok(())
-    }
-
     /// Puts a mapping at a range, in the place of whatever was there.
     pub fn map(&mut self, memory: &mut Memory, start: u64, len: u64, mut vma: Vma) -> Result<(), MapError> {
         let range = Self::range(start, len, Errno::ENOMEM)?;
@@ -94,13 +85,13 @@ impl AddressSpace {
         // What is replaced is given back first, but only if the new mapping fits after that.
         let freed: u64 = self.charged_in(&range);
         let cost = Self::cost(&vma, range.end - range.start);
-        if self.state.charged - freed + cost > self.state.limit {
+        if cost > memory.state.account.free() + freed {
             return Err(Errno::ENOMEM.into());
         }
         self.unmap(memory, start, range.end - range.start)?;
-        self.charge(cost)?;
+        memory.state.account.charge(cost)?;
         if vma.no_reserve && vma.protection.any() {
-            self.charge_regions_in_use(&range)?;
+            self.charge_regions_in_use(memory, &range)?;
         }
         self.insert(start, vma);
         self.back_files(memory, range.clone())?;
@@ -109,7 +100,7 @@ impl AddressSpace {
     }
 
     /// Charges a mapping without reservation for the regions of it that are in use already.
-    fn charge_regions_in_use(&mut self, range: &Range<u64>) -> Result<(), MapError> {
+    fn charge_regions_in_use(&mut self, memory: &mut Memory, range: &Range<u64>) -> Result<(), MapError> {
         let regions = tables::region_of(range.start)..=tables::region_of(range.end - 1);
         let mut total = 0;
         for (number, region) in self.state.regions.range_mut(regions) {
@@ -118,7 +109,7 @@ impl AddressSpace {
             region.charged += part;
             total += part;
         }
-        self.charge(total)
+        Ok(memory.state.account.charge(total)?)
     }
 
     /// Adds a mapping to the map, joined with its neighbour below where they are alike.
@@ -155,7 +146,7 @@ impl AddressSpace {
         if range.is_empty() || !start.is_multiple_of(PAGE) {
             return Err(Errno::EINVAL.into());
         }
-        self.state.charged = self.state.charged.saturating_sub(self.charged_in(&range));
+        memory.state.account.refund(self.charged_in(&range));
         self.cut(range.start);
         self.cut(range.end);
         let starts: Vec<u64> = self.state.vmas.range(range.clone()).map(|(start, _)| *start).collect();
@@ -235,7 +226,7 @@ impl AddressSpace {
             let used =
                 self.overlapping(&whole).any(|(_, vma)| !matches!(vma.backing, Backing::Shared { .. }));
             if !used && let Some(Region { chunk, charged }) = self.state.regions.remove(&region) {
-                self.state.charged = self.state.charged.saturating_sub(charged);
+                memory.state.account.refund(charged);
                 memory.free_chunk(chunk)?;
             }
         }
@@ -274,9 +265,9 @@ impl AddressSpace {
             })
             .sum();
         if after > before {
-            self.charge(after - before)?;
+            memory.state.account.charge(after - before)?;
         } else {
-            self.state.charged = self.state.charged.saturating_sub(before - after);
+            memory.state.account.refund(before - after);
         }
         self.cut(range.start);
         self.cut(range.end);
@@ -287,7 +278,7 @@ impl AddressSpace {
                 .map(|(start, vma)| start..vma.end)
                 .collect();
             for part in unreserved {
-                self.charge_regions_in_use(&part)?;
+                self.charge_regions_in_use(memory, &part)?;
             }
         }
         for (_, vma) in self.state.vmas.range_mut(range.clone()) {

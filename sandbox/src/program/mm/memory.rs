@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
+use super::Account;
 use super::source::{FilePages, ProgramPages};
 use crate::errno::Errno;
 use crate::program::fs::{FsError, FsResult};
@@ -54,6 +55,8 @@ pub struct Object {
 /// The part of [`Memory`] that a snapshot keeps.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct MemoryState {
+    /// The account of the sandbox's memory.
+    pub account: Account,
     /// Chunks taken.
     pub chunks: Chunks,
     /// Shared objects by number.

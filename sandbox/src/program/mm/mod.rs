@@ -6,6 +6,7 @@
 //! alone, no page-by-page map is kept, and a snapshot's state is small whatever its size. Most
 //! pages of a chunk are never touched and cost the host nothing.
 
+mod account;
 pub mod hardware_random;
 mod map;
 mod memory;
@@ -19,6 +20,7 @@ use std::ops::Range;
 
 use serde::{Deserialize, Serialize};
 
+pub use account::Account;
 pub use map::MapError;
 pub use memory::{CHUNK_BYTES, Memory, MemoryState, chunk_page, is_anonymous_object};
 pub use user::MemError;
@@ -48,10 +50,6 @@ pub struct SpaceState {
     pub brk: u64,
     /// Mappings are placed below this address.
     pub mmap_top: u64,
-    /// Bytes charged against the limit.
-    pub charged: u64,
-    /// The most bytes that may be charged.
-    pub limit: u64,
 }
 
 /// What stands behind the private pages of a 2 MiB region.
@@ -166,11 +164,13 @@ impl AddressSpace {
         }
         let range = tables::region_start(region)..tables::region_start(region + 1);
         let charged = self.unreserved_in(&range);
-        if self.state.charged.saturating_add(charged) > self.state.limit {
+        if memory.state.account.charge(charged).is_err() {
             return Ok(false);
         }
-        let Some(chunk) = memory.take_chunk() else { return Ok(false) };
-        self.state.charged += charged;
+        let Some(chunk) = memory.take_chunk() else {
+            memory.state.account.refund(charged);
+            return Ok(false);
+        };
         self.state.regions.insert(region, Region { chunk, charged });
         self.back_files(memory, range)?;
         Ok(true)

@@ -148,8 +148,8 @@ impl Process {
     }
 
     pub(super) fn sys_sysinfo(&mut self, a: Args) -> SysResult {
-        let total = self.space.state.limit;
-        let free = total - self.space.state.charged.min(total);
+        let account = &self.memory.state.account;
+        let (total, free) = (account.limit(), account.free());
         let mut words = [0u64; 14];
         words[0] = self.clock.monotonic() / 1_000_000_000;
         (words[4], words[5]) = (total, free);

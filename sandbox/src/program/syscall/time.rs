@@ -168,7 +168,7 @@ impl Process {
             words[0] = now / SECOND;
             words[1] = now % SECOND / 1000;
             // Maximum resident set, KiB: what is charged, since what is resident depends on the host.
-            words[4] = self.space.state.charged / 1024;
+            words[4] = self.memory.state.account.charged() / 1024;
         }
         self.write_words(a[1], &words)?;
         Ok(0)
