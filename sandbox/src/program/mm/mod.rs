@@ -6,6 +6,7 @@
 //! alone, no page-by-page map is kept, and a snapshot's state is small whatever its size. Most
 //! pages of a chunk are never touched and cost the host nothing.
 
+mod check;
 pub mod hardware_random;
 mod map;
 mod memory;
