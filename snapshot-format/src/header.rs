@@ -220,6 +220,27 @@ impl Header {
     }
 }
 
+/// Checks that a file which starts with these bytes is a snapshot with a whole header. A file too
+/// short for one is told from a snapshot that was cut.
+pub(crate) fn check_start(start: &[u8], path: &Path) -> Result<()> {
+    let not = |reason| Err(Error::NotASnapshot { path: path.to_path_buf(), reason });
+    let same = start.len().min(HEADER_MAGIC.len());
+    if start.is_empty() {
+        return not("it is empty");
+    }
+    if start[..same] != HEADER_MAGIC[..same] {
+        return not("it does not start with the signature of one");
+    }
+    if start.len() < HEADER_LEN {
+        return Err(Error::Truncated {
+            path: path.to_path_buf(),
+            expected: HEADER_LEN as u64,
+            found: start.len() as u64,
+        });
+    }
+    Ok(())
+}
+
 /// Checks that this is a snapshot, and of a version this build reads. Comes
 /// before the checksum: another version may have its checksum elsewhere.
 fn check_kind(bytes: &[u8; HEADER_LEN], path: &Path) -> Result<()> {

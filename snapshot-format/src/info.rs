@@ -147,7 +147,7 @@ impl Snapshot {
             level: header.level,
             page_count: header.page_count,
             pages: count_pages(layer)?,
-            file_bytes: layer.map().length(),
+            file_bytes: layer.file().length(),
             state_bytes: layout.state.length,
             dictionary_bytes: layout.dictionary.length,
             frames_bytes: layout.frames.length,

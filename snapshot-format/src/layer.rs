@@ -7,20 +7,18 @@ use xxhash_rust::xxh3::xxh3_64;
 use zstd::zstd_safe::DDict;
 
 use crate::error::{Error, Result, Section};
+use crate::file::SourceFile;
 use crate::frame::Decompressor;
-use crate::header::{Extent, FOOTER_LEN, HEADER_LEN, Header, check_footer};
+use crate::header::{Extent, FOOTER_LEN, HEADER_LEN, Header, check_footer, check_start};
 use crate::index::{ENTRY_LEN, Encoding, Entry, Stored};
 use crate::limits::PAGE_SIZE;
-use crate::map::FileMap;
+use crate::lookup::BLOCK_ENTRIES;
 use crate::working_set::Table;
-
-/// Entries read at once when walking the whole index.
-const WALK_ENTRIES: u64 = 128;
 
 /// One open snapshot file. What is not needed to read a page is read and
 /// checked at its first use.
 pub(crate) struct Layer {
-    map: FileMap,
+    file: SourceFile,
     header: Header,
     salt: u64,
     state: OnceLock<Vec<u8>>,
@@ -31,19 +29,20 @@ pub(crate) struct Layer {
 impl Layer {
     /// Opens a file and checks its header and footer.
     pub(crate) fn open(path: &Path) -> Result<Self> {
-        let map = FileMap::open(path, HEADER_LEN as u64)?;
+        let file = SourceFile::open(path)?;
         let mut header_bytes = [0; HEADER_LEN];
-        map.copy(0, &mut header_bytes)?;
-        let header = Header::decode(&header_bytes, path, map.length())?;
+        let length = file.read_start(&mut header_bytes)?;
+        check_start(&header_bytes[..length], path)?;
+        let header = Header::decode(&header_bytes, path, file.length())?;
 
         // Decoding has checked that the file is long enough for a footer.
         let mut footer = [0; FOOTER_LEN];
-        map.copy(map.length() - FOOTER_LEN as u64, &mut footer)?;
-        check_footer(&footer, &header_bytes, path, map.length())?;
+        file.read(file.length() - FOOTER_LEN as u64, &mut footer)?;
+        check_footer(&footer, &header_bytes, path, file.length())?;
 
         Ok(Self {
             salt: header.id.index_salt(),
-            map,
+            file,
             header,
             state: OnceLock::new(),
             dictionary: OnceLock::new(),
@@ -53,12 +52,12 @@ impl Layer {
 
     /// The path the file was opened by.
     pub(crate) fn path(&self) -> &Path {
-        self.map.path()
+        self.file.path()
     }
 
-    /// The file's mapping.
-    pub(crate) fn map(&self) -> &FileMap {
-        &self.map
+    /// The file itself.
+    pub(crate) fn file(&self) -> &SourceFile {
+        &self.file
     }
 
     /// The file's header.
@@ -104,25 +103,23 @@ impl Layer {
 
     /// The index entry of a page, which must be in range.
     pub(crate) fn entry(&self, page: u64) -> Result<Entry> {
-        self.map.check_length()?;
-        self.entry_again(page)
+        let mut bytes = [0; ENTRY_LEN];
+        self.file.read(self.entry_offset(page), &mut bytes)?;
+        self.decode_entry(&bytes, page)
     }
 
-    /// As [`Self::entry`], for use soon after a check of the file's length.
-    pub(crate) fn entry_again(&self, page: u64) -> Result<Entry> {
-        let mut bytes = [0; ENTRY_LEN];
-        self.map.copy(self.entry_offset(page), &mut bytes)?;
-        self.decode_entry(&bytes, page)
+    /// Reads up to `count` index entries from page `first` on, which must be in range, as bytes.
+    pub(crate) fn read_entries(&self, first: u64, count: u64, out: &mut Vec<u8>) -> Result<()> {
+        let count = count.min(self.header.page_count - first) as usize;
+        out.resize(count * ENTRY_LEN, 0);
+        self.file.read(self.entry_offset(first), out)
     }
 
     /// Calls `visit` with every page number and its entry, in order.
     pub(crate) fn for_each_entry(&self, mut visit: impl FnMut(u64, Entry) -> Result<()>) -> Result<()> {
-        let mut block = [0; WALK_ENTRIES as usize * ENTRY_LEN];
-        for first in (0..self.header.page_count).step_by(WALK_ENTRIES as usize) {
-            let count = WALK_ENTRIES.min(self.header.page_count - first) as usize;
-            let block = &mut block[..count * ENTRY_LEN];
-            self.map.check_length()?;
-            self.map.copy(self.entry_offset(first), block)?;
+        let mut block = Vec::new();
+        for first in (0..self.header.page_count).step_by(BLOCK_ENTRIES as usize) {
+            self.read_entries(first, BLOCK_ENTRIES, &mut block)?;
             let (entries, _) = block.as_chunks::<ENTRY_LEN>();
             for (page, bytes) in (first..).zip(entries) {
                 visit(page, self.decode_entry(bytes, page)?)?;
@@ -132,8 +129,8 @@ impl Layer {
     }
 
     /// Reads a page stored in this file into `out`, and checks its content.
-    /// For use soon after a check of the file's length. On failure `out` is
-    /// all zeros. `frame` is scratch space.
+    /// When the content fails its check `out` is all zeros. `frame` is scratch
+    /// space.
     pub(crate) fn read_stored(
         &self,
         page: u64,
@@ -147,12 +144,12 @@ impl Layer {
         let offset = self.header.layout.frames.offset + stored.offset;
         let problem = match stored.encoding {
             Encoding::Raw => {
-                self.map.copy(offset, out)?;
+                self.file.read(offset, out)?;
                 None
             }
             Encoding::Zstd => {
                 let frame = &mut frame[..usize::from(stored.length)];
-                self.map.copy(offset, frame)?;
+                self.file.read(offset, frame)?;
                 let filled = decompressor.fill(out, frame, self.dictionary()?);
                 (!filled).then_some("its frame does not decompress to one page")
             }
@@ -180,8 +177,7 @@ impl Layer {
             limit: extent.length.saturating_sub(1),
         })?;
         bytes.resize(length, 0);
-        self.map.check_length()?;
-        self.map.copy(extent.offset, &mut bytes)?;
+        self.file.read(extent.offset, &mut bytes)?;
         if xxh3_64(&bytes) != extent.checksum {
             return Err(self.corrupt(section, extent.offset, "wrong checksum"));
         }
@@ -195,7 +191,7 @@ impl Layer {
     }
 
     /// Decodes an index entry and names its place if it is damaged.
-    fn decode_entry(&self, bytes: &[u8; ENTRY_LEN], page: u64) -> Result<Entry> {
+    pub(crate) fn decode_entry(&self, bytes: &[u8; ENTRY_LEN], page: u64) -> Result<Entry> {
         Entry::decode(bytes, page, self.salt, self.header.layout.frames.length)
             .map_err(|reason| self.corrupt(Section::Index, self.entry_offset(page), reason))
     }

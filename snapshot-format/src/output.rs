@@ -87,8 +87,7 @@ impl Output {
         while self.position < end {
             let length = (end - self.position).min(BUFFER_LEN as u64) as usize;
             let piece = &mut buffer[..length];
-            source.map().check_length()?;
-            source.map().copy(self.position, piece)?;
+            source.file().read(self.position, piece)?;
             self.write(piece)?;
         }
         self.start_section()

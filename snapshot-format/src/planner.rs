@@ -165,11 +165,11 @@ impl<'a> Planner<'a> {
     /// becomes zero here, however the caller put it: reading it is faster, and
     /// the content id must not depend on how it was put.
     fn plan_unchanged(&mut self, page: u64) -> Result<()> {
-        let Some(parent) = &self.parent else {
+        let Some(parent) = &mut self.parent else {
             return Err(Error::UnchangedWithoutParent { page });
         };
         // Behind the parent's last page there are zeros.
-        match page < parent.snapshot().page_count() && parent.snapshot().resolve_again(page)?.is_some() {
+        match page < parent.snapshot().page_count() && parent.resolve(page)?.is_some() {
             false => self.plan_zero(),
             true => self.plan_parent(),
         }
@@ -201,7 +201,7 @@ impl<'a> Planner<'a> {
         if page >= parent.snapshot().page_count() {
             return Ok(false);
         }
-        match parent.snapshot().resolve(page)? {
+        match parent.resolve(page)? {
             Some((_, stored)) if stored.checksum == checksum => {}
             _ => return Ok(false),
         }

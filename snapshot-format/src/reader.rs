@@ -7,7 +7,9 @@ use xxhash_rust::xxh3::xxh3_64;
 
 use crate::error::{Error, Result, Section};
 use crate::frame::Decompressor;
+use crate::index::Stored;
 use crate::limits::PAGE_SIZE;
+use crate::lookup::Lookup;
 use crate::snapshot::Snapshot;
 
 /// Reads the pages of a snapshot. Has its own decompression state, so each
@@ -15,6 +17,8 @@ use crate::snapshot::Snapshot;
 pub struct PageReader {
     snapshot: Arc<Snapshot>,
     decompressor: Decompressor,
+    /// The parts of the index that were read last.
+    lookup: Lookup,
     /// A private copy of the frame being read.
     frame: Box<[u8; PAGE_SIZE]>,
     /// The same for clusters.
@@ -37,6 +41,7 @@ impl PageReader {
             decompressor: Decompressor::new()?,
             frame: Box::new([0; PAGE_SIZE]),
             cluster: Vec::new(),
+            lookup: snapshot.lookup(),
             snapshot,
         })
     }
@@ -46,7 +51,12 @@ impl PageReader {
         &self.snapshot
     }
 
-    /// Reads a page and checks its content. Does not allocate.
+    /// The layer that stores a page, or `None` for a zero page.
+    pub(crate) fn resolve(&mut self, page: u64) -> Result<Option<(usize, Stored)>> {
+        self.snapshot.resolve_by(&mut self.lookup, page)
+    }
+
+    /// Reads a page and checks its content.
     ///
     /// # Errors
     ///
@@ -55,7 +65,7 @@ impl PageReader {
     /// [`Error::Truncated`]. `out` then holds zeros or what it held before,
     /// never content that failed its check.
     pub fn read(&mut self, page: u64, out: &mut [u8; PAGE_SIZE]) -> Result<()> {
-        match self.snapshot.resolve(page)? {
+        match self.resolve(page)? {
             None => out.fill(0),
             Some((layer, stored)) => self.snapshot.layers()[layer].read_stored(
                 page,
@@ -100,8 +110,7 @@ impl PageReader {
         // cluster lies within its section.
         let offset = top.header().layout.clusters.offset + cluster.offset;
         self.cluster.resize(cluster.length as usize, 0);
-        self.snapshot.check_length()?;
-        top.map().copy(offset, &mut self.cluster)?;
+        top.file().read(offset, &mut self.cluster)?;
         if xxh3_64(&self.cluster) != cluster.checksum {
             return Err(top.corrupt(Section::Clusters, offset, "wrong checksum"));
         }
@@ -111,7 +120,7 @@ impl PageReader {
         }
         // The cluster has copies of the pages; the index says what is right.
         for (page, content) in cluster.pages.iter().zip(out.chunks_exact(PAGE_SIZE)) {
-            let expected = self.snapshot.resolve_again(*page)?;
+            let expected = self.snapshot.resolve_by(&mut self.lookup, *page)?;
             if expected.is_none_or(|(_, stored)| stored.checksum != xxh3_64(content)) {
                 return Err(Error::CorruptPage {
                     path: top.path().to_path_buf(),

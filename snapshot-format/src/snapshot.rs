@@ -11,6 +11,7 @@ use crate::error::{Error, Result, Section};
 use crate::index::{Encoding, Entry, Stored};
 use crate::layer::Layer;
 use crate::limits::MAX_LAYERS;
+use crate::lookup::Lookup;
 use crate::working_set::WorkingSet;
 
 /// An open snapshot file, with the parents it needs.
@@ -18,11 +19,10 @@ use crate::working_set::WorkingSet;
 /// Cheap to share between threads; each thread reads pages through its own
 /// [`PageReader`](crate::PageReader).
 ///
-/// The file is mapped. It may be replaced or unlinked while it is open (the
-/// open snapshot keeps the old content), but it must not be cut shorter in
-/// place: that is found before nearly every use and reported as
-/// [`Error::Truncated`], but a cut at the very moment of a read ends the
-/// process with SIGBUS, as does a disk error in a mapped block.
+/// The file may be replaced or unlinked while it is open: the open snapshot
+/// keeps the old content. One that is cut or overwritten in place gives errors
+/// when what is missing or changed is read, and nothing worse: see
+/// [`Error::Truncated`] and [`Error::Corrupt`].
 pub struct Snapshot {
     /// This file, its parent, and so on. Never empty.
     layers: Vec<Arc<Layer>>,
@@ -191,9 +191,9 @@ impl Snapshot {
     ///
     /// As [`Self::entry`].
     pub fn are_zero(&self, first: u64, zero: &mut [bool]) -> Result<()> {
-        self.check_length()?;
+        let mut lookup = self.lookup();
         for (page, zero) in (first..).zip(zero) {
-            *zero = self.resolve_again(page)?.is_none();
+            *zero = self.resolve_by(&mut lookup, page)?.is_none();
         }
         Ok(())
     }
@@ -224,27 +224,26 @@ impl Snapshot {
         Arc::new(Self { layers: self.layers[number..].to_vec() })
     }
 
-    /// The layer that stores a page, or `None` for a zero page. The length of
-    /// that layer's file has just been checked.
-    pub(crate) fn resolve(&self, page: u64) -> Result<Option<(usize, Stored)>> {
-        self.resolve_by(page, Layer::entry)
+    /// What keeps the parts of the index that were read last.
+    pub(crate) fn lookup(&self) -> Lookup {
+        Lookup::new(self.layers.len())
     }
 
-    /// As [`Self::resolve`], for use soon after [`Self::check_length`].
-    pub(crate) fn resolve_again(&self, page: u64) -> Result<Option<(usize, Stored)>> {
-        self.resolve_by(page, Layer::entry_again)
+    /// The layer that stores a page, or `None` for a zero page.
+    fn resolve(&self, page: u64) -> Result<Option<(usize, Stored)>> {
+        self.follow(page, |_, layer| layer.entry(page))
     }
 
-    /// Fails if a file of the chain is shorter than when it was opened.
-    pub(crate) fn check_length(&self) -> Result<()> {
-        self.layers.iter().try_for_each(|layer| layer.map().check_length())
+    /// As [`Self::resolve`], for one of many pages: their entries are read in blocks.
+    pub(crate) fn resolve_by(&self, lookup: &mut Lookup, page: u64) -> Result<Option<(usize, Stored)>> {
+        self.follow(page, |number, layer| lookup.entry(number, layer, page))
     }
 
     /// Follows the chain with this way of reading an entry.
-    fn resolve_by(
+    fn follow(
         &self,
         page: u64,
-        read_entry: impl Fn(&Layer, u64) -> Result<Entry>,
+        mut read_entry: impl FnMut(usize, &Layer) -> Result<Entry>,
     ) -> Result<Option<(usize, Stored)>> {
         let page_count = self.page_count();
         if page >= page_count {
@@ -253,7 +252,7 @@ impl Snapshot {
         // A parent may be shorter: what it does not have, it cannot be asked for.
         let reaching = self.layers.iter().take_while(|layer| page < layer.header().page_count);
         for (number, layer) in reaching.enumerate() {
-            match read_entry(layer, page)? {
+            match read_entry(number, layer)? {
                 Entry::Zero => return Ok(None),
                 Entry::Stored(stored) => return Ok(Some((number, stored))),
                 Entry::Parent => {}

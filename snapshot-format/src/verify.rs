@@ -63,8 +63,7 @@ fn check_sections(layer: &Layer) -> Result<()> {
         while end < extent.end() {
             let length = (extent.end() - end).min(PIECE_LEN as u64) as usize;
             let piece = &mut piece[..length];
-            layer.map().check_length()?;
-            layer.map().copy(end, piece)?;
+            layer.file().read(end, piece)?;
             hash.update(piece);
             end += length as u64;
         }
@@ -80,8 +79,7 @@ fn check_gap(layer: &Layer, section: Section, start: u64, end: u64) -> Result<()
     let mut gap = [0; crate::header::ALIGNMENT as usize];
     // Shorter than the alignment: opening has checked the sections' places.
     let gap = &mut gap[..(end - start) as usize];
-    layer.map().check_length()?;
-    layer.map().copy(start, gap)?;
+    layer.file().read(start, gap)?;
     match gap.iter().all(|byte| *byte == 0) {
         true => Ok(()),
         false => Err(layer.corrupt(section, start, "the padding before it is not zero")),

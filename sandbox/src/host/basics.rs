@@ -173,6 +173,17 @@ pub struct CpuIdentity {
     pub xcr0: u64,
 }
 
+/// Bytes of a vendor string, in EBX, EDX and ECX of leaf 0.
+const VENDOR_BYTES: usize = 12;
+
+impl CpuIdentity {
+    /// Whether a CPU can say this of itself: for a state out of a file.
+    pub fn is_valid(&self) -> bool {
+        let CpuIdentity { vendor, signature: _, features: _, xcr0: _ } = self;
+        vendor.len() <= VENDOR_BYTES && vendor.bytes().all(|b| b == b' ' || b.is_ascii_graphic())
+    }
+}
+
 impl std::fmt::Display for CpuIdentity {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "{} {:#x}, features", self.vendor, self.signature)?;

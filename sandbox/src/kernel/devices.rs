@@ -98,7 +98,9 @@ impl Default for DevicesState {
 impl DevicesState {
     /// Whether the devices can be in this state: for one that comes out of a file.
     pub fn is_valid(&self) -> bool {
-        serial(self).is_some() && self.input.len() <= INPUT_CHUNK
+        // `serial` checks the registers.
+        let DevicesState { serial: _, input } = self;
+        serial(self).is_some() && input.len() <= INPUT_CHUNK
     }
 }
 

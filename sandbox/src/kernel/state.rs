@@ -7,7 +7,7 @@ use super::kept::{self, Cpu, Kept, Search};
 use super::load::{Loaded, MAX_MEMORY, MIN_MEMORY};
 use super::unrepeatable::{self, Found};
 use crate::host::CpuIdentity;
-use crate::machine::BadState;
+use crate::machine::{BadState, MAX_EXITS, expect};
 use crate::ram::{CHUNK_PAGES, PAGE_SIZE};
 use crate::vcpu::CpuState;
 
@@ -83,12 +83,30 @@ impl KernelState {
     /// # Errors
     /// [`BadState`].
     pub fn check(&self, snapshot_pages: u64) -> Result<(), BadState> {
-        let check = |good: bool, what: &'static str| if good { Ok(()) } else { Err(BadState(what)) };
-        let aligned = self.memory.is_multiple_of(PAGE_SIZE as u64 * CHUNK_PAGES);
-        check(aligned && (MIN_MEMORY..=MAX_MEMORY).contains(&self.memory), "memory size")?;
-        check(snapshot_pages <= self.pages(), "pages in the snapshot")?;
-        check(self.kept.is_valid(self.pages()), "pages that are kept")?;
-        check(self.devices.is_valid(), "devices")
+        let KernelState {
+            cpu,
+            // It is for fault injection.
+            seed: _,
+            // These two are for people.
+            name: _,
+            cmdline: _,
+            memory,
+            vcpu,
+            devices,
+            kept,
+            // These two are for people too.
+            unrepeatable: _,
+            unpacks_itself: _,
+            exits,
+        } = self;
+        expect(cpu.is_valid(), "the CPU")?;
+        expect(*exits < MAX_EXITS, "the count of exits")?;
+        let aligned = memory.is_multiple_of(PAGE_SIZE as u64 * CHUNK_PAGES);
+        expect(aligned && (MIN_MEMORY..=MAX_MEMORY).contains(memory), "memory size")?;
+        expect(snapshot_pages <= self.pages(), "pages in the snapshot")?;
+        expect(kept.is_valid(self.pages()), "pages that are kept")?;
+        expect(vcpu.is_valid(), "the vCPU")?;
+        expect(devices.is_valid(), "devices")
     }
 }
 

@@ -23,3 +23,4 @@ pub use run::{End, Evict, PauseAt, RunEnd, RunOptions};
 pub(crate) use save::RamContents;
 pub use save::{SaveError, open, save_start};
 pub use state::{BadState, MachineState};
+pub(crate) use state::{MAX_EXITS, expect};

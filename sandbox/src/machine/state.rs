@@ -21,6 +21,17 @@ pub enum MachineState {
 #[error("the machine state is not one that dejavm writes: {0}; the snapshot is damaged or forged")]
 pub struct BadState(pub &'static str);
 
+/// More exits than any run makes.
+pub(crate) const MAX_EXITS: u64 = 1 << 60;
+
+/// A check of a state: `what` is named when it does not hold.
+///
+/// # Errors
+/// [`BadState`].
+pub(crate) fn expect(holds: bool, what: &'static str) -> Result<(), BadState> {
+    if holds { Ok(()) } else { Err(BadState(what)) }
+}
+
 impl MachineState {
     /// Checks what a file claims, as far as the monitor relies on it. The snapshot that it came with
     /// has `snapshot_pages` pages, 0 if there is none.

@@ -13,8 +13,10 @@ use std::num::NonZeroU64;
 
 use serde::{Deserialize, Serialize};
 
-use super::mm::{AddressSpace, MemError, Memory};
+use super::mm::{AddressSpace, MemError, Memory, USER_END};
 use super::vdso::{self, ClockPage};
+use crate::machine::{BadState, expect};
+use crate::ram::PAGE_SIZE;
 
 /// Nanoseconds that an exit takes in virtual time.
 pub const EXIT_STEP: u64 = 10_000;
@@ -23,6 +25,8 @@ pub const READ_STEP: u64 = 100;
 /// Where the virtual clock starts unless told otherwise: 2026-01-01T00:00:00Z, in nanoseconds
 /// since the Unix epoch.
 pub const DEFAULT_START: u64 = 1_767_225_600_000_000_000;
+/// The longest timer step: what an instruction may take, nanoseconds.
+pub const MAX_TIMER_STEP: u64 = 1_000_000_000;
 /// The virtual machine's uptime at its start, nanoseconds.
 const START_UPTIME: u64 = 1_000_000_000;
 
@@ -55,6 +59,17 @@ impl Clock {
     /// A clock that starts at `start`, nanoseconds since the Unix epoch.
     pub fn new(mode: ClockMode, start: u64, timer_step: Option<NonZeroU64>) -> Clock {
         Clock { mode, timer_step, page: 0, monotonic: START_UPTIME, offset: start.wrapping_sub(START_UPTIME) }
+    }
+
+    /// Checks what a file claims.
+    ///
+    /// # Errors
+    /// [`BadState`].
+    pub fn check(&self) -> Result<(), BadState> {
+        // A program may write any time into its clock page.
+        let Clock { mode: _, timer_step, page, monotonic: _, offset: _ } = self;
+        expect(page.is_multiple_of(PAGE_SIZE as u64) && *page < USER_END, "the clock page")?;
+        expect(timer_step.is_none_or(|step| step.get() <= MAX_TIMER_STEP), "the timer step")
     }
 
     /// Address of the clock page; 0 before a program is loaded.

@@ -65,6 +65,21 @@ pub struct Command {
     pub env: Vec<Vec<u8>>,
 }
 
+impl Command {
+    /// Checks what a file claims. Whether there is such a program, loading finds out.
+    ///
+    /// # Errors
+    /// [`BadState`](crate::machine::BadState).
+    pub fn check(&self) -> Result<(), crate::machine::BadState> {
+        let Command { path, args, env } = self;
+        let strings = || std::iter::once(path).chain(args).chain(env);
+        let words = strings().all(|string| !string.contains(&0));
+        // What `load` refuses is bounded here already: it is copied before.
+        let bytes = strings().map(|string| string.len() + 9).fold(0, usize::saturating_add);
+        crate::machine::expect(words && bytes <= 2 * MAX_ARGUMENTS, "the program's arguments")
+    }
+}
+
 /// Auxiliary vector entries (`include/uapi/linux/auxvec.h`).
 mod at {
     pub const NULL: u64 = 0;
@@ -179,7 +194,7 @@ impl Process {
         let name = program.path.rsplit(|b| *b == b'/').next().unwrap_or_default();
         self.task = Task {
             exe: program.path.clone(),
-            name: name[..name.len().min(15)].to_vec(),
+            name: name[..name.len().min(super::process::NAME_BYTES)].to_vec(),
             args: command.args,
             env: command.env,
             stack: rsp,

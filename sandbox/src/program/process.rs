@@ -7,14 +7,14 @@ use serde::{Deserialize, Serialize};
 use super::clock::Clock;
 use super::files::FdTable;
 use super::fs::{ContentRef, Env, Fs, FsError, FsResult, InodeId, Kernel, ProcFile};
-use super::mm::{AddressSpace, Backing, MemError, Memory};
+use super::mm::{AddressSpace, Backing, MemError, Memory, MemoryState, USER_END};
 use super::outside::SharedOutside;
 use super::proc_text;
 use super::signal::number::SIGSEGV;
 use super::signal::{Info, SI_KERNEL, Signals};
 use crate::errno::Errno;
 use crate::host::stop::{Pace, StopHandle};
-use crate::machine::End;
+use crate::machine::{BadState, End, expect};
 use crate::ram::PageError;
 use crate::random::Random;
 use crate::vcpu::registers::{ExtendedState, UserRegisters};
@@ -59,6 +59,50 @@ pub struct Task {
     pub shared: BTreeMap<u64, InodeId>,
     /// When an interval timer next fires, monotonic nanoseconds, and its interval: real time.
     pub alarm: Option<(u64, u64)>,
+}
+
+/// Bytes of `comm`, without its end (`TASK_COMM_LEN`).
+pub const NAME_BYTES: usize = 15;
+/// Entries of an auxiliary vector at most; there are some twenty.
+const AUXV_MAX: usize = 64;
+
+impl Task {
+    /// Checks what a file claims of a task whose files are `fs`.
+    ///
+    /// # Errors
+    /// [`BadState`].
+    pub fn check(&self, fs: &Fs, memory: &MemoryState) -> Result<(), BadState> {
+        let Task {
+            // These three go to `/proc` as they are.
+            exe: _,
+            args: _,
+            env: _,
+            name,
+            auxv,
+            cwd,
+            workdir,
+            umask,
+            limits,
+            stack,
+            sigreturn,
+            dumpable: _,
+            frozen,
+            shared,
+            // Any time and any interval may be asked for.
+            alarm: _,
+        } = self;
+        expect(name.len() <= NAME_BYTES && !name.contains(&0), "the program's name")?;
+        expect(auxv.len() <= AUXV_MAX, "the auxiliary vector")?;
+        expect(fs.is_dir(*cwd) && !workdir.contains(&0), "the working directory")?;
+        expect(*umask <= 0o777, "the file mode mask")?;
+        expect(limits.iter().all(|(soft, hard)| soft <= hard), "a resource limit")?;
+        expect(*stack <= USER_END && *sigreturn <= USER_END, "the stack")?;
+        expect(frozen.iter().all(|content| fs.has_frozen_content(*content)), "a mapped file's content")?;
+        let in_memory = |(object, inode): (&u64, &InodeId)| {
+            fs.object_of(*inode) == Some(*object) && memory.objects.contains_key(object)
+        };
+        expect(shared.iter().all(in_memory), "a mapped file")
+    }
 }
 
 /// The digest of what was written into guest memory to answer an exit.

@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::mm::{AddressSpace, MemError, Memory};
+use crate::machine::{BadState, expect};
 use crate::vcpu::registers::{ExtendedState, General};
 
 #[allow(missing_docs)]
@@ -174,6 +175,24 @@ impl Default for Signals {
             alt: AltStack::default(),
             saved_mask: None,
         }
+    }
+}
+
+impl Signals {
+    /// Checks what a file claims.
+    ///
+    /// # Errors
+    /// [`BadState`].
+    pub fn check(&self) -> Result<(), BadState> {
+        // A program may set the masks and the alternate stack to anything.
+        let Signals { actions, mask: _, pending, alt: _, saved_mask: _ } = self;
+        expect(actions.len() == MAX as usize, "the signal actions")?;
+        let mut seen = 0;
+        for Info { signal, code: _, value: _, fault: _ } in pending {
+            expect((1..=MAX).contains(signal) && seen & bit(*signal) == 0, "a pending signal")?;
+            seen |= bit(*signal);
+        }
+        Ok(())
     }
 }
 

@@ -1,5 +1,6 @@
 //! The state of a program's machine.
 
+use std::collections::BTreeMap;
 use std::num::NonZeroU64;
 
 use serde::{Deserialize, Serialize};
@@ -8,14 +9,14 @@ use super::clock::{Clock, ClockMode, DEFAULT_START};
 use super::exec::Command;
 use super::files::FdTable;
 use super::fs::{Fs, FsOptions, InodeId, Mount, MountError, Stdio};
-use super::mm::{Account, MemoryState, SpaceState, USER_END, Vma};
+use super::mm::{Account, MemoryState, SpaceState, USER_END};
 use super::process::Task;
 use super::signal::Signals;
 use crate::host::CpuIdentity;
-use crate::machine::BadState;
+use crate::machine::{BadState, MAX_EXITS, expect};
 use crate::ram::{CHUNK_PAGES, PAGE_SIZE};
 use crate::random::Random;
-use crate::vcpu::registers::{ExtendedState, UserRegisters};
+use crate::vcpu::registers::{ExtendedState, USER_COMPONENTS, UserRegisters};
 
 /// The stream of the seed that a program's random bytes are drawn from.
 pub const PROGRAM_STREAM: u64 = 0;
@@ -125,7 +126,6 @@ impl ProgramState {
         })?;
         let files = FdTable::with_stdio(&mut fs);
         let memory = spec.memory.clamp(PAGE_SIZE as u64, MAX_MEMORY);
-        let chunks = memory.div_ceil(CHUNK_PAGES * PAGE_SIZE as u64) * 2 + SPARE_CHUNKS;
         let cwd = fs.root();
         fs.hold(cwd);
         Ok(ProgramState {
@@ -136,7 +136,7 @@ impl ProgramState {
             fp: ExtendedState::initial(),
             space: SpaceState::default(),
             memory: MemoryState { account: Account::new(memory), ..MemoryState::default() },
-            ram_pages: chunks * CHUNK_PAGES,
+            ram_pages: ram_pages_for(memory),
             fs,
             files,
             signals: Signals::default(),
@@ -159,59 +159,59 @@ impl ProgramState {
     /// # Errors
     /// [`BadState`].
     pub fn check(&self, snapshot_pages: u64) -> Result<(), BadState> {
-        let check = |good: bool, what: &'static str| if good { Ok(()) } else { Err(BadState(what)) };
-        let chunk_limit = u32::try_from(self.ram_pages / CHUNK_PAGES).unwrap_or(u32::MAX);
-        let most = MAX_MEMORY / PAGE_SIZE as u64 * 2 + SPARE_CHUNKS * CHUNK_PAGES;
-        check(self.ram_pages <= most && self.ram_pages.is_multiple_of(CHUNK_PAGES), "memory size")?;
-        check(self.memory.chunks.is_valid(chunk_limit), "chunks")?;
-        let mut end = 0;
-        for (start, vma) in &self.space.vmas {
-            let aligned = start.is_multiple_of(PAGE_SIZE as u64) && vma.end.is_multiple_of(PAGE_SIZE as u64);
-            check(aligned && *start >= end && *start < vma.end && vma.end <= USER_END, "a mapping")?;
-            check(offset_fits(*start, vma), "a mapping's offset")?;
-            end = vma.end;
+        let ProgramState {
+            cpu,
+            // It only starts random streams.
+            seed: _,
+            pending,
+            regs,
+            fp,
+            space,
+            memory,
+            ram_pages,
+            fs,
+            files,
+            signals,
+            clock,
+            // Any position of the stream is one.
+            random: _,
+            task,
+            exits,
+        } = self;
+        expect(cpu.is_valid(), "the CPU")?;
+        expect(*exits < MAX_EXITS, "the count of exits")?;
+        expect(regs.is_valid(USER_END) && fp.is_valid(USER_COMPONENTS), "registers")?;
+        let granted = memory.account.limit();
+        expect(granted <= MAX_MEMORY && *ram_pages == ram_pages_for(granted), "memory size")?;
+        let is_held = |content| task.frozen.contains(&content);
+        space.check(memory, is_held)?;
+        let chunks = u32::try_from(ram_pages / CHUNK_PAGES).unwrap_or(u32::MAX);
+        memory.check(space, chunks, is_held)?;
+        if let Some(command) = pending {
+            command.check()?;
+            let empty = space.vmas.is_empty() && space.regions.is_empty() && memory.chunks.used() == 0;
+            expect(empty, "memory of a program that is not loaded")?;
         }
-        let used = self.memory.chunks.used();
-        let mut taken = std::collections::HashSet::new();
-        let objects = self.memory.objects.values();
-        let private = self.space.regions.values().map(|region| region.chunk);
-        let mut chunks = private.chain(objects.clone().flat_map(|o| o.chunks.iter().copied()));
-        check(chunks.all(|chunk| chunk < used && taken.insert(chunk)), "a chunk")?;
-        check(self.space.regions.keys().all(|r| *r < USER_END / super::mm::CHUNK_BYTES), "a region")?;
-        check(
-            objects.into_iter().all(|o| o.len <= o.chunks.len() as u64 * super::mm::CHUNK_BYTES),
-            "a shared object",
-        )?;
-        check(self.space.brk >= self.space.brk_start && self.space.brk <= USER_END, "the heap")?;
-        check(self.space.mmap_top <= USER_END && self.memory.account.limit() <= MAX_MEMORY, "limits")?;
-        check(self.memory.account.charged() <= self.memory.account.limit(), "the account of memory")?;
-        let pages = self.memory.used_pages();
-        check(self.memory.stored_pages <= pages, "pages in the snapshot")?;
-        let mut from = 0;
-        for run in &self.memory.withheld {
-            check(run.is_valid(from, pages), "pages of a file")?;
-            from = run.end;
-        }
-        let bases = self.regs.fs_base < USER_END && self.regs.gs_base < USER_END;
-        check(bases && self.regs.general.rip < USER_END, "registers")?;
         let inconsistent = |e: super::fs::Inconsistent| BadState(e.0);
-        self.fs.check().map_err(inconsistent)?;
-        self.fs.check_stored(self.memory.stored_pages..snapshot_pages).map_err(inconsistent)?;
-        self.files.check(&self.fs).map_err(inconsistent)
+        fs.check().map_err(inconsistent)?;
+        fs.check_stored(memory.stored_pages..snapshot_pages).map_err(inconsistent)?;
+        fs.check_shared(|object| memory.objects.get(&object).map(|object| object.len))
+            .map_err(inconsistent)?;
+        files.check(fs).map_err(inconsistent)?;
+        signals.check()?;
+        clock.check()?;
+        task.check(fs, memory)?;
+        let mut uses = BTreeMap::from([(task.cwd, 1)]);
+        files.count_uses(&mut uses);
+        task.shared.values().for_each(|inode| *uses.entry(*inode).or_insert(0) += 1);
+        fs.check_holds(&uses).map_err(inconsistent)
     }
 }
 
-fn offset_fits(start: u64, vma: &Vma) -> bool {
-    use super::mm::Backing;
-    let (offset, len) = match &vma.backing {
-        Backing::Anonymous => return true,
-        Backing::File { offset, len, .. } => (*offset, *len),
-        Backing::Shared { offset, .. } => (*offset, 0),
-    };
-    let in_range = |end: u64| end < 1 << 62;
-    offset.is_multiple_of(PAGE_SIZE as u64)
-        && offset.checked_add(vma.end - start).is_some_and(in_range)
-        && in_range(len)
+/// Pages of guest RAM for a program that may use so much memory, bytes: the numbers of pages that it
+/// can have, not what is taken of the host.
+fn ram_pages_for(memory: u64) -> u64 {
+    (memory.div_ceil(CHUNK_PAGES * PAGE_SIZE as u64) * 2 + SPARE_CHUNKS) * CHUNK_PAGES
 }
 
 fn task(cwd: InodeId, workdir: Vec<u8>) -> Task {

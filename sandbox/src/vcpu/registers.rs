@@ -54,6 +54,46 @@ impl ExtendedState {
     }
 }
 
+/// Offset of XCOMP_BV, which is zero in the standard format, and of what is reserved behind it.
+const XCOMP_BV: usize = XSTATE_BV + 8;
+const HEADER_END: usize = XSTATE_BV + 64;
+/// Bits of MXCSR that every CPU has (Intel SDM volume 1, section 10.2.3).
+const MXCSR_BITS: u32 = 0xffff;
+/// Components that a program may have state in: x87, SSE, AVX, AVX-512.
+pub const USER_COMPONENTS: u64 = 0xe7;
+
+impl ExtendedState {
+    /// Whether it is a XSAVE image that a CPU can load, with no other than these components: for a
+    /// state out of a file. The CPU may still lack some of them.
+    pub fn is_valid(&self, allowed: u64) -> bool {
+        let word = |at: usize| {
+            let bytes: [u8; 4] = std::array::from_fn(|i| self.bytes.get(at + i).copied().unwrap_or(0));
+            u32::from_le_bytes(bytes)
+        };
+        let components = u64::from(word(XSTATE_BV)) | u64::from(word(XSTATE_BV + 4)) << 32;
+        let mut rest = (XCOMP_BV..HEADER_END).step_by(4).map(word);
+        self.bytes.len() <= XSAVE_BYTES
+            && word(MXCSR) & !MXCSR_BITS == 0
+            && components & !allowed == 0
+            && rest.all(|word| word == 0)
+    }
+}
+
+/// RFLAGS that a program can have: the arithmetic flags, TF, IF, DF, NT, RF, AC, ID, and bit 1, which
+/// is always set.
+const USER_RFLAGS: u64 = 0x0025_4fd7;
+
+impl UserRegisters {
+    /// Whether a CPU at CPL 3 can hold them, with RIP below `end`: for a state out of a file.
+    pub fn is_valid(&self, end: u64) -> bool {
+        let UserRegisters { general, fs_base, gs_base } = self;
+        let canonical = |address: u64| (address as i64) << 16 >> 16 == address as i64;
+        // The others may hold anything.
+        let General { rip, rflags, .. } = general;
+        canonical(*fs_base) && canonical(*gs_base) && *rip < end && rflags & !USER_RFLAGS == 0
+    }
+}
+
 /// The general registers with the segment bases: all that a program at CPL 3 can see of its CPU,
 /// with [`ExtendedState`].
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]

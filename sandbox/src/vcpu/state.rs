@@ -64,6 +64,17 @@ impl CpuState {
     }
 }
 
+impl CpuState {
+    /// Whether a machine can have been in it, as far as KVM does not check it when it is put in: for
+    /// a state out of a file.
+    pub fn is_valid(&self) -> bool {
+        let CpuState { regs: _, sregs: _, debug: _, events: _, xcr0: _, extended, msrs } = self;
+        // In their order, none twice, and no other: some would change the host's view of the guest.
+        let mut known = MSRS.iter();
+        extended.is_valid(u64::MAX) && msrs.iter().all(|(index, _)| known.any(|msr| msr == index))
+    }
+}
+
 impl Vcpu {
     /// Takes all of the state. The vCPU must be between two instructions: see [`Vcpu::complete`].
     ///

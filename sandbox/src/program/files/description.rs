@@ -95,9 +95,18 @@ impl Arena {
     /// Whether the descriptions are those that are referred to, so often, and are open on
     /// something that exists.
     pub fn check(&self, references: &BTreeMap<DescId, u32>, exists: impl Fn(InodeId) -> bool) -> bool {
+        let sound = |(id, description): (&DescId, &Description)| {
+            let Description { inode, flags: _, offset, cursor: _, tag: _, refs: _ } = description;
+            id.0 < self.next && exists(*inode) && *offset <= i64::MAX as u64
+        };
         self.map.iter().map(|(id, d)| (id, &d.refs)).eq(references)
-            && self.map.iter().all(|(id, d)| id.0 < self.next && exists(d.inode))
+            && self.map.iter().all(sound)
             && self.next < 1 << 48
+    }
+
+    /// What the descriptions are open on, one by one.
+    pub fn inodes(&self) -> impl Iterator<Item = InodeId> {
+        self.map.values().map(|description| description.inode)
     }
 
     /// One more stands for it.

@@ -374,13 +374,20 @@ impl FdTable {
     /// # Errors
     /// What cannot be.
     pub fn check(&self, fs: &Fs) -> Result<(), Inconsistent> {
+        let FdTable { slots, limit, arena, closed } = self;
         let mut references = BTreeMap::new();
-        for slot in self.slots.iter().flatten() {
-            *references.entry(slot.id).or_insert(0) += 1;
+        for Slot { id, cloexec: _ } in slots.iter().flatten() {
+            *references.entry(*id).or_insert(0) += 1;
         }
-        let sound = self.limit <= LIMIT_MAX
-            && self.slots.len() <= LIMIT_MAX as usize
-            && self.arena.check(&references, |inode| fs.exists(inode));
+        let sound = *limit <= LIMIT_MAX
+            && slots.len() <= LIMIT_MAX as usize
+            && closed.len() <= LIMIT_MAX as usize
+            && arena.check(&references, |inode| fs.exists(inode));
         if sound { Ok(()) } else { Err(Inconsistent("the descriptors")) }
+    }
+
+    /// Counts, by inode, the descriptions that are open on it.
+    pub fn count_uses(&self, uses: &mut BTreeMap<InodeId, u32>) {
+        self.arena.inodes().for_each(|inode| *uses.entry(inode).or_insert(0) += 1);
     }
 }

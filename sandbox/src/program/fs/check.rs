@@ -7,10 +7,13 @@ use std::collections::BTreeMap;
 
 use super::Fs;
 use super::chunks::ChunkId;
-use super::content::Content;
-use super::inode::{Body, Entry, Inode, InodeId, Loaded, is_name};
+use super::content::{Content, MAX_FILE};
+use super::frozen::ContentRef;
+use super::inode::{Anon, Body, Dir, Entry, Inode, InodeId, Link, Loaded, Lower, LowerDir, is_name};
 use super::life::name_cost;
+use super::mount::{Mount, MountSource};
 use super::proc::ProcNode;
+use super::resolve::{NAME_MAX, PATH_MAX};
 
 /// What of a decoded file system cannot be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -27,41 +30,150 @@ impl Fs {
     /// # Errors
     /// What cannot be.
     pub fn check(&self) -> Result<(), Inconsistent> {
-        expect(self.dir(self.root).is_ok(), "the root")?;
+        let Fs {
+            inodes,
+            next_inode,
+            root,
+            chunks,
+            frozen,
+            next_frozen,
+            streams,
+            pipes,
+            // Any time may be set.
+            born: _,
+            mounts,
+            // Empty after decoding.
+            cache: _,
+        } = self;
+        expect(self.dir(*root).is_ok(), "the root")?;
         // Numbers are given out one by one from 1: none comes near the end.
-        expect(self.next_inode < 1 << 48 && self.next_frozen < 1 << 48, "a counter")?;
+        expect(*next_inode < 1 << 48 && *next_frozen < 1 << 48, "a counter")?;
+        self.check_mounts(mounts)?;
         let mut references = BTreeMap::new();
         let mut names = BTreeMap::new();
         let mut used = 0u64;
-        for (id, inode) in &self.inodes {
-            expect(ProcNode::of(*id).is_none() && id.0 < self.next_inode, "an inode's number")?;
-            used = used.saturating_add(self.check_inode(inode, &mut references, &mut names)?);
+        for (id, inode) in inodes {
+            expect(ProcNode::of(*id).is_none() && id.0 < *next_inode, "an inode's number")?;
+            used = used.saturating_add(self.check_inode(*id, inode, &mut references, &mut names)?);
         }
-        for (id, frozen) in &self.frozen {
-            expect(id.number() < self.next_frozen, "a frozen copy's number")?;
+        for (id, frozen) in frozen {
+            expect(id.number() < *next_frozen, "a frozen copy's number")?;
+            self.check_grant(frozen.lower())?;
             used = used.saturating_add(frozen.check(&mut references)?);
         }
-        used = used.saturating_add(self.chunks.check(&references)?);
-        expect(used == self.chunks.used(), "the quota")?;
+        used = used.saturating_add(chunks.check(&references)?);
+        expect(used == chunks.used(), "the quota")?;
         let pipe = |inode: &&Inode| matches!(inode.body, Body::Pipe(_));
-        expect(self.inodes.values().filter(pipe).count() == self.pipes as usize, "the pipes")?;
+        expect(inodes.values().filter(pipe).count() == *pipes as usize, "the pipes")?;
         self.check_tree(&names)?;
-        self.streams.check(|id| self.inodes.contains_key(&id))
+        streams.check(|id| inodes.contains_key(&id))
+    }
+
+    /// Checks that the mounts' grants are those that a list of mounts has.
+    fn check_mounts(&self, mounts: &[Mount]) -> Result<(), Inconsistent> {
+        for Mount { path, source } in mounts {
+            expect(path.first() == Some(&b'/') && path.len() < PATH_MAX && !path.contains(&0), "a mount")?;
+            match source {
+                MountSource::Directory { grant } | MountSource::File { grant } => {
+                    expect((*grant as usize) < mounts.len(), "a mount's grant")?;
+                }
+                MountSource::Symlink { target } => expect(target.len() < PATH_MAX, "a mounted link")?,
+                MountSource::Empty { mode } => expect(mode & !0o7777 == 0, "a mount's mode")?,
+            }
+        }
+        Ok(())
+    }
+
+    /// Checks that a host path lies in one of the grants.
+    fn check_grant(&self, lower: Option<&Lower>) -> Result<(), Inconsistent> {
+        let known = |lower: &Lower| (lower.path().grant as usize) < self.mounts.len();
+        expect(lower.is_none_or(known), "a file of the host's")
+    }
+
+    /// Checks that what is used is held at least so often: `uses` counts, by inode, who would be left
+    /// with nothing if it went.
+    ///
+    /// # Errors
+    /// What cannot be.
+    pub fn check_holds(&self, uses: &BTreeMap<InodeId, u32>) -> Result<(), Inconsistent> {
+        for (id, uses) in uses {
+            let held = self.inodes.get(id).is_none_or(|inode| inode.holds >= *uses);
+            expect(held, "what holds a file")?;
+        }
+        Ok(())
+    }
+
+    /// Checks that the files whose content is in guest memory are those that `len_of` knows objects
+    /// for, and as long.
+    ///
+    /// # Errors
+    /// What cannot be.
+    pub fn check_shared(&self, len_of: impl Fn(u64) -> Option<u64>) -> Result<(), Inconsistent> {
+        for inode in self.inodes.values() {
+            if let Body::File(Content::Shared { object, len }) = &inode.body {
+                expect(len_of(*object) == Some(*len), "a file in guest memory")?;
+            }
+        }
+        Ok(())
+    }
+
+    /// The object that a file's content is in, if it is in guest memory.
+    pub fn object_of(&self, id: InodeId) -> Option<u64> {
+        match self.inode(id).map(|inode| &inode.body) {
+            Ok(Body::File(Content::Shared { object, .. })) => Some(*object),
+            _ => None,
+        }
+    }
+
+    /// Whether there is such a frozen content.
+    pub fn has_frozen_content(&self, content: ContentRef) -> bool {
+        self.frozen.contains_key(&content)
     }
 
     /// Checks an inode by itself, counts what it refers to, and gives what it takes of the quota.
     fn check_inode(
         &self,
+        id: InodeId,
         inode: &Inode,
         references: &mut BTreeMap<ChunkId, u32>,
         names: &mut BTreeMap<InodeId, u32>,
     ) -> Result<u64, Inconsistent> {
-        let mut used = inode.charge;
-        match &inode.body {
-            Body::File(Content::Blocks(blocks)) => blocks.check(references)?,
+        let Inode {
+            attr,
+            body,
+            place: _,
+            loaded,
+            // Names, and who is where: with the tree. Holds: with those who hold.
+            nlink: _,
+            holds: _,
+            parent: _,
+            name: _,
+            // These two only say what is refused.
+            pinned: _,
+            nameless: _,
+            charge,
+        } = inode;
+        // Owners and times may be set to anything.
+        expect(attr.mode & !0o7777 == 0, "a file's mode")?;
+        let mut used = *charge;
+        match body {
+            Body::File(Content::Blocks(blocks)) => {
+                blocks.check(references)?;
+                self.check_grant(blocks.lower_file())?;
+            }
+            Body::File(Content::Shared { object, len }) => {
+                expect(*object == id.0 && *len <= MAX_FILE, "a file in guest memory")?;
+            }
             Body::Pipe(pipe) => expect(pipe.is_sound(), "a pipe")?,
+            Body::Link(Link::Target(target)) => expect(target.len() <= PATH_MAX, "a link")?,
+            Body::Link(Link::Lower { path, size: _ }) => self.check_grant(Some(path))?,
             Body::Dir(dir) => {
-                for (name, entry) in &dir.entries {
+                let Dir { entries, lower, subdirs, fixed: _, processes: _ } = dir;
+                expect(*subdirs >= -1, "a directory's links")?;
+                if let Some(LowerDir { path, listing: _, absent: _ }) = lower {
+                    self.check_grant(Some(path))?;
+                }
+                for (name, entry) in entries {
                     expect(is_name(name), "a name")?;
                     match entry {
                         Entry::Node { id, charged, .. } => {
@@ -71,16 +183,28 @@ impl Fs {
                         }
                         Entry::Listed { id, .. } => {
                             let vacant = !self.inodes.contains_key(id) && id.0 < self.next_inode;
-                            expect(vacant && dir.lower.is_some(), "a name of the host's")?;
+                            expect(vacant && lower.is_some(), "a name of the host's")?;
                         }
                         Entry::Whiteout | Entry::Absent => {}
                     }
                 }
             }
-            _ => {}
+            Body::Anon(Anon { socket: _, label }) => expect(label.len() < NAME_MAX, "a descriptor's name")?,
+            Body::Link(Link::ProcSelf | Link::ProcThreadSelf)
+            | Body::Device(_)
+            | Body::Stream(_)
+            | Body::Text(_)
+            | Body::Socket
+            | Body::Foreign => {}
         }
-        let lazy = matches!(inode.body, Body::Dir(_) | Body::File(_));
-        expect(inode.loaded == Loaded::Yes || lazy, "a mount")?;
+        match loaded {
+            Loaded::Yes => {}
+            Loaded::Mount(lower) | Loaded::Assumed(lower) => {
+                let lazy = matches!(body, Body::Dir(_) | Body::File(_));
+                expect(lazy, "a mount")?;
+                self.check_grant(Some(lower))?;
+            }
+        }
         Ok(used)
     }
 

@@ -231,6 +231,11 @@ impl Blocks {
         Ok(())
     }
 
+    /// The host's file beneath, if there is one.
+    pub fn lower_file(&self) -> Option<&Lower> {
+        self.base.as_ref().map(|base| &base.file)
+    }
+
     /// How many blocks of the overlay it uses.
     pub fn chunk_count(&self) -> u64 {
         self.chunks.len() as u64

@@ -12,7 +12,7 @@ use super::chunks::ChunkId;
 use super::content::{Blocks, Content};
 use super::env::Env;
 use super::error::{FsResult, fail};
-use super::inode::{Body, InodeId};
+use super::inode::{Body, InodeId, Lower};
 use super::proc::ProcNode;
 use crate::errno::Errno;
 use crate::world::{BLOCK_SIZE, World};
@@ -42,10 +42,19 @@ pub(super) struct Frozen {
 }
 
 impl Frozen {
+    /// The host's file beneath, if there is one.
+    pub fn lower(&self) -> Option<&Lower> {
+        self.blocks.lower_file()
+    }
+
     /// Checks what was decoded, and gives what it takes of the quota.
     pub fn check(&self, references: &mut BTreeMap<ChunkId, u32>) -> Result<u64, Inconsistent> {
-        self.blocks.check(references)?;
-        Ok(self.charge)
+        let Frozen { blocks, holds, charge } = self;
+        blocks.check(references)?;
+        if *holds == 0 {
+            return Err(Inconsistent("a frozen copy that nobody holds"));
+        }
+        Ok(*charge)
     }
 }
 

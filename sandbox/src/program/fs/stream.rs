@@ -93,10 +93,12 @@ impl Terminal {
 impl Streams {
     /// Checks what was decoded.
     pub fn check(&self, exists: impl Fn(InodeId) -> bool) -> Result<(), Inconsistent> {
-        let sound = self.inodes.len() == 3
-            && self.inodes.iter().chain(&self.pts).all(|id| exists(*id))
-            && self.ahead.len() <= PEEK
-            && self.terminal.termios.as_ref().is_none_or(|termios| termios.len() == TERMIOS_SIZE);
+        let Streams { stdio: _, inodes, pts, ahead, end_ahead: _, terminal } = self;
+        let Terminal { termios, size: _, foreground: _, first_size: _ } = terminal;
+        let sound = inodes.len() == 3
+            && inodes.iter().chain(pts).all(|id| exists(*id))
+            && ahead.len() <= PEEK
+            && termios.as_ref().is_none_or(|termios| termios.len() == TERMIOS_SIZE);
         if sound { Ok(()) } else { Err(Inconsistent("a standard stream")) }
     }
 

@@ -67,7 +67,7 @@ impl AddressSpace {
     }
 
     /// What a mapping of this kind costs.
-    fn cost(vma: &Vma, len: u64) -> u64 {
+    pub(super) fn cost(vma: &Vma, len: u64) -> u64 {
         let charged = vma.protection.any() && !vma.no_reserve;
         if charged { len } else { 0 }
     }

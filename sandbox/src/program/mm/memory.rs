@@ -37,9 +37,9 @@ impl Chunks {
         })
     }
 
-    /// Whether the numbers are consistent, and within `limit` chunks: for a state out of a file.
-    pub fn is_valid(&self, limit: u32) -> bool {
-        self.used <= limit && self.free.iter().all(|c| *c < self.used)
+    /// The chunks that were given back.
+    pub(super) fn free(&self) -> impl Iterator<Item = u32> {
+        self.free.iter().copied()
     }
 }
 
@@ -71,6 +71,11 @@ pub struct MemoryState {
 }
 
 impl MemoryState {
+    /// Whether there may be an object of this number: a file's, or one that was made.
+    pub(super) fn may_have_object(&self, object: u64) -> bool {
+        !is_anonymous_object(object) || object - ANONYMOUS_OBJECTS < self.next_object
+    }
+
     /// Pages of RAM that a new snapshot must cover.
     pub fn used_pages(&self) -> u64 {
         u64::from(self.chunks.used()) * CHUNK_PAGES

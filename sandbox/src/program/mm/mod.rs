@@ -7,6 +7,7 @@
 //! pages of a chunk are never touched and cost the host nothing.
 
 mod account;
+mod check;
 pub mod hardware_random;
 mod map;
 mod memory;

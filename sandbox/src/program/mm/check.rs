@@ -1,0 +1,109 @@
+//! Whether an address space and a physical memory that came out of a file can be ones.
+
+use std::collections::HashSet;
+
+use super::{
+    AddressSpace, Backing, CHUNK_BYTES, MemoryState, Region, SpaceState, USER_END, USER_MIN, Vma, tables,
+};
+use crate::machine::{BadState, expect};
+use crate::program::fs::ContentRef;
+use crate::ram::{CHUNK_PAGES, PAGE_SIZE};
+
+/// No offset in a file or object comes near this.
+const OFFSET_END: u64 = 1 << 62;
+
+impl SpaceState {
+    /// Checks mappings and regions. `is_held` says whether the program holds a file's content.
+    ///
+    /// # Errors
+    /// [`BadState`].
+    pub fn check(&self, memory: &MemoryState, is_held: impl Fn(ContentRef) -> bool) -> Result<(), BadState> {
+        let SpaceState { vmas, regions, brk_start, brk, mmap_top } = self;
+        let mut free_from = USER_MIN;
+        let mut cost = 0u64;
+        for (start, vma) in vmas {
+            // What stands in `/proc/self/maps` is for the program alone.
+            let Vma { end, protection: _, backing, no_reserve: _, name: _ } = vma;
+            let aligned = is_aligned(*start) && is_aligned(*end);
+            expect(aligned && *start >= free_from && *start < *end && *end <= USER_END, "a mapping")?;
+            let span = end - start;
+            match backing {
+                Backing::Anonymous => {}
+                Backing::File { content, offset, len } => {
+                    expect(fits(*offset, span) && *len < OFFSET_END, "a mapping's offset")?;
+                    expect(is_held(*content), "a mapping of a file's content")?;
+                }
+                Backing::Shared { object, offset } => {
+                    expect(fits(*offset, span), "a mapping's offset")?;
+                    expect(memory.objects.contains_key(object), "a mapping of a shared object")?;
+                }
+            }
+            cost = cost.saturating_add(AddressSpace::cost(vma, span));
+            free_from = *end;
+        }
+        for (number, Region { chunk: _, charged }) in regions {
+            expect(*number < USER_END / CHUNK_BYTES && *charged <= CHUNK_BYTES, "a region")?;
+            cost = cost.saturating_add(*charged);
+        }
+        debug_assert_eq!(tables::region_start(1), CHUNK_BYTES);
+        // More may be charged than what is there costs, never less: it is given back.
+        let account = &memory.account;
+        expect(cost <= account.charged() && account.charged() <= account.limit(), "the account of memory")?;
+        expect(brk_start <= brk && *brk <= USER_END, "the heap")?;
+        expect(*mmap_top <= USER_END, "where mappings go")
+    }
+
+    /// Chunks of private pages.
+    fn chunks(&self) -> impl Iterator<Item = u32> {
+        self.regions.values().map(|region| region.chunk)
+    }
+}
+
+impl MemoryState {
+    /// Checks that each chunk has one use, that none lies beyond `limit`, and that shared objects and
+    /// pages of files lie in chunks. `is_held` says whether the program holds a file's content.
+    ///
+    /// # Errors
+    /// [`BadState`].
+    pub fn check(
+        &self,
+        space: &SpaceState,
+        limit: u32,
+        is_held: impl Fn(ContentRef) -> bool,
+    ) -> Result<(), BadState> {
+        // The account is checked with what it is charged for.
+        let MemoryState { chunks, objects, next_object, stored_pages, withheld, account: _ } = self;
+        expect(chunks.used() <= limit, "chunks")?;
+        expect(*next_object < 1 << 48, "a counter")?;
+        let mut taken = HashSet::new();
+        let in_objects = objects.values().flat_map(|object| object.chunks.iter().copied());
+        let all = space.chunks().chain(in_objects).chain(chunks.free());
+        for chunk in all {
+            expect(chunk < chunks.used() && taken.insert(chunk), "a chunk")?;
+        }
+        for (number, object) in objects {
+            let super::memory::Object { len, chunks } = object;
+            expect(*len <= chunks.len() as u64 * CHUNK_BYTES, "a shared object")?;
+            expect(self.may_have_object(*number), "a shared object's number")?;
+        }
+        let pages = self.used_pages();
+        expect(*stored_pages <= pages, "pages in the snapshot")?;
+        let mut from = 0;
+        for run in withheld {
+            expect(run.is_valid(from, pages) && is_held(run.content), "pages of a file")?;
+            from = run.end;
+        }
+        Ok(())
+    }
+}
+
+fn is_aligned(address: u64) -> bool {
+    address.is_multiple_of(PAGE_SIZE as u64)
+}
+
+/// Whether a mapping of `span` bytes can start at an offset.
+fn fits(offset: u64, span: u64) -> bool {
+    is_aligned(offset) && offset.checked_add(span).is_some_and(|end| end < OFFSET_END)
+}
+
+const _: () = assert!(CHUNK_BYTES == CHUNK_PAGES * PAGE_SIZE as u64);
