@@ -10,7 +10,9 @@
 
 use std::ops::Range;
 
-use super::{AddressSpace, Backing, Memory, PAGE, Protection, USER_END, Vma, chunk_page, tables};
+use super::{
+    AddressSpace, Backing, Memory, PAGE, Protection, USER_END, Vma, chunk_page, hardware_random, tables,
+};
 use crate::program::fs::ContentRef;
 use crate::ram::{PAGE_SIZE, PageError};
 
@@ -138,7 +140,7 @@ impl AddressSpace {
                     Some(shown) => memory.ram.peek(shown, &mut of_file)?,
                     None => of_file.fill(0),
                 }
-                if held != of_file {
+                if hardware_random::differs(&held, &of_file) {
                     self.state.copied.insert(at);
                 }
             }
