@@ -6,8 +6,9 @@ use serde::{Deserialize, Serialize};
 
 use super::elf::{self, Image};
 use super::fs::{At, FsError};
-use super::mm::{Backing, Protection, USER_END, Vma};
+use super::mm::{Backing, GUARD_GAP, Protection, USER_END, Vma};
 use super::process::{Process, SysError, Task};
+use super::state::RLIMIT_STACK;
 use super::vdso;
 use crate::errno::Errno;
 use crate::ram::PAGE_SIZE;
@@ -18,8 +19,12 @@ const PAGE: u64 = PAGE_SIZE as u64;
 
 /// Bytes of stack a program may use (`RLIMIT_STACK`'s usual value).
 pub const STACK_BYTES: u64 = 8 << 20;
-/// Between the stack and the mappings below it.
-const STACK_GAP: u64 = 1 << 20;
+/// What mappings leave free for the stack to grow into, whatever `RLIMIT_STACK` (`MIN_GAP`).
+const STACK_ROOM: u64 = 128 << 20;
+/// Bytes of stack, besides arguments and environment, that are mapped at the start (`stack_expand`).
+const STACK_START: u64 = 128 << 10;
+/// Bytes that the auxiliary vector, the program's path and the random offset of the top take at most.
+const STACK_EXTRA: u64 = 16 << 10;
 /// Bytes of arguments and environment together.
 const MAX_ARGUMENTS: usize = 2 << 20;
 /// How many interpreters a script may go through (`BINPRM_MAX_RECURSION`).
@@ -125,7 +130,7 @@ impl Process {
         let mut layout = Random::new(seed, LAYOUT_STREAM);
         let stack_top = USER_END - PAGE - layout.below(RANDOM_PAGES) * PAGE;
         let pie_offset = layout.below(RANDOM_PAGES) * PAGE;
-        let mmap_top = stack_top - STACK_BYTES - STACK_GAP - layout.below(RANDOM_PAGES) * PAGE;
+        let mmap_top = stack_top - STACK_ROOM - GUARD_GAP - layout.below(RANDOM_PAGES) * PAGE;
         let brk_offset = layout.below(RANDOM_PAGES / 128) * PAGE;
         self.space.state.mmap_top = mmap_top;
 
@@ -155,14 +160,13 @@ impl Process {
         self.space.state.brk = brk;
 
         let exec = program.image.exec_stack;
-        let stack = Vma {
-            end: stack_top,
-            protection: Protection { exec, ..Protection::READ_WRITE },
-            backing: Backing::Anonymous,
-            no_reserve: true,
-            name: Arc::from(&b"[stack]"[..]),
-        };
-        self.space.map(&mut self.memory, stack_top - STACK_BYTES, STACK_BYTES, stack)?;
+        let protection = Protection { exec, ..Protection::READ_WRITE };
+        let stack =
+            Vma { no_reserve: true, grows_down: true, ..Vma::anonymous(stack_top, protection, b"[stack]") };
+        let strings = command.args.iter().chain(&command.env).map(|s| s.len() as u64 + 9).sum::<u64>();
+        let stack_bytes = (strings + STACK_EXTRA).next_multiple_of(PAGE) + STACK_START;
+        self.space.state.stack_limit = self.task.limits[RLIMIT_STACK].0;
+        self.space.map(&mut self.memory, stack_top - stack_bytes, stack_bytes, stack)?;
         let vdso = self.map_vdso()?;
 
         let auxv = [
@@ -280,8 +284,13 @@ impl Process {
                         content: program.content,
                         offset: segment.offset / PAGE * PAGE,
                         len: program.len,
+                        shared: false,
+                        tracked: false,
                     },
                     no_reserve: false,
+                    may_write: true,
+                    locked: false,
+                    grows_down: false,
                     name: name.clone(),
                 };
                 self.space.map(&mut self.memory, start, file_pages - start, vma)?;
@@ -292,13 +301,7 @@ impl Process {
                     self.space.place(&mut self.memory, file_end, &zeros)?;
                 }
                 if end > file_pages {
-                    let vma = Vma {
-                        end,
-                        protection: segment.protection,
-                        backing: Backing::Anonymous,
-                        no_reserve: false,
-                        name: Arc::from(&b""[..]),
-                    };
+                    let vma = Vma::anonymous(end, segment.protection, b"");
                     self.space.map(&mut self.memory, file_pages, end - file_pages, vma)?;
                 }
             }
@@ -311,16 +314,9 @@ impl Process {
         let vdso = vdso::build();
         let len = PAGE + vdso.image.len() as u64;
         let at = self.space.find_free(len, None).ok_or(Errno::ENOMEM)?;
-        let mapping = |end, protection, name: &[u8]| Vma {
-            end,
-            protection,
-            backing: Backing::Anonymous,
-            no_reserve: false,
-            name: Arc::from(name),
-        };
-        let clock = mapping(at + PAGE, Protection::READ_WRITE, b"[vvar]");
+        let clock = Vma::anonymous(at + PAGE, Protection::READ_WRITE, b"[vvar]");
         self.space.map(&mut self.memory, at, PAGE, clock)?;
-        let code = mapping(at + len, Protection::READ_EXEC, b"[vdso]");
+        let code = Vma::anonymous(at + len, Protection::READ_EXEC, b"[vdso]");
         self.space.map(&mut self.memory, at + PAGE, len - PAGE, code)?;
         self.space.place(&mut self.memory, at + PAGE, &vdso.image)?;
         self.clock.place(&mut self.memory, &mut self.space, at)?;

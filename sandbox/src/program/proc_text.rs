@@ -52,10 +52,12 @@ fn maps(space: &AddressSpace) -> Vec<u8> {
     for (start, vma) in &space.state.vmas {
         let p = vma.protection;
         let flag = |on, c| if on { c } else { '-' };
-        let shared = matches!(vma.backing, Backing::Shared { .. });
+        let shared = vma.backing.is_shared();
         let (offset, file) = match &vma.backing {
             Backing::Anonymous => (0, false),
-            Backing::File { offset, .. } | Backing::Shared { offset, .. } => (*offset, true),
+            Backing::File { offset, .. }
+            | Backing::Shared { offset, .. }
+            | Backing::Private { offset, .. } => (*offset, true),
         };
         let mut line = format!(
             "{start:08x}-{:08x} {}{}{}{} {offset:08x} 00:{:02x} {} ",

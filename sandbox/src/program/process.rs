@@ -224,7 +224,9 @@ pub struct Process {
 /// What the file system may ask of a program.
 pub struct Host<'a> {
     memory: &'a mut Memory,
-    space: &'a AddressSpace,
+    space: &'a mut AddressSpace,
+    /// Contents that have moved into the objects of these files.
+    moved: Vec<(ContentRef, InodeId)>,
     clock: &'a Clock,
     random: &'a mut Random,
     task: &'a Task,
@@ -278,12 +280,34 @@ impl Kernel for Host<'_> {
     }
 
     fn resize_shared(&mut self, object: u64, len: u64) -> FsResult<()> {
+        let longer = self.memory.state.objects.get(&object).is_some_and(|object| object.len > len);
+        if longer {
+            self.space.cut_object(self.memory, object, len).map_err(machine)?;
+        }
         self.memory.resize_object(object, len)
     }
 
-    fn drop_shared(&mut self, object: u64) -> FsResult<()> {
-        self.memory.drop_object(object).map_err(|e| FsError::Machine(Box::new(e)))
+    fn content_moved(&mut self, content: ContentRef, file: InodeId, object: u64) -> FsResult<()> {
+        self.space.follow(self.memory, content, object).map_err(machine)?;
+        self.moved.push((content, file));
+        Ok(())
     }
+
+    fn read_memory(&mut self, _pid: u32, address: u64, buf: &mut [u8]) -> FsResult<usize> {
+        self.space.read_any(self.memory, address, buf).map_err(machine)
+    }
+
+    fn write_memory(&mut self, _pid: u32, address: u64, data: &[u8]) -> FsResult<usize> {
+        self.space.write_any(self.memory, address, data).map_err(machine)
+    }
+
+    fn drop_shared(&mut self, object: u64) -> FsResult<()> {
+        self.memory.drop_object(object).map_err(machine)
+    }
+}
+
+fn machine(e: PageError) -> FsError {
+    FsError::Machine(Box::new(e))
 }
 
 impl Process {
@@ -294,14 +318,26 @@ impl Process {
         let mut world = outside.world();
         let mut host = Host {
             memory: &mut self.memory,
-            space: &self.space,
+            space: &mut self.space,
+            moved: Vec::new(),
             clock: &self.clock,
             random: &mut self.random,
             task: &self.task,
             signals: &self.signals,
             stop: &self.stop,
         };
-        act(&mut fs, &mut self.files, &mut Env { world: &mut **world, host: &mut host }, &self.task)
+        let result =
+            act(&mut fs, &mut self.files, &mut Env { world: &mut **world, host: &mut host }, &self.task);
+        for (content, file) in std::mem::take(&mut host.moved) {
+            if self.task.frozen.remove(&content) {
+                fs.release_frozen(content);
+            }
+            // The file must live for as long as it is mapped.
+            if self.task.shared.insert(file.number(), file).is_none() {
+                fs.hold(file);
+            }
+        }
+        result
     }
 
     /// Reads the program's memory.
@@ -364,7 +400,9 @@ impl Process {
         for vma in self.space.state.vmas.values() {
             match &vma.backing {
                 Backing::File { content, .. } => drop(contents.insert(*content)),
-                Backing::Shared { object, .. } => drop(objects.insert(*object)),
+                Backing::Shared { object, .. } | Backing::Private { object, .. } => {
+                    objects.insert(*object);
+                }
                 Backing::Anonymous => {}
             }
         }

@@ -27,8 +27,8 @@ pub const MAX_MEMORY: u64 = 64 << 30;
 const SPARE_CHUNKS: u64 = 1024;
 /// `RLIM_INFINITY`.
 const INFINITY: u64 = u64::MAX;
-/// `RLIMIT_STACK`, `RLIMIT_CORE`, `RLIMIT_NPROC`, `RLIMIT_NOFILE`.
-const LIMIT_STACK: usize = 3;
+/// Resource limits by number.
+pub(super) const RLIMIT_STACK: usize = 3;
 const LIMIT_CORE: usize = 4;
 const LIMIT_NPROC: usize = 6;
 const LIMIT_NOFILE: usize = 7;
@@ -216,7 +216,7 @@ fn ram_pages_for(memory: u64) -> u64 {
 
 fn task(cwd: InodeId, workdir: Vec<u8>) -> Task {
     let mut limits = [(INFINITY, INFINITY); 16];
-    limits[LIMIT_STACK] = (super::exec::STACK_BYTES, INFINITY);
+    limits[RLIMIT_STACK] = (super::exec::STACK_BYTES, INFINITY);
     limits[LIMIT_CORE] = (0, INFINITY);
     limits[LIMIT_NPROC] = (1, 1);
     limits[LIMIT_NOFILE] = (1024, 4096);

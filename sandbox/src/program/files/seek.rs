@@ -52,6 +52,12 @@ impl FdTable {
             }
             _ => return fail(Errno::EINVAL),
         };
+        if fs.is_memory(inode) && whence <= SEEK_CUR {
+            // Addresses are all of 64 bits.
+            let new = base.wrapping_add(offset as u64);
+            self.get_mut(fd)?.offset = new;
+            return Ok(new as i64);
+        }
         let new = signed(base).checked_add(offset).and_then(|new| u64::try_from(new).ok());
         let Some(new) = new else {
             return fail(Errno::EINVAL);

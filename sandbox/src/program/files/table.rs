@@ -103,7 +103,7 @@ impl FdTable {
     }
 
     /// What a descriptor stands for, unless it is one for paths only (`O_PATH`).
-    pub(super) fn get_open(&self, fd: i32) -> FsResult<&Description> {
+    pub(crate) fn get_open(&self, fd: i32) -> FsResult<&Description> {
         let description = self.get(fd)?;
         if description.flags.has(OpenFlags::PATH) { fail(Errno::EBADF) } else { Ok(description) }
     }

@@ -226,6 +226,9 @@ impl Fs {
     /// Cuts or extends a regular file to a length that is allowed.
     pub(super) fn resize(&mut self, env: &mut Env<'_>, id: InodeId, len: u64) -> FsResult<()> {
         let now = env.host.now();
+        if len != self.len(id) {
+            self.before_change(env, id)?;
+        }
         let (inode, chunks, _) = self.parts(env.world, id)?;
         match &mut inode.body {
             Body::File(Content::Blocks(blocks)) => blocks.resize(chunks, len)?,
@@ -288,6 +291,7 @@ impl Fs {
 
     fn zero_range(&mut self, env: &mut Env<'_>, id: InodeId, offset: u64, len: u64) -> FsResult<()> {
         let now = env.host.now();
+        self.before_change(env, id)?;
         let (inode, chunks, mut host) = self.parts(env.world, id)?;
         match &mut inode.body {
             Body::File(Content::Blocks(blocks)) => blocks.zero(chunks, &mut host, offset, len)?,

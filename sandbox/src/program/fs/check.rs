@@ -59,6 +59,8 @@ impl Fs {
         for (id, frozen) in frozen {
             expect(id.number() < *next_frozen, "a frozen copy's number")?;
             self.check_grant(frozen.lower())?;
+            let file = frozen.of().map(|file| inodes.get(&file).map(|inode| inode.mapped));
+            expect(file.flatten().is_none_or(|mapped| mapped == Some(*id)), "a mapped content's file")?;
             used = used.saturating_add(frozen.check(&mut references)?);
         }
         used = used.saturating_add(chunks.check(&references)?);
@@ -151,10 +153,13 @@ impl Fs {
             // These two only say what is refused.
             pinned: _,
             nameless: _,
+            mapped,
             charge,
         } = inode;
         // Owners and times may be set to anything.
         expect(attr.mode & !0o7777 == 0, "a file's mode")?;
+        let known = |content| self.frozen.get(&content).is_some_and(|frozen| frozen.of() == Some(id));
+        expect(mapped.is_none_or(known), "a mapped file's content")?;
         let mut used = *charge;
         match body {
             Body::File(Content::Blocks(blocks)) => {

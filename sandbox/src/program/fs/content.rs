@@ -15,7 +15,7 @@ use crate::world::{BLOCK_SIZE, World};
 const BLOCK: u64 = BLOCK_SIZE as u64;
 
 /// The longest file: what ext4 allows with blocks of 4 KiB.
-pub(super) const MAX_FILE: u64 = (1 << 44) - 4096;
+pub const MAX_FILE: u64 = (1 << 44) - 4096;
 
 /// Where a regular file's bytes are.
 #[derive(Clone, Debug, Serialize, Deserialize)]

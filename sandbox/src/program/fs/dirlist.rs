@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use super::Fs;
 use super::env::Env;
 use super::error::{FsResult, fail};
-use super::inode::{Body, Entry, InodeId};
+use super::inode::{Body, Device, Entry, InodeId};
 use super::proc::ProcNode;
 use super::resolve::At;
 use super::stat::{S_IFDIR, S_IFLNK, S_IFREG};
@@ -167,6 +167,16 @@ impl Fs {
     /// Whether it is a regular file (a text of `/proc` is not: it has no length).
     pub(crate) fn is_regular(&self, id: InodeId) -> bool {
         matches!(self.inode(id).map(|inode| &inode.body), Ok(Body::File(_)))
+    }
+
+    /// Whether it is `/dev/zero`, a mapping of which is memory of zeros.
+    pub(crate) fn is_zeros(&self, id: InodeId) -> bool {
+        matches!(self.inode(id).map(|inode| &inode.body), Ok(Body::Device(Device::Zero)))
+    }
+
+    /// Whether it is a process's memory, whose offsets are addresses.
+    pub(crate) fn is_memory(&self, id: InodeId) -> bool {
+        ProcNode::of(id).and_then(ProcNode::memory).is_some()
     }
 }
 

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{FsResult, InodeId};
+use super::{ContentRef, FsResult, InodeId};
 use crate::host::stop::Pace;
 use crate::world::World;
 
@@ -91,6 +91,31 @@ pub trait Kernel {
     /// `ENOSPC` when there is no room.
     fn resize_shared(&mut self, object: u64, len: u64) -> FsResult<()>;
 
+    /// A file's content that is mapped has moved into an object, since the file is about to change:
+    /// its mappings follow the object from now on.
+    ///
+    /// # Errors
+    /// When guest memory cannot be changed.
+    fn content_moved(&mut self, _content: ContentRef, _file: InodeId, _object: u64) -> FsResult<()> {
+        Ok(())
+    }
+
+    /// Reads the memory of a process, for `/proc/<pid>/mem`: 0 bytes where nothing is mapped.
+    ///
+    /// # Errors
+    /// When guest memory cannot be read.
+    fn read_memory(&mut self, _pid: u32, _address: u64, _buf: &mut [u8]) -> FsResult<usize> {
+        Ok(0)
+    }
+
+    /// Writes the memory of a process.
+    ///
+    /// # Errors
+    /// When guest memory cannot be written.
+    fn write_memory(&mut self, _pid: u32, _address: u64, _data: &[u8]) -> FsResult<usize> {
+        Ok(0)
+    }
+
     /// The file is gone, or its content went back into the file system: the object may be freed.
     ///
     /// # Errors
@@ -123,6 +148,8 @@ pub enum ProcFile {
     Comm,
     /// `/proc/<pid>/limits`
     Limits,
+    /// `/proc/<pid>/mem`: no text, but the process's memory.
+    Mem,
     /// `/proc/<pid>/cgroup`; built in.
     Cgroup,
     /// `/proc/<pid>/mounts`; built in.

@@ -39,6 +39,19 @@ pub(super) struct Frozen {
     blocks: Blocks,
     holds: u32,
     charge: u64,
+    /// The file that has this content still, and tells when that changes ([`Fs::map_content`]).
+    of: Option<InodeId>,
+}
+
+/// The content of a file, to be mapped.
+#[derive(Clone, Copy, Debug)]
+pub struct Mapped {
+    /// The content, held once more.
+    pub content: ContentRef,
+    /// Bytes of it.
+    pub len: u64,
+    /// It is the host's, which the guest has not changed.
+    pub of_host: bool,
 }
 
 impl Frozen {
@@ -49,12 +62,18 @@ impl Frozen {
 
     /// Checks what was decoded, and gives what it takes of the quota.
     pub fn check(&self, references: &mut BTreeMap<ChunkId, u32>) -> Result<u64, Inconsistent> {
-        let Frozen { blocks, holds, charge } = self;
+        // Which file it is of is checked with the files.
+        let Frozen { blocks, holds, charge, of: _ } = self;
         blocks.check(references)?;
         if *holds == 0 {
             return Err(Inconsistent("a frozen copy that nobody holds"));
         }
         Ok(*charge)
+    }
+
+    /// The file that has this content still.
+    pub fn of(&self) -> Option<InodeId> {
+        self.of
     }
 }
 
@@ -90,8 +109,47 @@ impl Fs {
         };
         let id = ContentRef(self.next_frozen);
         self.next_frozen += 1;
-        self.frozen.insert(id, Frozen { blocks, holds: 1, charge });
+        self.frozen.insert(id, Frozen { blocks, holds: 1, charge, of: None });
         Ok(id)
+    }
+
+    /// A file's content as a mapping that follows the file's changes needs it: frozen until the first
+    /// change, before which the content moves to guest memory ([`Fs::make_shared`]) and
+    /// [`Kernel::content_moved`](super::Kernel::content_moved) is told. Mappings of one file get the
+    /// same number.
+    ///
+    /// # Errors
+    /// As [`Fs::freeze`].
+    pub fn map_content(&mut self, env: &mut Env<'_>, id: InodeId) -> FsResult<Mapped> {
+        let known = self.inode(id).ok().and_then(|inode| inode.mapped);
+        let content = match known {
+            Some(content) => {
+                self.hold_frozen(content);
+                content
+            }
+            None => {
+                let content = self.freeze(env, id)?;
+                self.inode_mut(id)?.mapped = Some(content);
+                if let Some(frozen) = self.frozen.get_mut(&content) {
+                    frozen.of = Some(id);
+                }
+                content
+            }
+        };
+        let blocks = self.frozen.get(&content).map(|frozen| &frozen.blocks);
+        let of_host = blocks.is_some_and(|blocks| !blocks.is_changed());
+        Ok(Mapped { content, len: self.frozen_len(content), of_host })
+    }
+
+    /// Moves a file's content to where its mappings see it change, if it has any that do not yet.
+    ///
+    /// # Errors
+    /// As [`Fs::make_shared`].
+    pub(super) fn before_change(&mut self, env: &mut Env<'_>, id: InodeId) -> FsResult<()> {
+        match self.inode(id)?.mapped {
+            Some(_) => self.make_shared(env, id).map(|_| ()),
+            None => Ok(()),
+        }
     }
 
     /// Reads frozen content; short only at the end.
@@ -142,6 +200,9 @@ impl Fs {
         {
             frozen.blocks.clear(&mut self.chunks);
             self.chunks.refund(frozen.charge);
+            if let Some(inode) = frozen.of.and_then(|id| self.inodes.get_mut(&id)) {
+                inode.mapped = None;
+            }
         }
     }
 
@@ -187,6 +248,12 @@ impl Fs {
         }
         blocks.clear(chunks);
         inode.body = Body::File(Content::Shared { object, len });
+        if let Some(content) = inode.mapped.take() {
+            if let Some(frozen) = self.frozen.get_mut(&content) {
+                frozen.of = None;
+            }
+            env.host.content_moved(content, id, object)?;
+        }
         Ok(object)
     }
 

@@ -7,6 +7,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::content::Content;
 use super::env::ProcFile;
+use super::frozen::ContentRef;
 use super::pipe::Pipe;
 use super::resolve::NAME_MAX;
 use super::stat::makedev;
@@ -149,6 +150,8 @@ pub(super) struct Inode {
     pub name: Vec<u8>,
     /// A mount point or a built-in directory: it can be neither removed nor renamed.
     pub pinned: bool,
+    /// Its content, while that is mapped and nobody has changed it since.
+    pub mapped: Option<ContentRef>,
     /// Made by `O_TMPFILE`: it may still be given a first name.
     pub nameless: bool,
     /// Bytes of the quota that the inode itself takes.

@@ -66,6 +66,10 @@ impl Fs {
         offset: u64,
         buf: &mut [u8],
     ) -> FsResult<usize> {
+        if let Some(pid) = ProcNode::of(id).and_then(ProcNode::memory) {
+            let n = env.host.read_memory(pid, offset, buf)?;
+            return if n == 0 && !buf.is_empty() { fail(Errno::EIO) } else { Ok(n) };
+        }
         if let Some((thread, text)) = ProcNode::of(id).and_then(ProcNode::text) {
             return Ok(slice(&self.text_of(env, thread, &text), offset, buf));
         }
@@ -95,11 +99,18 @@ impl Fs {
     /// # Errors
     /// `EFBIG` past the longest file, `ENOSPC` without room, `EINVAL` for what has no content.
     pub fn write_at(&mut self, env: &mut Env<'_>, id: InodeId, offset: u64, data: &[u8]) -> FsResult<usize> {
+        if let Some(pid) = ProcNode::of(id).and_then(ProcNode::memory) {
+            let n = env.host.write_memory(pid, offset, data)?;
+            return if n == 0 && !data.is_empty() { fail(Errno::EIO) } else { Ok(n) };
+        }
         if ProcNode::of(id).is_some() {
             // What a program sets of itself has no effect here, and is no error.
             return Ok(data.len());
         }
         self.ensure(env, id)?;
+        if !data.is_empty() && offset < MAX_FILE {
+            self.before_change(env, id)?;
+        }
         let (inode, chunks, mut host) = self.parts(env.world, id)?;
         let n = match &mut inode.body {
             Body::Text(_) => return Ok(data.len()),
@@ -172,7 +183,7 @@ impl Fs {
         nonblock: bool,
     ) -> FsResult<IoOutcome> {
         if ProcNode::of(id).is_some() {
-            return Ok(IoOutcome::Done(data.len()));
+            return self.write_at(env, id, offset, data).map(IoOutcome::Done);
         }
         match &mut self.inode_mut(id)?.body {
             Body::Device(device) => {

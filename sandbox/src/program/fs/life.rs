@@ -72,6 +72,7 @@ impl Fs {
             parent,
             name: Vec::new(),
             pinned: false,
+            mapped: None,
             nameless: false,
             charge,
         };

@@ -164,6 +164,7 @@ impl Fs {
                 parent,
                 name: name.to_vec(),
                 pinned: false,
+                mapped: None,
                 nameless: false,
                 charge: 0,
             },

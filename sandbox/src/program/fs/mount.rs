@@ -323,6 +323,7 @@ impl Fs {
                 parent,
                 name: name.to_vec(),
                 pinned: true,
+                mapped: None,
                 nameless: false,
                 charge: 0,
             },

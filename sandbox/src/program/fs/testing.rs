@@ -9,8 +9,8 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use super::{
-    At, Env, Fs, FsError, FsOptions, FsResult, InodeId, Kernel, Mount, MountSource, NoFds, OpenFlags,
-    ProcFile, Stdio,
+    At, ContentRef, Env, Fs, FsError, FsOptions, FsResult, InodeId, Kernel, Mount, MountSource, NoFds,
+    OpenFlags, ProcFile, Stdio,
 };
 use crate::errno::Errno;
 use crate::exit::SourceKind;
@@ -166,6 +166,8 @@ pub(crate) struct FakeKernel {
     pub objects: BTreeMap<u64, Vec<u8>>,
     /// Bytes that all objects may have.
     pub memory: Option<u64>,
+    /// Contents that moved into objects.
+    pub moved: Vec<(ContentRef, u64)>,
 }
 
 impl Kernel for FakeKernel {
@@ -219,6 +221,11 @@ impl Kernel for FakeKernel {
 
     fn drop_shared(&mut self, object: u64) -> FsResult<()> {
         self.objects.remove(&object);
+        Ok(())
+    }
+
+    fn content_moved(&mut self, content: ContentRef, _file: InodeId, object: u64) -> FsResult<()> {
+        self.moved.push((content, object));
         Ok(())
     }
 }

@@ -76,7 +76,7 @@ impl Machine {
                     .process
                     .space
                     .find(rip)
-                    .is_some_and(|(_, vma)| matches!(vma.backing, Backing::File { .. }));
+                    .is_some_and(|(_, vma)| !matches!(vma.backing, Backing::Anonymous));
                 Ok(draw.filter(|_| of_file).map(Answered::Draw))
             }
             _ => Ok(None),

@@ -18,22 +18,36 @@ impl SpaceState {
     /// # Errors
     /// [`BadState`].
     pub fn check(&self, memory: &MemoryState, is_held: impl Fn(ContentRef) -> bool) -> Result<(), BadState> {
-        let SpaceState { vmas, regions, brk_start, brk, mmap_top } = self;
+        let SpaceState {
+            vmas,
+            regions,
+            copied,
+            brk_start,
+            brk,
+            mmap_top,
+            // What new mappings are like, and how far they grow, the program sets at will.
+            lock_new: _,
+            stack_limit: _,
+        } = self;
         let mut free_from = USER_MIN;
         let mut cost = 0u64;
         for (start, vma) in vmas {
             // What stands in `/proc/self/maps` is for the program alone.
-            let Vma { end, protection: _, backing, no_reserve: _, name: _ } = vma;
+            let Vma { end, protection, backing, no_reserve: _, may_write, locked: _, grows_down, name: _ } =
+                vma;
+            expect(*may_write || !protection.write, "a mapping's protection")?;
+            expect(!grows_down || matches!(backing, Backing::Anonymous), "a mapping that grows")?;
             let aligned = is_aligned(*start) && is_aligned(*end);
             expect(aligned && *start >= free_from && *start < *end && *end <= USER_END, "a mapping")?;
             let span = end - start;
             match backing {
                 Backing::Anonymous => {}
-                Backing::File { content, offset, len } => {
+                Backing::File { content, offset, len, shared, tracked: _ } => {
+                    expect(!shared || !may_write, "a shared mapping of a file's content")?;
                     expect(fits(*offset, span) && *len < OFFSET_END, "a mapping's offset")?;
                     expect(is_held(*content), "a mapping of a file's content")?;
                 }
-                Backing::Shared { object, offset } => {
+                Backing::Shared { object, offset } | Backing::Private { object, offset } => {
                     expect(fits(*offset, span), "a mapping's offset")?;
                     expect(memory.objects.contains_key(object), "a mapping of a shared object")?;
                 }
@@ -45,6 +59,7 @@ impl SpaceState {
             expect(*number < USER_END / CHUNK_BYTES && *charged <= CHUNK_BYTES, "a region")?;
             cost = cost.saturating_add(*charged);
         }
+        expect(copied.iter().all(|page| *page < USER_END && is_aligned(*page)), "a copied page")?;
         debug_assert_eq!(tables::region_start(1), CHUNK_BYTES);
         // More may be charged than what is there costs, never less: it is given back.
         let account = &memory.account;

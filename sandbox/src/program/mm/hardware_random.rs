@@ -10,7 +10,7 @@
 //! what is certainly the instruction is replaced: decoding from before agrees that one starts there,
 //! and the code behind looks at the carry flag, by which the instruction says whether it had a
 //! number, before anything changes it. Code that a program makes itself is not looked at, nor is
-//! code that becomes executable only by `mprotect`.
+//! code that becomes executable only by `mprotect`, or that is in a file that changes while it is mapped.
 //!
 //! Encodings: Intel SDM volume 2, `RDRAND`, `RDSEED`, `UD`.
 
@@ -62,6 +62,14 @@ pub fn draw_at(code: &[u8]) -> Option<Draw> {
         (false, false) => 4,
     };
     Some(Draw { seed: modrm & 8 != 0, register: modrm & 7 | (rex & 1) << 3, bytes, len: at as u64 + 3 })
+}
+
+/// Whether a page holds something else than a file does, replaced instructions apart: whether a page
+/// was touched, and so has them, must not matter.
+pub fn differs(held: &[u8], of_file: &[u8]) -> bool {
+    let replaced =
+        |at: usize| (held[at], of_file[at]) == (REPLACED, OPCODE) && (at == 0 || of_file[at - 1] == 0x0f);
+    held != of_file && (0..held.len()).any(|at| held[at] != of_file[at] && !replaced(at))
 }
 
 /// Where the instructions are: offsets in `code` of the byte to replace, ascending.
@@ -212,6 +220,18 @@ mod tests {
             code[at] = REPLACED;
         }
         code
+    }
+
+    #[test]
+    fn replaced_instructions_are_no_difference() {
+        let of_file = [0x90, 0x0f, OPCODE, 0xf0, OPCODE];
+        let with = |at: usize, byte| {
+            let mut held = of_file;
+            held[at] = byte;
+            differs(&held, &of_file)
+        };
+        assert!(!with(2, REPLACED) && !with(0, 0x90));
+        assert!(with(4, REPLACED) && with(2, 0x00) && with(0, 0x91));
     }
 
     #[test]

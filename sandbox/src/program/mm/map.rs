@@ -1,12 +1,11 @@
-//! Changing an address space: what `mmap`, `munmap`, `mprotect`, `mremap`, `brk` and `madvise` do.
+//! Changing an address space: what `mmap`, `munmap`, `mprotect`, `brk` and `madvise` do.
 
 use std::ops::Range;
-use std::sync::Arc;
 
 use super::tables::{self, PRESENT};
 use super::{AddressSpace, Backing, Memory, PAGE, Protection, Region, USER_END, USER_MIN, Vma};
 use crate::errno::Errno;
-use crate::ram::{PAGE_SIZE, PageError};
+use crate::ram::PageError;
 
 /// The most mappings of an address space (`vm.max_map_count`).
 const MAX_MAPPINGS: usize = 65_530;
@@ -29,13 +28,13 @@ impl From<Errno> for MapError {
 }
 
 /// Rounds a length up to pages; `None` when it overflows.
-fn page_up(len: u64) -> Option<u64> {
+pub(super) fn page_up(len: u64) -> Option<u64> {
     len.checked_next_multiple_of(PAGE)
 }
 
 impl AddressSpace {
     /// A checked range of whole pages within the program's part of the address space.
-    fn range(address: u64, len: u64, error: Errno) -> Result<Range<u64>, MapError> {
+    pub(super) fn range(address: u64, len: u64, error: Errno) -> Result<Range<u64>, MapError> {
         let len = page_up(len).ok_or(error)?;
         let end = address.checked_add(len).filter(|end| *end <= USER_END).ok_or(error)?;
         Ok(address..end)
@@ -54,9 +53,9 @@ impl AddressSpace {
             if start < USER_MIN {
                 return None;
             }
-            match self.state.vmas.range(..start + len).next_back() {
-                Some((below, vma)) if vma.end > start => ceiling = *below,
-                _ => return Some(start),
+            match self.in_the_way(&(start..start + len)) {
+                Some(below) => ceiling = below,
+                None => return Some(start),
             }
         }
     }
@@ -154,14 +153,15 @@ impl AddressSpace {
             let Some(vma) = self.state.vmas.remove(&start) else { continue };
             let gone = start..vma.end;
             self.lost_backing |= !matches!(vma.backing, Backing::Anonymous);
-            let shared = matches!(vma.backing, Backing::Shared { .. });
             let stale = self.clear_entries(memory, gone.clone());
-            if shared {
+            if !vma.backing.is_in_chunk() {
                 // The object keeps the pages: only what KVM derived from them must go.
                 for pages in stale {
                     memory.ram.invalidate(pages)?;
                 }
-            } else {
+            }
+            if !matches!(vma.backing, Backing::Shared { .. }) {
+                self.forget_copies(gone.clone());
                 for (_, pages) in self.private_runs(gone.clone()) {
                     memory.pages.unmap(pages.clone());
                     memory.ram.reset(pages)?;
@@ -173,16 +173,16 @@ impl AddressSpace {
     }
 
     /// Clears the entries of a range; returns the pages of RAM that they pointed to, as runs.
-    fn clear_entries(&mut self, memory: &Memory, range: Range<u64>) -> Vec<Range<u64>> {
-        self.change_entries(memory, range, |_| 0)
+    pub(super) fn clear_entries(&self, memory: &Memory, range: Range<u64>) -> Vec<Range<u64>> {
+        self.change_entries(memory, range, |_, _| 0)
     }
 
     /// Changes the present entries of a range; returns the pages whose entries lost something.
     fn change_entries(
-        &mut self,
+        &self,
         memory: &Memory,
         range: Range<u64>,
-        change: impl Fn(u64) -> u64,
+        change: impl Fn(u64, u64) -> u64,
     ) -> Vec<Range<u64>> {
         let mut runs: Vec<Range<u64>> = Vec::new();
         let mut at = range.start;
@@ -194,7 +194,7 @@ impl AddressSpace {
             }
             let old = self.tables.get(&memory.system, at);
             if old & PRESENT != 0 {
-                let new = change(old);
+                let new = change(at, old);
                 if new != old {
                     self.tables.set(&memory.system, at, new);
                     let lost = new & PRESENT == 0
@@ -214,7 +214,7 @@ impl AddressSpace {
     }
 
     /// Gives back the chunks of regions in which nothing private is mapped any more.
-    fn free_regions(&mut self, memory: &mut Memory, range: Range<u64>) -> Result<(), PageError> {
+    pub(super) fn free_regions(&mut self, memory: &mut Memory, range: Range<u64>) -> Result<(), PageError> {
         let regions: Vec<u64> = self
             .state
             .regions
@@ -250,11 +250,16 @@ impl AddressSpace {
         }
         // As the kernel does it: up to the first gap, then `ENOMEM`.
         let mapped = self.mapped_until(&range);
-        if mapped < range.end {
-            if mapped > range.start {
-                self.protect(memory, start, mapped - start, protection)?;
+        let refused = self
+            .overlapping(&(range.start..mapped))
+            .find(|(_, vma)| protection.write && !vma.may_write)
+            .map(|(start, _)| start.max(range.start));
+        if refused.is_some() || mapped < range.end {
+            let until = refused.unwrap_or(mapped);
+            if until > range.start {
+                self.protect(memory, start, until - start, protection)?;
             }
-            return Err(Errno::ENOMEM.into());
+            return Err(if refused.is_some() { Errno::EACCES } else { Errno::ENOMEM }.into());
         }
         let before = self.charged_in(&range);
         let after: u64 = self
@@ -285,9 +290,11 @@ impl AddressSpace {
             vma.protection = protection;
         }
         let stale = if protection.any() {
-            let stale = self.change_entries(memory, range.clone(), |old| {
+            let notices = self.overlapping(&range).any(|(_, vma)| vma.backing.notices_writes());
+            let may_write = |at| !notices || self.find(at).is_some_and(|(_, vma)| self.is_own(vma, at));
+            let stale = self.change_entries(memory, range.clone(), |at, old| {
                 let mut new = old & !(tables::WRITABLE | tables::NO_EXEC);
-                if protection.write {
+                if protection.write && may_write(at) {
                     new |= tables::WRITABLE;
                 }
                 if !protection.exec {
@@ -309,13 +316,35 @@ impl AddressSpace {
     }
 
     /// Joins mappings that have become alike.
-    fn join(&mut self, range: Range<u64>) {
+    pub(super) fn join(&mut self, range: Range<u64>) {
         let starts: Vec<u64> =
             self.state.vmas.range(range.start..=range.end).map(|(start, _)| *start).collect();
         for start in starts {
             let Some(vma) = self.state.vmas.remove(&start) else { continue };
             self.insert(start, vma);
         }
+    }
+
+    /// Marks what is mapped in a range as `mlock`ed, or not, up to the first gap; returns where that
+    /// is.
+    pub fn lock(&mut self, range: Range<u64>, locked: bool) -> u64 {
+        let mapped = range.start..self.mapped_until(&range);
+        self.lock_parts(mapped.clone(), locked);
+        mapped.end
+    }
+
+    /// Marks all that is mapped as `mlock`ed, or not.
+    pub fn lock_all(&mut self, locked: bool) {
+        self.lock_parts(0..USER_END, locked);
+    }
+
+    fn lock_parts(&mut self, range: Range<u64>, locked: bool) {
+        self.cut(range.start);
+        self.cut(range.end);
+        for (_, vma) in self.state.vmas.range_mut(range.clone()) {
+            vma.locked = locked;
+        }
+        self.join(range);
     }
 
     /// How far a range is mapped without a gap.
@@ -338,16 +367,10 @@ impl AddressSpace {
         }
         let (old_end, new_end) = (old.next_multiple_of(PAGE), wanted.next_multiple_of(PAGE));
         let result = if new_end > old_end {
-            if !self.is_free(&(old_end..new_end.saturating_add(PAGE))) {
+            if !self.has_room(&(old_end..new_end.saturating_add(PAGE))) {
                 return Ok(old);
             }
-            let vma = Vma {
-                end: new_end,
-                protection: Protection::READ_WRITE,
-                backing: Backing::Anonymous,
-                no_reserve: false,
-                name: Arc::from(&b"[heap]"[..]),
-            };
+            let vma = Vma::anonymous(new_end, Protection::READ_WRITE, b"[heap]");
             self.map(memory, old_end, new_end - old_end, vma)
         } else if new_end < old_end {
             self.unmap(memory, new_end, old_end - new_end)
@@ -370,12 +393,15 @@ impl AddressSpace {
         let range = Self::range(start, len, Errno::ENOMEM)?;
         let private: Vec<Range<u64>> = self
             .overlapping(&range)
-            .filter(|(_, vma)| !matches!(vma.backing, Backing::Shared { .. }))
+            .filter(|(_, vma)| !vma.backing.is_shared())
             .map(|(start, vma)| range.start.max(start)..range.end.min(vma.end))
             .collect();
         for part in private {
             // Pages of a file that cannot be had again before they are touched stay without entries.
-            self.clear_entries(memory, part.clone());
+            for pages in self.clear_entries(memory, part.clone()) {
+                memory.ram.invalidate(pages)?;
+            }
+            self.forget_copies(part.clone());
             for (_, pages) in self.private_runs(part) {
                 memory.ram.reset(pages)?;
             }
@@ -383,156 +409,5 @@ impl AddressSpace {
         self.back_files(memory, range.clone())?;
         self.fill(memory, range.clone())?;
         Ok(self.mapped_until(&range) == range.end)
-    }
-
-    /// `mremap`: returns the new address.
-    pub fn remap(
-        &mut self,
-        memory: &mut Memory,
-        old: u64,
-        old_len: u64,
-        new_len: u64,
-        may_move: bool,
-        fixed: Option<u64>,
-    ) -> Result<u64, MapError> {
-        if !old.is_multiple_of(PAGE) {
-            return Err(Errno::EINVAL.into());
-        }
-        let new_len = page_up(new_len).filter(|len| *len > 0 && *len <= USER_END).ok_or(Errno::EINVAL)?;
-        let old_len = page_up(old_len).filter(|len| *len > 0).ok_or(Errno::EINVAL)?;
-        // Shrinking is an unmapping, and says what that says of a bad range.
-        let bad_range =
-            if old_len > new_len && self.find(old).is_some() { Errno::EINVAL } else { Errno::EFAULT };
-        let old_range = Self::range(old, old_len, bad_range)?;
-        let (start, vma) = self.find(old).map(|(start, vma)| (start, vma.clone())).ok_or(Errno::EFAULT)?;
-        if old_range.end > vma.end {
-            return Err(Errno::EFAULT.into());
-        }
-        if let Some(to) = fixed {
-            let target = Self::range(to, new_len, Errno::EINVAL)?;
-            let overlaps = target.start < old_range.end && old_range.start < target.end;
-            if !to.is_multiple_of(PAGE) || overlaps || !may_move {
-                return Err(Errno::EINVAL.into());
-            }
-            return self.move_to(memory, start, &vma, old_range, to, new_len);
-        }
-        if new_len <= old_len {
-            if new_len < old_len {
-                self.unmap(memory, old + new_len, old_len - new_len)?;
-            }
-            return Ok(old);
-        }
-        let growth =
-            old_range.end..old.checked_add(new_len).filter(|e| *e <= USER_END).ok_or(Errno::ENOMEM)?;
-        if vma.end == old_range.end && self.is_free(&growth) {
-            let mut piece = vma.clone();
-            if let Backing::File { offset, .. } | Backing::Shared { offset, .. } = &mut piece.backing {
-                *offset += growth.start - start;
-            }
-            self.map(memory, growth.start, growth.end - growth.start, piece)?;
-            return Ok(old);
-        }
-        if !may_move {
-            return Err(Errno::ENOMEM.into());
-        }
-        let to = self.find_free(new_len, Some(old)).ok_or(Errno::ENOMEM)?;
-        self.move_to(memory, start, &vma, old_range, to, new_len)
-    }
-
-    /// Moves a piece of one mapping to another address. Where old and new address lie alike within
-    /// their 2 MiB regions, whole regions move by their chunk; the rest is copied.
-    fn move_to(
-        &mut self,
-        memory: &mut Memory,
-        vma_start: u64,
-        vma: &Vma,
-        old: Range<u64>,
-        to: u64,
-        new_len: u64,
-    ) -> Result<u64, MapError> {
-        let mut piece = vma.clone();
-        if let Backing::File { offset, .. } | Backing::Shared { offset, .. } = &mut piece.backing {
-            *offset += old.start - vma_start;
-        }
-        let shared = matches!(piece.backing, Backing::Shared { .. });
-        let writable = piece.clone();
-        self.map(memory, to, new_len, Vma { protection: Protection::READ_WRITE, ..writable })?;
-        if !shared {
-            let len = (old.end - old.start).min(new_len);
-            self.move_pages(memory, old.start, to, len)?;
-        }
-        if piece.protection != Protection::READ_WRITE {
-            self.protect(memory, to, new_len, piece.protection)?;
-        }
-        self.unmap(memory, old.start, old.end - old.start)?;
-        Ok(to)
-    }
-
-    fn move_pages(&mut self, memory: &mut Memory, from: u64, to: u64, len: u64) -> Result<(), MapError> {
-        let region_bytes = tables::region_start(1);
-        let mut done = 0;
-        while done < len {
-            let (source, target) = (from + done, to + done);
-            let whole =
-                source % region_bytes == 0 && target % region_bytes == 0 && len - done >= region_bytes;
-            let (source_region, target_region) = (tables::region_of(source), tables::region_of(target));
-            if whole
-                && self.tables.leaf(target_region).is_none()
-                && !self.state.regions.contains_key(&target_region)
-            {
-                if let Some(moved) = self.state.regions.remove(&source_region) {
-                    let stale = self.clear_entries(memory, source..source + region_bytes);
-                    for pages in stale {
-                        memory.ram.invalidate(pages)?;
-                    }
-                    self.state.regions.insert(target_region, moved);
-                }
-                done += region_bytes;
-                continue;
-            }
-            let n = (region_bytes - target % region_bytes)
-                .min(region_bytes - source % region_bytes)
-                .min(len - done);
-            self.copy_pages(memory, source, target, n)?;
-            done += n;
-        }
-        Ok(())
-    }
-
-    /// Copies private pages within one region to another place within one region, where the same is
-    /// mapped: pages that still come from their file do so there already.
-    fn copy_pages(&mut self, memory: &mut Memory, from: u64, to: u64, len: u64) -> Result<(), MapError> {
-        let of_file = matches!(self.find(to), Some((_, Vma { backing: Backing::File { .. }, .. })));
-        let mut page = [0u8; PAGE_SIZE];
-        for (address, pages) in self.private_runs(from..from + len) {
-            let target = |number: u64| to + (address - from) + (number - pages.start) * PAGE;
-            for run in memory.own_runs(pages.clone())? {
-                if of_file {
-                    self.clear_file(memory, target(run.start)..target(run.end))?;
-                }
-                for (number, _) in memory.ram.contents(run)? {
-                    memory.ram.peek(number, &mut page)?;
-                    if page.iter().any(|b| *b != 0) {
-                        self.place(memory, target(number), &page).map_err(|e| match e {
-                            super::MemError::BadAddress(_) => MapError::Errno(Errno::ENOMEM),
-                            super::MemError::Page(e) => MapError::Page(e),
-                        })?;
-                    }
-                }
-            }
-        }
-        Ok(())
-    }
-
-    /// Makes pages of a file mapping, all in one region, zeros.
-    fn clear_file(&mut self, memory: &mut Memory, range: Range<u64>) -> Result<(), MapError> {
-        if !self.back_region(memory, tables::region_of(range.start))? {
-            return Err(Errno::ENOMEM.into());
-        }
-        for (_, pages) in self.private_runs(range.clone()) {
-            memory.pages.unmap(pages.clone());
-            memory.ram.reset(pages)?;
-        }
-        Ok(self.fill(memory, range)?)
     }
 }

@@ -8,9 +8,12 @@
 
 mod account;
 mod check;
+mod copy;
+mod grow;
 pub mod hardware_random;
 mod map;
 mod memory;
+mod remap;
 pub mod source;
 pub mod tables;
 mod user;
@@ -22,8 +25,10 @@ use std::ops::Range;
 use serde::{Deserialize, Serialize};
 
 pub use account::Account;
+pub use grow::GUARD_GAP;
 pub use map::MapError;
 pub use memory::{CHUNK_BYTES, Memory, MemoryState, chunk_page, is_anonymous_object};
+pub use remap::Remap;
 pub use user::MemError;
 pub use vma::{Access, Backing, Protection, Vma};
 
@@ -45,12 +50,18 @@ pub struct SpaceState {
     pub vmas: BTreeMap<u64, Vma>,
     /// The private pages of each 2 MiB region in use.
     pub regions: BTreeMap<u64, Region>,
+    /// Pages, by address, that a mapping that notices writes has written: its own copies.
+    pub copied: BTreeSet<u64>,
     /// Where the heap starts.
     pub brk_start: u64,
     /// Where it ends.
     pub brk: u64,
     /// Mappings are placed below this address.
     pub mmap_top: u64,
+    /// New mappings are `mlock`ed: `mlockall(MCL_FUTURE)`.
+    pub lock_new: bool,
+    /// The most bytes that a mapping may grow down to: `RLIMIT_STACK`.
+    pub stack_limit: u64,
 }
 
 /// What stands behind the private pages of a 2 MiB region.
@@ -128,6 +139,21 @@ impl AddressSpace {
         std::mem::take(&mut self.lost_backing)
     }
 
+    /// Says that what a mapping would have needed is not needed: [`AddressSpace::take_lost_backing`].
+    pub fn note_lost_backing(&mut self) {
+        self.lost_backing = true;
+    }
+
+    /// The first mapping that ends above an address, with its start.
+    pub fn first_from(&self, address: u64) -> Option<(u64, &Vma)> {
+        self.find(address).or_else(|| self.state.vmas.range(address..).next().map(|(s, vma)| (*s, vma)))
+    }
+
+    /// Mappings that overlap a range, with their starts.
+    pub fn mappings_in(&self, range: &Range<u64>) -> impl Iterator<Item = (u64, &Vma)> + use<'_> {
+        self.overlapping(range)
+    }
+
     /// The nearest mapping to an address, for messages.
     pub fn nearest(&self, address: u64) -> Option<(u64, &Vma)> {
         let below = self.state.vmas.range(..=address).next_back();
@@ -148,6 +174,9 @@ impl AddressSpace {
     /// or where the region has no chunk yet.
     fn page_behind(&self, memory: &Memory, start: u64, vma: &Vma, address: u64) -> Option<u64> {
         match &vma.backing {
+            Backing::Private { object, offset } if !self.is_copied(address) => {
+                memory.object_page(*object, offset + (address - start))
+            }
             Backing::Shared { object, offset } => memory.object_page(*object, offset + (address - start)),
             Backing::File { offset, len, .. } if offset + (address - start) / PAGE * PAGE >= *len => None,
             _ => {
@@ -190,7 +219,7 @@ impl AddressSpace {
     fn back_files(&mut self, memory: &mut Memory, range: Range<u64>) -> Result<(), PageError> {
         let mut wanted = Vec::new();
         for (start, vma) in self.overlapping(&range) {
-            let Backing::File { content, offset, len } = &vma.backing else { continue };
+            let Backing::File { content, offset, len, .. } = &vma.backing else { continue };
             // Whole pages of the file; the tail of the last one is zeros.
             let file_end = start + (len.saturating_sub(*offset)).next_multiple_of(PAGE);
             let part = range.start.max(start)..range.end.min(vma.end).min(file_end);
@@ -241,7 +270,7 @@ impl AddressSpace {
             return Ok(true);
         }
         let range = tables::region_start(region)..tables::region_start(region + 1);
-        let private = self.overlapping(&range).any(|(_, vma)| !matches!(vma.backing, Backing::Shared { .. }));
+        let private = self.overlapping(&range).any(|(_, vma)| vma.backing.is_in_chunk());
         if private && !self.back_region(memory, region)? {
             return Ok(false);
         }
@@ -264,7 +293,7 @@ impl AddressSpace {
                 if let (Some(_), Some(page)) =
                     (self.tables.leaf(tables::region_of(at)), self.page_behind(memory, start, vma, at))
                 {
-                    entries.push((at, page, vma.protection));
+                    entries.push((at, page, self.page_protection(vma, at)));
                     match pages.last_mut() {
                         Some(last) if last.end == page => last.end += 1,
                         _ => pages.push(page..page + 1),
@@ -292,19 +321,18 @@ impl AddressSpace {
         address: u64,
         access: Access,
     ) -> Result<FaultAnswer, PageError> {
+        if self.find(address).is_none() && !self.grow_to(memory, address)? {
+            return Ok(FaultAnswer::NotMapped);
+        }
         let Some((start, vma)) = self.find(address) else { return Ok(FaultAnswer::NotMapped) };
         if !vma.protection.allows(access) {
             return Ok(FaultAnswer::NotAllowed);
         }
-        let beyond = match &vma.backing {
-            Backing::Shared { object, offset } => {
-                memory.object_page(*object, offset + (address - start) / PAGE * PAGE).is_none()
-            }
-            Backing::File { offset, len, .. } => offset + (address - start) / PAGE * PAGE >= *len,
-            Backing::Anonymous => false,
-        };
-        if beyond {
+        if self.is_beyond(memory, start, vma, address) {
             return Ok(FaultAnswer::BeyondFile);
+        }
+        if access == Access::Write && !self.is_own(vma, address) && !self.take_copy(memory, address)? {
+            return Ok(FaultAnswer::OutOfMemory);
         }
         let region = tables::region_of(address);
         if self.tables.leaf(region).is_none() || self.partial.contains(&region) {
@@ -315,7 +343,8 @@ impl AddressSpace {
         }
         if self.tables.get(&memory.system, address) & PRESENT == 0 {
             // Mapped since the region was attached, with a chunk that the region lacked.
-            if !self.back_region(memory, region)? {
+            let in_chunk = self.find(address).is_some_and(|(_, vma)| vma.backing.is_in_chunk());
+            if in_chunk && !self.back_region(memory, region)? {
                 return Ok(FaultAnswer::OutOfMemory);
             }
             if let Some((start, vma)) = self.find(address)
@@ -356,7 +385,7 @@ impl AddressSpace {
             if !vma.protection.any() || self.page_behind(memory, start, vma, address) != Some(*page) {
                 continue;
             }
-            let entry = Self::entry(memory, *page, vma.protection);
+            let entry = Self::entry(memory, *page, self.page_protection(vma, address));
             if self.tables.attach_leaf(&mut memory.system, *region)?.1 {
                 self.partial.insert(*region);
             }

@@ -1,7 +1,7 @@
 //! The monitor's access to a program's memory, on the program's behalf: checked as the kernel
 //! checks it.
 
-use super::{Access, AddressSpace, Backing, Memory, PAGE, tables};
+use super::{Access, AddressSpace, Memory, PAGE, Vma, tables};
 use crate::errno::Errno;
 use crate::ram::PageError;
 
@@ -27,25 +27,35 @@ impl MemError {
 }
 
 impl AddressSpace {
-    /// The guest-physical address of a program's address.
-    fn reach(&mut self, memory: &mut Memory, address: u64, access: Access) -> Result<u64, MemError> {
-        let bad = MemError::BadAddress(address);
-        let Some((start, vma)) = self.find(address) else { return Err(bad) };
-        if !vma.protection.allows(access) {
-            return Err(bad);
+    /// The guest-physical address of a program's address. With `forced`, whatever its protection
+    /// says.
+    fn reach(
+        &mut self,
+        memory: &mut Memory,
+        address: u64,
+        access: Access,
+        forced: bool,
+    ) -> Result<u64, MemError> {
+        let bad = || MemError::BadAddress(address);
+        if self.find(address).is_none() && (forced || !self.grow_to(memory, address)?) {
+            return Err(bad());
         }
-        let private = !matches!(vma.backing, Backing::Shared { .. });
-        let page = match self.page_behind(memory, start, vma, address) {
-            Some(page) => page,
-            None if private => {
-                if !self.back_region(memory, tables::region_of(address))? {
-                    return Err(bad);
-                }
-                let Some((start, vma)) = self.find(address) else { return Err(bad) };
-                self.page_behind(memory, start, vma, address).ok_or(bad)?
-            }
-            None => return Err(bad),
-        };
+        let (_, vma) = self.find(address).ok_or_else(bad)?;
+        if !forced && !vma.protection.allows(access) {
+            return Err(bad());
+        }
+        if vma.backing.is_in_chunk() && !self.back_region(memory, tables::region_of(address))? {
+            return Err(bad());
+        }
+        let (start, vma) = self.find(address).ok_or_else(bad)?;
+        if self.is_beyond(memory, start, vma, address) {
+            return Err(bad());
+        }
+        if access == Access::Write && !self.is_own(vma, address) && !self.take_copy(memory, address)? {
+            return Err(bad());
+        }
+        let (start, vma) = self.find(address).ok_or_else(bad)?;
+        let page = self.page_behind(memory, start, vma, address).ok_or_else(bad)?;
         Ok(memory.ram.base() + page * PAGE + address % PAGE)
     }
 
@@ -56,13 +66,14 @@ impl AddressSpace {
         address: u64,
         len: usize,
         access: Access,
+        forced: bool,
         mut act: impl FnMut(&Memory, u64, std::ops::Range<usize>) -> Result<(), PageError>,
     ) -> Result<(), MemError> {
         let mut done = 0usize;
         while done < len {
             let at = address.checked_add(done as u64).ok_or(MemError::BadAddress(address))?;
             let n = ((PAGE - at % PAGE) as usize).min(len - done);
-            let gpa = self.reach(memory, at, access)?;
+            let gpa = self.reach(memory, at, access, forced)?;
             act(memory, gpa, done..done + n)?;
             done += n;
         }
@@ -72,23 +83,65 @@ impl AddressSpace {
     /// Reads the program's memory.
     pub fn read(&mut self, memory: &mut Memory, address: u64, out: &mut [u8]) -> Result<(), MemError> {
         let len = out.len();
-        self.over(memory, address, len, Access::Read, |memory, gpa, range| {
+        self.over(memory, address, len, Access::Read, false, |memory, gpa, range| {
             memory.ram.read(gpa, &mut out[range])
         })
     }
 
     /// Writes the program's memory.
     pub fn write(&mut self, memory: &mut Memory, address: u64, data: &[u8]) -> Result<(), MemError> {
-        self.over(memory, address, data.len(), Access::Write, |memory, gpa, range| {
+        self.over(memory, address, data.len(), Access::Write, false, |memory, gpa, range| {
             memory.ram.write(gpa, &data[range])
         })
     }
 
     /// Writes memory that the program itself may only read: what a loader places.
     pub fn place(&mut self, memory: &mut Memory, address: u64, data: &[u8]) -> Result<(), MemError> {
-        self.over(memory, address, data.len(), Access::Read, |memory, gpa, range| {
+        self.over(memory, address, data.len(), Access::Write, true, |memory, gpa, range| {
             memory.ram.write(gpa, &data[range])
         })
+    }
+
+    /// Reads memory as a debugger does, whatever its protection; returns how many bytes there were
+    /// before the first that is not mapped.
+    ///
+    /// # Errors
+    /// When a page cannot be brought in.
+    pub fn read_any(
+        &mut self,
+        memory: &mut Memory,
+        address: u64,
+        out: &mut [u8],
+    ) -> Result<usize, PageError> {
+        let (mut done, len) = (0, out.len());
+        let read = self.over(memory, address, len, Access::Read, true, |memory, gpa, range| {
+            done = range.end;
+            memory.ram.read(gpa, &mut out[range])
+        });
+        read.or_else(|e| e.errno().map(|_| ()))?;
+        Ok(done)
+    }
+
+    /// Writes memory as a debugger does: private pages whatever their protection, shared ones only
+    /// where the program may. Returns how many bytes were written before the first that cannot be.
+    ///
+    /// # Errors
+    /// When a page cannot be brought in.
+    pub fn write_any(&mut self, memory: &mut Memory, address: u64, data: &[u8]) -> Result<usize, PageError> {
+        let mut done = 0;
+        while done < data.len() {
+            let Some(at) = address.checked_add(done as u64) else { break };
+            let n = ((PAGE - at % PAGE) as usize).min(data.len() - done);
+            let writable = |vma: &Vma| !vma.backing.is_shared() || vma.protection.write;
+            if !self.find(at).is_some_and(|(_, vma)| writable(vma)) {
+                break;
+            }
+            match self.place(memory, at, &data[done..done + n]) {
+                Ok(()) => done += n,
+                Err(e) => return e.errno().map(|_| done),
+            }
+        }
+        Ok(done)
     }
 
     /// How many of `len` bytes from `address` may be accessed so; for calls that do part of the
@@ -97,7 +150,8 @@ impl AddressSpace {
         let end = address.saturating_add(len as u64);
         let mut at = address;
         while at < end {
-            match self.find(at) {
+            let grown = || self.growable(at).and_then(|(start, _)| self.find(start));
+            match self.find(at).or_else(grown) {
                 Some((_, vma)) if vma.protection.allows(access) => at = vma.end.min(end),
                 _ => break,
             }

@@ -58,18 +58,26 @@ pub enum Access {
 }
 
 /// What stands behind a mapping.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Backing {
     /// Private zeros.
     Anonymous,
-    /// A private copy of a file's content.
+    /// The content of a file that nobody has changed since it was mapped. Before the first change
+    /// the content moves into an object, and the mapping becomes one of the next two kinds:
+    /// [`AddressSpace::follow`](super::AddressSpace::follow).
     File {
-        /// The content, as it was when it was mapped.
+        /// The content.
         content: ContentRef,
         /// Offset in the file of the mapping's first byte, a multiple of the page size.
         offset: u64,
         /// Bytes in the file: pages wholly behind them fault with `SIGBUS`.
         len: u64,
+        /// `MAP_SHARED`, by a descriptor that cannot write.
+        shared: bool,
+        /// The first write to each page is noticed, so that it is known which pages are copies when
+        /// the file changes. Else they are told by what they hold: files of the host hardly ever
+        /// change, and a fault for each page written would be dear.
+        tracked: bool,
     },
     /// Pages of a shared object, which other mappings and file descriptors see too.
     Shared {
@@ -78,22 +86,57 @@ pub enum Backing {
         /// Offset in the object of the mapping's first byte.
         offset: u64,
     },
+    /// Pages of an object, of which the mapping takes a private copy of each before it is written
+    /// ([`SpaceState::copied`](super::SpaceState::copied)).
+    Private {
+        /// The object's number.
+        object: u64,
+        /// Offset in the object of the mapping's first byte.
+        offset: u64,
+    },
 }
 
 impl Backing {
+    /// Whether what is written shows to others: `MAP_SHARED`.
+    pub fn is_shared(&self) -> bool {
+        matches!(self, Backing::Shared { .. } | Backing::File { shared: true, .. })
+    }
+
+    /// Whether all pages are the mapping's own, in its region's chunk.
+    pub fn is_in_chunk(&self) -> bool {
+        matches!(self, Backing::Anonymous | Backing::File { .. })
+    }
+
+    /// Whether the first write to each page must be noticed.
+    pub fn notices_writes(&self) -> bool {
+        matches!(self, Backing::Private { .. } | Backing::File { tracked: true, .. })
+    }
+
+    /// The object, and the offset of the mapping's first byte in it.
+    pub fn object(&self) -> Option<(u64, u64)> {
+        match self {
+            Backing::Shared { object, offset } | Backing::Private { object, offset } => {
+                Some((*object, *offset))
+            }
+            Backing::Anonymous | Backing::File { .. } => None,
+        }
+    }
+
+    /// Goes `bytes` further into the file or object.
+    pub fn advance(&mut self, bytes: u64) {
+        match self {
+            Backing::Anonymous => {}
+            Backing::File { offset, .. }
+            | Backing::Shared { offset, .. }
+            | Backing::Private { offset, .. } => *offset += bytes,
+        }
+    }
+
     /// Whether `next` is what lies `len` bytes further on in the same.
     fn goes_on(&self, len: u64, next: &Backing) -> bool {
-        match (self, next) {
-            (Backing::Anonymous, Backing::Anonymous) => true,
-            (
-                Backing::File { content, offset, len: file_len },
-                Backing::File { content: next, offset: at, len: next_len },
-            ) => content == next && file_len == next_len && offset + len == *at,
-            (Backing::Shared { object, offset }, Backing::Shared { object: next, offset: at }) => {
-                object == next && offset + len == *at
-            }
-            _ => false,
-        }
+        let mut on = self.clone();
+        on.advance(len);
+        on == *next
     }
 }
 
@@ -108,20 +151,38 @@ pub struct Vma {
     pub backing: Backing,
     /// Mapped with `MAP_NORESERVE`: charged when it is touched, not when it is mapped.
     pub no_reserve: bool,
+    /// It may be made writable (`VM_MAYWRITE`): not if it shares a file that its descriptor could
+    /// not write.
+    pub may_write: bool,
+    /// `mlock`ed: nothing is ever swapped out, but advice to drop its pages is refused.
+    pub locked: bool,
+    /// It grows downwards when the memory below it is touched: `MAP_GROWSDOWN`.
+    pub grows_down: bool,
     /// What `/proc/self/maps` calls it: a path, `[heap]`, `[stack]` or nothing.
     pub name: Arc<[u8]>,
 }
 
 impl Vma {
+    /// A private mapping of zeros, up to `end`.
+    pub fn anonymous(end: u64, protection: Protection, name: &[u8]) -> Vma {
+        Vma {
+            end,
+            protection,
+            backing: Backing::Anonymous,
+            no_reserve: false,
+            may_write: true,
+            locked: false,
+            grows_down: false,
+            name: Arc::from(name),
+        }
+    }
+
     /// Cuts the mapping, which starts at `start`, in two at `at`; returns the upper part.
     pub fn split(&mut self, start: u64, at: u64) -> Vma {
         debug_assert!(start < at && at < self.end && at.is_multiple_of(PAGE_SIZE as u64));
         let mut upper = self.clone();
         self.end = at;
-        match &mut upper.backing {
-            Backing::Anonymous => {}
-            Backing::File { offset, .. } | Backing::Shared { offset, .. } => *offset += at - start,
-        }
+        upper.backing.advance(at - start);
         upper
     }
 
@@ -130,6 +191,9 @@ impl Vma {
     pub fn joins(&self, start: u64, next: &Vma) -> bool {
         self.protection == next.protection
             && self.no_reserve == next.no_reserve
+            && self.may_write == next.may_write
+            && self.locked == next.locked
+            && self.grows_down == next.grows_down
             && self.name == next.name
             && self.backing.goes_on(self.end - start, &next.backing)
     }

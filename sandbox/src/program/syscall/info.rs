@@ -4,6 +4,7 @@ use super::Args;
 use crate::errno::Errno;
 use crate::program::mm::Access;
 use crate::program::process::{PID, Process, SysError, SysResult};
+use crate::program::state::RLIMIT_STACK;
 
 /// `arch_prctl` codes (`arch/x86/include/uapi/asm/prctl.h`).
 const ARCH_SET_GS: u64 = 0x1001;
@@ -171,6 +172,9 @@ impl Process {
                 return Err(Errno::EINVAL.into());
             }
             self.task.limits[index] = (soft, hard);
+            if index == RLIMIT_STACK {
+                self.space.state.stack_limit = soft;
+            }
             if index == RLIMIT_NOFILE {
                 self.files.set_limit(soft);
             }

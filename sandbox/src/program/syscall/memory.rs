@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use super::Args;
 use crate::errno::Errno;
-use crate::program::fs::OpenFlags;
-use crate::program::mm::{Backing, MapError, Protection, Vma};
+use crate::program::fs::{FsError, MAX_FILE, Mapped};
+use crate::program::mm::{Backing, CHUNK_BYTES, Protection, Remap, USER_END, USER_MIN, Vma};
 use crate::program::process::{Process, SysError, SysResult};
 use crate::ram::PAGE_SIZE;
 
@@ -16,26 +16,53 @@ mod map {
     pub const SHARED: u64 = 1;
     pub const PRIVATE: u64 = 2;
     pub const SHARED_VALIDATE: u64 = 3;
+    pub const DROPPABLE: u64 = 8;
     pub const TYPE: u64 = 0xf;
     pub const FIXED: u64 = 0x10;
     pub const ANONYMOUS: u64 = 0x20;
+    pub const LOW_2G: u64 = 0x40;
     pub const GROWSDOWN: u64 = 0x100;
+    pub const LOCKED: u64 = 0x2000;
     pub const NORESERVE: u64 = 0x4000;
+    pub const HUGETLB: u64 = 0x4_0000;
+    pub const SYNC: u64 = 0x8_0000;
     pub const FIXED_NOREPLACE: u64 = 0x10_0000;
+    /// Base-two logarithm of the huge page's size.
+    pub const HUGE_SHIFT: u64 = 26;
+    pub const HUGE_MASK: u64 = 0x3f;
 }
+
+/// `PROT_*` that are no permission.
+const PROT_SEM: u64 = 8;
+const PROT_GROWSDOWN: u64 = 0x100_0000;
+const PROT_GROWSUP: u64 = 0x200_0000;
 
 /// `MREMAP_*`.
 const MREMAP_MAYMOVE: u64 = 1;
 const MREMAP_FIXED: u64 = 2;
+const MREMAP_DONTUNMAP: u64 = 4;
 
-/// `MADV_*`.
-const MADV_REMOVE: u64 = 9;
-const MADV_DONTNEED: u64 = 4;
-const MADV_POPULATE_READ: u64 = 22;
-const MADV_POPULATE_WRITE: u64 = 23;
+/// Logarithms of the sizes of huge pages: 2 MiB and 1 GiB. The guest has none of either.
+const HUGE_SIZES: [u64; 3] = [0, 21, 30];
+
+/// Where `MAP_32BIT` maps.
+const LOW: std::ops::Range<u64> = 0x4000_0000..0x8000_0000;
 
 /// `MEMBARRIER_CMD_QUERY`.
 const MEMBARRIER_QUERY: u64 = 0;
+
+/// What a mapping of a descriptor needs of it.
+enum Source {
+    File(Mapping),
+    /// `/dev/zero`: zeros, as if no descriptor had been given.
+    Zeros,
+}
+
+struct Mapping {
+    backing: Backing,
+    name: Arc<[u8]>,
+    may_write: bool,
+}
 
 impl Process {
     pub(super) fn sys_mmap(&mut self, a: Args) -> SysResult {
@@ -43,59 +70,87 @@ impl Process {
         if !offset.is_multiple_of(PAGE) {
             return Err(Errno::EINVAL.into());
         }
-        if flags & map::ANONYMOUS == 0 {
-            self.with_files(|_, files, _, _| files.get(fd as i32).map(|_| ()))?;
+        let anonymous = flags & map::ANONYMOUS != 0;
+        if !anonymous {
+            self.with_files(|_, files, _, _| files.get_open(fd as i32).map(|_| ()))?;
+        }
+        if flags & map::HUGETLB != 0 {
+            let known = HUGE_SIZES.contains(&(flags >> map::HUGE_SHIFT & map::HUGE_MASK));
+            return Err(if anonymous && known { Errno::ENOMEM } else { Errno::EINVAL }.into());
         }
         if len == 0 {
             return Err(Errno::EINVAL.into());
         }
         let len = len.checked_next_multiple_of(PAGE).ok_or(Errno::ENOMEM)?;
-        let shared = match flags & map::TYPE {
-            map::SHARED | map::SHARED_VALIDATE => true,
-            map::PRIVATE => false,
-            _ => return Err(Errno::EINVAL.into()),
-        };
-        if flags & map::GROWSDOWN != 0 && shared {
+        let start = self.place_mapping(hint, len, flags)?;
+        let kind = flags & map::TYPE;
+        let shared = matches!(kind, map::SHARED | map::SHARED_VALIDATE);
+        let private = kind == map::PRIVATE || anonymous && kind == map::DROPPABLE;
+        let grows_down = flags & map::GROWSDOWN != 0;
+        if !shared && !private || anonymous && kind == map::SHARED_VALIDATE || grows_down && shared {
             return Err(Errno::EINVAL.into());
         }
         let protection = Protection::from_bits(protection);
-        let (backing, name) = if flags & map::ANONYMOUS != 0 {
-            (if shared { self.anonymous_object(len)? } else { Backing::Anonymous }, Arc::from(&b""[..]))
-        } else {
-            self.file_backing(fd, offset, shared, protection)?
+        let source = match anonymous {
+            true => Source::Zeros,
+            false => self.file_backing(fd, offset, len, flags, protection)?,
         };
-        let start = self.place_mapping(hint, len, flags, &backing)?;
-        let vma =
-            Vma { end: start + len, protection, backing, no_reserve: flags & map::NORESERVE != 0, name };
-        self.space.map(&mut self.memory, start, len, vma)?;
+        let mapping = match source {
+            Source::File(_) if grows_down => return Err(Errno::EINVAL.into()),
+            Source::File(mapping) => mapping,
+            Source::Zeros => Mapping {
+                backing: if shared { self.anonymous_object(len)? } else { Backing::Anonymous },
+                name: Arc::from(&b""[..]),
+                may_write: true,
+            },
+        };
+        let vma = Vma {
+            end: start + len,
+            protection,
+            backing: mapping.backing,
+            no_reserve: flags & map::NORESERVE != 0,
+            may_write: mapping.may_write,
+            locked: flags & map::LOCKED != 0 || self.space.state.lock_new,
+            grows_down,
+            name: mapping.name,
+        };
+        let mapped = self.space.map(&mut self.memory, start, len, vma);
+        if mapped.is_err() {
+            // What was made for it is not mapped anywhere.
+            self.space.note_lost_backing();
+        }
         self.release_unmapped()?;
+        mapped?;
         Ok(start)
     }
 
     /// Where a mapping goes.
-    fn place_mapping(&mut self, hint: u64, len: u64, flags: u64, backing: &Backing) -> Result<u64, SysError> {
+    fn place_mapping(&mut self, hint: u64, len: u64, flags: u64) -> Result<u64, SysError> {
         if flags & (map::FIXED | map::FIXED_NOREPLACE) != 0 {
+            let end = hint.checked_add(len).filter(|end| *end <= USER_END).ok_or(Errno::ENOMEM)?;
             if !hint.is_multiple_of(PAGE) {
                 return Err(Errno::EINVAL.into());
             }
-            let end = hint.checked_add(len).ok_or(Errno::ENOMEM)?;
             if flags & map::FIXED_NOREPLACE != 0 && !self.space.is_free(&(hint..end)) {
                 return Err(Errno::EEXIST.into());
             }
             return Ok(hint);
         }
+        let window = if flags & map::LOW_2G != 0 { LOW } else { USER_MIN..USER_END };
         let hint = hint / PAGE * PAGE;
-        if hint >= crate::program::mm::USER_MIN
+        if hint >= USER_MIN
             && let Some(end) = hint.checked_add(len)
-            && end <= crate::program::mm::USER_END
-            && self.space.is_free(&(hint..end))
+            && end <= window.end
+            && self.space.has_room(&(hint..end))
         {
             return Ok(hint);
         }
+        if flags & map::LOW_2G != 0 {
+            return self.space.find_free_in(len, window).ok_or(Errno::ENOMEM.into());
+        }
         // Large private mappings start like their regions do, so that moving them later is cheap.
-        let phase =
-            (len >= crate::program::mm::CHUNK_BYTES && matches!(backing, Backing::Anonymous)).then_some(0);
-        let found = self.space.find_free(len, phase).or_else(|| self.space.find_free(len, None));
+        let large = len >= CHUNK_BYTES && flags & map::ANONYMOUS != 0 && flags & map::TYPE != map::SHARED;
+        let found = self.space.find_free(len, large.then_some(0)).or_else(|| self.space.find_free(len, None));
         found.ok_or(Errno::ENOMEM.into())
     }
 
@@ -105,45 +160,66 @@ impl Process {
         Ok(Backing::Shared { object, offset: 0 })
     }
 
-    /// What stands behind a mapping of a descriptor. A shared mapping of a file that nobody can
-    /// write is a private one: the host's files do not change under a running program.
+    /// What stands behind a mapping of a descriptor. A shared mapping that cannot write is of frozen
+    /// content too, as long as nobody changes the file.
     fn file_backing(
         &mut self,
         fd: u64,
         offset: u64,
-        shared: bool,
+        len: u64,
+        flags: u64,
         protection: Protection,
-    ) -> Result<(Backing, Arc<[u8]>), SysError> {
-        let (backing, name, inode) = self.with_files(|fs, files, env, _| {
-            let description = files.get(fd as i32)?;
-            let (inode, flags) = (description.inode(), description.flags());
-            let (readable, writable) = (flags.reads(), flags.writes());
-            if flags.has(OpenFlags::PATH) {
-                return Err(Errno::EBADF.into());
+    ) -> Result<Source, SysError> {
+        let shared = flags & map::TYPE != map::PRIVATE;
+        let (source, inode) = self.with_files(|fs, files, env, _| {
+            let description = files.get_open(fd as i32)?;
+            let (inode, open) = (description.inode(), description.flags());
+            if fs.is_regular(inode) && offset.checked_add(len).is_none_or(|end| end > MAX_FILE) {
+                return Err(Errno::EOVERFLOW.into());
             }
-            if !readable || shared && protection.write && !writable {
+            // No file is on persistent memory; the other flag is none that can be validated
+            // (`LEGACY_MAP_MASK`).
+            let unknown = flags & map::TYPE == map::SHARED_VALIDATE && flags & map::FIXED_NOREPLACE != 0;
+            if flags & map::SYNC != 0 || unknown {
+                return Err(Errno::EOPNOTSUPP.into());
+            }
+            if !open.reads() || shared && protection.write && !open.writes() {
                 return Err(Errno::EACCES.into());
             }
+            if fs.is_zeros(inode) {
+                return Ok::<_, SysError>((Source::Zeros, inode));
+            }
             let name: Arc<[u8]> = Arc::from(&fs.path_of(inode)[..]);
-            if shared && (writable || fs.is_shared(inode)) {
-                let object = fs.make_shared(env, inode)?;
-                return Ok::<_, SysError>((Backing::Shared { object, offset }, name, inode));
-            }
-            let content = fs.freeze(env, inode)?;
-            let len = fs.frozen_len(content);
-            Ok((Backing::File { content, offset, len }, name, inode))
-        })?;
-        match &backing {
-            Backing::File { content, .. } => drop(self.task.frozen.insert(*content)),
-            // The file must live for as long as it is mapped.
-            Backing::Shared { object, .. } => {
-                if self.task.shared.insert(*object, inode).is_none() {
-                    self.outside.fs().hold(inode);
+            let may_write = !shared || open.writes();
+            let backing = if fs.is_shared(inode) || shared && open.writes() {
+                let object = fs.make_shared(env, inode).map_err(no_memory)?;
+                match shared {
+                    true => Backing::Shared { object, offset },
+                    false => Backing::Private { object, offset },
                 }
+            } else {
+                let Mapped { content, len, of_host } = fs.map_content(env, inode)?;
+                Backing::File { content, offset, len, shared, tracked: !of_host }
+            };
+            Ok((Source::File(Mapping { backing, name, may_write }), inode))
+        })?;
+        if let Source::File(Mapping { backing, .. }) = &source {
+            match backing {
+                Backing::File { content, .. } => {
+                    if !self.task.frozen.insert(*content) {
+                        self.outside.fs().release_frozen(*content);
+                    }
+                }
+                // The file must live for as long as it is mapped.
+                Backing::Shared { object, .. } | Backing::Private { object, .. } => {
+                    if self.task.shared.insert(*object, inode).is_none() {
+                        self.outside.fs().hold(inode);
+                    }
+                }
+                Backing::Anonymous => {}
             }
-            Backing::Anonymous => {}
         }
-        Ok((backing, name))
+        Ok(source)
     }
 
     pub(super) fn sys_munmap(&mut self, a: Args) -> SysResult {
@@ -153,85 +229,86 @@ impl Process {
     }
 
     pub(super) fn sys_mprotect(&mut self, a: Args) -> SysResult {
-        self.space.protect(&mut self.memory, a[0], a[1], Protection::from_bits(a[2]))?;
+        let [mut start, mut len, bits, ..] = a;
+        let (grows, bits) = (bits & (PROT_GROWSDOWN | PROT_GROWSUP), bits & !(PROT_GROWSDOWN | PROT_GROWSUP));
+        if grows == PROT_GROWSDOWN | PROT_GROWSUP || !start.is_multiple_of(PAGE) {
+            return Err(Errno::EINVAL.into());
+        }
+        if len == 0 {
+            return Ok(0);
+        }
+        let rounded = len.checked_next_multiple_of(PAGE).ok_or(Errno::ENOMEM)?;
+        let end = start.checked_add(rounded).ok_or(Errno::ENOMEM)?;
+        if bits & !(7 | PROT_SEM) != 0 {
+            return Err(Errno::EINVAL.into());
+        }
+        if grows != 0 {
+            let (first, vma) = self.space.first_from(start).ok_or(Errno::ENOMEM)?;
+            if first >= end || grows == PROT_GROWSUP && first > start {
+                return Err(Errno::ENOMEM.into());
+            }
+            // Nothing grows upwards on this architecture.
+            if grows == PROT_GROWSUP || !vma.grows_down {
+                return Err(Errno::EINVAL.into());
+            }
+            start = first;
+            len = end - start;
+        }
+        self.space.protect(&mut self.memory, start, len, Protection::from_bits(bits))?;
         Ok(0)
     }
 
     pub(super) fn sys_mremap(&mut self, a: Args) -> SysResult {
         let [old, old_len, new_len, flags, new, _] = a;
-        if flags & !(MREMAP_MAYMOVE | MREMAP_FIXED) != 0 {
+        if flags & !(MREMAP_MAYMOVE | MREMAP_FIXED | MREMAP_DONTUNMAP) != 0 {
             return Err(Errno::EINVAL.into());
         }
-        let fixed = (flags & MREMAP_FIXED != 0).then_some(new);
-        let may_move = flags & MREMAP_MAYMOVE != 0;
-        let address = self.space.remap(&mut self.memory, old, old_len, new_len, may_move, fixed)?;
+        let how = Remap {
+            may_move: flags & MREMAP_MAYMOVE != 0,
+            fixed: flags & MREMAP_FIXED != 0,
+            keep: flags & MREMAP_DONTUNMAP != 0,
+            address: new,
+        };
+        let moved = self.space.remap(&mut self.memory, old, old_len, new_len, how);
         self.release_unmapped()?;
-        Ok(address)
+        Ok(moved?)
+    }
+
+    /// Shows another part of a shared file at a range.
+    pub(super) fn sys_remap_file_pages(&mut self, a: Args) -> SysResult {
+        let [start, size, protection, offset, _, _] = a;
+        let (start, size) = (start / PAGE * PAGE, size / PAGE * PAGE);
+        let offset =
+            offset.checked_mul(PAGE).filter(|o| o.checked_add(size).is_some_and(|end| end < 1 << 62));
+        let (Some(offset), Some(end), 0) = (offset, start.checked_add(size), protection) else {
+            return Err(Errno::EINVAL.into());
+        };
+        let found = self.space.find(start).filter(|(_, vma)| end <= vma.end && size > 0);
+        let (_, vma) = found.ok_or(Errno::EINVAL)?;
+        let Backing::Shared { object, .. } = vma.backing else { return Err(Errno::EINVAL.into()) };
+        if !vma.may_write {
+            return Err(Errno::EINVAL.into());
+        }
+        let vma = Vma { backing: Backing::Shared { object, offset }, ..vma.clone() };
+        self.space.map(&mut self.memory, start, size, vma)?;
+        Ok(0)
     }
 
     pub(super) fn sys_brk(&mut self, a: Args) -> SysResult {
         Ok(self.space.set_brk(&mut self.memory, a[0])?)
     }
 
-    pub(super) fn sys_madvise(&mut self, a: Args) -> SysResult {
-        let [start, len, advice, ..] = a;
-        if !start.is_multiple_of(PAGE) {
-            return Err(Errno::EINVAL.into());
-        }
-        match advice {
-            MADV_DONTNEED => match self.space.discard(&mut self.memory, start, len) {
-                Ok(true) => Ok(0),
-                Ok(false) => Err(Errno::ENOMEM.into()),
-                Err(MapError::Errno(errno)) => Err(errno.into()),
-                Err(MapError::Page(e)) => Err(e.into()),
-            },
-            MADV_REMOVE => Err(Errno::EINVAL.into()),
-            // The rest are hints: that `MADV_FREE` never drops a page keeps runs alike.
-            0..=25 if !matches!(advice, MADV_POPULATE_READ | MADV_POPULATE_WRITE) => Ok(0),
-            MADV_POPULATE_READ | MADV_POPULATE_WRITE => Ok(0),
-            _ => Err(Errno::EINVAL.into()),
-        }
-    }
-
-    pub(super) fn sys_msync(&mut self, a: Args) -> SysResult {
-        /// `MS_ASYNC | MS_INVALIDATE | MS_SYNC`.
-        const FLAGS: u64 = 7;
-        let [start, len, flags, ..] = a;
-        if !start.is_multiple_of(PAGE) || flags & !FLAGS != 0 {
-            return Err(Errno::EINVAL.into());
-        }
-        let len = len.checked_next_multiple_of(PAGE).unwrap_or(0);
-        let end = start.checked_add(len).ok_or(Errno::ENOMEM)?;
-        if self.space.mapped_until(&(start..end)) < end {
-            return Err(Errno::ENOMEM.into());
-        }
-        Ok(0)
-    }
-
-    /// Everything that is mapped is said to be resident: what really is depends on the host.
-    pub(super) fn sys_mincore(&mut self, a: Args) -> SysResult {
-        let [start, len, vec, ..] = a;
-        if !start.is_multiple_of(PAGE) {
-            return Err(Errno::EINVAL.into());
-        }
-        let pages = len.div_ceil(PAGE);
-        let mapped = self.space.accessible(
-            start,
-            usize::try_from(len).map_err(|_| Errno::ENOMEM)?,
-            crate::program::mm::Access::Read,
-        );
-        if (mapped as u64) < len {
-            return Err(Errno::ENOMEM.into());
-        }
-        for i in 0..pages {
-            self.write(vec + i, &[1])?;
-        }
-        Ok(0)
-    }
-
     pub(super) fn sys_membarrier(&mut self, a: Args) -> SysResult {
         // One task: every barrier holds already. The query names the private expedited commands.
         const PRIVATE_EXPEDITED: u64 = 1 << 3 | 1 << 4;
         Ok(if a[0] == MEMBARRIER_QUERY { PRIVATE_EXPEDITED } else { 0 })
+    }
+}
+
+/// No room in guest memory is said so by `mmap`.
+fn no_memory(e: FsError) -> FsError {
+    match e {
+        FsError::Errno(Errno::ENOSPC) => FsError::Errno(Errno::ENOMEM),
+        other => other,
     }
 }

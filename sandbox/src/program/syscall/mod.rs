@@ -2,6 +2,7 @@
 //!
 //! A call that is not here returns `ENOSYS` and is counted; the run names it at its end.
 
+mod advice;
 mod descriptor;
 mod info;
 mod memory;
@@ -152,7 +153,12 @@ fn dispatch(p: &mut Process, call: u64, a: Args) -> SysResult {
         number::MADVISE => p.sys_madvise(a),
         number::MSYNC => p.sys_msync(a),
         number::MINCORE => p.sys_mincore(a),
-        number::MLOCK | number::MUNLOCK | number::MLOCKALL | number::MUNLOCKALL | number::MLOCK2 => Ok(0),
+        number::MLOCK => p.sys_mlock(a, 0),
+        number::MLOCK2 => p.sys_mlock(a, a[2]),
+        number::MUNLOCK => p.sys_munlock(a),
+        number::MLOCKALL => p.sys_mlockall(a),
+        number::MUNLOCKALL => p.sys_munlockall(),
+        number::REMAP_FILE_PAGES => p.sys_remap_file_pages(a),
         number::MEMBARRIER => p.sys_membarrier(a),
 
         number::POLL => p.sys_poll(a),

@@ -143,6 +143,7 @@ pub const TIME: u64 = 201;
 pub const FUTEX: u64 = 202;
 pub const SCHED_SETAFFINITY: u64 = 203;
 pub const SCHED_GETAFFINITY: u64 = 204;
+pub const REMAP_FILE_PAGES: u64 = 216;
 pub const GETDENTS64: u64 = 217;
 pub const SET_TID_ADDRESS: u64 = 218;
 pub const FADVISE64: u64 = 221;

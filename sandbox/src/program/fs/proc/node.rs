@@ -17,7 +17,7 @@ const NUMBER_MAX: u32 = 1 << 24;
 
 /// The text files of a process. A file's place in this list is part of its inode number, and so
 /// of snapshots: new ones go to the end.
-const FILES: [(&str, ProcFile); 16] = [
+const FILES: [(&str, ProcFile); 17] = [
     ("maps", ProcFile::Maps),
     ("smaps", ProcFile::Smaps),
     ("cmdline", ProcFile::Cmdline),
@@ -34,6 +34,7 @@ const FILES: [(&str, ProcFile); 16] = [
     ("oom_score", ProcFile::OomScore),
     ("oom_score_adj", ProcFile::OomScoreAdj),
     ("coredump_filter", ProcFile::CoredumpFilter),
+    ("mem", ProcFile::Mem),
 ];
 
 /// The links of a process.
@@ -118,6 +119,11 @@ impl ProcNode {
         FILES.get(usize::from(file)).map(|(_, file)| (thread, Text::Proc(*file)))
     }
 
+    /// The process whose memory a file is.
+    pub fn memory(self) -> Option<u32> {
+        self.text().filter(|(_, text)| *text == Text::Proc(ProcFile::Mem)).map(|(pid, _)| pid)
+    }
+
     fn kind(self) -> u32 {
         if self.is_dir() {
             S_IFDIR
@@ -133,7 +139,12 @@ impl ProcNode {
         Stat {
             dev: Place::Proc.dev(),
             ino: self.id().0 & !MARK,
-            mode: kind | if kind == S_IFLNK { 0o777 } else { 0o555 },
+            mode: kind
+                | match kind {
+                    S_IFLNK => 0o777,
+                    _ if self.memory().is_some() => 0o600,
+                    _ => 0o555,
+                },
             nlink: if kind == S_IFDIR { 2 } else { 1 },
             uid: 0,
             gid: 0,

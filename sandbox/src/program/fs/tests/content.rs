@@ -178,6 +178,53 @@ fn shared_content_is_one_with_memory() {
 }
 
 #[test]
+fn mapped_content_moves_before_it_changes() {
+    type Change = fn(&mut Bench, InodeId) -> Result<(), Errno>;
+    let changes: [Change; 5] = [
+        |b, id| write(b, id, 3, b"x").map(|_| ()),
+        |b, id| truncate(b, id, 10),
+        |b, id| truncate(b, id, 200_000),
+        |b, id| {
+            let mode = FALLOC_PUNCH_HOLE | FALLOC_KEEP_SIZE;
+            errno(b.run(|fs, env, _| fs.fallocate(env, id, mode, 0, 5000)))
+        },
+        |b, id| errno(b.run(|fs, env, _| fs.make_shared(env, id))).map(|_| ()),
+    ];
+    for (n, change) in changes.into_iter().enumerate() {
+        let mut b = Bench::new(FakeWorld::default().file("f", vec![5; 100_000]));
+        let id = b.open("/f", OpenFlags::RDWR).unwrap();
+        let one = b.run(|fs, env, _| fs.map_content(env, id)).unwrap();
+        let two = b.run(|fs, env, _| fs.map_content(env, id)).unwrap();
+        assert_eq!((one.content, one.len, one.of_host), (two.content, 100_000, true));
+        // These change nothing.
+        write(&mut b, id, 3, b"").unwrap();
+        truncate(&mut b, id, 100_000).unwrap();
+        assert!(b.kernel.moved.is_empty());
+        // Without room in memory, neither does this.
+        b.kernel.memory = Some(1000);
+        assert_eq!(change(&mut b, id), Err(Errno::ENOSPC), "{n}");
+        assert_eq!(read(&mut b, id, 0, 4), [5; 4]);
+        b.kernel.memory = None;
+        b.fs.check().unwrap();
+        change(&mut b, id).unwrap();
+        assert_eq!(b.kernel.moved, [(one.content, id.number())], "{n}");
+        change(&mut b, id).unwrap();
+        assert_eq!(b.kernel.moved.len(), 1);
+        b.fs.check().unwrap();
+        for _ in 0..2 {
+            b.fs.release_frozen(one.content);
+        }
+        // What is mapped next is another content, and the guest's.
+        b.run(|fs, env, _| fs.make_unshared(env, id)).unwrap();
+        let three = b.run(|fs, env, _| fs.map_content(env, id)).unwrap();
+        assert!(three.content != one.content && !three.of_host);
+        b.fs.release_frozen(three.content);
+        write(&mut b, id, 0, b"y").unwrap();
+        assert_eq!(b.kernel.moved.len(), 1);
+    }
+}
+
+#[test]
 fn times_and_owners() {
     use crate::program::fs::SetTime;
     let mut b = Bench::empty();

@@ -1,0 +1,221 @@
+//! Mappings of files that change: private copies of pages, and content that moves into an object.
+//!
+//! A private mapping of a file shows the file's pages until they are written through it, and its own
+//! copies from then on. Those of an object ([`Backing::Private`]) map the object's pages read-only
+//! and copy a page at the fault that its first write is, as Linux does.
+//!
+//! A file that nobody changes while it is mapped needs none of this: its mappings are
+//! [`Backing::File`], whose pages come from the file one by one. Before the first change
+//! [`AddressSpace::follow`] turns them into mappings of an object.
+
+use std::ops::Range;
+
+use super::{
+    AddressSpace, Backing, Memory, PAGE, Protection, USER_END, Vma, chunk_page, hardware_random, tables,
+};
+use crate::program::fs::ContentRef;
+use crate::ram::{PAGE_SIZE, PageError};
+
+impl AddressSpace {
+    pub(super) fn is_copied(&self, address: u64) -> bool {
+        self.state.copied.contains(&(address / PAGE * PAGE))
+    }
+
+    /// Whether a page may be written where it is.
+    pub(super) fn is_own(&self, vma: &Vma, address: u64) -> bool {
+        !vma.backing.notices_writes() || self.is_copied(address)
+    }
+
+    /// What the page tables may allow for a page.
+    pub(super) fn page_protection(&self, vma: &Vma, address: u64) -> Protection {
+        Protection { write: vma.protection.write && self.is_own(vma, address), ..vma.protection }
+    }
+
+    /// Whether an address of a mapping lies in a page behind the end of its file.
+    pub(super) fn is_beyond(&self, memory: &Memory, start: u64, vma: &Vma, address: u64) -> bool {
+        !matches!(vma.backing, Backing::Anonymous) && address >= self.file_end(memory, start)
+    }
+
+    /// Where the file of the mapping at an address ends, in whole pages: accesses from there on are
+    /// `SIGBUS`. The end of the address space for what has no file.
+    pub fn file_end(&self, memory: &Memory, address: u64) -> u64 {
+        let Some((start, vma)) = self.find(address) else { return USER_END };
+        let (offset, len) = match &vma.backing {
+            Backing::Anonymous => return USER_END,
+            Backing::File { offset, len, .. } => (*offset, *len),
+            Backing::Shared { object, offset } | Backing::Private { object, offset } => {
+                (*offset, memory.state.objects.get(object).map_or(0, |object| object.len))
+            }
+        };
+        start + len.saturating_sub(offset).next_multiple_of(PAGE)
+    }
+
+    /// Gives a mapping that notices writes its own copy of a page, which may be written from now on.
+    /// `false` when memory is used up.
+    pub(super) fn take_copy(&mut self, memory: &mut Memory, address: u64) -> Result<bool, PageError> {
+        let address = address / PAGE * PAGE;
+        let region = tables::region_of(address);
+        if !self.back_region(memory, region)? {
+            return Ok(false);
+        }
+        let Some((start, vma)) = self.find(address) else { return Ok(false) };
+        let private = matches!(vma.backing, Backing::Private { .. });
+        let (shown, protection) = (self.page_behind(memory, start, vma, address), vma.protection);
+        let (Some(shown), Some(backed)) = (shown, self.state.regions.get(&region)) else { return Ok(false) };
+        let own = chunk_page(backed.chunk) + tables::index_of(address);
+        if private {
+            let mut content = [0; PAGE_SIZE];
+            memory.ram.read(memory.ram.base() + shown * PAGE, &mut content)?;
+            memory.ram.write(memory.ram.base() + own * PAGE, &content)?;
+        }
+        self.state.copied.insert(address);
+        if self.tables.get(&memory.system, address) & tables::PRESENT != 0 {
+            self.tables.set(&memory.system, address, Self::entry(memory, own, protection));
+            memory.ram.invalidate(shown..shown + 1)?;
+        }
+        Ok(true)
+    }
+
+    /// Forgets which pages of a range are copies.
+    pub(super) fn forget_copies(&mut self, range: Range<u64>) -> Vec<u64> {
+        let gone: Vec<u64> = self.state.copied.range(range).copied().collect();
+        for address in &gone {
+            self.state.copied.remove(address);
+        }
+        gone
+    }
+
+    /// Makes mappings of a file's content follow the object that the content has moved into, since
+    /// the file is about to change. Pages that a mapping has written stay as they are.
+    ///
+    /// # Errors
+    /// When the host refuses.
+    pub fn follow(&mut self, memory: &mut Memory, moved: ContentRef, object: u64) -> Result<(), PageError> {
+        let of_it = |vma: &Vma| matches!(vma.backing, Backing::File { content, .. } if content == moved);
+        let found: Vec<(u64, Vma)> =
+            self.state.vmas.iter().filter(|(_, vma)| of_it(vma)).map(|(s, vma)| (*s, vma.clone())).collect();
+        for (start, vma) in found {
+            let Backing::File { offset, shared, tracked, .. } = vma.backing else { continue };
+            let range = start..vma.end;
+            if !shared && !tracked {
+                self.find_copies(memory, range.clone(), object, offset)?;
+            }
+            for pages in self.clear_entries(memory, range.clone()) {
+                memory.ram.invalidate(pages)?;
+            }
+            for (address, pages) in self.private_runs(range.clone()) {
+                memory.pages.unmap(pages.clone());
+                for page in pages.clone() {
+                    if !self.state.copied.contains(&(address + (page - pages.start) * PAGE)) {
+                        memory.ram.reset(page..page + 1)?;
+                    }
+                }
+            }
+            let backing = match shared {
+                true => Backing::Shared { object, offset },
+                false => Backing::Private { object, offset },
+            };
+            self.state.vmas.insert(start, Vma { backing, ..vma });
+            self.free_regions(memory, range)?;
+        }
+        self.lost_backing = true;
+        Ok(())
+    }
+
+    /// Notes as copies the pages of a range whose content is not the object's: the object's byte at
+    /// `offset` belongs at the start of the range.
+    fn find_copies(
+        &mut self,
+        memory: &Memory,
+        range: Range<u64>,
+        object: u64,
+        offset: u64,
+    ) -> Result<(), PageError> {
+        let (mut held, mut of_file) = ([0; PAGE_SIZE], [0; PAGE_SIZE]);
+        for (address, pages) in self.private_runs(range.clone()) {
+            for page in memory.own_runs(pages.clone())?.into_iter().flatten() {
+                let at = address + (page - pages.start) * PAGE;
+                memory.ram.peek(page, &mut held)?;
+                match memory.object_page(object, offset + (at - range.start)) {
+                    Some(shown) => memory.ram.peek(shown, &mut of_file)?,
+                    None => of_file.fill(0),
+                }
+                if hardware_random::differs(&held, &of_file) {
+                    self.state.copied.insert(at);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes the pages behind a new, lower end of an object out of its mappings, private copies
+    /// included: they fault from now on.
+    ///
+    /// # Errors
+    /// When the host refuses.
+    pub fn cut_object(&mut self, memory: &mut Memory, object: u64, len: u64) -> Result<(), PageError> {
+        let end = len.next_multiple_of(PAGE);
+        let behind: Vec<(Range<u64>, bool)> = self
+            .state
+            .vmas
+            .iter()
+            .filter_map(|(start, vma)| {
+                let (_, offset) = vma.backing.object().filter(|(number, _)| *number == object)?;
+                let from = start + end.saturating_sub(offset);
+                let private = matches!(vma.backing, Backing::Private { .. });
+                (from < vma.end).then_some((from..vma.end, private))
+            })
+            .collect();
+        for (range, private) in behind {
+            for pages in self.clear_entries(memory, range.clone()) {
+                memory.ram.invalidate(pages)?;
+            }
+            for address in if private { self.forget_copies(range) } else { Vec::new() } {
+                for (_, pages) in self.private_runs(address..address + PAGE) {
+                    memory.ram.reset(pages)?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes the copies that writing to every page of a range would take. `false` when memory is used
+    /// up.
+    ///
+    /// # Errors
+    /// When the host refuses.
+    pub fn copy_range(&mut self, memory: &mut Memory, range: Range<u64>) -> Result<bool, PageError> {
+        let tracked: Vec<Range<u64>> = self
+            .overlapping(&range)
+            .filter(|(_, vma)| vma.backing.notices_writes())
+            .map(|(start, vma)| range.start.max(start)..range.end.min(vma.end))
+            .collect();
+        for address in tracked.into_iter().flat_map(|part| part.step_by(PAGE_SIZE)) {
+            if !self.is_copied(address) && !self.take_copy(memory, address)? {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+}
+
+impl Memory {
+    /// Makes a range of a shared object zeros, as far as the object reaches.
+    ///
+    /// # Errors
+    /// When the host refuses.
+    pub fn zero_object(&mut self, object: u64, range: Range<u64>) -> Result<(), PageError> {
+        let len = self.state.objects.get(&object).map_or(0, |object| object.len);
+        let (mut at, end) = (range.start, range.end.min(len.next_multiple_of(PAGE)));
+        while at < end {
+            let n = (PAGE - at % PAGE).min(end - at);
+            match self.object_page(object, at) {
+                Some(page) if n == PAGE => self.ram.reset(page..page + 1)?,
+                Some(page) => self.ram.fill(self.ram.base() + page * PAGE + at % PAGE, n as usize, 0)?,
+                None => {}
+            }
+            at += n;
+        }
+        Ok(())
+    }
+}
