@@ -116,7 +116,7 @@ impl Restore {
     pub fn start(self, host: &Host) -> Result<Sandbox, Error> {
         let Restore { image, seed, mut common } = self;
         common.machine.allocator_reads_no_clock = host.allocator_reads_no_clock();
-        let wiring = common.wiring()?;
+        let mut wiring = common.wiring()?;
         let mut state = MachineState::clone(&image.state);
         if let Some(seed) = seed {
             state.reseed(seed);

@@ -128,7 +128,7 @@ impl Kernel {
         let search = search_on(profile, &common.machine)?;
         let state = KernelState::start(&loaded, name, cmdline, profile.cpu.clone(), search);
 
-        let wiring = common.wiring()?;
+        let mut wiring = common.wiring()?;
         let stdin = std::mem::replace(&mut common.stdin, Input::Empty);
         let world: Box<dyn World> = Box::new(wiring.host_world(Vec::new(), stdin)?);
         let pages = state.pages();

@@ -167,7 +167,7 @@ impl Program {
     pub fn start(self, host: &Host) -> Result<Sandbox, Error> {
         let Program { name, args, env, mut spec, mut common } = self;
         common.machine.allocator_reads_no_clock = host.allocator_reads_no_clock();
-        let wiring = common.wiring()?;
+        let mut wiring = common.wiring()?;
         let shown = common.view.shown(host.system());
         spec.mounts = shown.mounts();
         spec.command.args = args;
