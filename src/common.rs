@@ -52,6 +52,8 @@ pub(crate) struct Wiring {
     pub stderr: Sink,
     /// A replay goes on live at the end of its log.
     pub live: bool,
+    /// What it shows of the host.
+    pub grants: Vec<Grant>,
 }
 
 impl Common {
@@ -65,7 +67,7 @@ impl Common {
         };
         let limit = self.deadline.map(|limit| (limit, Instant::now()));
         stop.set_deadline(limit.and_then(|(limit, now)| now.checked_add(limit)));
-        Ok(Wiring { stop, limit, captured, stdout, stderr, live: false })
+        Ok(Wiring { stop, limit, captured, stdout, stderr, live: false, grants: Vec::new() })
     }
 }
 
@@ -78,7 +80,8 @@ impl Wiring {
     }
 
     /// The live outside.
-    pub fn host_world(&self, grants: Vec<Grant>, stdin: Input) -> Result<HostWorld, Error> {
+    pub fn host_world(&mut self, grants: Vec<Grant>, stdin: Input) -> Result<HostWorld, Error> {
+        self.grants.clone_from(&grants);
         let world = HostWorld::builder()
             .grants(grants)
             .input(stdin)

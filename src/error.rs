@@ -104,6 +104,14 @@ pub enum Error {
         /// What the host says.
         source: std::io::Error,
     },
+    /// The process could not be confined.
+    #[error("cannot confine the process: {what}: {why}")]
+    Confine {
+        /// The means.
+        what: &'static str,
+        /// What the kernel says.
+        why: String,
+    },
     /// The directory for a recording holds something already.
     #[error("{} is not empty: choose another directory for the recording, or remove it", path.display())]
     NotEmpty {

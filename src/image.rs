@@ -118,7 +118,7 @@ impl Restore {
             tracing::info_span!("restore", snapshot = %self.image.snapshot.path().display()).entered();
         let Restore { image, seed, mut common } = self;
         common.machine.allocator_reads_no_clock = host.allocator_reads_no_clock();
-        let wiring = common.wiring()?;
+        let mut wiring = common.wiring()?;
         let mut state = MachineState::clone(&image.state);
         if let Some(seed) = seed {
             state.reseed(seed);

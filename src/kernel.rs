@@ -112,7 +112,7 @@ impl Kernel {
     pub fn start(self, host: &Host) -> Result<Sandbox, Error> {
         let Kernel { image, initrd, cmdline, memory, protocol, unpack, mut common } = self;
         common.machine.allocator_reads_no_clock = host.allocator_reads_no_clock();
-        let wiring = common.wiring()?;
+        let mut wiring = common.wiring()?;
         let bytes = read(&image)?;
         let initrd = initrd.as_deref().map(read).transpose()?;
         let boot = Boot {

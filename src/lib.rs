@@ -26,13 +26,15 @@
 //! CPL 0, with a serial port and a few others. Snapshots, recordings and limits are the same.
 //!
 //! Nothing here is process-wide: no signal handlers, no globals, no environment. Sandboxes live on
-//! any threads, hundreds in one process.
+//! any threads, hundreds in one process. A process that is there for one sandbox can be confined to
+//! what that needs, which is process-wide then: [`Confinement`].
 //!
 //! The crates below this one are re-exported: [`sandbox`] has the machine, [`snapshot`] the file
 //! format, and [`replay`] reads recordings.
 #![forbid(unsafe_code)]
 
 mod common;
+mod confine;
 mod error;
 mod files;
 mod host;
@@ -64,6 +66,7 @@ pub use dejavm_sandbox::stats::Stats;
 pub use dejavm_sandbox::world::{Grant, Input, WorldError};
 pub use dejavm_snapshot::{Snapshot, WriteOptions};
 
+pub use confine::{Confined, Confinement};
 pub use error::{Diverged, Error};
 pub use host::Host;
 pub use image::{Image, Restore};

@@ -168,7 +168,7 @@ impl Program {
         let _span = tracing::info_span!("start", program = %self.name.escape_ascii()).entered();
         let Program { name, args, env, mut spec, mut common } = self;
         common.machine.allocator_reads_no_clock = host.allocator_reads_no_clock();
-        let wiring = common.wiring()?;
+        let mut wiring = common.wiring()?;
         let shown = common.view.shown(host.system());
         spec.mounts = shown.mounts();
         spec.command.args = args;

@@ -5,7 +5,9 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use dejavm_replay::{LOG_FILE, MANIFEST_FILE, Manifest, Recorder, RunEnd, START_FILE, Summary};
+use dejavm_replay::{
+    LOG_FILE, MANIFEST_FILE, Manifest, Recorder, RecorderOptions, RunEnd, START_FILE, Summary,
+};
 use dejavm_sandbox::exit::Observer;
 use dejavm_sandbox::machine::{MachineState, save_start};
 use dejavm_sandbox::program::clock::ClockMode;
@@ -141,7 +143,9 @@ fn start_recorder(
         manifest.clock = "none".into();
     }
     manifest.cpu = state.cpu().to_string();
-    let recorder = Recorder::create(dir, manifest)?;
+    let mut options = RecorderOptions::default();
+    options.begin_later = true;
+    let recorder = Recorder::create_with(dir, manifest, options)?;
     Ok(Taps {
         world: recorder.world(world),
         observer: Some(recorder.observer()),
@@ -150,6 +154,16 @@ fn start_recorder(
 }
 
 impl Recording {
+    /// Its directory.
+    pub fn dir(&self) -> &Path {
+        &self.dir
+    }
+
+    /// The run begins: threads are started only now, so that they are confined as the process is.
+    pub fn begin(&mut self) -> Result<(), Error> {
+        Ok(self.recorder.begin()?)
+    }
+
     /// Seals the recording of a run that came back.
     pub fn finish(self, outcome: Outcome) -> Result<Summary, Error> {
         let stopped = |why: &str| RunEnd::Stopped { why: why.into() };

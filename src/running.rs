@@ -18,7 +18,7 @@ use crate::error::Diverged;
 use crate::recording::{Recording, outcome_at_end};
 use crate::report::NotDeterministic;
 use crate::tee::both;
-use crate::{Error, Outcome, Report};
+use crate::{Confinement, Error, Outcome, Report};
 
 /// A guest that can be run: a new program, a restored one, or a replayed one.
 ///
@@ -89,6 +89,13 @@ impl Sandbox {
     /// As [`Sandbox::run`].
     pub fn run_until(&mut self, point: PauseAt) -> Result<Outcome, Error> {
         self.check()?;
+        // Threads of the sandbox's own are started only now, so that they are confined as the process is.
+        if let Some(recording) = &mut self.recording {
+            recording.begin()?;
+        }
+        if let Some(replayer) = &self.replayer {
+            replayer.read_ahead()?;
+        }
         if let Some(limit) = self.limit.take() {
             self.set_deadline(Some(limit));
         }
@@ -171,6 +178,16 @@ impl Sandbox {
     /// A handle that stops the run from another thread.
     pub fn stop_handle(&self) -> StopHandle {
         self.wiring.stop.clone()
+    }
+
+    /// What the process of this sandbox needs to be able to do from now on: to be given more, if the
+    /// process does more, and applied before the guest is run.
+    pub fn confinement(&self) -> Confinement {
+        let confinement = self.wiring.grants.iter().fold(Confinement::new(), Confinement::grant);
+        match &self.recording {
+            Some(recording) => confinement.write(recording.dir()),
+            None => confinement,
+        }
     }
 
     /// Counts and times so far.

@@ -3,7 +3,7 @@
 use dejavm_sandbox::machine::{MachineState, PauseAt};
 use dejavm_snapshot::WorkingSetInfo;
 
-use crate::{Error, Host, Outcome, Report, Restore};
+use crate::{Error, Host, Outcome, Report, Restore, Sandbox};
 
 impl Restore {
     /// Runs the guest to its end and stores in the snapshot file which pages it wanted, in which
@@ -17,12 +17,26 @@ impl Restore {
     /// Those of [`Restore::start`] and [`Sandbox::run`](crate::Sandbox::run); and when the file
     /// cannot be written anew.
     pub fn warm(self, host: &Host) -> Result<(Report, WorkingSetInfo), Error> {
+        self.warm_with(host, |_| Ok(()))
+    }
+
+    /// As [`Restore::warm`]; `ready` is called with the sandbox before the guest runs, to confine the
+    /// process, say. The snapshot's directory must be open for writing then.
+    ///
+    /// # Errors
+    /// As [`Restore::warm`], and those of `ready`.
+    pub fn warm_with(
+        self,
+        host: &Host,
+        ready: impl FnOnce(&Sandbox) -> Result<(), Error>,
+    ) -> Result<(Report, WorkingSetInfo), Error> {
         let snapshot = self.snapshot().clone();
         let stored = match self.state() {
             MachineState::Program(state) => state.memory.stored_pages,
             MachineState::Kernel(state) => state.pages(),
         };
         let mut sandbox = self.prefetch(false).start(host)?;
+        ready(&sandbox)?;
         sandbox.watch_pages();
         let outcome = sandbox.run_until(PauseAt::FirstOutput)?;
         // Pages that the program made itself, behind those of the snapshot, are not in it.

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use super::conclude::conclude;
 use super::options::{KernelOptions, RunOptions};
-use super::{Result, Voice, guest, parse};
+use super::{Result, Voice, confine, guest, parse};
 
 /// Runs a bare-metal image in a sandbox: an ELF64 image, loaded by its physical addresses, or a
 /// Linux bzImage.
@@ -46,6 +46,7 @@ pub fn main(args: Args, voice: Voice) -> Result {
     let Args { image, memory, record, options, run } = args;
     let mut sandbox = guest::kernel(&image, &options, &run, memory, record.as_deref(), &host)?;
     guest::warn_of_unpacking(&sandbox, &host, voice);
+    confine::confine(&sandbox, run.no_confine, None)?;
     let report = sandbox.run()?;
     Ok(conclude(&report, &image.to_string_lossy(), &run, voice))
 }

@@ -1,6 +1,7 @@
 //! The command line: one file a subcommand, and what they share.
 
 mod conclude;
+mod confine;
 mod doctor;
 mod failure;
 mod generate;

@@ -113,6 +113,10 @@ pub struct RunOptions {
     /// Says on standard error what happened in the run.
     #[arg(long, value_name = "FORMAT", value_enum, num_args = 0..=1, require_equals = true, default_missing_value = "text")]
     pub stats: Option<StatsFormat>,
+    /// Leaves this process as it is, with all that its user may do; else it confines itself before the
+    /// guest runs, to the files that were granted and the system calls that it needs.
+    #[arg(long)]
+    pub no_confine: bool,
     /// For tests: finds absent pages only in this way (annotated, poison, decode or populate).
     #[arg(long, value_name = "RUNG", value_parser = parse::rung)]
     pub rung: Option<Rung>,

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use super::conclude::conclude;
 use super::guest::NewGuest;
-use super::{Result, Voice, streams};
+use super::{Result, Voice, confine, streams};
 
 /// Runs a program in a sandbox and records the run.
 ///
@@ -33,6 +33,7 @@ pub struct Args {
 pub fn main(args: Args, voice: Voice) -> Result {
     let host = super::host()?;
     let mut sandbox = args.new.start(streams::of_host(), Some(&args.output), &host, voice)?;
+    confine::confine(&sandbox, args.new.run.no_confine, None)?;
     let report = sandbox.run()?;
     Ok(conclude(&report, &args.new.name(), &args.new.run, voice))
 }

@@ -6,7 +6,7 @@ use dejavm::Replay;
 
 use super::conclude::conclude;
 use super::options::{RunOptions, ViewOptions, apply};
-use super::{Result, Voice};
+use super::{Result, Voice, confine};
 
 /// Does a recorded run again: the same output, the same exit status.
 ///
@@ -43,6 +43,7 @@ pub fn main(args: Args, voice: Voice) -> Result {
     }
     let name = replay.recording().manifest().command.first().cloned().unwrap_or_default();
     let mut sandbox = apply!(&args.run, replay).start(&host)?;
+    confine::confine(&sandbox, args.run.no_confine, None)?;
     let report = sandbox.run()?;
     Ok(conclude(&report, &name, &args.run, voice))
 }

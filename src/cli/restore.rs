@@ -6,7 +6,7 @@ use dejavm::Image;
 
 use super::conclude::conclude;
 use super::options::{RunOptions, ViewOptions, apply};
-use super::{Result, Voice};
+use super::{Result, Voice, confine};
 
 /// Goes on from a snapshot.
 ///
@@ -49,6 +49,7 @@ pub fn main(args: Args, voice: Voice) -> Result {
         restore = restore.seed(seed);
     }
     let mut sandbox = apply!(&args.run, restore).start(&host)?;
+    confine::confine(&sandbox, args.run.no_confine, None)?;
     let report = sandbox.run()?;
     Ok(conclude(&report, &name(&image, &args.file), &args.run, voice))
 }

@@ -11,7 +11,7 @@ use super::conclude::conclude;
 use super::failure::say;
 use super::guest::NewGuest;
 use super::stats::bytes;
-use super::{Failure, Result, Voice, parse};
+use super::{Failure, Result, Voice, confine, parse};
 
 /// A snapshot that takes longer shows how far it is.
 const PATIENCE: Duration = Duration::from_secs(1);
@@ -57,6 +57,7 @@ pub fn main(args: Args, voice: Voice) -> Result {
     let host = super::host()?;
     let name = args.new.name();
     let mut sandbox = args.new.start(Stdio::default(), None, &host, voice)?;
+    confine::confine(&sandbox, args.new.run.no_confine, Some(&args.output))?;
     let outcome = sandbox.run_until(args.at.clone())?;
     if outcome != Outcome::Paused {
         let report = sandbox.report(outcome);

@@ -9,7 +9,7 @@ use dejavm::{Image, Input};
 
 use super::options::ViewOptions;
 use super::stats::bytes;
-use super::{Failure, Result, parse, streams};
+use super::{Failure, Result, confine, parse, streams};
 
 /// Stores in a snapshot which pages a run wants, so that restores bring them in beforehand.
 ///
@@ -32,6 +32,9 @@ pub struct Args {
     /// Runs on a CPU with other features than the snapshot's.
     #[arg(long)]
     any_cpu: bool,
+    /// Leaves this process as it is, as with `dejavm run --no-confine`.
+    #[arg(long)]
+    no_confine: bool,
     #[command(flatten)]
     view: ViewOptions,
 }
@@ -52,7 +55,8 @@ pub fn main(args: Args) -> Result {
     if let Some(time) = args.deadline {
         restore = restore.deadline(time);
     }
-    let (report, info) = restore.warm(&host)?;
+    let (report, info) =
+        restore.warm_with(&host, |sandbox| confine::confine(sandbox, args.no_confine, Some(&args.file)))?;
     writeln!(
         std::io::stdout(),
         "{}: working set of {} pages ({} zero) in {} clusters, {} of them wanted before the first output, {}; \

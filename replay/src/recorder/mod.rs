@@ -35,11 +35,20 @@ pub struct RecorderOptions {
     /// A block is closed once its first record is this old: 100 ms by default. It is what a killed
     /// recorder may lose.
     pub flush_after: Duration,
+    /// The thread starts at [`Recorder::begin`], and until then what is logged is kept in memory: for
+    /// a process that is yet to be confined, since a thread that is there already is not. At once by
+    /// default.
+    pub begin_later: bool,
 }
 
 impl Default for RecorderOptions {
     fn default() -> RecorderOptions {
-        RecorderOptions { level: 1, block_bytes: 256 << 10, flush_after: Duration::from_millis(100) }
+        RecorderOptions {
+            level: 1,
+            block_bytes: 256 << 10,
+            flush_after: Duration::from_millis(100),
+            begin_later: false,
+        }
     }
 }
 
@@ -54,6 +63,9 @@ pub struct Recorder {
     dir: PathBuf,
     manifest: Manifest,
     queue: Arc<Queue>,
+    /// Until the thread has it.
+    writer: Option<LogWriter>,
+    flush_after: Duration,
     thread: Option<JoinHandle<Result<Summary, std::io::Error>>>,
 }
 
@@ -124,14 +136,34 @@ impl Recorder {
         let mut writer = LogWriter::new(sink, dir, options.level.clamp(1, 22)).map_err(io)?;
         // Written before anything else runs: a log is never without its header for long.
         writer.write_header().map_err(io)?;
-        let queue = Arc::new(Queue::new(options.block_bytes.clamp(256, 4 << 20)));
-        let flush_after = options.flush_after;
-        let source = queue.clone();
+        let mut recorder = Recorder {
+            dir: dir.to_owned(),
+            manifest,
+            queue: Arc::new(Queue::new(options.block_bytes.clamp(256, 4 << 20))),
+            writer: Some(writer),
+            flush_after: options.flush_after,
+            thread: None,
+        };
+        if !options.begin_later {
+            recorder.begin()?;
+        }
+        Ok(recorder)
+    }
+
+    /// Starts the thread, if it is not there yet: see [`RecorderOptions::begin_later`].
+    ///
+    /// # Errors
+    /// When there is no thread to be had.
+    pub fn begin(&mut self) -> Result<(), Error> {
+        let Some(writer) = self.writer.take() else { return Ok(()) };
+        let (queue, flush_after) = (self.queue.clone(), self.flush_after);
         let thread = std::thread::Builder::new()
             .name("dejavm-log".into())
-            .spawn(move || writer::run(writer, &source, flush_after))
-            .map_err(|e| Error::io("start a thread to write", &path, e))?;
-        Ok(Recorder { dir: dir.to_owned(), manifest, queue, thread: Some(thread) })
+            .spawn(move || writer::run(writer, &queue, flush_after))
+            .map_err(|e| Error::io("start a thread to write", &self.dir.join(LOG_FILE), e))?;
+        self.thread = Some(thread);
+        self.queue.begin();
+        Ok(())
     }
 
     /// The outside as seen by the run: asks `inner` and logs what it says. Errors of `inner` are
@@ -153,6 +185,7 @@ impl Recorder {
     /// [`Error::Recorder`] when the log could not be written, now or earlier on: what was written
     /// then stays, as that of a killed recorder. [`Error::Io`] for the manifest.
     pub fn finish(mut self, end: RunEnd) -> Result<Summary, Error> {
+        self.begin()?;
         let summary = self
             .stop(Close::Seal(end.clone()))
             .map_err(|why| Error::Recorder { path: self.dir.join(LOG_FILE), why })?;

@@ -97,6 +97,8 @@ struct State {
     /// Number that the next exit must have; 0 before the first.
     next_exit: u64,
     close: Option<Close>,
+    /// Whether somebody takes what is closed: before, nothing waits for it.
+    begun: bool,
     /// Why nothing more is taken.
     stopped: Option<String>,
 }
@@ -106,10 +108,15 @@ impl Queue {
         Queue { state: Mutex::default(), work: Condvar::new(), room: Condvar::new(), batch_bytes }
     }
 
+    /// From now on there is a writer.
+    pub fn begin(&self) {
+        self.lock().begun = true;
+    }
+
     /// Takes an entry; waits while the writer is behind.
     pub fn push(&self, entry: Entry) -> Result<(), WorldError> {
         let mut state = self.lock();
-        while state.waiting.len() >= MAX_WAITING && state.stopped.is_none() {
+        while state.begun && state.waiting.len() >= MAX_WAITING && state.stopped.is_none() {
             state = self.room.wait(state).unwrap_or_else(PoisonError::into_inner);
         }
         if let Some(why) = &state.stopped {

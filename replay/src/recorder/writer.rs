@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 use std::fs::File;
 use std::io::{self, Write};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use dejavm_sandbox::world::Response;
@@ -57,7 +57,11 @@ pub(super) fn run(mut writer: LogWriter, queue: &Queue, flush_after: Duration) -
         }
     }
     let mut fuse = Fuse(queue, "the writing thread ended unexpectedly".into());
+    let mut begun = writer.start_syncing();
     let result = loop {
+        if let Err(e) = std::mem::replace(&mut begun, Ok(())) {
+            break Err(e);
+        }
         match queue.take(flush_after) {
             Work::Batch(batch) => {
                 if let Err(e) = writer.write_batch(batch) {
@@ -78,6 +82,7 @@ pub(super) fn run(mut writer: LogWriter, queue: &Queue, flush_after: Duration) -
 /// Turns entries into a log.
 pub(super) struct LogWriter {
     sink: Box<dyn Sink>,
+    dir: PathBuf,
     syncer: Option<Syncer>,
     zstd: Compressor<'static>,
     /// Bytes written so far.
@@ -93,13 +98,19 @@ pub(super) struct LogWriter {
     blob_bytes: u64,
 }
 
+impl std::fmt::Debug for LogWriter {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("LogWriter").field("offset", &self.offset).finish_non_exhaustive()
+    }
+}
+
 impl LogWriter {
     /// A writer to `sink`, for a recording in `dir`.
     pub fn new(sink: Box<dyn Sink>, dir: &Path, level: i32) -> io::Result<LogWriter> {
-        let syncer = sink.file()?.map(|log| Syncer::start(dir, log)).transpose()?;
         Ok(LogWriter {
             sink,
-            syncer,
+            dir: dir.to_owned(),
+            syncer: None,
             zstd: Compressor::new(level)?,
             offset: 0,
             block: 0,
@@ -110,6 +121,14 @@ impl LogWriter {
             blobs: HashSet::new(),
             blob_bytes: 0,
         })
+    }
+
+    /// Starts to bring what there is to the disk, if that has not begun.
+    pub fn start_syncing(&mut self) -> io::Result<()> {
+        if self.syncer.is_none() {
+            self.syncer = self.sink.file()?.map(|log| Syncer::start(&self.dir, log)).transpose()?;
+        }
+        Ok(())
     }
 
     pub fn write_header(&mut self) -> io::Result<()> {

@@ -100,6 +100,15 @@ impl Replayer {
         Box::new(taps::ReplayObserver::new(self.state.clone()))
     }
 
+    /// Reads the log ahead of the run from now on, by a thread; until then it is read when the run
+    /// comes to it.
+    ///
+    /// # Errors
+    /// When there is no thread to be had.
+    pub fn read_ahead(&self) -> Result<(), Error> {
+        lock(&self.state).read_ahead()
+    }
+
     /// Whether block `block` of a host file is in the recording. Asking for one that is not is a
     /// divergence: something that brings blocks in before they are wanted asks here first.
     pub fn has_block(&self, path: &HostPath, block: u64) -> bool {

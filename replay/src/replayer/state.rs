@@ -61,7 +61,7 @@ impl State {
     pub fn new(recording: Recording, exit: u64) -> Result<State, Error> {
         Ok(State {
             keyed: recording.keyed()?,
-            cursor: Cursor::new(recording.records_from(exit))?,
+            cursor: Cursor::new(recording.records_from(exit)),
             recording,
             matched: VecDeque::with_capacity(MAX_MATCHED),
             recorded_faults: Window::default(),
@@ -74,6 +74,11 @@ impl State {
 
     pub fn go_on(&mut self) {
         self.goes_on = true;
+    }
+
+    /// See [`super::Replayer::read_ahead`].
+    pub fn read_ahead(&mut self) -> Result<(), Error> {
+        self.cursor.read_ahead()
     }
 
     pub fn has_block(&self, path: &HostPath, block: u64) -> bool {
