@@ -76,4 +76,6 @@ pub use manifest::{LOG_FILE, MANIFEST_FILE, Manifest, RunEnd, START_FILE, Snapsh
 pub use reader::{Ending, Exits, Info, Recording, Records};
 pub use record::{Answer, Asked, BlobId, BlobKind, KeyedRecord, Record, WorldRecord};
 pub use recorder::{Recorder, RecorderOptions, Summary};
-pub use replayer::{Divergence, Event, FieldDifference, MAX_FAULTS, MAX_MATCHED, Outputs, Replayer, Window};
+pub use replayer::{
+    Divergence, Event, FieldDifference, MAX_FAULTS, MAX_MATCHED, OutputError, Outputs, Replayer, Window,
+};

@@ -3,7 +3,7 @@
 use std::fmt;
 
 use dejavm_sandbox::exit::{Exit, Fault};
-use dejavm_sandbox::world::{HostPath, Request, Response, Stream};
+use dejavm_sandbox::world::{HostPath, Request, Response, Source, Stream, TerminalRequest};
 use serde::{Deserialize, Serialize};
 use xxhash_rust::xxh3::xxh3_64;
 
@@ -78,6 +78,20 @@ pub enum Asked {
         /// The directory.
         path: HostPath,
     },
+    /// [`Request::Wait`].
+    Wait {
+        /// For which input.
+        input: Option<Source>,
+        /// For how long at most, nanoseconds.
+        ns: Option<u64>,
+    },
+    /// [`Request::Signal`]: one that came.
+    Signal {
+        /// Between two exits: it ended the guest.
+        fatal: bool,
+    },
+    /// [`Request::Terminal`].
+    Terminal(TerminalRequest),
 }
 
 impl Asked {
@@ -92,6 +106,9 @@ impl Asked {
             Request::Metadata { path } => Asked::Metadata { path: path.clone() },
             Request::ReadLink { path } => Asked::ReadLink { path: path.clone() },
             Request::ReadDir { path } => Asked::ReadDir { path: path.clone() },
+            Request::Wait { input, ns } => Asked::Wait { input, ns },
+            Request::Signal { fatal } => Asked::Signal { fatal: fatal.is_some() },
+            Request::Terminal(request) => Asked::Terminal(request),
             Request::ReadBlock { .. } => return None,
         })
     }
@@ -109,6 +126,9 @@ impl Asked {
             (Asked::Metadata { path }, Request::Metadata { path: p })
             | (Asked::ReadLink { path }, Request::ReadLink { path: p })
             | (Asked::ReadDir { path }, Request::ReadDir { path: p }) => path == *p,
+            (Asked::Wait { input, ns }, Request::Wait { input: i, ns: n }) => input == i && ns == n,
+            (Asked::Signal { fatal }, Request::Signal { fatal: f }) => *fatal == f.is_some(),
+            (Asked::Terminal(asked), Request::Terminal(request)) => asked == request,
             _ => false,
         }
     }
@@ -122,6 +142,9 @@ impl Asked {
             Asked::Metadata { .. } => "metadata",
             Asked::ReadLink { .. } => "readlink",
             Asked::ReadDir { .. } => "readdir",
+            Asked::Wait { .. } => "wait",
+            Asked::Signal { .. } => "signal",
+            Asked::Terminal(_) => "terminal",
         }
     }
 }

@@ -5,7 +5,7 @@ use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use dejavm_sandbox::exit::{Exit, Fault};
-use dejavm_sandbox::world::{HostPath, Response, WorldError};
+use dejavm_sandbox::world::{HostPath, Response, TerminalAnswer, WorldError};
 
 use crate::format::INLINE_LIMIT;
 use crate::manifest::RunEnd;
@@ -43,7 +43,12 @@ impl Entry {
                     Asked::Metadata { path } | Asked::ReadLink { path } | Asked::ReadDir { path } => {
                         path.path.len()
                     }
-                    Asked::Clock | Asked::Input { .. } | Asked::Output { .. } => 0,
+                    Asked::Terminal(_) => 40,
+                    Asked::Clock
+                    | Asked::Input { .. }
+                    | Asked::Output { .. }
+                    | Asked::Wait { .. }
+                    | Asked::Signal { .. } => 0,
                 };
                 (64 + path, Some(response))
             }
@@ -52,6 +57,7 @@ impl Entry {
         let answer = match response {
             Some(Response::Input(Ok(b)) | Response::Link(Ok(b))) => b.len(),
             Some(Response::Block(Ok(b))) => b.len(),
+            Some(Response::Terminal(Ok(TerminalAnswer::Read(b)))) => b.len(),
             Some(Response::Dir(Ok(entries))) => entries.iter().map(|e| e.name.len() + 12).sum(),
             _ => 0,
         };

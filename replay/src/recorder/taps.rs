@@ -4,7 +4,7 @@ use std::collections::HashSet;
 use std::sync::Arc;
 
 use dejavm_sandbox::exit::{Exit, Fault, Observer};
-use dejavm_sandbox::world::{HostPath, Request, Response, World, WorldError};
+use dejavm_sandbox::world::{HostPath, Request, Response, TerminalRequest, World, WorldError};
 
 use super::queue::{Entry, Queue};
 use crate::format::MAX_BLOCK;
@@ -31,6 +31,10 @@ impl World for RecordingWorld {
             // It could not be replayed, and the caller would not take it.
             return Err(WorldError::Mismatch { asked: request.name(), got: response.name() });
         }
+        if matches!(response, Response::Signal(None)) {
+            // Asked at every exit: only a signal that came is kept.
+            return Ok(response);
+        }
         if let Request::ReadBlock { path, block } = request {
             let key = (path.clone(), block);
             if !self.known.contains(&key) {
@@ -53,6 +57,9 @@ impl World for RecordingWorld {
 fn cap(request: Request<'_>) -> Request<'_> {
     match request {
         Request::Input { max, wait } => Request::Input { max: max.min(MAX_BLOCK), wait },
+        Request::Terminal(TerminalRequest::Read(max)) => {
+            Request::Terminal(TerminalRequest::Read(max.min(MAX_BLOCK as u32)))
+        }
         other => other,
     }
 }

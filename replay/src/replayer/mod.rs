@@ -13,7 +13,7 @@ use dejavm_sandbox::exit::Observer;
 use dejavm_sandbox::world::{HostPath, World};
 
 pub use divergence::{Divergence, Event, FieldDifference, MAX_FAULTS, MAX_MATCHED, Window};
-pub use outputs::Outputs;
+pub use outputs::{OutputError, Outputs};
 
 use crate::error::Error;
 use crate::reader::Recording;

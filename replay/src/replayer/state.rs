@@ -122,8 +122,13 @@ impl State {
         if self.settled()? {
             return Ok(Reply::Live);
         }
-        match self.next_is(|record| matches!(record, Record::World(world) if world.asked.is(&request)))? {
+        let same = |record: &Record| matches!(record, Record::World(world) if world.asked.is(&request));
+        match self.next_is(same)? {
             Next::Same => {}
+            // That no signal came is not in the log.
+            Next::Other | Next::GuestEnded if matches!(request, Request::Signal { .. }) => {
+                return Ok(Reply::Recorded(Response::Signal(None)));
+            }
             Next::Other | Next::GuestEnded => return Err(self.diverge(Event::of(&request))),
             Next::Live => return Ok(Reply::Live),
             Next::RunOut => return Err(WorldError::EndOfLog),
@@ -278,6 +283,9 @@ fn possible(request: &Request<'_>, response: &Response) -> bool {
     match (request, response) {
         (Request::Input { max, .. }, Response::Input(Ok(bytes))) => bytes.len() <= *max,
         (Request::Output { data, .. }, Response::Output(Ok(taken))) => *taken <= data.len(),
+        (Request::Wait { ns, .. }, Response::Wait(woken)) => ns.is_none_or(|ns| woken.ns <= ns),
+        (Request::Signal { .. }, Response::Signal(signal)) => signal.is_none_or(|n| (1..=64).contains(&n)),
+        (Request::Terminal(request), Response::Terminal(Ok(answer))) => request.takes(answer),
         _ => request.name() == response.name(),
     }
 }

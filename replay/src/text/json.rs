@@ -4,7 +4,7 @@
 //! readers keep 53 bits of a number only; counts and nanoseconds are numbers.
 
 use dejavm_sandbox::exit::{Exit, ExitKind, Trapped};
-use dejavm_sandbox::world::{HostPath, Response};
+use dejavm_sandbox::world::{HostPath, Response, TerminalAnswer};
 use serde_json::{Map, Value, json};
 
 use super::{call, errno_of, words};
@@ -101,6 +101,12 @@ fn asked(asked: &Asked) -> Map<String, Value> {
         Asked::Metadata { path: p } | Asked::ReadLink { path: p } | Asked::ReadDir { path: p } => {
             put("path", json!(path(p)));
         }
+        Asked::Wait { input, ns } => {
+            put("input", json!(input.map(words::source_of)));
+            put("ns", json!(ns));
+        }
+        Asked::Signal { fatal } => put("fatal", json!(fatal)),
+        Asked::Terminal(request) => put("what", json!(words::terminal_request(request))),
     }
     object
 }
@@ -132,6 +138,10 @@ fn answer(answer: &Answer) -> Value {
             Response::Dir(Ok(entries)) => {
                 json!({ "names": entries.iter().map(|e| String::from_utf8_lossy(&e.name)).collect::<Vec<_>>() })
             }
+            Response::Wait(woken) => json!({ "by": words::wake(woken.by), "ns": woken.ns }),
+            Response::Signal(signal) => json!({ "signal": signal }),
+            Response::Terminal(Ok(TerminalAnswer::Read(bytes))) => bytes_of(bytes),
+            Response::Terminal(Ok(_)) => json!({ "terminal": words_errno(response) }),
             _ => json!({ "errno": words_errno(response) }),
         },
     }

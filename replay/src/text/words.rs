@@ -2,7 +2,9 @@
 
 use dejavm_sandbox::errno::Errno;
 use dejavm_sandbox::exit::{Fault, SourceKind};
-use dejavm_sandbox::world::{HostPath, Response, Stream};
+use dejavm_sandbox::world::{
+    HostPath, Response, Source, Stream, TerminalAnswer, TerminalModes, TerminalRequest, Wake,
+};
 
 use crate::reader::rung_name;
 use crate::record::{Answer, Asked};
@@ -34,6 +36,14 @@ pub fn format_asked(asked: &Asked) -> String {
         Asked::Metadata { path: p } | Asked::ReadLink { path: p } | Asked::ReadDir { path: p } => {
             format!("{}({})", asked.name(), path(p))
         }
+        Asked::Wait { input, ns } => {
+            let input = input.map(|source| format!("for {}", source_of(source)));
+            let time = ns.map(|ns| format!("at most {ns} ns"));
+            format!("wait({})", input.into_iter().chain(time).collect::<Vec<_>>().join(", "))
+        }
+        Asked::Signal { fatal: false } => "signal()".into(),
+        Asked::Signal { fatal: true } => "signal(that ends it)".into(),
+        Asked::Terminal(request) => format!("terminal({})", terminal_request(request)),
     }
 }
 
@@ -64,7 +74,56 @@ pub fn format_answer(answer: &Answer) -> String {
             Response::Output(Err(e)) => errno(*e),
             Response::Metadata(Err(e)) => errno(*e),
             Response::Dir(Err(e)) => errno(*e),
+            Response::Wait(woken) => format!("{} after {} ns", wake(woken.by), woken.ns),
+            Response::Signal(Some(signal)) => super::args::signal(u64::from(*signal)),
+            Response::Signal(None) => "none".into(),
+            Response::Terminal(Ok(answer)) => terminal_answer(answer),
+            Response::Terminal(Err(e)) => errno(*e),
         },
+    }
+}
+
+pub(super) fn source_of(source: Source) -> &'static str {
+    match source {
+        Source::Stdin => "stdin",
+        Source::Terminal => "terminal",
+    }
+}
+
+pub(super) fn wake(by: Wake) -> &'static str {
+    match by {
+        Wake::Input => "input",
+        Wake::Time => "time",
+        Wake::Signal => "signal",
+        Wake::Never => "never",
+    }
+}
+
+pub(super) fn terminal_request(request: &TerminalRequest) -> String {
+    match request {
+        TerminalRequest::Modes => "modes".into(),
+        TerminalRequest::SetModes(modes) => format!("set modes {}", terminal_modes(modes)),
+        TerminalRequest::Size => "size".into(),
+        TerminalRequest::SetSize([rows, columns, ..]) => format!("set size {rows}x{columns}"),
+        TerminalRequest::Flush(queue) => format!("flush {queue}"),
+        TerminalRequest::Drain => "drain".into(),
+        TerminalRequest::Available => "available".into(),
+        TerminalRequest::Read(max) => format!("read at most {max} bytes"),
+    }
+}
+
+fn terminal_modes(modes: &TerminalModes) -> String {
+    let [input, output, control, local] = modes.flags;
+    format!("i={input:#x} o={output:#x} c={control:#x} l={local:#x}")
+}
+
+fn terminal_answer(answer: &TerminalAnswer) -> String {
+    match answer {
+        TerminalAnswer::Done => "done".into(),
+        TerminalAnswer::Modes(modes) => terminal_modes(modes),
+        TerminalAnswer::Size([rows, columns, ..]) => format!("{rows}x{columns}"),
+        TerminalAnswer::Available(n) => format!("{n} bytes"),
+        TerminalAnswer::Read(bytes) => format!("{} bytes", bytes.len()),
     }
 }
 

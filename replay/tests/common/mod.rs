@@ -10,7 +10,8 @@ use dejavm_replay::{Manifest, Record, Recorder, RecorderOptions, Recording, RunE
 use dejavm_sandbox::errno::Errno;
 use dejavm_sandbox::exit::{Exit, ExitKind, Fault, Observer, Rung, SourceKind, Trapped};
 use dejavm_sandbox::world::{
-    DirEntry, FileKind, HostClock, HostPath, Metadata, Request, Response, Stream, World, WorldError,
+    DirEntry, FileKind, HostClock, HostPath, Metadata, Request, Response, Source, Stream, TerminalAnswer,
+    TerminalRequest, Wake, Woken, World, WorldError,
 };
 
 use dejavm_snapshot::ContentId;
@@ -19,6 +20,9 @@ use dejavm_snapshot::ContentId;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Step {
     Clock,
+    Wait(Option<u64>),
+    Signal(bool),
+    Terminal(TerminalRequest),
     Input(usize),
     Output(Stream, Vec<u8>),
     Metadata(HostPath),
@@ -34,6 +38,9 @@ impl Step {
     pub fn request(&self) -> Option<Request<'_>> {
         Some(match self {
             Step::Clock => Request::Clock,
+            Step::Wait(ns) => Request::Wait { input: Some(Source::Stdin), ns: *ns },
+            Step::Signal(fatal) => Request::Signal { fatal: fatal.then_some(7) },
+            Step::Terminal(request) => Request::Terminal(*request),
             Step::Input(max) => Request::Input { max: *max, wait: true },
             Step::Output(stream, data) => Request::Output { stream: *stream, data },
             Step::Metadata(path) => Request::Metadata { path },
@@ -112,6 +119,13 @@ impl World for FakeWorld {
             Request::ReadDir { .. } => Response::Dir(Ok((0..n % 40)
                 .map(|i| DirEntry { name: i.to_string().into_bytes(), kind: FileKind::Directory })
                 .collect())),
+            Request::Wait { ns, .. } => Response::Wait(Woken { by: Wake::Time, ns: ns.unwrap_or(n) }),
+            // One in three comes.
+            Request::Signal { .. } => Response::Signal((n % 3 == 0).then_some(1 + n as u32 % 64)),
+            Request::Terminal(TerminalRequest::Size) => {
+                Response::Terminal(Ok(TerminalAnswer::Size([24, n as u16, 0, 0])))
+            }
+            Request::Terminal(_) => Response::Terminal(Err(Errno::ENOTTY)),
             Request::ReadBlock { .. } => Response::Block(Err(Errno::EIO)),
         })
     }

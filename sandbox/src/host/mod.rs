@@ -4,9 +4,11 @@
 
 pub(crate) mod basics;
 pub mod doctor;
+pub mod signals;
 pub mod stop;
 pub mod thread;
 mod tiny;
+pub mod tty;
 mod walker;
 
 pub use basics::{BareMetal, CpuIdentity, HostError, HostProfile, open_kvm};

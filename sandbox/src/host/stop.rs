@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use super::signals::SignalQueue;
 use super::thread::{KICK, monotonic_ns};
 use crate::world::{Interrupt, WorldError};
 
@@ -23,6 +24,7 @@ struct Stop {
     /// The thread that runs the vCPU now.
     thread: Mutex<Option<libc::pid_t>>,
     event: OwnedFd,
+    signals: SignalQueue,
 }
 
 /// Stops a run from another thread, and keeps its deadline. Cloneable; all clones are of the same
@@ -43,7 +45,10 @@ impl StopHandle {
             rustix::event::EventfdFlags::CLOEXEC | rustix::event::EventfdFlags::NONBLOCK,
         )?;
         let (wanted, deadline) = (AtomicBool::new(false), AtomicU64::new(NEVER));
-        Ok(StopHandle { shared: Arc::new(Stop { wanted, deadline, thread: Mutex::new(None), event }) })
+        let signals = SignalQueue::new()?;
+        Ok(StopHandle {
+            shared: Arc::new(Stop { wanted, deadline, thread: Mutex::new(None), event, signals }),
+        })
     }
 
     /// Ends the run as soon as the guest can be left: at once in guest code, or when the exit
@@ -51,6 +56,22 @@ impl StopHandle {
     pub fn stop(&self) {
         self.shared.wanted.store(true, Ordering::SeqCst);
         let _ = rustix::io::write(&self.shared.event, &1u64.to_ne_bytes());
+        self.kick();
+    }
+
+    /// Sends a program a signal from outside, as its terminal would for ^C, or somebody else by
+    /// `kill`. It gets it at its next system call, or at once where it waits in one; one that ends it
+    /// ends it at once. Where it has a handler for the signal and makes no system call, the second of
+    /// the same kind ends it. Returns how often the signal was sent since the program last took it. A
+    /// bare-metal guest has no signals.
+    pub fn signal(&self, signal: u32) -> u32 {
+        let times = self.shared.signals.send(signal);
+        self.kick();
+        times
+    }
+
+    /// Makes the guest be left, if it runs.
+    fn kick(&self) {
         if let Some(thread) = *self.thread() {
             // SAFETY: tgkill takes no memory. The thread is alive and has the signal blocked: it
             // takes itself out of `thread`, under the lock, before it unblocks it.
@@ -118,6 +139,10 @@ impl Interrupt for StopHandle {
 
     fn remaining(&self) -> Option<Duration> {
         self.time_left()
+    }
+
+    fn signals(&self) -> Option<&SignalQueue> {
+        Some(&self.shared.signals)
     }
 }
 

@@ -167,6 +167,12 @@ pub(crate) trait Guest {
         None
     }
 
+    /// Between two compared exits, and when the guest was left for nothing of its own: what comes from
+    /// outside.
+    fn between_exits(&mut self, _options: &mut RunOptions<'_>) -> Result<Option<RunEnd>, RunError> {
+        Ok(None)
+    }
+
     /// Makes pages absent again; returns how many.
     fn evict(&mut self, choose: &mut dyn FnMut(u64) -> bool) -> Result<u64, RunError>;
 
@@ -226,6 +232,7 @@ fn run_loop(
             guest.ended_after(left_at - quiet_since);
             return Ok(RunEnd::Deadline);
         }
+        let kicked = exit == Exit::Signal;
         match guest.answer(exit, options, signals) {
             Ok(None) => {}
             Ok(Some(end)) => return Ok(end),
@@ -237,6 +244,11 @@ fn run_loop(
         if guest.core().exits != before {
             quiet_since = left_at;
             maybe_evict(guest)?;
+        }
+        if (kicked || guest.core().exits != before)
+            && let Some(end) = guest.between_exits(options)?
+        {
+            return Ok(end);
         }
     }
 }

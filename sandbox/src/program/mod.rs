@@ -18,3 +18,4 @@ pub mod start;
 pub mod state;
 pub mod syscall;
 pub mod vdso;
+mod waiting;

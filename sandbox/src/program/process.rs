@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
-use super::clock::Clock;
+use super::clock::{Clock, ClockMode};
 use super::files::FdTable;
 use super::fs::{ContentRef, Env, Fs, FsError, FsResult, InodeId, Kernel, ProcFile};
 use super::mm::{AddressSpace, Backing, MemError, Memory, MemoryState, USER_END};
@@ -18,7 +18,7 @@ use crate::machine::{BadState, End, expect};
 use crate::ram::PageError;
 use crate::random::Random;
 use crate::vcpu::registers::{ExtendedState, UserRegisters};
-use crate::world::WorldError;
+use crate::world::{Source, WorldError};
 
 /// The process id of a program: the first that a container's first program would start.
 pub const PID: u32 = 2;
@@ -132,6 +132,13 @@ pub enum SysError {
     /// interrupted, else the program is stuck.
     #[error("the call would wait for ever")]
     Block,
+    /// A signal from outside came while the call waited: it is taken, and interrupts the call, or the
+    /// call is made again.
+    #[error("a signal came")]
+    Signal,
+    /// The call waits for input until a timer goes off, and is made again when there is some.
+    #[error("the call waits for input")]
+    Input(Source),
     /// A page could not be brought in: the run ends.
     #[error(transparent)]
     Page(#[from] PageError),
@@ -164,6 +171,8 @@ impl From<FsError> for SysError {
             FsError::Errno(errno) => SysError::Errno(errno),
             FsError::World(e) => SysError::World(e),
             FsError::Block => SysError::Block,
+            FsError::Signal => SysError::Signal,
+            FsError::Input(source) => SysError::Input(source),
             FsError::Machine(e) => match e.downcast::<PageError>() {
                 Ok(e) => SysError::Page(*e),
                 Err(e) => SysError::Machine(e.to_string()),
@@ -249,6 +258,10 @@ impl Kernel for Host<'_> {
 
     fn pid(&self) -> u32 {
         PID
+    }
+
+    fn may_time_out(&self, certain: bool) -> bool {
+        self.task.alarm.is_some() && (!certain || self.clock.mode == ClockMode::Host)
     }
 
     fn proc_text(&mut self, _pid: u32, file: ProcFile) -> Option<Vec<u8>> {

@@ -284,6 +284,16 @@ impl Signals {
         self.pending.insert(0, info);
     }
 
+    /// Signals that end the program when they come: bits.
+    pub fn fatal(&self) -> u64 {
+        let ends = |signal: &u32| {
+            let default = self.action(*signal).handler == DEFAULT;
+            default && default_action(*signal) == DefaultAction::Terminate
+        };
+        let ends = (1..=MAX).filter(ends).fold(0, |bits, signal| bits | bit(signal));
+        ends & !self.mask | bit(SIGKILL)
+    }
+
     /// Signals that are pending and blocked: bits.
     pub fn pending_bits(&self) -> u64 {
         self.pending.iter().fold(0, |bits, info| bits | bit(info.signal))

@@ -4,9 +4,12 @@ mod defaults;
 mod files;
 mod given;
 mod grant;
+mod helper;
 mod input;
 mod interrupt;
 mod output;
+mod stream;
+mod terminal;
 #[cfg(test)]
 mod tests;
 
@@ -15,22 +18,29 @@ pub use given::GivenFiles;
 pub use grant::{Grant, GrantError, GrantKind};
 pub use input::Input;
 pub use interrupt::{Interrupt, Never};
-pub use output::{Output, OutputBuffer};
+pub use output::{HostOutput, Output, OutputBuffer};
 
+use std::time::Duration;
+
+use rustix::event::PollFlags;
 use rustix::time::{ClockId, clock_gettime};
 
-use super::{HostClock, Request, Response, Stream, World, WorldError};
+use super::{HostClock, Request, Response, Source, Stream, Wake, Woken, World, WorldError};
+use crate::errno::Errno;
+use crate::host::thread::monotonic_ns;
 use files::HostFiles;
 use grant::Roots;
 use input::InputState;
-use output::OutputState;
+use interrupt::{Waited, wait};
+use terminal::Terminal;
 
 /// The real outside. It shows a guest what was granted, and nothing else.
 pub struct HostWorld {
     files: HostFiles,
     input: InputState,
-    stdout: OutputState,
-    stderr: OutputState,
+    stdout: HostOutput,
+    stderr: HostOutput,
+    terminal: Option<Terminal>,
     interrupt: Box<dyn Interrupt>,
 }
 
@@ -94,13 +104,51 @@ impl HostWorldBuilder {
     /// # Errors
     /// A grant that is not there, or not what it was said to be.
     pub fn build(self) -> Result<HostWorld, GrantError> {
-        Ok(HostWorld {
-            files: HostFiles::new(Roots::open(&self.grants)?),
-            input: InputState::new(self.input),
-            stdout: OutputState::new(self.stdout),
-            stderr: OutputState::new(self.stderr),
-            interrupt: self.interrupt,
-        })
+        let files = HostFiles::new(Roots::open(&self.grants)?);
+        let input = InputState::new(self.input);
+        let (stdout, stderr) = (HostOutput::new(self.stdout), HostOutput::new(self.stderr));
+        let terminal = [input.terminal(), stdout.terminal(), stderr.terminal()];
+        let terminal = terminal.into_iter().flatten().next().and_then(Terminal::of);
+        Ok(HostWorld { files, input, stdout, stderr, terminal, interrupt: self.interrupt })
+    }
+}
+
+impl HostWorld {
+    /// Waits for input, time or a signal.
+    fn wait(&mut self, input: Option<Source>, ns: Option<u64>) -> Result<Woken, WorldError> {
+        let began = monotonic_ns();
+        let interrupt = &*self.interrupt;
+        let fd = match (input, &self.terminal) {
+            (Some(Source::Terminal), Some(terminal)) => Some(terminal.fd()),
+            (Some(_), _) => match self.input.waits_for() {
+                None => return Ok(Woken { by: Wake::Input, ns: 0 }),
+                fd => fd,
+            },
+            (None, _) => None,
+        };
+        if fd.is_none() && ns.is_none() && interrupt.signals().is_none() {
+            return Ok(Woken { by: Wake::Never, ns: 0 });
+        }
+        let by = match wait(fd.map(|fd| (fd, PollFlags::IN)), ns.map(Duration::from_nanos), interrupt)? {
+            Waited::Ready => Wake::Input,
+            Waited::Time => Wake::Time,
+            Waited::Signal => Wake::Signal,
+        };
+        let took = monotonic_ns().saturating_sub(began);
+        let ns = match (by, ns) {
+            (Wake::Time, Some(ns)) => ns,
+            (_, Some(ns)) => took.min(ns),
+            (_, None) => took,
+        };
+        Ok(Woken { by, ns })
+    }
+
+    fn signal(&self, fatal: Option<u64>) -> Option<u32> {
+        let signals = self.interrupt.signals()?;
+        match fatal {
+            Some(fatal) => signals.take_fatal(fatal),
+            None => signals.take(),
+        }
     }
 }
 
@@ -116,6 +164,12 @@ impl World for HostWorld {
                 };
                 Response::Output(output.write(data, &*self.interrupt)?)
             }
+            Request::Wait { input, ns } => Response::Wait(self.wait(input, ns)?),
+            Request::Signal { fatal } => Response::Signal(self.signal(fatal)),
+            Request::Terminal(request) => Response::Terminal(match &mut self.terminal {
+                Some(terminal) => terminal.answer(request, &*self.interrupt)?,
+                None => Err(Errno::ENOTTY),
+            }),
             Request::Metadata { path } => Response::Metadata(self.files.metadata(path)),
             Request::ReadLink { path } => Response::Link(self.files.read_link(path)),
             Request::ReadDir { path } => Response::Dir(self.files.read_dir(path)),

@@ -13,10 +13,13 @@
 //!   recording keeps it by key.
 
 mod host;
+mod terminal;
+
+pub use terminal::{TerminalAnswer, TerminalModes, TerminalRequest};
 
 pub use host::{
-    GivenFiles, Grant, GrantError, GrantKind, HostWorld, HostWorldBuilder, Input, Interrupt, Never, Output,
-    OutputBuffer, default_grants,
+    GivenFiles, Grant, GrantError, GrantKind, HostOutput, HostWorld, HostWorldBuilder, Input, Interrupt,
+    Never, Output, OutputBuffer, default_grants,
 };
 
 use std::sync::Arc;
@@ -56,21 +59,39 @@ pub enum Request<'a> {
     /// The host's clocks. Ordered.
     Clock,
     /// At most `max` bytes of standard input. Ordered. With `wait` the answer comes when there is
-    /// at least one byte or the end; without, it is [`Response::Input`] with
-    /// `Err(EAGAIN)` when nothing is there yet.
+    /// at least one byte or the end, or with `Err(EINTR)` when a signal for the guest comes first;
+    /// without, it is [`Response::Input`] with `Err(EAGAIN)` when nothing is there yet.
     Input {
         /// The most bytes wanted.
         max: usize,
         /// Whether to wait for the first byte.
         wait: bool,
     },
-    /// Write to an output stream; the answer is how many bytes it took. Ordered.
+    /// Write to an output stream; the answer is how many bytes it took, or `Err(EINTR)` when a signal
+    /// for the guest came before it took any. Ordered.
     Output {
         /// The stream.
         stream: Stream,
         /// The bytes.
         data: &'a [u8],
     },
+    /// Wait, for as long as it really takes. Ordered.
+    Wait {
+        /// For this input, until there is some or its end.
+        input: Option<Source>,
+        /// For so many nanoseconds at most.
+        ns: Option<u64>,
+    },
+    /// The next signal that came for the guest from outside. Ordered; that there is none is not kept in
+    /// a recording.
+    Signal {
+        /// Asked between two exits: for one that ends the guest there, which these do (bit `n - 1` for
+        /// signal `n`), and any that was sent again before the guest took it. Else, in a system call,
+        /// for any.
+        fatal: Option<u64>,
+    },
+    /// Something of the guest's terminal. Ordered.
+    Terminal(TerminalRequest),
     /// `lstat` of a host file. Ordered.
     Metadata {
         /// The file.
@@ -94,6 +115,37 @@ pub enum Request<'a> {
         /// The block's number from the file's start.
         block: u64,
     },
+}
+
+/// Where a guest's input comes from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum Source {
+    /// Standard input.
+    Stdin,
+    /// The terminal, where standard input is something else.
+    Terminal,
+}
+
+/// How a wait ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Woken {
+    /// By what.
+    pub by: Wake,
+    /// How long it took, nanoseconds; never longer than the time that was to be waited.
+    pub ns: u64,
+}
+
+/// What ends a wait.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Wake {
+    /// There is input, or its end.
+    Input,
+    /// The time is over.
+    Time,
+    /// There is a signal.
+    Signal,
+    /// Nothing: what was waited for cannot come.
+    Never,
 }
 
 /// The host's clocks at one moment, in nanoseconds.
@@ -165,6 +217,12 @@ pub enum Response {
     Dir(Result<Vec<DirEntry>, Errno>),
     /// To [`Request::ReadBlock`]. Shared, because a recorder keeps it as long as it likes.
     Block(Result<Arc<[u8]>, Errno>),
+    /// To [`Request::Wait`].
+    Wait(Woken),
+    /// To [`Request::Signal`]: its number, if there is one.
+    Signal(Option<u32>),
+    /// To [`Request::Terminal`]; `ENOTTY` where there is no terminal outside.
+    Terminal(Result<TerminalAnswer, Errno>),
 }
 
 /// Why the outside gave no answer at all. The guest is not told: the run ends.
@@ -216,6 +274,9 @@ impl Request<'_> {
             Request::Clock => "clock",
             Request::Input { .. } => "input",
             Request::Output { .. } => "output",
+            Request::Wait { .. } => "wait",
+            Request::Signal { .. } => "signal",
+            Request::Terminal(_) => "terminal",
             Request::Metadata { .. } => "metadata",
             Request::ReadLink { .. } => "readlink",
             Request::ReadDir { .. } => "readdir",
@@ -235,6 +296,9 @@ impl Response {
             Response::Link(_) => "readlink",
             Response::Dir(_) => "readdir",
             Response::Block(_) => "read-block",
+            Response::Wait(_) => "wait",
+            Response::Signal(_) => "signal",
+            Response::Terminal(_) => "terminal",
         }
     }
 }
@@ -266,6 +330,24 @@ impl dyn World + '_ {
     /// [`Request::Output`].
     pub fn output(&mut self, stream: Stream, data: &[u8]) -> Result<Result<usize, Errno>, WorldError> {
         ask!(self, Request::Output { stream, data }, Output)
+    }
+
+    /// [`Request::Wait`].
+    pub fn wait(&mut self, input: Option<Source>, ns: Option<u64>) -> Result<Woken, WorldError> {
+        ask!(self, Request::Wait { input, ns }, Wait)
+    }
+
+    /// [`Request::Signal`].
+    pub fn signal(&mut self, fatal: Option<u64>) -> Result<Option<u32>, WorldError> {
+        ask!(self, Request::Signal { fatal }, Signal)
+    }
+
+    /// [`Request::Terminal`].
+    pub fn terminal(
+        &mut self,
+        request: TerminalRequest,
+    ) -> Result<Result<TerminalAnswer, Errno>, WorldError> {
+        ask!(self, Request::Terminal(request), Terminal)
     }
 
     /// [`Request::Metadata`].

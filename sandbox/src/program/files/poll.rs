@@ -40,7 +40,8 @@ impl FdTable {
             Nature::File | Nature::Dir | Nature::Device => READ | WRITE,
             Nature::Anon | Nature::Closed => 0,
             Nature::Stream => {
-                let input = flags.reads() && events & READ != 0 && fs.input_ready(env, false)?;
+                let tty = fs.is_tty(inode);
+                let input = flags.reads() && events & READ != 0 && fs.input_ready(env, tty, false)?;
                 (if input { READ } else { 0 }) | if flags.writes() { WRITE } else { 0 }
             }
             Nature::Pipe => {

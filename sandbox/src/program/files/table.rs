@@ -63,6 +63,10 @@ impl FdTable {
         let (inodes, merged) = fs.stdio_inodes();
         let modes = [OpenFlags::RDONLY, OpenFlags::WRONLY, OpenFlags::WRONLY];
         for (fd, (inode, mode)) in inodes.into_iter().zip(modes).enumerate() {
+            let Some(inode) = inode else {
+                table.slots.push(None);
+                continue;
+            };
             // A terminal is open for both on all three, as a login leaves it.
             let mode = if fs.is_tty(inode) { OpenFlags::RDWR } else { mode };
             let id = match table.slots.get(1) {

@@ -58,7 +58,7 @@ impl Fs {
                 env.host.random(&mut buf[..n]);
                 Ok(n)
             }
-            Device::Tty => self.read_input(env, buf, nonblock),
+            Device::Tty => self.read_input(env, true, buf, nonblock),
         }
     }
 

@@ -37,6 +37,12 @@ pub trait Kernel {
         self.pid()
     }
 
+    /// Whether a timer may end a wait for input before there is some. Input that is `certain` to come is
+    /// there before any virtual time has passed.
+    fn may_time_out(&self, _certain: bool) -> bool {
+        false
+    }
+
     /// All processes.
     fn pids(&self) -> Vec<u32> {
         vec![self.pid()]

@@ -1,7 +1,7 @@
 //! Why a file operation did not succeed.
 
 use crate::errno::Errno;
-use crate::world::WorldError;
+use crate::world::{Source, WorldError};
 
 /// Why a file operation did not succeed.
 #[derive(Debug, thiserror::Error)]
@@ -17,6 +17,14 @@ pub enum FsError {
     /// same call is made again later.
     #[error("the call must wait for another task")]
     Block,
+    /// A signal from outside came while the call waited. Nothing was changed: if the task takes the
+    /// signal, the call ends with `EINTR`; else it is made again.
+    #[error("a signal came")]
+    Signal,
+    /// There is no input yet, and time may end the wait for it. Nothing was changed: the same call is
+    /// made again when there is some.
+    #[error("the call must wait for input")]
+    Input(Source),
     /// Guest memory could not be read or written for a reason that is not the guest's: the run
     /// ends.
     #[error(transparent)]

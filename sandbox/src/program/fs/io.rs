@@ -166,7 +166,8 @@ impl Fs {
             }
             Body::Pipe(pipe) => pipe.read(buf, nonblock),
             Body::Stream(stream) if stream.tty || stream.way == Way::Stdin => {
-                self.read_input(env, buf, nonblock)
+                let tty = stream.tty;
+                self.read_input(env, tty, buf, nonblock)
             }
             Body::Stream(_) => fail(Errno::EBADF),
             _ => self.read_at(env, id, offset, buf),

@@ -10,7 +10,8 @@ use super::env::Env;
 use super::error::{FsError, FsResult, fail};
 use super::inode::{Body, Device, InodeId, Place, StreamBody, Way};
 use crate::errno::Errno;
-use crate::world::Stream;
+use crate::host::tty::TERMIOS_SIZE as HOST_TERMIOS_SIZE;
+use crate::world::{Source, Stream, TerminalAnswer, TerminalRequest, Wake};
 
 /// Bytes asked of standard input at once.
 const INPUT_MAX: usize = 1 << 20;
@@ -21,9 +22,8 @@ const OUTPUT_MAX: usize = 1 << 20;
 /// Bytes asked for only to find out whether there is input.
 const PEEK: usize = 64 * 1024;
 
-/// Bytes of the kernel's `struct termios` (`include/uapi/asm-generic/termbits.h`): four flag
-/// words, the line discipline and 19 control characters.
-pub(crate) const TERMIOS_SIZE: usize = 36;
+/// Bytes of the kernel's `struct termios`.
+pub(crate) const TERMIOS_SIZE: usize = HOST_TERMIOS_SIZE;
 
 /// What a standard stream looks like to the guest.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -40,6 +40,8 @@ pub enum StdioKind {
     Pipe,
     /// `/dev/null`.
     Null,
+    /// Closed.
+    Closed,
 }
 
 /// The three standard streams.
@@ -144,7 +146,7 @@ impl Fs {
             [(Way::Stdin, stdio.stdin), (Way::Stdout, stdio.stdout), (Way::Stderr, stdio.stderr)]
         {
             let id = match (kind, null) {
-                (StdioKind::Null, Some(null)) => null,
+                (StdioKind::Null | StdioKind::Closed, Some(null)) => null,
                 (kind, _) => {
                     let tty = matches!(kind, StdioKind::Tty { .. });
                     let place = if tty { Place::Pts } else { Place::Pipes };
@@ -158,31 +160,68 @@ impl Fs {
         }
     }
 
-    /// The inodes of the standard streams, and whether the last two are one.
-    pub(crate) fn stdio_inodes(&self) -> (Vec<InodeId>, bool) {
-        (self.streams.inodes.clone(), self.streams.stdio.merged)
+    /// The inodes of the standard streams, none of those that are closed, and whether the last two are
+    /// one.
+    pub(crate) fn stdio_inodes(&self) -> (Vec<Option<InodeId>>, bool) {
+        let Stdio { stdin, stdout, stderr, merged } = self.streams.stdio;
+        let kinds = [stdin, stdout, stderr].into_iter().zip(&self.streams.inodes);
+        (kinds.map(|(kind, id)| (kind != StdioKind::Closed).then_some(*id)).collect(), merged)
     }
 
     pub(super) fn has_tty(&self) -> bool {
         self.streams.pts.is_some()
     }
 
-    /// Reads standard input.
+    /// Whether one of the standard streams is a terminal.
+    pub(crate) fn has_terminal(&self) -> bool {
+        self.has_tty()
+    }
+
+    /// Where reads of a terminal's inode, or of standard input, come from.
+    pub(crate) fn source(&self, tty: bool) -> Source {
+        if tty && !self.stdin_is_tty() { Source::Terminal } else { Source::Stdin }
+    }
+
+    fn stdin_is_tty(&self) -> bool {
+        matches!(self.streams.stdio.stdin, StdioKind::Tty { .. })
+    }
+
+    /// Whether input comes to its end some time, whatever the guest does: not from a terminal, where
+    /// somebody may have gone for lunch.
+    pub(crate) fn is_certain(&self, source: Source) -> bool {
+        source == Source::Stdin && !self.stdin_is_tty()
+    }
+
+    /// Reads standard input, or the terminal.
     pub(super) fn read_input(
         &mut self,
         env: &mut Env<'_>,
+        tty: bool,
         buf: &mut [u8],
         nonblock: bool,
     ) -> FsResult<usize> {
         if buf.is_empty() {
             return Ok(0);
         }
+        let source = self.source(tty);
+        if source == Source::Terminal {
+            match read_terminal(env, buf)? {
+                Err(Errno::EAGAIN) if !nonblock => return Err(FsError::Input(source)),
+                // There is no terminal: as if standard input were one.
+                Err(Errno::ENOTTY) => {}
+                answer => return Ok(answer?),
+            }
+        }
         if self.streams.ahead.is_empty() {
             if std::mem::take(&mut self.streams.end_ahead) {
                 return Ok(0);
             }
             let max = buf.len().min(INPUT_MAX);
-            let bytes = ask_input(env, max, !nonblock)??;
+            let timed = env.host.may_time_out(self.is_certain(source));
+            let bytes = match ask_input(env, max, !nonblock && !timed)? {
+                Err(Errno::EAGAIN) if !nonblock => return Err(FsError::Input(source)),
+                answer => answer?,
+            };
             buf[..bytes.len()].copy_from_slice(&bytes);
             return Ok(bytes.len());
         }
@@ -193,27 +232,56 @@ impl Fs {
         Ok(n)
     }
 
-    /// Whether a read of standard input would not block. With `wait` it waits until that is so:
-    /// for a monitor whose tasks all wait, one of them for input.
+    /// Whether a read of standard input, or of the terminal, would not block. With `wait` it waits until
+    /// that is so: for a monitor whose tasks all wait, one of them for input.
     ///
     /// # Errors
     /// When the outside gives no answer.
-    pub fn input_ready(&mut self, env: &mut Env<'_>, wait: bool) -> FsResult<bool> {
-        if self.streams.ahead.is_empty() && !self.streams.end_ahead {
-            match ask_input(env, PEEK, wait)? {
-                Ok(bytes) if bytes.is_empty() => self.streams.end_ahead = true,
-                Ok(bytes) => self.streams.ahead.extend(bytes),
-                Err(Errno::EAGAIN) => return Ok(false),
-                // A read will give the error.
-                Err(_) => return Ok(true),
-            }
+    pub fn input_ready(&mut self, env: &mut Env<'_>, tty: bool, wait: bool) -> FsResult<bool> {
+        let source = self.source(tty);
+        let nothing_ahead = self.streams.ahead.is_empty() && !self.streams.end_ahead;
+        if source == Source::Terminal || nothing_ahead && self.stdin_is_tty() {
+            // What is typed stays in the terminal until it is read: it may be read in another mode, or
+            // by another program.
+            return match env.world.wait(Some(source), (!wait).then_some(0))?.by {
+                Wake::Input => Ok(true),
+                Wake::Signal if wait => Err(FsError::Signal),
+                Wake::Signal | Wake::Time | Wake::Never => Ok(false),
+            };
+        }
+        if nothing_ahead { self.look_ahead(env, wait) } else { Ok(true) }
+    }
+
+    /// Reads ahead, to find out whether there is input.
+    fn look_ahead(&mut self, env: &mut Env<'_>, wait: bool) -> FsResult<bool> {
+        match ask_input(env, PEEK, wait)? {
+            Ok(bytes) if bytes.is_empty() => self.streams.end_ahead = true,
+            Ok(bytes) => self.streams.ahead.extend(bytes),
+            Err(Errno::EAGAIN) => return Ok(false),
+            // A read will give the error.
+            Err(_) => {}
         }
         Ok(true)
     }
 
-    /// Bytes of input that were read ahead.
-    pub(crate) fn input_ahead(&self) -> usize {
-        self.streams.ahead.len()
+    /// How many bytes of input can be read at once.
+    ///
+    /// # Errors
+    /// When the outside gives no answer.
+    pub(crate) fn input_available(&mut self, env: &mut Env<'_>, tty: bool) -> FsResult<u64> {
+        if tty && let Ok(TerminalAnswer::Available(n)) = env.world.terminal(TerminalRequest::Available)? {
+            return Ok(u64::from(n) + self.streams.ahead.len() as u64);
+        }
+        if self.streams.ahead.is_empty() && !self.streams.end_ahead {
+            self.look_ahead(env, false)?;
+        }
+        Ok(self.streams.ahead.len() as u64)
+    }
+
+    /// Throws away input that was read ahead.
+    pub(crate) fn flush_input(&mut self) {
+        self.streams.ahead.clear();
+        self.streams.end_ahead = false;
     }
 
     /// What the guest set of its terminal.
@@ -250,7 +318,10 @@ impl Fs {
             _ => Stream::Stdout,
         };
         let data = &data[..data.len().min(OUTPUT_MAX)];
-        let taken = env.world.output(to, data)??;
+        let taken = match env.world.output(to, data)? {
+            Err(Errno::EINTR) => return Err(FsError::Signal),
+            answer => answer?,
+        };
         if taken > data.len() { fail(Errno::EIO) } else { Ok(taken) }
     }
 
@@ -269,8 +340,22 @@ impl Fs {
 /// Asks for input: the outer error ends the call with what is not the guest's to see.
 fn ask_input(env: &mut Env<'_>, max: usize, wait: bool) -> FsResult<Result<Vec<u8>, Errno>> {
     match env.world.input(max, wait)? {
+        Err(Errno::EINTR) => Err(FsError::Signal),
         // More than was asked for would be lost or overrun the buffer.
         Ok(bytes) if bytes.len() > max => Err(FsError::Errno(Errno::EIO)),
         answer => Ok(answer),
+    }
+}
+
+/// Reads the terminal itself, where standard input is something else.
+fn read_terminal(env: &mut Env<'_>, buf: &mut [u8]) -> FsResult<Result<usize, Errno>> {
+    let max = u32::try_from(buf.len()).unwrap_or(u32::MAX);
+    match env.world.terminal(TerminalRequest::Read(max))? {
+        Ok(TerminalAnswer::Read(bytes)) if bytes.len() <= buf.len() => {
+            buf[..bytes.len()].copy_from_slice(&bytes);
+            Ok(Ok(bytes.len()))
+        }
+        Ok(_) => Ok(Err(Errno::EIO)),
+        Err(errno) => Ok(Err(errno)),
     }
 }

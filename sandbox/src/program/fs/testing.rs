@@ -16,7 +16,8 @@ use crate::errno::Errno;
 use crate::exit::SourceKind;
 use crate::ram::{PAGE_SIZE, PageError, PageSource};
 use crate::world::{
-    BLOCK_SIZE, DirEntry, FileKind, HostClock, Metadata, Request, Response, Stream, World, WorldError,
+    BLOCK_SIZE, DirEntry, FileKind, HostClock, Metadata, Request, Response, Stream, Wake, Woken, World,
+    WorldError,
 };
 
 /// A file of the host in memory.
@@ -118,6 +119,12 @@ impl World for FakeWorld {
                 }
                 Response::Output(Ok(n))
             }
+            Request::Wait { .. } => {
+                let ready = !self.input.is_empty() || !self.input_open;
+                Response::Wait(Woken { by: if ready { Wake::Input } else { Wake::Time }, ns: 0 })
+            }
+            Request::Signal { .. } => Response::Signal(None),
+            Request::Terminal(_) => Response::Terminal(Err(Errno::ENOTTY)),
             Request::Metadata { path } => Response::Metadata(self.get(path).map(|node| Metadata {
                 kind: kind(node),
                 mode: if matches!(node, HostNode::Dir) { 0o755 } else { 0o644 },

@@ -36,9 +36,12 @@ impl Machine {
         }
         let Process { clock, memory, space, .. } = &mut self.process;
         clock.tick(memory, space).map_err(SysError::from)?;
+        if self.process.task.alarm.is_some() {
+            self.process.refresh_clock()?;
+        }
         self.process.fire_alarm();
         let mut resume = Resume::Syscall;
-        let result = match syscall::call(&mut self.process, number, args) {
+        let result = match self.call(number, args) {
             Ok(After::Return(value)) => {
                 self.process.regs.general.rax = value;
                 value
@@ -52,21 +55,32 @@ impl Machine {
             }
             Ok(After::Ended) => 0,
             Err(SysError::Block) => {
-                if !self.process.sleep_until_alarm()? {
-                    self.again(number);
-                    self.resume(Resume::Full)?;
-                    return Ok(Some(RunEnd::Stuck));
+                let woken = match self.process.sleep_until_alarm() {
+                    Ok(false) => self.process.wait_for_signal(),
+                    other => other,
+                };
+                match woken {
+                    Ok(true) => {}
+                    Ok(false) => {
+                        self.waits_for = Some(self.process.waits_for(number, args));
+                        self.not_made(number)?;
+                        return Ok(Some(RunEnd::Stuck));
+                    }
+                    Err(e) => {
+                        self.not_made(number)?;
+                        return Err(e.into());
+                    }
                 }
                 self.process.regs.general.rax = Errno::EINTR.to_rax();
                 self.process.regs.general.rax
             }
             Err(SysError::World(WorldError::Interrupted)) => {
-                self.again(number);
-                self.resume(Resume::Full)?;
+                self.not_made(number)?;
                 return Err(WorldError::Interrupted.into());
             }
             Err(e) => return Err(e.into()),
         };
+        self.process.take_signals()?;
         self.record(ExitKind::Syscall { number, args }, general.rcx, result, options)?;
         if let Some(end) = self.ended(options)? {
             return Ok(Some(end));
@@ -87,6 +101,35 @@ impl Machine {
             _ => self.reached(options),
         };
         Ok(paused.then_some(RunEnd::Paused))
+    }
+
+    /// Makes a system call, again and again while it waits and what wakes it is not what it waits for.
+    fn call(&mut self, number: u64, args: [u64; 6]) -> Result<After, SysError> {
+        loop {
+            let interrupted = match syscall::call(&mut self.process, number, args) {
+                Err(SysError::Signal) => {
+                    self.process.take_signals()?;
+                    self.process.signals.any_deliverable()
+                }
+                Err(SysError::Input(source)) => self.process.wait_for_input(source)?,
+                other => return other,
+            };
+            // What was read to make the call is read again.
+            self.process.effects.take();
+            if interrupted {
+                return Ok(After::Return(Errno::EINTR.to_rax()));
+            }
+        }
+    }
+
+    /// Leaves a system call that was not made: it is made when the program goes on.
+    fn not_made(&mut self, number: u64) -> Result<(), RunError> {
+        if let Some(mask) = self.process.signals.saved_mask.take() {
+            self.process.signals.mask = mask;
+        }
+        self.process.effects.take();
+        self.again(number);
+        self.resume(Resume::Full)
     }
 
     /// Points the registers back at the system call that is being answered.

@@ -104,7 +104,7 @@ impl Machine {
         Ok(resume)
     }
 
-    fn die(&mut self, info: &Info) {
+    pub(super) fn die(&mut self, info: &Info) {
         let address = info.fault.and_then(|(vector, _, cr2)| (vector == vector::PAGE_FAULT).then_some(cr2));
         let nearest = match address {
             Some(address) => match self.process.space.nearest(address) {

@@ -9,7 +9,9 @@ impl From<SysError> for RunError {
             SysError::World(e) => RunError::World(e),
             SysError::Page(e) => e.into(),
             SysError::Errno(errno) => RunError::Machine(errno.to_string()),
-            SysError::Block => RunError::Machine("a call that waits was not expected here".into()),
+            SysError::Block | SysError::Signal | SysError::Input(_) => {
+                RunError::Machine("a call that waits was not expected here".into())
+            }
             SysError::Machine(text) => RunError::Machine(text),
         }
     }

@@ -14,6 +14,7 @@ use super::entry::{self, EXCEPTION_PORT, Entry, SYSCALL_PORT};
 use super::exception::{self, vector};
 use super::mm::tables;
 use super::process::Process;
+use super::signal::{Info, SI_KERNEL};
 use crate::exit::{ExitKind, Rung, SourceKind};
 use crate::fault::{Finding, Place, Then, fetch};
 use crate::host::thread::BlockedSignals;
@@ -44,6 +45,10 @@ pub struct Machine {
     stale: (u64, u32),
     stepper: Stepper,
     first_read_done: bool,
+    /// What a program that is stuck waits for, in words.
+    pub waits_for: Option<String>,
+    /// RIP of the last compared exit.
+    exit_rip: u64,
 }
 
 impl std::fmt::Debug for Machine {
@@ -87,6 +92,8 @@ impl Machine {
             stale: (0, 0),
             stepper: Stepper::default(),
             first_read_done: false,
+            waits_for: None,
+            exit_rip: regs.general.rip,
         })
     }
 
@@ -198,6 +205,7 @@ impl Machine {
         options: &mut RunOptions<'_>,
     ) -> Result<(), RunError> {
         self.stepper.steps = 0;
+        self.exit_rip = rip;
         let effects = self.process.effects.take();
         self.core.record(kind, rip, result, effects, self.process.clock.realtime(), options)
     }
@@ -239,7 +247,7 @@ impl Guest for Machine {
         &mut self.core
     }
 
-    fn begin(&mut self, _options: &mut RunOptions<'_>) -> Result<Option<RunEnd>, RunError> {
+    fn begin(&mut self, options: &mut RunOptions<'_>) -> Result<Option<RunEnd>, RunError> {
         if let Some(end) = self.process.end {
             return Ok(Some(RunEnd::Ended(end)));
         }
@@ -248,7 +256,8 @@ impl Guest for Machine {
             self.resume(Resume::Full)?;
         }
         self.spinning = false;
-        Ok(None)
+        self.waits_for = None;
+        self.between_exits(options)
     }
 
     fn answer(
@@ -258,6 +267,17 @@ impl Guest for Machine {
         signals: &BlockedSignals,
     ) -> Result<Option<RunEnd>, RunError> {
         self.answer_exit(exit, options, signals)
+    }
+
+    /// A signal that ends the program does so wherever it is. Where that is depends on the host, and
+    /// nothing of what the program did since its last exit can be seen: it ends as of that exit.
+    fn between_exits(&mut self, options: &mut RunOptions<'_>) -> Result<Option<RunEnd>, RunError> {
+        let fatal = self.process.signals.fatal();
+        self.core.vcpu.settle();
+        let Some(signal) = self.process.outside.world().signal(Some(fatal))? else { return Ok(None) };
+        self.process.regs.general.rip = self.exit_rip;
+        self.die(&Info { signal, code: SI_KERNEL, ..Default::default() });
+        self.ended(options)
     }
 
     fn evict(&mut self, choose: &mut dyn FnMut(u64) -> bool) -> Result<u64, RunError> {

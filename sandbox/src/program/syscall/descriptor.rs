@@ -122,7 +122,11 @@ impl Process {
                         break;
                     }
                 }
-                Err(SysError::Errno(_) | SysError::Block) if total > 0 => break,
+                Err(SysError::Errno(_) | SysError::Block | SysError::Signal | SysError::Input(_))
+                    if total > 0 =>
+                {
+                    break;
+                }
                 Err(e) => return Err(e),
             }
         }
@@ -245,8 +249,8 @@ impl Process {
             SysError::Errno(Errno::EFAULT) => Ok(Vec::new()),
             e => Err(e),
         })?;
-        let answer =
-            self.with_files(|fs, files, env, _| files.ioctl(fs, env, a[0] as i32, a[1] as u32, &input))?;
+        let answer = self
+            .with_files(|fs, files, env, _| files.ioctl(fs, env, a[0] as i32, a[1] as u32, a[2], &input))?;
         self.answer(a[2], answer)
     }
 

@@ -51,7 +51,9 @@ pub fn call(process: &mut Process, number: u64, args: Args) -> Result<After, Sys
             }
             Ok(After::Return(errno.to_rax()))
         }
-        Err(SysError::Block) if process.signals.any_deliverable() => Ok(After::Return(Errno::EINTR.to_rax())),
+        Err(SysError::Block | SysError::Input(_)) if process.signals.any_deliverable() => {
+            Ok(After::Return(Errno::EINTR.to_rax()))
+        }
         Err(e) => Err(e),
     }
 }

@@ -1,9 +1,13 @@
 //! Waiting for descriptors.
 
 use super::Args;
+use super::signal::unblockable;
 use crate::errno::Errno;
+use crate::program::clock::ClockMode;
 use crate::program::files::{POLLERR, POLLHUP, POLLIN, POLLNVAL, POLLOUT, POLLRDNORM, POLLWRNORM};
+use crate::program::fs::FsError;
 use crate::program::process::{Process, SysError, SysResult};
+use crate::world::{Source, Wake};
 
 /// Bytes of `struct pollfd`.
 const POLLFD: usize = 8;
@@ -20,27 +24,45 @@ struct Watched {
 }
 
 impl Process {
-    /// Waits until one is ready or the time is over: in virtual time, at once.
+    /// Waits until one is ready or the time is over. Without input to wait for, virtual time is over at
+    /// once. Input that is certain to come is waited for, whatever the time: it comes before virtual time
+    /// passes. For that of a terminal real time passes, and by the host's clock always.
     fn wait_ready(&mut self, watched: &mut [Watched], timeout: Option<u64>) -> Result<usize, SysError> {
-        let mut count = self.look(watched)?;
-        if count == 0 {
-            match timeout {
-                Some(ns) => {
+        let mut left = timeout;
+        loop {
+            let count = self.look(watched)?;
+            if count > 0 {
+                return Ok(count);
+            }
+            if self.signals.any_deliverable() {
+                return Err(Errno::EINTR.into());
+            }
+            if left == Some(0) {
+                return Ok(0);
+            }
+            match self.input_among(watched) {
+                Some((_, true)) if self.clock.mode == ClockMode::Virtual => {
+                    match self.with_files(|fs, _, env, _| fs.input_ready(env, false, true)) {
+                        Err(FsError::Signal) => self.take_signals()?,
+                        ready => drop(ready?),
+                    }
+                }
+                Some((source, _)) => {
+                    let woken = self.wait_outside(Some(source), left)?;
+                    if woken.by == Wake::Never {
+                        return Err(SysError::Block);
+                    }
+                    left = left.map(|left| left.saturating_sub(woken.ns));
+                }
+                None => {
+                    let Some(ns) = left else { return Err(SysError::Block) };
                     if self.sleep(ns)?.is_some() {
                         return Err(Errno::EINTR.into());
                     }
-                }
-                None => {
-                    // Only the outside can make one ready now: standard input.
-                    self.wait_for_input(watched)?;
-                    count = self.look(watched)?;
-                    if count == 0 {
-                        return Err(SysError::Block);
-                    }
+                    left = Some(0);
                 }
             }
         }
-        Ok(count)
     }
 
     fn look(&mut self, watched: &mut [Watched]) -> Result<usize, SysError> {
@@ -54,14 +76,20 @@ impl Process {
         })
     }
 
-    fn wait_for_input(&mut self, watched: &[Watched]) -> Result<(), SysError> {
-        for one in watched {
-            if one.events & (POLLIN | POLLRDNORM) != 0 && one.fd >= 0 && self.is_stdin(one.fd as u64) {
-                self.with_files(|fs, _, env, _| fs.input_ready(env, true))?;
-                return Ok(());
-            }
-        }
-        Ok(())
+    /// The input that is waited for, and whether it is certain to come; such that is, if there is any.
+    fn input_among(&mut self, watched: &[Watched]) -> Option<(Source, bool)> {
+        self.with_files(|fs, files, _, _| {
+            let wanted = watched.iter().filter(|one| one.events & (POLLIN | POLLRDNORM) != 0 && one.fd >= 0);
+            let inputs = wanted.filter_map(|one| {
+                let description = files.get(one.fd).ok()?;
+                let inode = description.inode();
+                (description.flags().reads() && fs.is_stdin(inode)).then(|| {
+                    let source = fs.source(fs.is_tty(inode));
+                    (source, fs.is_certain(source))
+                })
+            });
+            inputs.max_by_key(|(_, certain)| *certain)
+        })
     }
 
     fn poll_list(&mut self, address: u64, count: u64, timeout: Option<u64>) -> SysResult {
@@ -100,16 +128,17 @@ impl Process {
         self.with_mask(mask, |p| p.poll_list(a[0], a[1], timeout))
     }
 
-    /// Runs a wait with another signal mask.
+    /// Runs a wait with another signal mask. A handler that interrupts it runs with that mask, and the
+    /// one from before comes back behind it.
     fn with_mask(&mut self, mask: Option<u64>, wait: impl FnOnce(&mut Process) -> SysResult) -> SysResult {
         let Some(mask) = mask else { return wait(self) };
-        let before = self.signals.mask;
-        self.signals.mask = mask;
+        let before = std::mem::replace(&mut self.signals.mask, mask & !unblockable());
         let result = wait(self);
-        if self.signals.any_deliverable() {
-            self.signals.saved_mask = Some(before);
-        } else {
-            self.signals.mask = before;
+        match result {
+            Err(SysError::Errno(Errno::EINTR) | SysError::Block) => {
+                self.signals.saved_mask = Some(before);
+            }
+            _ => self.signals.mask = before,
         }
         result
     }

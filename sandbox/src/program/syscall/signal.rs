@@ -17,7 +17,7 @@ const SIG_BLOCK: u64 = 0;
 const SIG_UNBLOCK: u64 = 1;
 const SIG_SETMASK: u64 = 2;
 
-fn unblockable() -> u64 {
+pub(super) fn unblockable() -> u64 {
     bit(SIGKILL) | bit(SIGSTOP)
 }
 

@@ -2,7 +2,6 @@
 
 use super::Args;
 use crate::errno::Errno;
-use crate::program::clock::ClockMode;
 use crate::program::process::{Process, SysError, SysResult};
 use crate::program::signal::number::SIGALRM;
 use crate::program::signal::{Info, SI_KERNEL};
@@ -16,15 +15,6 @@ const TICKS: u64 = 100;
 const TIMER_ABSTIME: u64 = 1;
 
 impl Process {
-    /// Takes the host's time over, where that is the clock.
-    fn refresh_clock(&mut self) -> Result<(), SysError> {
-        if self.clock.mode == ClockMode::Host {
-            let now = self.outside.world().as_mut().clock()?;
-            self.clock.set(now);
-        }
-        Ok(())
-    }
-
     /// Nanoseconds of a clock (`CLOCK_*`, `include/uapi/linux/time.h`).
     fn clock_now(&mut self, id: u64) -> Result<u64, SysError> {
         self.refresh_clock()?;
@@ -86,17 +76,17 @@ impl Process {
 
     /// Lets time pass. A timer that goes off meanwhile ends the sleep; returns what is left then.
     pub(super) fn sleep(&mut self, ns: u64) -> Result<Option<u64>, SysError> {
-        let until_alarm = self.task.alarm.map(|(at, _)| at.saturating_sub(self.clock.monotonic()));
-        let slept = until_alarm.map_or(ns, |alarm| alarm.min(ns));
-        self.clock.advance(&mut self.memory, &mut self.space, slept)?;
-        self.fire_alarm();
-        if slept < ns && self.signals.any_deliverable() {
-            Ok(Some(ns - slept))
-        } else if slept < ns {
-            self.sleep(ns - slept)
-        } else {
-            Ok(None)
+        let mut left = ns;
+        while left > 0 {
+            self.stop.check()?;
+            let until_alarm = self.task.alarm.map(|(at, _)| at.saturating_sub(self.clock.monotonic()));
+            left -= self.pass(until_alarm.map_or(left, |alarm| alarm.min(left)))?;
+            self.fire_alarm();
+            if left > 0 && self.signals.any_deliverable() {
+                return Ok(Some(left));
+            }
         }
+        Ok(None)
     }
 
     /// Sends `SIGALRM` when its time has come. Returns whether it has.
@@ -113,10 +103,13 @@ impl Process {
     /// Waits for the alarm, when nothing else can end a wait. `false` when there is none.
     pub fn sleep_until_alarm(&mut self) -> Result<bool, SysError> {
         let Some((at, _)) = self.task.alarm else { return Ok(false) };
-        let wait = at.saturating_sub(self.clock.monotonic());
-        self.clock.advance(&mut self.memory, &mut self.space, wait)?;
-        self.fire_alarm();
-        Ok(true)
+        loop {
+            let wait = at.saturating_sub(self.clock.monotonic());
+            self.pass(wait)?;
+            if self.fire_alarm() || self.signals.any_deliverable() {
+                return Ok(true);
+            }
+        }
     }
 
     pub(super) fn sys_nanosleep(&mut self, a: Args) -> SysResult {
@@ -175,6 +168,7 @@ impl Process {
     }
 
     pub(super) fn sys_alarm(&mut self, a: Args) -> SysResult {
+        self.refresh_clock()?;
         let left =
             self.task.alarm.map_or(0, |(at, _)| at.saturating_sub(self.clock.monotonic()).div_ceil(SECOND));
         let seconds = u64::from(a[0] as u32);
@@ -197,6 +191,7 @@ impl Process {
         if which != 0 {
             return Err(if which <= 2 { Errno::ENOSYS } else { Errno::EINVAL }.into());
         }
+        self.refresh_clock()?;
         let before = self.timer_words();
         if new != 0 {
             let [interval_s, interval_us, value_s, value_us] = self.read_words::<4>(new)?;

@@ -1,40 +1,83 @@
 //! Where standard input comes from.
 
 use std::io::{ErrorKind, Read, stdin};
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::time::Duration;
 
 use rustix::event::PollFlags;
 
-use super::interrupt::{Interrupt, check, is_ready, wait};
+use super::helper::Helper;
+use super::interrupt::{Interrupt, Waited, check, wait};
+use super::stream::HostStream;
 use crate::errno::Errno;
+use crate::host::tty;
 use crate::world::WorldError;
 
 /// Bytes read at once.
 const MOST: usize = 1 << 20;
 
+/// Bytes asked of a reader before it is known how many are wanted.
+const AHEAD: usize = 64 << 10;
+
 /// Where standard input comes from.
+#[non_exhaustive]
 pub enum Input {
     /// Nowhere: it is at its end.
     Empty,
     /// From these bytes.
     Bytes(Vec<u8>),
-    /// From a reader. It is asked when the guest reads, and taken to be always ready: where it
-    /// blocks, the sandbox does, and cannot be interrupted.
+    /// From a reader. It is asked when the guest reads, on a thread of its own, and taken to be always
+    /// ready: a guest that only looks whether there is input waits for it. While it blocks, the run can
+    /// be ended; what it reads then is kept for when the run goes on. It is dropped with the sandbox or,
+    /// if it blocks, when it comes back.
     Reader(Box<dyn Read + Send>),
+    /// From this descriptor: a pipe, a socket, a file, a terminal.
+    Fd(OwnedFd),
     /// From the standard input of this process.
     HostStdin,
 }
 
+impl Input {
+    /// From this descriptor, such as a pipe, a socket, a file or a terminal.
+    pub fn from_fd(fd: impl Into<OwnedFd>) -> Input {
+        Input::Fd(fd.into())
+    }
+}
+
 /// Standard input, so far read.
-pub(super) struct InputState {
-    input: Input,
-    /// How much of [`Input::Bytes`] was read.
-    position: usize,
+pub(super) enum InputState {
+    Empty,
+    /// The bytes, and how many were read.
+    Bytes(Vec<u8>, usize),
+    Reader {
+        helper: Helper<usize, Result<Vec<u8>, Errno>>,
+        /// What it gave beyond what was asked for.
+        ahead: Vec<u8>,
+    },
+    Host(HostStream),
+    /// It could not be opened.
+    Broken(Errno),
 }
 
 impl InputState {
     pub fn new(input: Input) -> InputState {
-        InputState { input, position: 0 }
+        let opened = match input {
+            Input::Empty => return InputState::Empty,
+            Input::Bytes(bytes) => return InputState::Bytes(bytes, 0),
+            Input::Reader(mut reader) => Helper::new("dejavm-input", move |max| read_from(&mut *reader, max))
+                .map(|helper| InputState::Reader { helper, ahead: Vec::new() }),
+            Input::Fd(fd) => HostStream::reading(fd.as_fd()).map(InputState::Host),
+            Input::HostStdin => HostStream::reading(stdin().as_fd()).map(InputState::Host),
+        };
+        opened.unwrap_or(InputState::Broken(Errno::EIO))
+    }
+
+    /// The terminal that it is.
+    pub fn terminal(&self) -> Option<BorrowedFd<'_>> {
+        match self {
+            InputState::Host(stream) if stream.is_terminal() => Some(stream.fd()),
+            _ => None,
+        }
     }
 
     /// Reads at most `max` bytes; none at the end.
@@ -45,42 +88,95 @@ impl InputState {
         interrupt: &dyn Interrupt,
     ) -> Result<Result<Vec<u8>, Errno>, WorldError> {
         let max = max.min(MOST);
-        match &mut self.input {
-            Input::Empty => Ok(Ok(Vec::new())),
-            Input::Bytes(bytes) => {
-                let rest = &bytes[self.position..];
+        match self {
+            InputState::Empty => Ok(Ok(Vec::new())),
+            InputState::Bytes(bytes, position) => {
+                let rest = &bytes[*position..];
                 let part = rest[..rest.len().min(max)].to_vec();
-                self.position += part.len();
+                *position += part.len();
                 Ok(Ok(part))
             }
-            Input::Reader(reader) => {
+            InputState::Reader { helper, ahead } => {
                 check(interrupt)?;
-                Ok(read_from(reader, max))
-            }
-            Input::HostStdin => {
-                let stdin = stdin();
-                let mut bytes = vec![0; max];
+                if !ahead.is_empty() {
+                    return Ok(Ok(ahead.drain(..max.min(ahead.len())).collect()));
+                }
+                if !helper.is_busy() {
+                    helper.start(max);
+                }
                 loop {
-                    if block {
-                        wait(&stdin, PollFlags::IN, interrupt)?;
-                    } else if !is_ready(stdin.as_fd(), PollFlags::IN) {
-                        return Ok(Err(Errno::EAGAIN));
+                    if let Some(answer) = helper.answer() {
+                        let mut bytes = match answer.unwrap_or(Err(Errno::EIO)) {
+                            Ok(bytes) => bytes,
+                            Err(errno) => return Ok(Err(errno)),
+                        };
+                        *ahead = bytes.split_off(max.min(bytes.len()));
+                        return Ok(Ok(bytes));
                     }
-                    // Past the buffer of the standard library, which `poll` does not see.
-                    match rustix::io::read(&stdin, &mut bytes[..]) {
-                        Ok(n) => {
-                            bytes.truncate(n);
-                            return Ok(Ok(bytes));
-                        }
-                        Err(rustix::io::Errno::INTR) => {}
-                        // Somebody else was faster, on a descriptor that does not block.
-                        Err(rustix::io::Errno::AGAIN) if block => {}
-                        Err(e) => return Ok(Err(e.into())),
+                    if wait(Some((helper.fd(), PollFlags::IN)), None, interrupt)? == Waited::Signal {
+                        return Ok(Err(Errno::EINTR));
                     }
                 }
             }
+            InputState::Host(stream) => {
+                check(interrupt)?;
+                read_stream(stream, max, block, interrupt)
+            }
+            InputState::Broken(errno) => Ok(Err(*errno)),
         }
     }
+
+    /// What becomes readable when there is input; `None` where there is already.
+    pub fn waits_for(&mut self) -> Option<BorrowedFd<'_>> {
+        match self {
+            InputState::Empty | InputState::Bytes(..) | InputState::Broken(_) => None,
+            InputState::Reader { helper, ahead } => {
+                if !ahead.is_empty() {
+                    return None;
+                }
+                if !helper.is_busy() {
+                    helper.start(AHEAD);
+                }
+                Some(helper.fd())
+            }
+            InputState::Host(stream) => Some(stream.fd()),
+        }
+    }
+}
+
+/// Reads a descriptor; with `block`, once there is something.
+fn read_stream(
+    stream: &HostStream,
+    max: usize,
+    block: bool,
+    interrupt: &dyn Interrupt,
+) -> Result<Result<Vec<u8>, Errno>, WorldError> {
+    let mut bytes = vec![0; max];
+    loop {
+        // Past the buffer of the standard library, which `poll` does not see.
+        match stream.read(&mut bytes) {
+            Ok(n) => {
+                bytes.truncate(n);
+                return Ok(Ok(bytes));
+            }
+            Err(rustix::io::Errno::INTR) => continue,
+            Err(rustix::io::Errno::AGAIN) if !block => return Ok(Err(Errno::EAGAIN)),
+            Err(rustix::io::Errno::AGAIN) => {}
+            Err(e) => return Ok(Err(e.into())),
+        }
+        let time = stream.is_terminal().then(|| read_time(stream.fd())).flatten();
+        match wait(Some((stream.fd(), PollFlags::IN)), time, interrupt)? {
+            Waited::Ready => {}
+            Waited::Time => return Ok(Ok(Vec::new())),
+            Waited::Signal => return Ok(Err(Errno::EINTR)),
+        }
+    }
+}
+
+/// How long a read of a terminal waits at most, in the modes that it is in.
+fn read_time(fd: BorrowedFd<'_>) -> Option<Duration> {
+    const TENTH: Duration = Duration::from_millis(100);
+    tty::modes(fd).ok().and_then(|modes| tty::read_tenths(&modes)).map(|tenths| TENTH * tenths.into())
 }
 
 fn read_from(reader: &mut dyn Read, max: usize) -> Result<Vec<u8>, Errno> {

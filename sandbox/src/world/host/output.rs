@@ -1,19 +1,16 @@
 //! Where standard output and standard error go.
 
 use std::io::{ErrorKind, Write, stderr, stdout};
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use rustix::event::PollFlags;
-use rustix::fs::{FileType, fstat};
 
-use super::interrupt::{Interrupt, check, wait};
+use super::helper::Helper;
+use super::interrupt::{Interrupt, Waited, check, wait};
+use super::stream::HostStream;
 use crate::errno::Errno;
 use crate::world::WorldError;
-
-/// Bytes that go into a pipe at once without blocking, once `poll` says that it is ready
-/// (`PIPE_BUF`).
-const PIPE_BUF: usize = 4096;
 
 /// Bytes of output kept in memory, which may be looked at while the guest runs.
 #[derive(Clone, Debug, Default)]
@@ -42,6 +39,7 @@ impl OutputBuffer {
 }
 
 /// Where an output stream goes.
+#[non_exhaustive]
 pub enum Output {
     /// Nowhere.
     Null,
@@ -52,50 +50,87 @@ pub enum Output {
         /// Bytes that it may hold. A guest that writes more gets `ENOSPC`.
         limit: usize,
     },
-    /// To a writer. Where it blocks, the sandbox does, and cannot be interrupted.
+    /// To a writer, on a thread of its own. The guest's write is over when the writer's is, flushed.
+    /// While it blocks, the run can be ended; the writer is dropped with the sandbox or, if it blocks,
+    /// when it comes back.
     Writer(Box<dyn Write + Send>),
+    /// To this descriptor: a pipe, a socket, a file, a terminal.
+    Fd(OwnedFd),
     /// To the standard output of this process.
     HostStdout,
     /// To the standard error of this process.
     HostStderr,
 }
 
-/// An output stream.
-pub(super) struct OutputState {
-    output: Output,
-    /// Bytes that can be written at once after a `poll`, for a stream of the host's.
-    piece: usize,
+/// An output stream of the host's that never blocks for longer than it may.
+pub struct HostOutput(Kind);
+
+enum Kind {
+    Null,
+    Capture {
+        buffer: OutputBuffer,
+        limit: usize,
+    },
+    Writer(WriterThread),
+    Host(HostStream),
+    /// It could not be opened.
+    Broken(Errno),
 }
 
-impl OutputState {
-    pub fn new(output: Output) -> OutputState {
-        let kind = |fd: BorrowedFd<'_>| fstat(fd).map(|s| FileType::from_raw_mode(s.st_mode));
-        let kind = match output {
-            Output::HostStdout => kind(stdout().as_fd()),
-            Output::HostStderr => kind(stderr().as_fd()),
-            _ => Ok(FileType::RegularFile),
+impl HostOutput {
+    /// Opens it. What cannot be opened gives `EIO` when it is written to.
+    pub fn new(output: Output) -> HostOutput {
+        let opened = match output {
+            Output::Null => Ok(Kind::Null),
+            Output::Capture { buffer, limit } => Ok(Kind::Capture { buffer, limit }),
+            Output::Writer(writer) => WriterThread::new(writer).map(Kind::Writer),
+            Output::Fd(fd) => HostStream::writing(fd.as_fd()).map(Kind::Host),
+            Output::HostStdout => HostStream::writing(stdout().as_fd()).map(Kind::Host),
+            Output::HostStderr => HostStream::writing(stderr().as_fd()).map(Kind::Host),
         };
-        // A file takes everything at once.
-        let file = matches!(kind, Ok(FileType::RegularFile));
-        OutputState { output, piece: if file { usize::MAX } else { PIPE_BUF } }
+        HostOutput(opened.unwrap_or(Kind::Broken(Errno::EIO)))
     }
 
-    /// Writes; gives how many bytes were taken.
+    /// The terminal that it is.
+    pub(super) fn terminal(&self) -> Option<BorrowedFd<'_>> {
+        match &self.0 {
+            Kind::Host(stream) if stream.is_terminal() => Some(stream.fd()),
+            _ => None,
+        }
+    }
+
+    /// Writes; gives how many bytes were taken, all of them unless something came between: `EINTR` for
+    /// a signal before the first.
+    ///
+    /// # Errors
+    /// [`WorldError::Interrupted`] when the run is over and nothing was taken.
     pub fn write(
         &mut self,
         data: &[u8],
         interrupt: &dyn Interrupt,
     ) -> Result<Result<usize, Errno>, WorldError> {
-        match &mut self.output {
-            Output::Null => Ok(Ok(data.len())),
-            Output::Capture { buffer, limit } => Ok(capture(buffer, *limit, data)),
-            Output::Writer(writer) => {
+        match &mut self.0 {
+            Kind::Null => Ok(Ok(data.len())),
+            Kind::Capture { buffer, limit } => Ok(capture(buffer, *limit, data)),
+            Kind::Writer(writer) => {
                 check(interrupt)?;
-                Ok(write_to(writer, data))
+                writer.write(data, interrupt)
             }
-            Output::HostStdout => write_fd(stdout().as_fd(), self.piece, data, interrupt),
-            Output::HostStderr => write_fd(stderr().as_fd(), self.piece, data, interrupt),
+            Kind::Host(stream) => write_stream(stream, data, interrupt),
+            Kind::Broken(errno) => Ok(Err(*errno)),
         }
+    }
+}
+
+impl std::fmt::Debug for HostOutput {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match &self.0 {
+            Kind::Null => "Null",
+            Kind::Capture { .. } => "Capture",
+            Kind::Writer(_) => "Writer",
+            Kind::Host(_) => "Host",
+            Kind::Broken(_) => "Broken",
+        })
     }
 }
 
@@ -109,38 +144,83 @@ fn capture(buffer: &OutputBuffer, limit: usize, data: &[u8]) -> Result<usize, Er
     Ok(n)
 }
 
+/// A writer of the embedder's, on its thread.
+struct WriterThread {
+    helper: Helper<Arc<[u8]>, Result<usize, Errno>>,
+    /// What it was given last.
+    given: Arc<[u8]>,
+}
+
+impl WriterThread {
+    fn new(mut writer: Box<dyn Write + Send>) -> std::io::Result<WriterThread> {
+        let helper = Helper::new("dejavm-output", move |data: Arc<[u8]>| write_to(&mut *writer, &data))?;
+        Ok(WriterThread { helper, given: Arc::from([]) })
+    }
+
+    fn write(&mut self, data: &[u8], interrupt: &dyn Interrupt) -> Result<Result<usize, Errno>, WorldError> {
+        // A write that was interrupted is made again when the guest goes on: it is still under way.
+        let mut again = self.helper.is_busy() && *self.given == *data;
+        loop {
+            if !self.helper.is_busy() {
+                self.given = data.into();
+                self.helper.start(self.given.clone());
+                again = true;
+            }
+            if let Some(answer) = self.helper.answer() {
+                if again {
+                    return Ok(answer.unwrap_or(Err(Errno::EIO)));
+                }
+                continue;
+            }
+            if wait(Some((self.helper.fd(), PollFlags::IN)), None, interrupt)? == Waited::Signal {
+                return Ok(Err(Errno::EINTR));
+            }
+        }
+    }
+}
+
 fn write_to(writer: &mut dyn Write, data: &[u8]) -> Result<usize, Errno> {
-    let errno = |e: std::io::Error| e.raw_os_error().map_or(Errno::EIO, Errno::from_host);
+    let errno = |e: std::io::Error| match e.kind() {
+        ErrorKind::BrokenPipe => Errno::EPIPE,
+        _ => e.raw_os_error().map_or(Errno::EIO, Errno::from_host),
+    };
     loop {
         match writer.write(data) {
             Ok(0) if !data.is_empty() => return Err(Errno::EIO),
             // What a guest wrote is out, even if it ends right after.
             Ok(n) => return writer.flush().map(|()| n.min(data.len())).map_err(errno),
             Err(e) if e.kind() == ErrorKind::Interrupted => {}
-            Err(e) if e.kind() == ErrorKind::BrokenPipe => return Err(Errno::EPIPE),
             Err(e) => return Err(errno(e)),
         }
     }
 }
 
-/// Writes to a descriptor, past the buffer of the standard library, in pieces that do not block
-/// once it is ready, so that a reader that stalls does not keep the sandbox from being stopped.
-pub(super) fn write_fd(
-    fd: BorrowedFd<'_>,
-    piece: usize,
+/// Writes to a descriptor, past the buffer of the standard library. What went out is told even where
+/// the run is over: it was seen, so it must be known to have been written.
+fn write_stream(
+    stream: &HostStream,
     data: &[u8],
     interrupt: &dyn Interrupt,
 ) -> Result<Result<usize, Errno>, WorldError> {
     let mut done = 0;
     while done < data.len() {
-        wait(&fd, PollFlags::OUT, interrupt)?;
-        let end = data.len().min(done.saturating_add(piece));
-        match rustix::io::write(fd, &data[done..end]) {
-            Ok(n) => done += n,
-            Err(rustix::io::Errno::INTR | rustix::io::Errno::AGAIN) => {}
+        match stream.write(&data[done..]) {
+            Ok(0) => break,
+            Ok(n) => {
+                done += n;
+                continue;
+            }
+            Err(rustix::io::Errno::INTR) => continue,
+            Err(rustix::io::Errno::AGAIN) => {}
             Err(_) if done > 0 => break,
             Err(e) => return Ok(Err(e.into())),
         }
+        match wait(Some((stream.fd(), PollFlags::OUT)), None, interrupt) {
+            Ok(Waited::Ready | Waited::Time) => {}
+            Ok(Waited::Signal) | Err(_) if done > 0 => break,
+            Ok(Waited::Signal) => return Ok(Err(Errno::EINTR)),
+            Err(e) => return Err(e),
+        }
     }
-    Ok(Ok(done))
+    if done == 0 && !data.is_empty() { Ok(Err(Errno::EIO)) } else { Ok(Ok(done)) }
 }

@@ -6,6 +6,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 use std::time::{Duration, Instant};
 
+use rustix::event::PollFlags;
 use rustix::fs::{CWD, FileType, Mode, mknodat};
 
 use super::*;
@@ -216,7 +217,7 @@ impl Interrupt for Stop {
 fn waits_end() {
     let (idle, _writer) = pipe().unwrap();
     let soon = Stop(None, Some(Instant::now() + Duration::from_millis(20)));
-    let ended = interrupt::wait(&idle, rustix::event::PollFlags::IN, &soon);
+    let ended = interrupt::wait(Some((idle.as_fd(), PollFlags::IN)), None, &soon);
     assert!(matches!(ended, Err(WorldError::Interrupted)));
     let (stop, mut stopper) = pipe().unwrap();
     let by_fd = Stop(Some(stop.into()), None);
@@ -225,15 +226,15 @@ fn waits_end() {
         stopper.write_all(b"x").unwrap();
         stopper
     });
-    let ended = interrupt::wait(&idle, rustix::event::PollFlags::IN, &by_fd);
+    let ended = interrupt::wait(Some((idle.as_fd(), PollFlags::IN)), None, &by_fd);
     assert!(matches!(ended, Err(WorldError::Interrupted)));
     drop(thread.join().unwrap());
     // A stop wins over an answer.
     let (ready, mut writer) = pipe().unwrap();
     writer.write_all(b"x").unwrap();
-    let ended = interrupt::wait(&ready, rustix::event::PollFlags::IN, &by_fd);
+    let ended = interrupt::wait(Some((ready.as_fd(), PollFlags::IN)), None, &by_fd);
     assert!(matches!(ended, Err(WorldError::Interrupted)));
-    assert!(interrupt::wait(&ready, rustix::event::PollFlags::IN, &Never).is_ok());
+    assert!(interrupt::wait(Some((ready.as_fd(), PollFlags::IN)), None, &Never).is_ok());
     assert!(matches!(interrupt::check(&by_fd), Err(WorldError::Interrupted)));
     assert!(interrupt::check(&Never).is_ok());
 }
@@ -293,17 +294,21 @@ fn output_to_writers() {
 fn output_to_descriptors() {
     let (reader, writer) = pipe().unwrap();
     let data: Vec<u8> = (0..50_000u32).map(|n| n as u8).collect();
-    let wrote = output::write_fd(writer.as_fd(), 4096, &data, &Never).unwrap();
+    let mut output = HostOutput::new(Output::Fd(writer.try_clone().unwrap().into()));
+    let wrote = output.write(&data, &Never).unwrap();
     assert_eq!(wrote, Ok(50_000));
     let mut read = vec![0; 50_000];
     (&reader).read_exact(&mut read).unwrap();
     assert_eq!(read, data);
     // A reader that stalls does not keep the sandbox.
     let soon = Stop(None, Some(Instant::now() + Duration::from_millis(20)));
-    let stalled = output::write_fd(writer.as_fd(), 4096, &vec![0; 1 << 20], &soon);
-    assert!(matches!(stalled, Err(WorldError::Interrupted)));
+    let most = output.write(&vec![0; 1 << 20], &soon).unwrap().unwrap();
+    assert!((4096..1 << 20).contains(&most), "what went out is told: {most}");
+    assert!(matches!(output.write(b"x", &soon), Err(WorldError::Interrupted)));
+    // Nor does it change how others find the pipe.
+    assert!(!rustix::fs::fcntl_getfl(&writer).unwrap().contains(rustix::fs::OFlags::NONBLOCK));
     drop(reader);
-    let broken = output::write_fd(writer.as_fd(), 4096, b"x", &Never).unwrap();
+    let broken = output.write(b"x", &Never).unwrap();
     assert_eq!(broken, Err(Errno::EPIPE));
 }
 

@@ -76,7 +76,7 @@ impl Program {
     }
 
     fn ioctl(&mut self, fd: i32, request: u32, input: &[u8]) -> Result<Vec<u8>, Errno> {
-        self.run(|t, fs, env| t.ioctl(fs, env, fd, request, input)).map(|answer| answer.output)
+        self.run(|t, fs, env| t.ioctl(fs, env, fd, request, 0, input)).map(|answer| answer.output)
     }
 
     fn fcntl(&mut self, fd: i32, command: u32, arg: u64) -> Result<i64, Errno> {

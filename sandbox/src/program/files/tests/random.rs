@@ -103,7 +103,7 @@ fn make(p: &mut Program, call: &Call) -> FsResult<()> {
             14 => drop(t.pipe(fs, env, OpenFlags(a as u32 & 0o4000))?),
             15 => t.truncate(fs, env, fd, a)?,
             16 => t.fallocate(fs, env, fd, other as u32 & 0x13, (a, b as i64))?,
-            17 => drop(t.ioctl(fs, env, fd, 0x5400 | (a as u32 % 0x80), &[0; 40])?),
+            17 => drop(t.ioctl(fs, env, fd, 0x5400 | (a as u32 % 0x80), 0, &[0; 40])?),
             18 => drop(t.fcntl(fs, fd, a as u32, b, &[0; 32])?),
             19 => drop(t.poll(fs, env, fd, a as u16)?),
             20 => drop(t.copy_file_range(fs, env, (fd, Some(a)), (other, None), len as u64)?),

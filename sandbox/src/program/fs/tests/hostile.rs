@@ -3,7 +3,9 @@
 use crate::errno::Errno;
 use crate::program::fs::testing::{Bench, FakeWorld, errno};
 use crate::program::fs::{At, Env, NoFds, OpenFlags};
-use crate::world::{DirEntry, FileKind, Metadata, Request, Response, World, WorldError};
+use crate::world::{
+    DirEntry, FileKind, Metadata, Request, Response, TerminalAnswer, Wake, Woken, World, WorldError,
+};
 
 #[test]
 fn names_and_paths_have_limits() {
@@ -83,6 +85,9 @@ impl World for Liar {
             Request::Clock => Response::Input(Ok(vec![1; 10])),
             Request::Input { max, .. } => Response::Input(Ok(vec![1; max + 1])),
             Request::Output { data, .. } => Response::Output(Ok(data.len() + 1)),
+            Request::Wait { .. } => Response::Wait(Woken { by: Wake::Never, ns: u64::MAX }),
+            Request::Signal { .. } => Response::Signal(Some(1000)),
+            Request::Terminal(_) => Response::Terminal(Ok(TerminalAnswer::Available(u32::MAX))),
             Request::Metadata { .. } => Response::Metadata(Ok(Metadata {
                 kind,
                 mode: u32::MAX,
@@ -125,7 +130,7 @@ fn answers_that_do_not_fit_are_errors() {
             let _ = fs.getdents(&mut env, at, id, &mut cursor, 1000);
         }
         let _ = fs.getdents(&mut env, at, fs.root(), &mut Default::default(), 1000);
-        let input = fs.input_ready(&mut env, false);
+        let input = fs.input_ready(&mut env, false, false);
         assert!(input.is_err());
     }
 }
