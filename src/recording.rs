@@ -5,7 +5,9 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use dejavm_replay::{LOG_FILE, MANIFEST_FILE, Manifest, Recorder, RecorderOptions, RunEnd, START_FILE, Summary};
+use dejavm_replay::{
+    LOG_FILE, MANIFEST_FILE, Manifest, Recorder, RecorderOptions, RunEnd, START_FILE, Summary,
+};
 use dejavm_sandbox::exit::Observer;
 use dejavm_sandbox::machine::{MachineState, save_start};
 use dejavm_sandbox::program::clock::ClockMode;

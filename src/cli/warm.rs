@@ -55,7 +55,8 @@ pub fn main(args: Args) -> Result {
     if let Some(time) = args.deadline {
         restore = restore.deadline(time);
     }
-    let (report, info) = restore.warm_with(&host, |sandbox| confine::confine(sandbox, args.no_confine, Some(&args.file)))?;
+    let (report, info) =
+        restore.warm_with(&host, |sandbox| confine::confine(sandbox, args.no_confine, Some(&args.file)))?;
     writeln!(
         std::io::stdout(),
         "{}: working set of {} pages ({} zero) in {} clusters, {} of them wanted before the first output, {}; \

@@ -214,8 +214,8 @@ pub(super) const OPENING: &[(c_long, u32)] = &[(libc::SYS_open, 1), (libc::SYS_o
 
 /// Flags of an open that changes something: `O_ACCMODE`, `O_CREAT`, `O_TRUNC` and the bit of
 /// `O_TMPFILE` that is its own.
-pub(super) const OPEN_WRITES: u64 = (libc::O_ACCMODE | libc::O_CREAT | libc::O_TRUNC) as u64
-    | (libc::O_TMPFILE & !libc::O_DIRECTORY) as u64;
+pub(super) const OPEN_WRITES: u64 =
+    (libc::O_ACCMODE | libc::O_CREAT | libc::O_TRUNC) as u64 | (libc::O_TMPFILE & !libc::O_DIRECTORY) as u64;
 
 /// Calls that say that the kernel does not have them, so that the C library takes an older one.
 pub(super) const ABSENT: &[c_long] = &[libc::SYS_clone3];

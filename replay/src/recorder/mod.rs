@@ -43,7 +43,12 @@ pub struct RecorderOptions {
 
 impl Default for RecorderOptions {
     fn default() -> RecorderOptions {
-        RecorderOptions { level: 1, block_bytes: 256 << 10, flush_after: Duration::from_millis(100), begin_later: false }
+        RecorderOptions {
+            level: 1,
+            block_bytes: 256 << 10,
+            flush_after: Duration::from_millis(100),
+            begin_later: false,
+        }
     }
 }
 
