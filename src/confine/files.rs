@@ -1,11 +1,14 @@
 //! Which files may be opened: Landlock.
 
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
 use landlock::{
-    ABI, Access, AccessFs, AccessNet, BitFlags, LandlockStatus, PathBeneath, PathFd, Ruleset, RulesetAttr,
+    ABI, Access, AccessFs, AccessNet, BitFlags, LandlockStatus, PathBeneath, Ruleset, RulesetAttr,
     RulesetCreatedAttr, RulesetStatus, Scope,
 };
+use rustix::fs::{Mode, OFlags, open};
+use rustix::io::Errno;
 
 use crate::Error;
 
@@ -62,28 +65,21 @@ impl Files {
         Ok(match (status.landlock, status.ruleset) {
             (LandlockStatus::NotImplemented, _) => Enforced::Not("the kernel has no Landlock"),
             (LandlockStatus::NotEnabled, _) => Enforced::Not("Landlock is switched off"),
-            (LandlockStatus::Available { effective_abi, .. }, RulesetStatus::FullyEnforced) => {
+            (_, RulesetStatus::NotEnforced) => Enforced::Not("Landlock did not take the rules"),
+            (LandlockStatus::Available { effective_abi, .. }, _) if effective_abi >= KNOWN => {
                 Enforced::Fully(effective_abi)
             }
-            (LandlockStatus::Available { effective_abi, .. }, RulesetStatus::PartiallyEnforced) => {
-                Enforced::Partly(effective_abi)
-            }
-            (LandlockStatus::Available { .. }, RulesetStatus::NotEnforced) => {
-                Enforced::Not("Landlock did not take the rules")
-            }
+            (LandlockStatus::Available { effective_abi, .. }, _) => Enforced::Partly(effective_abi),
         })
     }
 }
 
 /// The rule for a path. None where there is nothing any more: then there is nothing to be opened.
-fn beneath(path: &Path, access: BitFlags<AccessFs>) -> Result<Option<PathBeneath<PathFd>>, Error> {
-    let directory = match path.metadata() {
-        Ok(metadata) => metadata.is_dir(),
-        Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(None),
-        Err(e) => return Err(Error::Io { what: "look at", path: path.to_owned(), source: e }),
-    };
-    // A right to what is in a directory makes no sense on a file.
-    let access = if directory { access } else { access & AccessFs::from_file(KNOWN) };
-    let fd = PathFd::new(path).map_err(|e| Error::Confine { what: "Landlock", why: e.to_string() })?;
-    Ok(Some(PathBeneath::new(fd, access)))
+fn beneath(path: &Path, access: BitFlags<AccessFs>) -> Result<Option<PathBeneath<OwnedFd>>, Error> {
+    match open(path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty()) {
+        // On a file, the rights to what is in a directory are left out, in the best effort.
+        Ok(fd) => Ok(Some(PathBeneath::new(fd, access))),
+        Err(Errno::NOENT) => Ok(None),
+        Err(e) => Err(Error::Io { what: "open, to grant it,", path: path.to_owned(), source: e.into() }),
+    }
 }

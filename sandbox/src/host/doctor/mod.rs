@@ -7,6 +7,7 @@
 //! What sandboxes need to know is in [`HostProfile`], which is found out faster; the report says
 //! the same and more. `docs/hosts.md` explains the rows.
 
+mod confine;
 mod cpu;
 mod debug;
 mod entry;
@@ -80,7 +81,7 @@ const fn guest(id: &'static str, name: &'static str, find: fn(&Host) -> Result<F
 }
 
 /// The rows, in the order of the report.
-const PROBES: [Probe; 30] = [
+const PROBES: [Probe; 32] = [
     alone("kvm", "/dev/kvm", kvm::device),
     alone("capabilities", "needed capabilities", kvm::capabilities),
     alone("guests", "test guests", kvm::guests),
@@ -111,6 +112,8 @@ const PROBES: [Probe; 30] = [
     guest("vm-cost", "cost of a machine", speed::vm_cost),
     guest("extras", "what newer KVMs have", kvm::extras),
     alone("pmu", "performance counters", cpu::counters),
+    alone("seccomp", "system-call filters", confine::seccomp),
+    alone("landlock", "Landlock", confine::landlock),
 ];
 
 /// Looks at everything. Takes about a tenth of a second.
