@@ -5,7 +5,7 @@ use std::process::Command;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use dejavm::{Evict, Grant, Host, Outcome, Program, Replay};
+use dejavm::{Evict, Host, Outcome, Program, Replay};
 
 use crate::common;
 
@@ -34,7 +34,7 @@ fn case(host: &Host, dir: &Path, program: &Path, seed: u64) -> Result<Outcome, S
     let told = |what: &str, e: dejavm::Error| format!("seed {seed}: {what}: {e}");
     let start = Program::new(program)
         .args([seed.to_string(), CALLS.to_string()])
-        .show(dir, Grant::directory(dir))
+        .show(dir, dir)
         .memory(48 << 20)
         .disk(8 << 20)
         .stdin("some\ninput\n")
