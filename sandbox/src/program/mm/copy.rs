@@ -13,6 +13,7 @@ use std::ops::Range;
 use super::{
     AddressSpace, Backing, Memory, PAGE, Protection, USER_END, Vma, chunk_page, hardware_random, tables,
 };
+use crate::host::stop::Pace;
 use crate::program::fs::ContentRef;
 use crate::ram::{PAGE_SIZE, PageError};
 
@@ -183,14 +184,20 @@ impl AddressSpace {
     /// up.
     ///
     /// # Errors
-    /// When the host refuses.
-    pub fn copy_range(&mut self, memory: &mut Memory, range: Range<u64>) -> Result<bool, PageError> {
+    /// When the host refuses, and when the run must be over.
+    pub fn copy_range(
+        &mut self,
+        memory: &mut Memory,
+        range: Range<u64>,
+        pace: &mut Pace<'_>,
+    ) -> Result<bool, PageError> {
         let tracked: Vec<Range<u64>> = self
             .overlapping(&range)
             .filter(|(_, vma)| vma.backing.notices_writes())
             .map(|(start, vma)| range.start.max(start)..range.end.min(vma.end))
             .collect();
         for address in tracked.into_iter().flat_map(|part| part.step_by(PAGE_SIZE)) {
+            pace.bytes(PAGE_SIZE)?;
             if !self.is_copied(address) && !self.take_copy(memory, address)? {
                 return Ok(false);
             }

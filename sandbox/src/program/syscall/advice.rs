@@ -131,7 +131,8 @@ impl Process {
     /// Touches all pages of a range, as reads or writes would.
     fn populate(&mut self, range: Range<u64>, write: bool) -> SysResult {
         let access = if write { Access::Write } else { Access::Read };
-        let mut at = range.start;
+        let stop = self.stop.clone();
+        let (mut pace, mut at) = (Pace::new(&stop), range.start);
         for (part, allowed) in self.mapped_parts(&range, |vma| vma.protection.allows(access)) {
             if part.start > at {
                 return Err(Errno::ENOMEM.into());
@@ -140,7 +141,8 @@ impl Process {
                 return Err(Errno::EINVAL.into());
             }
             let until = self.space.file_end(&self.memory, part.start).min(part.end);
-            if write && until > part.start && !self.space.copy_range(&mut self.memory, part.start..until)? {
+            let touched = part.start..until.max(part.start);
+            if write && !self.space.copy_range(&mut self.memory, touched, &mut pace)? {
                 return Err(Errno::ENOMEM.into());
             }
             if until < part.end {
