@@ -253,7 +253,7 @@ impl Process {
         const CLASS_SHIFT: u32 = 13;
         let value = a[2] as u32;
         let level = value & 7;
-        match value >> CLASS_SHIFT {
+        match value >> CLASS_SHIFT & 7 {
             1 if !self.task.credentials.can(cap::SYS_NICE) && !self.task.credentials.can(cap::SYS_ADMIN) => {
                 return Err(Errno::EPERM.into());
             }

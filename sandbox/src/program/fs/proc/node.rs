@@ -84,6 +84,10 @@ pub(in super::super) enum ProcNode {
     Thread { pid: u32, tid: u32 },
     /// `/proc/<pid>/task/<tid>/<file>`
     ThreadFile { pid: u32, tid: u32, file: u8 },
+    /// `/proc/<pid>/fdinfo`
+    FdInfoDir { pid: u32 },
+    /// `/proc/<pid>/fdinfo/<fd>`
+    FdInfo { pid: u32, fd: u32 },
     /// `/proc/<pid>/ns`
     NsDir { pid: u32 },
     /// `/proc/<pid>/ns/<namespace>`
@@ -109,6 +113,8 @@ impl ProcNode {
             7 => ProcNode::ThreadFile { pid, tid: sub, file },
             8 => ProcNode::NsDir { pid },
             9 => ProcNode::Namespace { pid, namespace: file },
+            10 => ProcNode::FdInfoDir { pid },
+            11 => ProcNode::FdInfo { pid, fd: sub },
             _ => ProcNode::Process { pid },
         })
     }
@@ -125,6 +131,8 @@ impl ProcNode {
             ProcNode::ThreadFile { pid, tid, file } => (7, pid, tid, file),
             ProcNode::NsDir { pid } => (8, pid, 0, 0),
             ProcNode::Namespace { pid, namespace } => (9, pid, 0, namespace),
+            ProcNode::FdInfoDir { pid } => (10, pid, 0, 0),
+            ProcNode::FdInfo { pid, fd } => (11, pid, fd, 0),
         };
         InodeId(
             MARK | (class << 56)
@@ -139,7 +147,8 @@ impl ProcNode {
     }
 
     pub fn is_dir(self) -> bool {
-        !self.is_link() && !matches!(self, ProcNode::File { .. } | ProcNode::ThreadFile { .. })
+        !self.is_link()
+            && !matches!(self, ProcNode::File { .. } | ProcNode::ThreadFile { .. } | ProcNode::FdInfo { .. })
     }
 
     /// The thread and the text that a file is.
@@ -186,6 +195,7 @@ impl ProcNode {
                 _ => 0o444,
             },
             _ if matches!(self, ProcNode::FdDir { .. }) => 0o500,
+            _ if matches!(self, ProcNode::FdInfo { .. }) => 0o444,
             _ if matches!(self, ProcNode::NsDir { .. }) => 0o511,
             _ => 0o555,
         }
@@ -222,6 +232,8 @@ impl ProcNode {
             ProcNode::FdDir { pid } => format!("/proc/{pid}/fd"),
             ProcNode::Fd { pid, fd } => format!("/proc/{pid}/fd/{fd}"),
             ProcNode::TaskDir { pid } => format!("/proc/{pid}/task"),
+            ProcNode::FdInfoDir { pid } => format!("/proc/{pid}/fdinfo"),
+            ProcNode::FdInfo { pid, fd } => format!("/proc/{pid}/fdinfo/{fd}"),
             ProcNode::NsDir { pid } => format!("/proc/{pid}/ns"),
             ProcNode::Namespace { pid, namespace } => {
                 let (name, _) = NAMESPACES.get(usize::from(namespace)).copied().unwrap_or_default();
@@ -273,6 +285,7 @@ impl Fs {
                 (Some(file), _) => Some(ProcNode::File { pid, file }),
                 (_, "fd") => Some(ProcNode::FdDir { pid }),
                 (_, "task") => Some(ProcNode::TaskDir { pid }),
+                (_, "fdinfo") => Some(ProcNode::FdInfoDir { pid }),
                 (_, "ns") => Some(ProcNode::NsDir { pid }),
                 _ => {
                     LINKS.iter().position(|name| *name == text).map(|n| ProcNode::Link { pid, link: n as u8 })
@@ -282,6 +295,9 @@ impl Fs {
             ProcNode::FdDir { pid } => number(name)
                 .filter(|fd| pid == env.host.pid() && at.fds.target(*fd).is_some())
                 .map(|fd| ProcNode::Fd { pid, fd }),
+            ProcNode::FdInfoDir { pid } => number(name)
+                .filter(|fd| pid == env.host.pid() && at.fds.target(*fd).is_some())
+                .map(|fd| ProcNode::FdInfo { pid, fd }),
             ProcNode::NsDir { pid } => NAMESPACES
                 .iter()
                 .position(|(name, _)| *name == text)
@@ -297,9 +313,10 @@ impl Fs {
     /// `..` of a directory below `/proc`.
     pub(in super::super) fn proc_parent(&self, node: ProcNode) -> FsResult<InodeId> {
         match node {
-            ProcNode::FdDir { pid } | ProcNode::TaskDir { pid } | ProcNode::NsDir { pid } => {
-                Ok(ProcNode::Process { pid }.id())
-            }
+            ProcNode::FdDir { pid }
+            | ProcNode::FdInfoDir { pid }
+            | ProcNode::TaskDir { pid }
+            | ProcNode::NsDir { pid } => Ok(ProcNode::Process { pid }.id()),
             ProcNode::Thread { pid, .. } => Ok(ProcNode::TaskDir { pid }.id()),
             _ => match self.built_in_child(self.root, "proc") {
                 Some(id) => Ok(id),
@@ -366,6 +383,7 @@ impl Fs {
                     (ProcNode::FdDir { pid }, "fd"),
                     (ProcNode::TaskDir { pid }, "task"),
                     (ProcNode::NsDir { pid }, "ns"),
+                    (ProcNode::FdInfoDir { pid }, "fdinfo"),
                 ];
                 files.chain(links).chain(dirs.map(|(node, name)| listed(node, name))).collect()
             }
@@ -376,6 +394,10 @@ impl Fs {
                 .collect(),
             ProcNode::FdDir { pid } if pid == env.host.pid() => {
                 at.fds.fds().into_iter().map(|fd| listed(ProcNode::Fd { pid, fd }, &fd.to_string())).collect()
+            }
+            ProcNode::FdInfoDir { pid } if pid == env.host.pid() => {
+                let info = |fd: u32| listed(ProcNode::FdInfo { pid, fd }, &fd.to_string());
+                at.fds.fds().into_iter().map(info).collect()
             }
             ProcNode::NsDir { pid } => (0..)
                 .zip(NAMESPACES)
@@ -391,6 +413,14 @@ impl Fs {
         };
         all.sort_by(|a, b| a.name.cmp(&b.name));
         all
+    }
+
+    /// The descriptor that an inode tells of, if it is a file of `/proc/<pid>/fdinfo`.
+    pub(crate) fn told_descriptor(&self, id: InodeId) -> Option<u32> {
+        match ProcNode::of(id) {
+            Some(ProcNode::FdInfo { fd, .. }) => Some(fd),
+            _ => None,
+        }
     }
 
     /// The processes, as `/proc` lists them.
