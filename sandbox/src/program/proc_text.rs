@@ -163,10 +163,12 @@ fn region([size, resident, anonymous]: [u64; 3], one: bool) -> String {
 
 fn flags_of(vma: &Vma) -> String {
     let p = vma.protection;
-    let shared = matches!(vma.backing, Backing::Shared { .. });
+    let shared = vma.backing.is_shared();
     let flags = [(p.read, "rd "), (p.write, "wr "), (p.exec, "ex "), (shared, "sh ")];
     let own: String = flags.iter().filter(|(on, _)| *on).map(|(_, flag)| *flag).collect();
-    format!("THPeligible:           0\nVmFlags: {own}mr mw me \n")
+    let more = [(vma.grows_down, "gd "), (vma.locked, "lo "), (vma.no_reserve, "nr ")];
+    let more: String = more.iter().filter(|(on, _)| *on).map(|(_, flag)| *flag).collect();
+    format!("THPeligible:           0\nVmFlags: {own}mr mw me {more}\n")
 }
 
 fn mem_info(account: &Account) -> String {

@@ -4,7 +4,7 @@ use super::Args;
 use crate::errno::Errno;
 use crate::program::credentials::cap;
 use crate::program::files::OPEN_MAX;
-use crate::program::mm::{Backing, Vma};
+use crate::program::mm::Vma;
 use crate::program::process::{Process, SysError, SysResult};
 use crate::program::state::{RLIMIT_AS, RLIMIT_DATA, RLIMIT_NOFILE, RLIMIT_STACK};
 
@@ -95,5 +95,5 @@ impl Process {
 
 /// Whether a mapping counts against `RLIMIT_DATA`: private, writable, and no stack.
 pub(super) fn is_data(vma: &Vma) -> bool {
-    vma.protection.write && !matches!(vma.backing, Backing::Shared { .. }) && &*vma.name != b"[stack]"
+    vma.protection.write && !vma.backing.is_shared() && !vma.grows_down
 }
