@@ -32,6 +32,16 @@ pub enum Error {
         /// `ENOENT`, or `EACCES` when what there is may not be executed.
         errno: Errno,
     },
+    /// An argument, a variable or a path that no program can be given.
+    #[error("{what} ({text}): {why}")]
+    BadText {
+        /// Which one.
+        what: String,
+        /// It.
+        text: String,
+        /// What is wrong with it.
+        why: &'static str,
+    },
     /// The guest could not be started.
     #[error(transparent)]
     Start(Box<StartError>),

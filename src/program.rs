@@ -158,14 +158,41 @@ impl Program {
     common_setters!();
     live_setters!();
 
+    /// Refuses what would reach the program cut off, or not at all.
+    fn check_texts(&self) -> Result<(), Error> {
+        let bad = |what: String, text: &[u8], why| {
+            let text = text.escape_ascii().to_string();
+            Err(Error::BadText { what, text, why })
+        };
+        const NUL: &str = "it has a NUL in it, where a program's text ends";
+        for (number, arg) in self.args.iter().enumerate().filter(|(_, arg)| arg.contains(&0)) {
+            return bad(format!("argument {number}"), arg, NUL);
+        }
+        for (name, value) in &self.env {
+            if name.contains(&0) || value.contains(&0) {
+                return bad(format!("variable {}", name.escape_ascii()), value, NUL);
+            }
+            if name.contains(&b'=') {
+                return bad("variable".into(), name, "its name has a = in it");
+            }
+        }
+        let workdir = &self.spec.workdir;
+        if !workdir.starts_with(b"/") || workdir.contains(&0) {
+            return bad("working directory".into(), workdir, "it is not an absolute path of the guest");
+        }
+        Ok(())
+    }
+
     /// Loads the program. It has not run yet.
     ///
     /// # Errors
+    /// [`Error::BadText`] for a NUL in an argument or variable, or a relative working directory;
     /// [`Error::NotFound`] or [`Error::Start`] when there is no such program or it cannot be
     /// loaded; [`Error::Grant`], [`Error::Mount`] for what it is to see; those of the host and of
     /// the recording.
     pub fn start(self, host: &Host) -> Result<Sandbox, Error> {
         let _span = tracing::info_span!("start", program = %self.name.escape_ascii()).entered();
+        self.check_texts()?;
         let Program { name, args, env, mut spec, mut common } = self;
         common.machine.allocator_reads_no_clock = host.allocator_reads_no_clock();
         let mut wiring = common.wiring()?;

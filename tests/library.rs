@@ -447,3 +447,16 @@ fn files_with_impossible_paths_are_refused() {
     let error = start("../escape").expect_err("a path outside").to_string();
     assert!(error.contains("../escape"), "{error}");
 }
+
+/// What a program could not be given is an error that names it.
+#[test]
+fn texts_that_no_program_can_be_given() {
+    let host = host();
+    let message = |program: Program| program.start(&host).expect_err("refused").to_string();
+    let echo = || Program::new("/bin/echo");
+    assert!(message(echo().arg("a\0b")).contains("argument 1 (a\\x00b)"));
+    assert!(message(echo().env("A", "b\0")).contains("variable A"));
+    assert!(message(echo().env("A\0", "b")).contains("variable A\\x00"));
+    assert!(message(echo().workdir("tmp")).contains("working directory (tmp)"));
+    assert!(message(Program::new("/bin/ec\0ho")).contains("argument 0"));
+}

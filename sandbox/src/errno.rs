@@ -79,6 +79,8 @@ errnos! {
     ENODATA 61 "No data available",
     ETIME 62 "Timer expired",
     EOVERFLOW 75 "Value too large for defined data type",
+    ELIBBAD 80 "Accessing a corrupted shared library",
+    EUSERS 87 "Too many users",
     ENOTSOCK 88 "Socket operation on non-socket",
     EOPNOTSUPP 95 "Operation not supported",
     EAFNOSUPPORT 97 "Address family not supported by protocol",

@@ -54,13 +54,22 @@ impl From<Error> for Failure {
         let (status, message) = match &e {
             Error::NotFound { errno, .. } => (of_program(*errno), e.to_string()),
             Error::Start(start) => match &**start {
-                StartError::Program { path, errno } => {
+                StartError::Program { path, of, errno } => {
                     let path = String::from_utf8_lossy(path);
+                    let role = match of {
+                        Some(of) => format!(", the interpreter of {}", String::from_utf8_lossy(of)),
+                        None => String::new(),
+                    };
                     let hint = match *errno {
                         Errno::ENOENT => "; the guest sees only what --ro and --root show it",
+                        Errno::EACCES => "; it must be a file with its execute bit set",
+                        Errno::ENOEXEC => {
+                            "; it is neither an x86-64 program nor a script that starts with #!"
+                        }
+                        Errno::ENOMEM => "; it needs more memory than --memory gives it",
                         _ => "",
                     };
-                    (of_program(*errno), format!("{path}: {}{hint}", errno.text()))
+                    (of_program(*errno), format!("{path}{role}: {}{hint}", errno.text()))
                 }
                 // The recorder was killed while the program was being loaded: there is no more to do again.
                 StartError::Run(RunError::World(WorldError::EndOfLog)) => {

@@ -56,8 +56,10 @@ pub enum StartError {
     /// The program could not be loaded.
     #[error("{}: {errno}", String::from_utf8_lossy(.path))]
     Program {
-        /// The program's path.
+        /// The program's path, or its interpreter's.
         path: Vec<u8>,
+        /// The script or program that names this file as its interpreter.
+        of: Option<Vec<u8>>,
         /// What `execve` said.
         errno: Errno,
     },

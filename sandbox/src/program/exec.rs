@@ -4,16 +4,20 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use super::elf::{self, Image};
-use super::fs::{At, FsError};
+use super::binary::{Binary, Found, LoadError, MAX_ARGUMENTS};
+use super::files::AT_FDCWD;
+use super::fs::InodeId;
 use super::mm::{Backing, GUARD_GAP, Protection, USER_END, Vma};
 use super::process::{Process, SysError, Task};
+use super::settings::ADDR_NO_RANDOMIZE;
+use super::signal::number::SIGSEGV;
+use super::signal::{Info, SI_KERNEL};
 use super::state::RLIMIT_STACK;
 use super::vdso;
 use crate::errno::Errno;
 use crate::ram::PAGE_SIZE;
 use crate::random::Random;
-use crate::vcpu::registers::{General, UserRegisters};
+use crate::vcpu::registers::{ExtendedState, General, UserRegisters};
 
 const PAGE: u64 = PAGE_SIZE as u64;
 
@@ -25,12 +29,6 @@ const STACK_ROOM: u64 = 128 << 20;
 const STACK_START: u64 = 128 << 10;
 /// Bytes that the auxiliary vector, the program's path and the random offset of the top take at most.
 const STACK_EXTRA: u64 = 16 << 10;
-/// Bytes of arguments and environment together.
-const MAX_ARGUMENTS: usize = 2 << 20;
-/// How many interpreters a script may go through (`BINPRM_MAX_RECURSION`).
-const MAX_SCRIPTS: u32 = 4;
-/// The longest first line of a script (`BINPRM_BUF_SIZE`).
-const SCRIPT_LINE: usize = 256;
 /// Where position-independent programs go, before their random offset (`ELF_ET_DYN_BASE`).
 const PIE_BASE: u64 = 0x5555_5555_4000;
 /// Random bits of layout, in pages: 2^20 pages is 4 GiB.
@@ -49,14 +47,6 @@ pub struct CpuInfo {
     pub hwcap2: u64,
     /// Bytes of a signal frame at most: `AT_MINSIGSTKSZ`.
     pub signal_frame: u64,
-}
-
-/// A program found and read.
-struct Program {
-    content: super::fs::ContentRef,
-    len: u64,
-    image: Image,
-    path: Vec<u8>,
 }
 
 /// What to run.
@@ -81,7 +71,7 @@ impl Command {
         let words = strings().all(|string| !string.contains(&0));
         // What `load` refuses is bounded here already: it is copied before.
         let bytes = strings().map(|string| string.len() + 9).fold(0, usize::saturating_add);
-        crate::machine::expect(words && bytes <= 2 * MAX_ARGUMENTS, "the program's arguments")
+        crate::machine::expect(words && bytes <= 2 * MAX_ARGUMENTS as usize, "the program's arguments")
     }
 }
 
@@ -111,27 +101,58 @@ mod at {
 }
 
 impl Process {
-    /// Replaces the program by another. The address space must be empty: the first program of a
-    /// machine.
+    /// Loads the first program of a machine.
     ///
     /// # Errors
     /// What `execve` gives, or what ends the run.
-    pub fn load(&mut self, command: Command, seed: u64, cpu: &CpuInfo) -> Result<(), SysError> {
-        let mut command = command;
-        let program = self.find_program(&mut command)?;
-        let interpreter = match program.image.interpreter {
-            Some((offset, len)) => Some(self.find_interpreter(&program, offset, len)?),
-            None => None,
-        };
-        if command.args.iter().chain(&command.env).map(|s| s.len() + 9).sum::<usize>() > MAX_ARGUMENTS {
-            return Err(Errno::E2BIG.into());
-        }
+    pub fn load(&mut self, command: Command, seed: u64) -> Result<(), LoadError> {
+        let at = |path: &[u8], error| LoadError { path: path.to_vec(), of: None, error };
+        let path = command.path.clone();
+        let file = self.open_executable(AT_FDCWD, &path, 0).map_err(|e| at(&path, e))?;
+        let found = self.find_binary(file, command)?;
+        self.enter(found, Random::new(seed, LAYOUT_STREAM)).map_err(|e| at(&path, e))
+    }
 
-        let mut layout = Random::new(seed, LAYOUT_STREAM);
-        let stack_top = USER_END - PAGE - layout.below(RANDOM_PAGES) * PAGE;
-        let pie_offset = layout.below(RANDOM_PAGES) * PAGE;
-        let mmap_top = stack_top - STACK_ROOM - GUARD_GAP - layout.below(RANDOM_PAGES) * PAGE;
-        let brk_offset = layout.below(RANDOM_PAGES / 128) * PAGE;
+    /// Gives up the program for another, which was found: what `execve` does from where it cannot
+    /// go back. Its address space is laid out anew from the run's random stream. A failure kills.
+    ///
+    /// # Errors
+    /// What ends the run.
+    pub fn replace_program(&mut self, found: Found) -> Result<(), SysError> {
+        let mut seed = [0u8; 8];
+        self.random.fill(&mut seed);
+        self.signals.reset_handlers();
+        self.space.clear(&mut self.memory)?;
+        self.with_files(|fs, files, env, _| files.close_on_exec(fs, env))?;
+        self.regs = UserRegisters::default();
+        self.fp = Some(ExtendedState::initial());
+        let entered = self.enter(found, Random::new(u64::from_le_bytes(seed), LAYOUT_STREAM));
+        self.release_unmapped()?;
+        match entered {
+            Err(SysError::Errno(_)) => {
+                self.signals.force(Info { signal: SIGSEGV, code: SI_KERNEL, ..Default::default() });
+                Ok(())
+            }
+            result => result,
+        }
+    }
+
+    /// Puts a program into the empty address space, and the registers at its first instruction.
+    fn enter(&mut self, found: Found, layout: Random) -> Result<(), SysError> {
+        let Found { program, interpreter, command } = found;
+        self.task.frozen.extend([program.content]);
+        self.task.frozen.extend(interpreter.as_ref().map(|i| i.content));
+        self.set_executable(program.inode)?;
+        let secure = self.task.credentials.execute(&program.stat);
+        self.task.settings.execute(secure);
+
+        let fixed = self.task.settings.personality & ADDR_NO_RANDOMIZE != 0;
+        let mut layout = (!fixed).then_some(layout);
+        let mut below = |bound: u64| layout.as_mut().map_or(0, |layout| layout.below(bound));
+        let stack_top = USER_END - PAGE - below(RANDOM_PAGES) * PAGE;
+        let pie_offset = below(RANDOM_PAGES) * PAGE;
+        let mmap_top = stack_top - STACK_ROOM - GUARD_GAP - below(RANDOM_PAGES) * PAGE;
+        let brk_offset = below(RANDOM_PAGES / 128) * PAGE;
         self.space.state.mmap_top = mmap_top;
 
         let bias = if program.image.movable {
@@ -169,10 +190,11 @@ impl Process {
         self.space.map(&mut self.memory, stack_top - stack_bytes, stack_bytes, stack)?;
         let vdso = self.map_vdso()?;
 
+        let (user, group) = (self.task.credentials.user, self.task.credentials.group);
         let auxv = [
             (at::SYSINFO_EHDR, vdso),
-            (at::MINSIGSTKSZ, cpu.signal_frame),
-            (at::HWCAP, cpu.hwcap),
+            (at::MINSIGSTKSZ, self.cpu.signal_frame),
+            (at::HWCAP, self.cpu.hwcap),
             (at::PAGESZ, PAGE),
             (at::CLKTCK, 100),
             (at::PHDR, bias.wrapping_add(program.image.headers)),
@@ -181,21 +203,21 @@ impl Process {
             (at::BASE, base),
             (at::FLAGS, 0),
             (at::ENTRY, bias.wrapping_add(program.image.entry)),
-            (at::UID, 0),
-            (at::EUID, 0),
-            (at::GID, 0),
-            (at::EGID, 0),
-            (at::SECURE, 0),
-            (at::HWCAP2, cpu.hwcap2),
+            (at::UID, user.real.into()),
+            (at::EUID, user.effective.into()),
+            (at::GID, group.real.into()),
+            (at::EGID, group.effective.into()),
+            (at::SECURE, secure.into()),
+            (at::HWCAP2, self.cpu.hwcap2),
         ];
-        let top = stack_top - layout.below(RANDOM_STACK) * 16;
-        let rsp = self.build_stack(top, &command, &program.path, &auxv)?;
+        let top = stack_top - below(RANDOM_STACK) * 16;
+        let rsp = self.build_stack(top, &command, &auxv)?;
         self.regs = UserRegisters {
             general: General { rip: start, rsp, rflags: super::signal::FIXED_FLAGS, ..Default::default() },
             fs_base: 0,
             gs_base: 0,
         };
-        let name = program.path.rsplit(|b| *b == b'/').next().unwrap_or_default();
+        let name = command.path.rsplit(|b| *b == b'/').next().unwrap_or_default();
         self.task = Task {
             exe: program.path.clone(),
             name: name[..name.len().min(super::process::NAME_BYTES)].to_vec(),
@@ -204,71 +226,20 @@ impl Process {
             stack: rsp,
             ..self.task.clone()
         };
-        self.signals.reset_handlers();
         Ok(())
     }
 
-    /// Opens a program, going through `#!` lines.
-    fn find_program(&mut self, command: &mut Command) -> Result<Program, SysError> {
-        let mut path = command.path.clone();
-        for _ in 0..=MAX_SCRIPTS {
-            let (program_path, content, len, head) = self.open_program(&path)?;
-            if let Some(line) = head.strip_prefix(b"#!") {
-                let (interpreter, argument) = script_line(line)?;
-                let mut args = vec![interpreter.clone()];
-                args.extend(argument);
-                args.push(path);
-                args.extend(command.args.drain(..).skip(1));
-                command.args = args;
-                path = interpreter;
-                continue;
-            }
-            let image = elf::parse(&head, len)?;
-            return Ok(Program { content, len, image, path: program_path });
-        }
-        Err(Errno::ELOOP.into())
-    }
-
-    fn find_interpreter(&mut self, program: &Program, offset: u64, len: u64) -> Result<Program, SysError> {
-        let mut path = vec![0u8; len as usize];
-        let read = self.outside.read_frozen(program.content, offset, &mut path)?;
-        path.truncate(read);
-        if path.pop() != Some(0) || path.contains(&0) {
-            return Err(Errno::ENOEXEC.into());
-        }
-        let (path, content, len, head) = self.open_program(&path)?;
-        let image = elf::parse(&head, len).map_err(|_| Errno::ENOEXEC)?;
-        Ok(Program { content, len, image, path })
-    }
-
-    /// The absolute path, frozen content, length and first bytes of an executable file.
-    fn open_program(
-        &mut self,
-        path: &[u8],
-    ) -> Result<(Vec<u8>, super::fs::ContentRef, u64, Vec<u8>), SysError> {
-        const X_OK: u32 = 1;
-        let opened = self.with_files(|fs, files, env, task| {
-            let at = At { base: task.cwd, fds: files };
-            let inode = fs.lookup(env, at, path, true)?;
-            if fs.is_dir(inode) {
-                return Err(Errno::EACCES.into());
-            }
-            fs.access(env, inode, X_OK)?;
-            let content = fs.freeze(env, inode).map_err(|e| match e {
-                FsError::Errno(Errno::ENODEV) => FsError::Errno(Errno::EACCES),
-                other => other,
-            })?;
-            let len = fs.frozen_len(content);
-            let mut head = vec![0u8; elf::HEAD_BYTES.min(usize::try_from(len).unwrap_or(usize::MAX))];
-            let read = fs.read_frozen(env, content, 0, &mut head)?;
-            head.truncate(read);
-            Ok::<_, SysError>((fs.path_of(inode), content, len, head))
+    /// Makes a file the one that runs, which nobody may write meanwhile.
+    fn set_executable(&mut self, inode: InodeId) -> Result<(), SysError> {
+        let before = self.task.executable.replace(inode);
+        self.with_files(|fs, _, env, _| {
+            fs.hold(inode);
+            before.map_or(Ok(()), |before| fs.release(env, before))
         })?;
-        self.task.frozen.insert(opened.1);
-        Ok(opened)
+        Ok(())
     }
 
-    fn map_image(&mut self, program: &Program, bias: u64) -> Result<(), SysError> {
+    fn map_image(&mut self, program: &Binary, bias: u64) -> Result<(), SysError> {
         let name: Arc<[u8]> = Arc::from(&program.path[..]);
         for segment in &program.image.segments {
             let address = bias.checked_add(segment.address).ok_or(Errno::ENOMEM)?;
@@ -325,13 +296,7 @@ impl Process {
     }
 
     /// Builds the initial stack (System V ABI, AMD64 supplement, section 3.4.1); returns RSP.
-    fn build_stack(
-        &mut self,
-        top: u64,
-        command: &Command,
-        path: &[u8],
-        auxv: &[(u64, u64)],
-    ) -> Result<u64, SysError> {
+    fn build_stack(&mut self, top: u64, command: &Command, auxv: &[(u64, u64)]) -> Result<u64, SysError> {
         let mut at = top & !15;
         let mut push = |this: &mut Process, bytes: &[u8]| -> Result<u64, SysError> {
             at -= bytes.len() as u64;
@@ -339,7 +304,7 @@ impl Process {
             Ok(at)
         };
         let string = |s: &[u8]| [s, b"\0"].concat();
-        let execfn = push(self, &string(path))?;
+        let execfn = push(self, &string(&command.path))?;
         let mut random = [0u8; 16];
         self.random.fill(&mut random);
         let mut pointers = |this: &mut Process, list: &[Vec<u8>]| -> Result<Vec<u64>, SysError> {
@@ -365,38 +330,8 @@ impl Process {
         let bytes: Vec<u8> = words.iter().flat_map(|w| w.to_le_bytes()).collect();
         let rsp = (at - bytes.len() as u64) & !15;
         self.space.place(&mut self.memory, rsp, &bytes)?;
+        self.effects.add(rsp, &bytes);
         self.task.auxv = full;
         Ok(rsp)
-    }
-}
-
-/// The interpreter and its one optional argument, from what follows `#!`.
-fn script_line(line: &[u8]) -> Result<(Vec<u8>, Option<Vec<u8>>), Errno> {
-    let line = &line[..line.len().min(SCRIPT_LINE)];
-    let end = line.iter().position(|b| *b == b'\n').unwrap_or(line.len());
-    let line = line[..end].trim_ascii();
-    let split = line.iter().position(|b| b.is_ascii_whitespace()).unwrap_or(line.len());
-    let (interpreter, rest) = line.split_at(split);
-    if interpreter.is_empty() {
-        return Err(Errno::ENOEXEC);
-    }
-    let rest = rest.trim_ascii();
-    Ok((interpreter.to_vec(), (!rest.is_empty()).then(|| rest.to_vec())))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn script_lines() {
-        let parse = |s: &str| script_line(s.as_bytes());
-        assert_eq!(parse(" /bin/sh -e \nrest"), Ok((b"/bin/sh".to_vec(), Some(b"-e".to_vec()))));
-        assert_eq!(
-            parse("/usr/bin/env python3\n"),
-            Ok((b"/usr/bin/env".to_vec(), Some(b"python3".to_vec())))
-        );
-        assert_eq!(parse("/bin/sh"), Ok((b"/bin/sh".to_vec(), None)));
-        assert_eq!(parse("  \n"), Err(Errno::ENOEXEC));
     }
 }

@@ -1,6 +1,8 @@
 //! Linux programs at CPL 3, with the monitor as their kernel.
 
+pub mod binary;
 pub mod clock;
+pub mod credentials;
 pub mod elf;
 pub mod entry;
 pub mod exception;
@@ -13,6 +15,7 @@ pub mod mm;
 pub mod outside;
 mod proc_text;
 pub mod process;
+pub mod settings;
 pub mod signal;
 pub mod start;
 pub mod state;

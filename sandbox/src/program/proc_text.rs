@@ -1,16 +1,17 @@
-//! The texts under `/proc/self` that follow from the program's state.
+//! The texts under `/proc` that follow from the program's state.
 
-use std::fmt::Write;
+mod status;
 
 use super::clock::Clock;
 use super::fs::ProcFile;
-use super::mm::{Account, AddressSpace, Backing};
-use super::process::{PID, Task};
+use super::mm::{Account, AddressSpace, Backing, Vma};
+use super::process::{FIRST_PID, Task};
 use super::signal::Signals;
 use crate::ram::PAGE_SIZE;
 
 /// The text of a file; `None` where the file system's built-in text will do.
 pub fn text(
+    pid: u32,
     file: ProcFile,
     space: &AddressSpace,
     account: &Account,
@@ -18,21 +19,34 @@ pub fn text(
     signals: &Signals,
     clock: &Clock,
 ) -> Option<Vec<u8>> {
+    if pid == FIRST_PID {
+        return status::of_first_process(file);
+    }
     let joined = |list: &[Vec<u8>]| list.iter().flat_map(|s| [&s[..], b"\0"].concat()).collect::<Vec<u8>>();
     Some(match file {
-        ProcFile::Maps | ProcFile::Smaps => maps(space),
+        ProcFile::Maps => maps(space),
+        ProcFile::Smaps => smaps(space, false),
+        ProcFile::SmapsRollup => smaps(space, true),
+        ProcFile::Limits => status::limits(task).into_bytes(),
+        ProcFile::OomScoreAdj => format!("{}\n", task.settings.oom_score).into_bytes(),
+        ProcFile::CoredumpFilter => format!("{:08x}\n", task.settings.core_filter).into_bytes(),
+        ProcFile::TimerSlack => format!("{}\n", task.settings.scheduling.slack).into_bytes(),
+        ProcFile::Personality => format!("{:08x}\n", task.settings.personality).into_bytes(),
+        ProcFile::Hostname => [&task.settings.host_name[..], b"\n"].concat(),
+        ProcFile::DomainName => [&task.settings.domain_name[..], b"\n"].concat(),
         ProcFile::Cmdline => joined(&task.args),
         ProcFile::Environ => joined(&task.env),
         ProcFile::Comm => [&task.name[..], b"\n"].concat(),
         ProcFile::Auxv => {
             task.auxv.iter().flat_map(|(k, v)| [k.to_le_bytes(), v.to_le_bytes()].concat()).collect()
         }
-        ProcFile::Stat => stat(space, task, signals).into_bytes(),
+        ProcFile::Stat => status::stat(space, account, task, signals, clock).into_bytes(),
         ProcFile::Statm => {
-            let pages = mapped_bytes(space) / PAGE_SIZE as u64;
-            format!("{pages} {pages} 0 0 0 {pages} 0\n").into_bytes()
+            let page = PAGE_SIZE as u64;
+            let (size, resident) = (mapped_bytes(space) / page, resident_bytes(account) / page);
+            format!("{size} {resident} 0 0 0 {resident} 0\n").into_bytes()
         }
-        ProcFile::Status => status(space, task, signals).into_bytes(),
+        ProcFile::Status => status::status(space, account, task, signals).into_bytes(),
         ProcFile::MemInfo => mem_info(account).into_bytes(),
         ProcFile::Uptime => {
             let seconds = clock.monotonic() / 1_000_000_000;
@@ -41,6 +55,16 @@ pub fn text(
         }
         _ => return None,
     })
+}
+
+/// Clock ticks of CPU time: the whole of it is the program's.
+fn cpu_ticks(clock: &Clock) -> u64 {
+    clock.monotonic() / 10_000_000
+}
+
+/// What is charged to the program, since what is resident depends on the host.
+fn resident_bytes(account: &Account) -> u64 {
+    account.charged()
 }
 
 fn mapped_bytes(space: &AddressSpace) -> u64 {
@@ -82,35 +106,69 @@ fn maps(space: &AddressSpace) -> Vec<u8> {
     out
 }
 
-fn stat(space: &AddressSpace, task: &Task, signals: &Signals) -> String {
-    let name = String::from_utf8_lossy(&task.name);
-    let bytes = mapped_bytes(space);
-    let mut out =
-        format!("{PID} ({name}) R 1 {PID} {PID} 0 -1 4194304 0 0 0 0 0 0 0 0 20 0 1 0 100 {bytes} ");
-    let pages = bytes / PAGE_SIZE as u64;
-    let _ = write!(out, "{pages} 18446744073709551615 0 0 {} 0 0 ", task.stack);
-    let _ = writeln!(
-        out,
-        "{} {} 0 0 0 0 0 17 0 0 0 0 0 0 0 0 {} 0 0 0 0 0",
-        signals.pending_bits(),
-        signals.mask,
-        space.state.brk_start
-    );
+/// `smaps`, or its sum. What is resident is what is charged, since what really is depends on the host.
+fn smaps(space: &AddressSpace, sum: bool) -> Vec<u8> {
+    let lines = maps(space);
+    let mut out = Vec::new();
+    let mut total = [0u64; 3];
+    for (line, (start, vma)) in lines.split_inclusive(|b| *b == b'\n').zip(&space.state.vmas) {
+        let size = (vma.end - start) / 1024;
+        let resident = if vma.protection.any() && !vma.no_reserve { size } else { 0 };
+        let file = !matches!(vma.backing, Backing::Anonymous);
+        total = [total[0] + size, total[1] + resident, total[2] + if file { 0 } else { resident }];
+        if !sum {
+            out.extend_from_slice(line);
+            out.extend(region([size, resident, if file { 0 } else { resident }], true).into_bytes());
+            out.extend(flags_of(vma).into_bytes());
+        }
+    }
+    if sum {
+        let ends = (space.state.vmas.first_key_value(), space.state.vmas.last_key_value());
+        let (from, to) = ends.0.zip(ends.1).map_or((0, 0), |((start, _), (_, last))| (*start, last.end));
+        let head = format!("{from:08x}-{to:08x} ---p 00000000 00:00 0 ");
+        out.extend(format!("{head:<73}[rollup]\n").into_bytes());
+        out.extend(region(total, false).into_bytes());
+    }
     out
 }
 
-fn status(space: &AddressSpace, task: &Task, signals: &Signals) -> String {
-    let name = String::from_utf8_lossy(&task.name);
-    let kib = mapped_bytes(space) / 1024;
-    format!(
-        "Name:\t{name}\nUmask:\t{:04o}\nState:\tR (running)\nTgid:\t{PID}\nNgid:\t0\nPid:\t{PID}\nPPid:\t1\n\
-         TracerPid:\t0\nUid:\t0\t0\t0\t0\nGid:\t0\t0\t0\t0\nFDSize:\t64\nGroups:\t0 \nVmPeak:\t{kib:8} kB\n\
-         VmSize:\t{kib:8} kB\nVmRSS:\t{kib:8} kB\nThreads:\t1\nSigPnd:\t{:016x}\nSigBlk:\t{:016x}\n\
-         Cpus_allowed:\t1\nCpus_allowed_list:\t0\nvoluntary_ctxt_switches:\t0\nnonvoluntary_ctxt_switches:\t0\n",
-        task.umask,
-        signals.pending_bits(),
-        signals.mask
-    )
+fn region([size, resident, anonymous]: [u64; 3], one: bool) -> String {
+    let mut rows = Vec::new();
+    if one {
+        rows.extend([("Size", size), ("KernelPageSize", 4), ("MMUPageSize", 4)]);
+    }
+    rows.extend([
+        ("Rss", resident),
+        ("Pss", resident),
+        ("Pss_Dirty", anonymous),
+        ("Shared_Clean", 0),
+        ("Shared_Dirty", 0),
+        ("Private_Clean", resident - anonymous),
+        ("Private_Dirty", anonymous),
+        ("Referenced", resident),
+        ("Anonymous", anonymous),
+        ("KSM", 0),
+        ("LazyFree", 0),
+        ("AnonHugePages", 0),
+        ("ShmemPmdMapped", 0),
+        ("FilePmdMapped", 0),
+        ("Shared_Hugetlb", 0),
+        ("Private_Hugetlb", 0),
+        ("Swap", 0),
+        ("SwapPss", 0),
+        ("Locked", 0),
+    ]);
+    rows.iter().map(|(name, kib)| format!("{:<16}{kib:8} kB\n", format!("{name}:"))).collect()
+}
+
+fn flags_of(vma: &Vma) -> String {
+    let p = vma.protection;
+    let shared = vma.backing.is_shared();
+    let flags = [(p.read, "rd "), (p.write, "wr "), (p.exec, "ex "), (shared, "sh ")];
+    let own: String = flags.iter().filter(|(on, _)| *on).map(|(_, flag)| *flag).collect();
+    let more = [(vma.grows_down, "gd "), (vma.locked, "lo "), (vma.no_reserve, "nr ")];
+    let more: String = more.iter().filter(|(on, _)| *on).map(|(_, flag)| *flag).collect();
+    format!("THPeligible:           0\nVmFlags: {own}mr mw me {more}\n")
 }
 
 fn mem_info(account: &Account) -> String {

@@ -5,13 +5,17 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::{Deserialize, Serialize};
 
 use super::clock::{Clock, ClockMode};
+use super::credentials::{Credentials, cap};
+use super::exec::CpuInfo;
 use super::files::FdTable;
-use super::fs::{ContentRef, Env, Fs, FsError, FsResult, InodeId, Kernel, ProcFile};
+use super::fs::{ContentRef, Env, Fs, FsError, FsResult, InodeId, Kernel, ProcFile, fail};
 use super::mm::{AddressSpace, Backing, MemError, Memory, MemoryState, USER_END};
 use super::outside::SharedOutside;
 use super::proc_text;
-use super::signal::number::SIGSEGV;
-use super::signal::{Info, SI_KERNEL, Signals};
+use super::settings::{DEFAULT_TIMER_SLACK, Settings};
+use super::signal::number::{SIGSEGV, SIGXFSZ};
+use super::signal::{Info, SI_KERNEL, SI_USER, Signals};
+use super::state::RLIMIT_FSIZE;
 use crate::errno::Errno;
 use crate::host::stop::{Pace, StopHandle};
 use crate::machine::{BadState, End, expect};
@@ -23,6 +27,9 @@ use crate::world::{Source, WorldError};
 /// The process id of a program: the first that a container's first program would start.
 pub const PID: u32 = 2;
 
+/// The process that started the program, and does nothing more.
+pub const FIRST_PID: u32 = 1;
+
 /// Soft and hard resource limits (`RLIMIT_*` in their order).
 pub type Limits = [(u64, u64); 16];
 
@@ -31,6 +38,8 @@ pub type Limits = [(u64, u64); 16];
 pub struct Task {
     /// Path of the program.
     pub exe: Vec<u8>,
+    /// The program's file: held, and not to be written, while it runs.
+    pub executable: Option<InodeId>,
     /// `comm`: at most 15 bytes.
     pub name: Vec<u8>,
     /// Its arguments.
@@ -51,8 +60,10 @@ pub struct Task {
     pub stack: u64,
     /// Where the trampoline of handlers without a restorer is.
     pub sigreturn: u64,
-    /// `PR_SET_DUMPABLE` and other process settings that are only remembered.
-    pub dumpable: bool,
+    /// Who it is and what it may do.
+    pub credentials: Credentials,
+    /// What it has set of itself.
+    pub settings: Settings,
     /// Frozen contents that mappings hold, once each.
     pub frozen: BTreeSet<ContentRef>,
     /// Files whose content is in guest memory, by object: held while they are mapped.
@@ -85,7 +96,9 @@ impl Task {
             limits,
             stack,
             sigreturn,
-            dumpable: _,
+            executable,
+            credentials,
+            settings,
             frozen,
             shared,
             // Any time and any interval may be asked for.
@@ -94,6 +107,9 @@ impl Task {
         expect(name.len() <= NAME_BYTES && !name.contains(&0), "the program's name")?;
         expect(auxv.len() <= AUXV_MAX, "the auxiliary vector")?;
         expect(fs.is_dir(*cwd) && !workdir.contains(&0), "the working directory")?;
+        expect(executable.is_none_or(|inode| fs.exists(inode)), "the program's file")?;
+        expect(credentials.is_sound(), "the credentials")?;
+        expect(settings.is_sound(), "the process's settings")?;
         expect(*umask <= 0o777, "the file mode mask")?;
         expect(limits.iter().all(|(soft, hard)| soft <= hard), "a resource limit")?;
         expect(*stack <= USER_END && *sigreturn <= USER_END, "the stack")?;
@@ -220,6 +236,8 @@ pub struct Process {
     pub fp: Option<ExtendedState>,
     /// Bytes of the XSAVE area in a signal frame.
     pub fp_size: usize,
+    /// What a program is told of its CPU.
+    pub cpu: CpuInfo,
     /// What the current exit wrote.
     pub effects: Effects,
     /// System calls that are not implemented, by number: how often.
@@ -230,6 +248,15 @@ pub struct Process {
     pub control: Vec<Vec<u8>>,
 }
 
+/// What of a task paths and new files depend on.
+#[derive(Clone, Copy, Debug)]
+pub struct PathContext {
+    /// Working directory.
+    pub cwd: InodeId,
+    /// File mode creation mask.
+    pub umask: u32,
+}
+
 /// What the file system may ask of a program.
 pub struct Host<'a> {
     memory: &'a mut Memory,
@@ -238,8 +265,8 @@ pub struct Host<'a> {
     moved: Vec<(ContentRef, InodeId)>,
     clock: &'a Clock,
     random: &'a mut Random,
-    task: &'a Task,
-    signals: &'a Signals,
+    task: &'a mut Task,
+    signals: &'a mut Signals,
     stop: &'a StopHandle,
 }
 
@@ -264,12 +291,86 @@ impl Kernel for Host<'_> {
         self.task.alarm.is_some() && (!certain || self.clock.mode == ClockMode::Host)
     }
 
-    fn proc_text(&mut self, _pid: u32, file: ProcFile) -> Option<Vec<u8>> {
-        proc_text::text(file, self.space, &self.memory.state.account, self.task, self.signals, self.clock)
+    fn pids(&self) -> Vec<u32> {
+        vec![FIRST_PID, PID]
+    }
+
+    fn set_proc(&mut self, pid: u32, file: ProcFile, data: &[u8]) -> FsResult<()> {
+        let settings = &mut self.task.settings;
+        let number = || {
+            let text = std::str::from_utf8(data).map(|text| text.trim_matches(['\n', ' ', '\0']));
+            text.ok().filter(|text| text.len() <= 20).ok_or(Errno::EINVAL)
+        };
+        let parsed = |text: &str| text.parse::<i64>().map_err(|_| Errno::EINVAL);
+        if pid != PID {
+            return fail(Errno::EACCES);
+        }
+        match file {
+            ProcFile::Comm => {
+                let name = data.strip_suffix(b"\n").unwrap_or(data);
+                let end = name.iter().position(|b| *b == 0).unwrap_or(name.len()).min(15);
+                self.task.name = name[..end].to_vec();
+            }
+            ProcFile::OomScoreAdj => {
+                let score = parsed(number()?)?;
+                let score = i32::try_from(score).ok().filter(|s| (-1000..=1000).contains(s));
+                let score = score.ok_or(Errno::EINVAL)?;
+                if score < settings.oom_score && !self.task.credentials.can(cap::SYS_RESOURCE) {
+                    return fail(Errno::EACCES);
+                }
+                settings.oom_score = score;
+            }
+            ProcFile::CoredumpFilter => {
+                /// All kinds of mappings that there are.
+                const KINDS: u32 = 0x1ff;
+                let text = number()?;
+                let value = match text.strip_prefix("0x") {
+                    Some(hex) => u32::from_str_radix(hex, 16),
+                    None => text.parse(),
+                };
+                settings.core_filter = value.map_err(|_| Errno::EINVAL)? & KINDS;
+            }
+            ProcFile::TimerSlack => {
+                let slack = u64::try_from(parsed(number()?)?).map_err(|_| Errno::EINVAL)?;
+                settings.scheduling.slack = if slack == 0 { DEFAULT_TIMER_SLACK } else { slack };
+            }
+            // They can be written once, and have been.
+            ProcFile::UidMap | ProcFile::GidMap | ProcFile::SetGroups | ProcFile::LoginUid => {
+                return fail(Errno::EPERM);
+            }
+            _ => return fail(Errno::EINVAL),
+        }
+        Ok(())
+    }
+
+    fn proc_text(&mut self, pid: u32, file: ProcFile) -> Option<Vec<u8>> {
+        let account = &self.memory.state.account;
+        proc_text::text(pid, file, self.space, account, self.task, self.signals, self.clock)
     }
 
     fn exe(&self, _pid: u32) -> Vec<u8> {
         self.task.exe.clone()
+    }
+
+    fn credentials(&self) -> &Credentials {
+        &self.task.credentials
+    }
+
+    fn owner(&self) -> (u32, u32) {
+        let Credentials { user, group, .. } = &self.task.credentials;
+        if self.task.settings.dumpable { (user.effective, group.effective) } else { (0, 0) }
+    }
+
+    fn executable(&self) -> Option<InodeId> {
+        self.task.executable
+    }
+
+    fn file_size_limit(&self) -> u64 {
+        self.task.limits[RLIMIT_FSIZE].0
+    }
+
+    fn exceed_file_size(&mut self) {
+        self.signals.send(Info { signal: SIGXFSZ, code: SI_USER, value: PID.into(), fault: None });
     }
 
     fn cwd(&self, _pid: u32) -> Option<InodeId> {
@@ -325,7 +426,11 @@ fn machine(e: PageError) -> FsError {
 
 impl Process {
     /// Runs file operations.
-    pub fn with_files<T>(&mut self, act: impl FnOnce(&mut Fs, &mut FdTable, &mut Env<'_>, &Task) -> T) -> T {
+    pub fn with_files<T>(
+        &mut self,
+        act: impl FnOnce(&mut Fs, &mut FdTable, &mut Env<'_>, PathContext) -> T,
+    ) -> T {
+        let context = PathContext { cwd: self.task.cwd, umask: self.task.umask };
         let outside = self.outside.clone();
         let mut fs = outside.fs();
         let mut world = outside.world();
@@ -335,12 +440,12 @@ impl Process {
             moved: Vec::new(),
             clock: &self.clock,
             random: &mut self.random,
-            task: &self.task,
-            signals: &self.signals,
+            task: &mut self.task,
+            signals: &mut self.signals,
             stop: &self.stop,
         };
         let result =
-            act(&mut fs, &mut self.files, &mut Env { world: &mut **world, host: &mut host }, &self.task);
+            act(&mut fs, &mut self.files, &mut Env { world: &mut **world, host: &mut host }, context);
         for (content, file) in std::mem::take(&mut host.moved) {
             if self.task.frozen.remove(&content) {
                 fs.release_frozen(content);

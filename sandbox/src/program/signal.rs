@@ -244,12 +244,11 @@ impl Signals {
         }
     }
 
-    /// After `execve`: handlers are gone, what was ignored stays ignored.
+    /// For `execve`: handlers are gone, what was ignored stays ignored.
     pub fn reset_handlers(&mut self) {
         for action in &mut self.actions {
-            if action.handler != IGNORE {
-                *action = Action::default();
-            }
+            let handler = if action.handler == IGNORE { IGNORE } else { DEFAULT };
+            *action = Action { handler, ..Action::default() };
         }
         self.alt = AltStack::default();
     }
@@ -292,6 +291,15 @@ impl Signals {
         };
         let ends = (1..=MAX).filter(ends).fold(0, |bits, signal| bits | bit(signal));
         ends & !self.mask | bit(SIGKILL)
+    }
+
+    /// The signals that are ignored, and those that have handlers: bits.
+    pub fn handled_bits(&self) -> (u64, u64) {
+        let with = |wanted: fn(u64) -> bool| {
+            let actions = self.actions.iter().enumerate();
+            actions.filter(|(_, a)| wanted(a.handler)).fold(0, |bits, (i, _)| bits | 1 << i)
+        };
+        (with(|handler| handler == IGNORE), with(|handler| handler > IGNORE))
     }
 
     /// Signals that are pending and blocked: bits.

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use dejavm_snapshot::{Content, ContentsError, PageContents, Snapshot, Summary, WriteOptions};
 
+use super::binary::LoadError;
 use super::exec::CpuInfo;
 use super::fs::StoredBlocks;
 use super::machine::Machine;
@@ -83,6 +84,11 @@ impl Machine {
             regs: state.regs,
             fp: None,
             fp_size: host.xsave_bytes,
+            cpu: CpuInfo {
+                hwcap: host.cpu.features[0].into(),
+                hwcap2: if host.fsgsbase { 2 } else { 0 },
+                signal_frame: host.xsave_bytes as u64 + FRAME_BYTES,
+            },
             effects: Effects::default(),
             unknown: Default::default(),
             end: None,
@@ -90,15 +96,11 @@ impl Machine {
         };
         if let Some(command) = state.pending {
             enter_workdir(&mut process)?;
-            let cpu = CpuInfo {
-                hwcap: host.cpu.features[0].into(),
-                hwcap2: if host.fsgsbase { 2 } else { 0 },
-                signal_frame: host.xsave_bytes as u64 + FRAME_BYTES,
-            };
-            let path = command.path.clone();
-            process.load(command, state.seed, &cpu).map_err(|e| match e {
-                SysError::Errno(errno) => StartError::Program { path, errno },
-                other => StartError::Run(other.into()),
+            process.load(command, state.seed).map_err(|e| match e {
+                LoadError { path, of, error: SysError::Errno(errno) } => {
+                    StartError::Program { path, of, errno }
+                }
+                LoadError { error, .. } => StartError::Run(error.into()),
             })?;
         }
         let core = Core::new(vcpu, host, stop, options, state.exits, state.seed);

@@ -27,11 +27,24 @@ pub const MAX_MEMORY: u64 = 64 << 30;
 const SPARE_CHUNKS: u64 = 1024;
 /// `RLIM_INFINITY`.
 const INFINITY: u64 = u64::MAX;
-/// Resource limits by number.
-pub(super) const RLIMIT_STACK: usize = 3;
-const LIMIT_CORE: usize = 4;
-const LIMIT_NPROC: usize = 6;
-const LIMIT_NOFILE: usize = 7;
+/// Resource limits by number (`include/uapi/asm-generic/resource.h`).
+pub const RLIMIT_FSIZE: usize = 1;
+/// See [`RLIMIT_FSIZE`].
+pub const RLIMIT_DATA: usize = 2;
+/// See [`RLIMIT_FSIZE`].
+pub const RLIMIT_STACK: usize = 3;
+const RLIMIT_CORE: usize = 4;
+const RLIMIT_NPROC: usize = 6;
+/// See [`RLIMIT_FSIZE`].
+pub const RLIMIT_NOFILE: usize = 7;
+const RLIMIT_MEMLOCK: usize = 8;
+/// See [`RLIMIT_FSIZE`].
+pub const RLIMIT_AS: usize = 9;
+const RLIMIT_MSGQUEUE: usize = 12;
+/// See [`RLIMIT_FSIZE`].
+pub const RLIMIT_NICE: usize = 13;
+/// See [`RLIMIT_FSIZE`].
+pub const RLIMIT_RTPRIO: usize = 14;
 
 /// A program's machine at one moment of its run.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -203,6 +216,7 @@ impl ProgramState {
         task.check(fs, memory)?;
         let mut uses = BTreeMap::from([(task.cwd, 1)]);
         files.count_uses(&mut uses);
+        task.executable.iter().for_each(|inode| *uses.entry(*inode).or_insert(0) += 1);
         task.shared.values().for_each(|inode| *uses.entry(*inode).or_insert(0) += 1);
         fs.check_holds(&uses).map_err(inconsistent)
     }
@@ -217,11 +231,16 @@ fn ram_pages_for(memory: u64) -> u64 {
 fn task(cwd: InodeId, workdir: Vec<u8>) -> Task {
     let mut limits = [(INFINITY, INFINITY); 16];
     limits[RLIMIT_STACK] = (super::exec::STACK_BYTES, INFINITY);
-    limits[LIMIT_CORE] = (0, INFINITY);
-    limits[LIMIT_NPROC] = (1, 1);
-    limits[LIMIT_NOFILE] = (1024, 4096);
+    limits[RLIMIT_CORE] = (0, INFINITY);
+    limits[RLIMIT_NPROC] = (1, 1);
+    limits[RLIMIT_NOFILE] = (1024, 4096);
+    limits[RLIMIT_MEMLOCK] = (8 << 20, 8 << 20);
+    limits[RLIMIT_MSGQUEUE] = (819_200, 819_200);
+    limits[RLIMIT_NICE] = (0, 0);
+    limits[RLIMIT_RTPRIO] = (0, 0);
     Task {
         exe: Vec::new(),
+        executable: None,
         name: Vec::new(),
         args: Vec::new(),
         env: Vec::new(),
@@ -232,7 +251,8 @@ fn task(cwd: InodeId, workdir: Vec<u8>) -> Task {
         limits,
         stack: 0,
         sigreturn: 0,
-        dumpable: true,
+        credentials: super::credentials::ROOT.clone(),
+        settings: Default::default(),
         frozen: Default::default(),
         shared: Default::default(),
         alarm: None,

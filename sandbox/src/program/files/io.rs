@@ -54,10 +54,32 @@ impl FdTable {
     /// As `read(2)`; [`FsError::Block`](crate::program::fs::FsError::Block) for an empty pipe.
     pub fn read(&mut self, fs: &mut Fs, env: &mut Env<'_>, fd: i32, buf: &mut [u8]) -> FsResult<usize> {
         let open = self.for_reading(fs, fd)?;
-        let n = fs.read(env, open.inode, open.offset, buf, open.nonblock)?;
+        let n = match fs.told_descriptor(open.inode) {
+            Some(told) => self.read_info(told, open.offset, buf)?,
+            None => fs.read(env, open.inode, open.offset, buf, open.nonblock)?,
+        };
         if open.nature == Nature::File {
             self.get_mut(fd)?.offset = open.offset.saturating_add(n as u64);
         }
+        Ok(n)
+    }
+
+    /// Reads `/proc/self/fdinfo/<fd>`.
+    fn read_info(&self, fd: u32, offset: u64, buf: &mut [u8]) -> FsResult<usize> {
+        /// The mount that `/proc/self/mountinfo` calls by this number.
+        const ROOT_MOUNT: u32 = 20;
+        let fd = i32::try_from(fd).unwrap_or(-1);
+        let description = self.get(fd)?;
+        let cloexec = if self.cloexec(fd)? { OpenFlags::CLOEXEC.0 } else { 0 };
+        let text = format!(
+            "pos:\t{}\nflags:\t0{:o}\nmnt_id:\t{ROOT_MOUNT}\nino:\t{}\n",
+            description.offset,
+            description.flags.0 | cloexec,
+            description.inode.number()
+        );
+        let rest = text.as_bytes().get(usize::try_from(offset).unwrap_or(usize::MAX)..).unwrap_or_default();
+        let n = rest.len().min(buf.len());
+        buf[..n].copy_from_slice(&rest[..n]);
         Ok(n)
     }
 
@@ -93,7 +115,10 @@ impl FdTable {
         };
         self.expect_offsets(fs, fd)?;
         let open = self.for_reading(fs, fd)?;
-        fs.read(env, open.inode, offset, buf, open.nonblock)
+        match fs.told_descriptor(open.inode) {
+            Some(told) => self.read_info(told, offset, buf),
+            None => fs.read(env, open.inode, offset, buf, open.nonblock),
+        }
     }
 
     /// Writes at an offset; with `O_APPEND` at the end all the same, as Linux does.

@@ -23,7 +23,7 @@ pub use description::Description;
 pub use fcntl::fcntl_input;
 pub use ioctl::{Answer, ioctl_input};
 pub use poll::{POLLERR, POLLHUP, POLLIN, POLLNVAL, POLLOUT, POLLRDNORM, POLLWRNORM};
-pub use table::{AT_EMPTY_PATH, AT_FDCWD, AT_SYMLINK_FOLLOW, AT_SYMLINK_NOFOLLOW, FdTable};
+pub use table::{AT_EMPTY_PATH, AT_FDCWD, AT_SYMLINK_FOLLOW, AT_SYMLINK_NOFOLLOW, FdTable, OPEN_MAX};
 
 #[cfg(test)]
 mod tests;

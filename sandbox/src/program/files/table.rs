@@ -20,8 +20,8 @@ pub const AT_EMPTY_PATH: u32 = 0x1000;
 /// Descriptors at most unless the limit is changed (`RLIMIT_NOFILE`).
 const LIMIT: u32 = 1024;
 
-/// Descriptors at most whatever the limit says.
-const LIMIT_MAX: u32 = 1 << 16;
+/// Descriptors at most whatever the limit says (`fs.nr_open`).
+pub const OPEN_MAX: u32 = 1 << 16;
 
 /// What a number stands for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -89,7 +89,7 @@ impl FdTable {
 
     /// Sets the number of descriptors that there may be; those beyond it stay open.
     pub fn set_limit(&mut self, limit: u64) {
-        self.limit = u32::try_from(limit).unwrap_or(LIMIT_MAX).min(LIMIT_MAX);
+        self.limit = u32::try_from(limit).unwrap_or(OPEN_MAX).min(OPEN_MAX);
     }
 
     fn slot(&self, fd: i32) -> FsResult<Slot> {
@@ -131,7 +131,7 @@ impl FdTable {
             self.slots.resize(fd + 1, None);
         }
         self.slots[fd] = Some(Slot { id, cloexec });
-        // Numbers are below `LIMIT_MAX`.
+        // Numbers are below `OPEN_MAX`.
         fd as i32
     }
 
@@ -241,6 +241,12 @@ impl FdTable {
     /// Tags of what no descriptor stands for any more, since the last call.
     pub fn take_closed(&mut self) -> Vec<u64> {
         std::mem::take(&mut self.closed)
+    }
+
+    /// Whether a file is open for writing.
+    pub fn is_written(&self, inode: InodeId) -> bool {
+        let open = self.slots.iter().flatten().filter_map(|slot| self.arena.get(slot.id));
+        open.into_iter().any(|description| description.inode == inode && description.flags.writes())
     }
 
     fn drop_slot(&mut self, fs: &mut Fs, env: &mut Env<'_>, slot: Slot) -> FsResult<()> {
@@ -383,9 +389,9 @@ impl FdTable {
         for Slot { id, cloexec: _ } in slots.iter().flatten() {
             *references.entry(*id).or_insert(0) += 1;
         }
-        let sound = *limit <= LIMIT_MAX
-            && slots.len() <= LIMIT_MAX as usize
-            && closed.len() <= LIMIT_MAX as usize
+        let sound = *limit <= OPEN_MAX
+            && slots.len() <= OPEN_MAX as usize
+            && closed.len() <= OPEN_MAX as usize
             && arena.check(&references, |inode| fs.exists(inode));
         if sound { Ok(()) } else { Err(Inconsistent("the descriptors")) }
     }

@@ -5,11 +5,13 @@ use super::content::{Content, MAX_FILE};
 use super::env::Env;
 use super::error::{FsResult, fail};
 use super::inode::{Body, InodeId, Link, Place, Text};
+use super::permission::W_OK;
 use super::proc::ProcNode;
 use super::resolve::At;
 use super::stat::{S_IFDIR, S_IFREG, Stat, StatFs, makedev};
 use super::{Fs, Nature};
 use crate::errno::Errno;
+use crate::program::credentials::cap;
 
 /// `FALLOC_FL_KEEP_SIZE`
 pub const FALLOC_KEEP_SIZE: u32 = 1;
@@ -59,7 +61,8 @@ impl Fs {
     /// The host's refusal, for a mount that was not looked at yet.
     pub fn stat(&mut self, env: &mut Env<'_>, id: InodeId) -> FsResult<Stat> {
         if let Some(node) = ProcNode::of(id) {
-            return Ok(node.stat(self.born));
+            let (uid, gid) = env.host.owner();
+            return Ok(Stat { uid, gid, ..node.stat(self.born) });
         }
         self.ensure(env, id)?;
         let inode = self.inode(id)?;
@@ -123,33 +126,26 @@ impl Fs {
         }
     }
 
-    /// Whether root may use it so: `mode` is made of `R_OK` (4), `W_OK` (2), `X_OK` (1).
-    ///
-    /// # Errors
-    /// `EACCES` for the execution of a file without any such permission.
-    pub fn access(&mut self, env: &mut Env<'_>, id: InodeId, mode: u32) -> FsResult<()> {
-        if mode > 7 {
-            return fail(Errno::EINVAL);
-        }
-        let stat = self.stat(env, id)?;
-        if mode & 1 != 0 && stat.kind() != S_IFDIR && stat.mode & 0o111 == 0 {
-            return fail(Errno::EACCES);
-        }
-        Ok(())
-    }
-
     /// Sets the permission bits.
     ///
     /// # Errors
-    /// `EPERM` in `/proc`, `EOPNOTSUPP` for a symbolic link.
+    /// `EPERM` in `/proc` and for who does not own it, `EOPNOTSUPP` for a symbolic link.
     pub fn chmod(&mut self, env: &mut Env<'_>, id: InodeId, mode: u32) -> FsResult<()> {
         self.ensure(env, id)?;
+        let owns = self.owns(env, id)?;
         let now = env.host.now();
         let inode = self.inode_mut(id)?;
         if matches!(inode.body, Body::Link(_)) {
             return fail(Errno::EOPNOTSUPP);
         }
+        if !owns {
+            return fail(Errno::EPERM);
+        }
         inode.attr.mode = mode & 0o7777;
+        let who = env.host.credentials();
+        if !who.in_group(inode.attr.gid) && !who.can(cap::FSETID) {
+            inode.attr.mode &= !0o2000;
+        }
         inode.attr.ctime = now;
         Ok(())
     }
@@ -157,7 +153,7 @@ impl Fs {
     /// Sets owner and group; `None` leaves one as it is.
     ///
     /// # Errors
-    /// `EPERM` in `/proc`.
+    /// `EPERM` in `/proc`, and for who may not: owners may only give a file to a group of theirs.
     pub fn chown(
         &mut self,
         env: &mut Env<'_>,
@@ -168,6 +164,13 @@ impl Fs {
         self.ensure(env, id)?;
         let now = env.host.now();
         let inode = self.inode_mut(id)?;
+        let who = env.host.credentials();
+        let owns = who.user.fs == inode.attr.uid;
+        let user = uid.is_none_or(|uid| owns && uid == inode.attr.uid);
+        let group = gid.is_none_or(|gid| owns && (gid == inode.attr.gid || who.in_group(gid)));
+        if !(user && group) && !who.can(cap::CHOWN) {
+            return fail(Errno::EPERM);
+        }
         inode.attr.uid = uid.unwrap_or(inode.attr.uid);
         inode.attr.gid = gid.unwrap_or(inode.attr.gid);
         if matches!(inode.body, Body::File(_)) {
@@ -193,6 +196,12 @@ impl Fs {
         self.ensure(env, id)?;
         if (atime, mtime) == (SetTime::Omit, SetTime::Omit) {
             return Ok(());
+        }
+        if !self.owns(env, id)? {
+            if (atime, mtime) != (SetTime::Now, SetTime::Now) {
+                return fail(Errno::EPERM);
+            }
+            self.expect_permission(env, id, W_OK)?;
         }
         let now = env.host.now();
         let inode = self.inode_mut(id)?;
@@ -220,6 +229,11 @@ impl Fs {
         if len > MAX_FILE {
             return fail(Errno::EFBIG);
         }
+        if len > self.len(id) {
+            self.expect_size(env, len)?;
+        }
+        self.expect_not_running(env, id)?;
+        self.drop_set_id(env, id);
         self.resize(env, id, len)
     }
 
@@ -277,6 +291,9 @@ impl Fs {
         let end = offset + len;
         if end > MAX_FILE {
             return fail(Errno::EFBIG);
+        }
+        if mode & FALLOC_KEEP_SIZE == 0 && end > self.len(id) {
+            self.expect_size(env, end)?;
         }
         if punch || zero {
             self.zero_range(env, id, offset, len)?;

@@ -38,6 +38,7 @@ impl Fs {
             return fail(Errno::ENOENT);
         }
         self.expect_changeable(parent.dir)?;
+        self.expect_writable_dir(env, parent.dir)?;
         Ok((parent.dir, name))
     }
 
@@ -163,6 +164,7 @@ impl Fs {
         mode: u32,
     ) -> FsResult<InodeId> {
         self.expect_changeable(dir)?;
+        self.expect_writable_dir(env, dir)?;
         let body = Body::File(Content::Blocks(Blocks::default()));
         self.make_named(env, dir, name, mode & 0o7777, body)
     }
@@ -176,6 +178,7 @@ impl Fs {
         linkable: bool,
     ) -> FsResult<InodeId> {
         self.expect_changeable(dir)?;
+        self.expect_writable_dir(env, dir)?;
         let body = Body::File(Content::Blocks(Blocks::default()));
         let id = self.make(env, dir, mode & 0o7777, body)?;
         let inode = self.inode_mut(id)?;

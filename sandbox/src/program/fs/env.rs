@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{ContentRef, FsResult, InodeId};
 use crate::host::stop::Pace;
+use crate::program::credentials::{Credentials, ROOT};
 use crate::world::World;
 
 /// The two parties that a file operation may ask: the outside, and the rest of the monitor.
@@ -25,6 +26,29 @@ pub trait Kernel {
     fn pace(&self) -> Option<Pace<'_>> {
         None
     }
+
+    /// Who makes the call, and what it may do.
+    fn credentials(&self) -> &Credentials {
+        &ROOT
+    }
+
+    /// Who owns the files of the caller in `/proc`.
+    fn owner(&self) -> (u32, u32) {
+        (0, 0)
+    }
+
+    /// The file of the program that runs.
+    fn executable(&self) -> Option<InodeId> {
+        None
+    }
+
+    /// Bytes that a file may grow to: `RLIMIT_FSIZE`.
+    fn file_size_limit(&self) -> u64 {
+        u64::MAX
+    }
+
+    /// A file was to grow beyond [`Kernel::file_size_limit`]: the caller gets a signal.
+    fn exceed_file_size(&mut self) {}
 
     /// Fills `buf` from the run's random stream.
     fn random(&mut self, buf: &mut [u8]);
@@ -56,6 +80,14 @@ pub trait Kernel {
     /// The content of a file under `/proc`; `pid` is the thread that a per-process file is of, 0
     /// for the others. `None` takes the built-in text, see [`ProcFile`].
     fn proc_text(&mut self, pid: u32, file: ProcFile) -> Option<Vec<u8>>;
+
+    /// Sets what a file of a process under `/proc` tells.
+    ///
+    /// # Errors
+    /// `EINVAL` for what cannot be set.
+    fn set_proc(&mut self, _pid: u32, _file: ProcFile, _data: &[u8]) -> FsResult<()> {
+        super::fail(crate::errno::Errno::EINVAL)
+    }
 
     /// Absolute path of the program that a process runs, for `/proc/<pid>/exe`.
     fn exe(&self, pid: u32) -> Vec<u8>;
@@ -168,6 +200,32 @@ pub enum ProcFile {
     OomScoreAdj,
     /// `/proc/<pid>/coredump_filter`; built in.
     CoredumpFilter,
+    /// `/proc/<pid>/smaps_rollup`
+    SmapsRollup,
+    /// `/proc/<pid>/io`; built in.
+    Io,
+    /// `/proc/<pid>/loginuid`; built in.
+    LoginUid,
+    /// `/proc/<pid>/sessionid`; built in.
+    SessionId,
+    /// `/proc/<pid>/personality`
+    Personality,
+    /// `/proc/<pid>/wchan`; built in.
+    Wchan,
+    /// `/proc/<pid>/uid_map`; built in.
+    UidMap,
+    /// `/proc/<pid>/gid_map`; built in.
+    GidMap,
+    /// `/proc/<pid>/setgroups`; built in.
+    SetGroups,
+    /// `/proc/<pid>/timerslack_ns`
+    TimerSlack,
+    /// `/proc/<pid>/schedstat`; built in.
+    SchedStat,
+    /// `/proc/<pid>/mountstats`; built in.
+    MountStats,
+    /// `/proc/sys/kernel/domainname`
+    DomainName,
     /// `/proc/meminfo`
     MemInfo,
     /// `/proc/cpuinfo`; built in.

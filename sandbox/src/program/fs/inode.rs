@@ -12,6 +12,7 @@ use super::pipe::Pipe;
 use super::resolve::NAME_MAX;
 use super::stat::makedev;
 use crate::errno::Errno;
+use crate::program::credentials::Credentials;
 use crate::world::{FileKind, HostPath};
 
 /// Names an inode for as long as the sandbox lives; numbers are never used again.
@@ -77,6 +78,11 @@ impl Attr {
     /// Of a file of root's, made at `time`.
     pub fn new(mode: u32, time: i64) -> Attr {
         Attr { mode: mode & 0o7777, uid: 0, gid: 0, atime: time, mtime: time, ctime: time, btime: time }
+    }
+
+    /// Of a file that somebody makes.
+    pub fn of(who: &Credentials, mode: u32, time: i64) -> Attr {
+        Attr { uid: who.user.fs, gid: who.group.fs, ..Attr::new(mode, time) }
     }
 
     /// The content was changed.

@@ -4,7 +4,7 @@ use super::Fs;
 use super::content::{Content, MAX_FILE};
 use super::env::Env;
 use super::error::{FsError, FsResult, fail};
-use super::inode::{Body, InodeId, Way};
+use super::inode::{Body, InodeId, Text, Way};
 use super::proc::ProcNode;
 use crate::errno::Errno;
 
@@ -103,14 +103,21 @@ impl Fs {
             let n = env.host.write_memory(pid, offset, data)?;
             return if n == 0 && !data.is_empty() { fail(Errno::EIO) } else { Ok(n) };
         }
-        if ProcNode::of(id).is_some() {
-            // What a program sets of itself has no effect here, and is no error.
-            return Ok(data.len());
+        if let Some(node) = ProcNode::of(id) {
+            return match node.text() {
+                Some((thread, Text::Proc(file))) => {
+                    env.host.set_proc(thread, file, data)?;
+                    Ok(data.len())
+                }
+                _ => fail(Errno::EINVAL),
+            };
         }
         self.ensure(env, id)?;
+        let data = self.within_size_limit(env, id, offset, data)?;
         if !data.is_empty() && offset < MAX_FILE {
             self.before_change(env, id)?;
         }
+        self.drop_set_id(env, id);
         let (inode, chunks, mut host) = self.parts(env.world, id)?;
         let n = match &mut inode.body {
             Body::Text(_) => return Ok(data.len()),
@@ -137,6 +144,23 @@ impl Fs {
         };
         inode.attr.modified(env.host.now());
         Ok(n)
+    }
+
+    /// What of a write to a regular file is within the caller's `RLIMIT_FSIZE`.
+    fn within_size_limit<'a>(
+        &self,
+        env: &mut Env<'_>,
+        id: InodeId,
+        offset: u64,
+        data: &'a [u8],
+    ) -> FsResult<&'a [u8]> {
+        let limit = env.host.file_size_limit();
+        if limit == u64::MAX || data.is_empty() || !self.is_regular(id) {
+            return Ok(data);
+        }
+        self.expect_size(env, offset.saturating_add(1))?;
+        let room = usize::try_from(limit - offset).unwrap_or(usize::MAX);
+        Ok(&data[..data.len().min(room)])
     }
 
     /// Bytes of a regular file.

@@ -24,7 +24,7 @@ impl Fs {
         id
     }
 
-    /// A new inode without a name, of root's. In a directory with the set-group-ID bit it takes
+    /// A new inode without a name, of the caller's. In a directory with the set-group-ID bit it takes
     /// the directory's group.
     pub(super) fn make(
         &mut self,
@@ -43,7 +43,7 @@ impl Fs {
             (parent.place, (parent.attr.mode & 0o2000 != 0).then_some(parent.attr.gid))
         };
         self.chunks.charge(charge)?;
-        let mut attr = Attr::new(mode, env.host.now());
+        let mut attr = Attr::of(env.host.credentials(), mode, env.host.now());
         if let Some(gid) = group {
             attr.gid = gid;
             if matches!(body, Body::Dir(_)) {
@@ -83,7 +83,7 @@ impl Fs {
     /// A new inode that never has a name, held once: a pipe, or what the rest of the monitor
     /// implements.
     pub(super) fn make_anonymous(&mut self, env: &mut Env<'_>, body: Body) -> InodeId {
-        let attr = Attr::new(0o600, env.host.now());
+        let attr = Attr::of(env.host.credentials(), 0o600, env.host.now());
         let id = self.insert_inode(self.root, Place::Pipes, attr, body, 0);
         if let Some(inode) = self.inodes.get_mut(&id) {
             inode.holds = 1;

@@ -15,7 +15,8 @@
 //! * **Inodes** have numbers that are given out in the order of first look-up and never used
 //!   again. One lives while it has a name or someone holds it ([`Fs::hold`]).
 //!
-//! The guest runs as root: no permission is checked but what the host refuses itself.
+//! The first program runs as root, whom only the host itself refuses anything; what others may do is
+//! checked as Linux does (`permission`).
 
 mod attr;
 mod cache;
@@ -35,6 +36,7 @@ mod life;
 mod lower;
 mod mount;
 mod open;
+mod permission;
 pub(crate) mod pipe;
 mod proc;
 mod remove;
@@ -61,6 +63,7 @@ pub use inode::InodeId;
 pub use io::IoOutcome;
 pub use mount::{FsOptions, Mount, MountError, MountSource};
 pub use open::OpenFlags;
+pub use permission::{R_OK, W_OK, X_OK};
 pub use resolve::{At, FdLinks, NAME_MAX, NoFds, PATH_MAX};
 pub use stat::{
     S_IFBLK, S_IFCHR, S_IFDIR, S_IFIFO, S_IFLNK, S_IFMT, S_IFREG, S_IFSOCK, Stat, StatFs, makedev,

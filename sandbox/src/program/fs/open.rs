@@ -6,6 +6,7 @@ use super::Fs;
 use super::env::Env;
 use super::error::{FsError, FsResult, fail};
 use super::inode::{Body, Device, InodeId};
+use super::permission::{R_OK, W_OK};
 use super::proc::ProcNode;
 use super::resolve::{At, Last};
 use crate::errno::Errno;
@@ -157,6 +158,9 @@ impl Fs {
         if dir && flags.writes() {
             return fail(Errno::EISDIR);
         }
+        if !made {
+            self.expect_may_open(env, id, flags)?;
+        }
         if ProcNode::of(id).is_none() {
             let has_tty = self.has_tty();
             match &self.inode(id)?.body {
@@ -170,6 +174,26 @@ impl Fs {
             }
         }
         self.hold(id);
+        Ok(())
+    }
+
+    /// Refuses what the caller may not open so.
+    fn expect_may_open(&mut self, env: &mut Env<'_>, id: InodeId, flags: OpenFlags) -> FsResult<()> {
+        let mut want = if flags.reads() { R_OK } else { 0 };
+        if flags.writes() || flags.has(OpenFlags::TRUNC) {
+            want |= W_OK;
+        }
+        self.expect_permission(env, id, want)?;
+        if want & W_OK != 0 {
+            self.expect_not_running(env, id)?;
+            // The system's settings are as they are; `/proc/<pid>` is in no table.
+            if ProcNode::of(id).is_none() && matches!(self.inode(id)?.body, Body::Text(_)) {
+                return fail(Errno::EROFS);
+            }
+        }
+        if flags.has(OpenFlags::NOATIME) && !self.owns(env, id)? {
+            return fail(Errno::EPERM);
+        }
         Ok(())
     }
 

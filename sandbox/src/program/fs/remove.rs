@@ -21,11 +21,12 @@ impl Fs {
         let Some(id) = self.child(env, at, parent.dir, &name)? else {
             return fail(Errno::ENOENT);
         };
+        if parent.slash {
+            return fail(if self.is_dir(id) { Errno::EISDIR } else { Errno::ENOTDIR });
+        }
+        self.expect_may_remove(env, parent.dir, id)?;
         if self.is_dir(id) {
             return fail(Errno::EISDIR);
-        }
-        if parent.slash {
-            return fail(Errno::ENOTDIR);
         }
         self.expect_removable(parent.dir, id)?;
         let id = self.take_name(env, parent.dir, &name)?;
@@ -47,6 +48,7 @@ impl Fs {
         let Some(id) = self.child(env, at, parent.dir, &name)? else {
             return fail(Errno::ENOENT);
         };
+        self.expect_may_remove(env, parent.dir, id)?;
         self.expect_dir(id)?;
         self.expect_removable(parent.dir, id)?;
         self.expect_empty(env, id)?;

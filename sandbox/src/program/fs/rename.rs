@@ -5,6 +5,7 @@ use super::env::Env;
 use super::error::{FsError, FsResult, fail};
 use super::inode::{Entry, InodeId, Place};
 use super::life::name_cost;
+use super::permission::W_OK;
 use super::proc::ProcNode;
 use super::resolve::{At, Last, Parent};
 use crate::errno::Errno;
@@ -61,6 +62,15 @@ impl Fs {
         }
         if target == Some(source) {
             return Ok(());
+        }
+        self.expect_may_remove(env, old.dir, source)?;
+        match target {
+            Some(target) => self.expect_may_remove(env, new.dir, target)?,
+            None => self.expect_writable_dir(env, new.dir)?,
+        }
+        if source_is_dir && old.dir != new.dir {
+            // Its `..` changes.
+            self.expect_permission(env, source, W_OK)?;
         }
         self.expect_changeable(old.dir)?;
         self.expect_changeable(new.dir)?;

@@ -179,6 +179,8 @@ impl Fs {
             if at_byte == path.len() {
                 return Ok(Parent { dir, last: Last::Root, slash: false });
             }
+            self.expect_dir(dir)?;
+            self.expect_search(env, dir)?;
             let end = skip(&path, at_byte, |b| b != b'/');
             let next = skip(&path, end, |b| b == b'/');
             let part = &path[at_byte..end];
@@ -188,12 +190,10 @@ impl Fs {
                     b".." => Last::DotDot,
                     name => Last::Name(name.to_vec()),
                 };
-                // What holds the last component must be a directory even if nobody looks.
-                self.expect_dir(dir)?;
                 return Ok(Parent { dir, last, slash: end < path.len() });
             }
             match part {
-                b"." => self.expect_dir(dir)?,
+                b"." => {}
                 b".." => dir = self.dotdot(dir)?,
                 name => {
                     let Some(child) = self.child(env, at, dir, name)? else {
@@ -268,7 +268,7 @@ impl Fs {
         if self.inodes.contains_key(&parent) { Ok(parent) } else { fail(Errno::ENOENT) }
     }
 
-    pub(super) fn is_link(&self, id: InodeId) -> bool {
+    pub(crate) fn is_link(&self, id: InodeId) -> bool {
         match ProcNode::of(id) {
             Some(node) => node.is_link(),
             None => matches!(self.inode(id), Ok(inode) if matches!(inode.body, Body::Link(_))),

@@ -31,7 +31,7 @@ impl Machine {
         }
         self.core.stats.exits.syscalls += 1;
         *self.core.stats.syscalls.entry(number).or_default() += 1;
-        if number == number::ARCH_PRCTL {
+        if matches!(number, number::ARCH_PRCTL | number::EXECVE | number::EXECVEAT) {
             self.refresh_bases()?;
         }
         let Process { clock, memory, space, .. } = &mut self.process;

@@ -8,6 +8,7 @@
 
 mod account;
 mod check;
+mod clear;
 mod copy;
 mod grow;
 pub mod hardware_random;

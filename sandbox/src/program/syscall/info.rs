@@ -2,31 +2,10 @@
 
 use super::Args;
 use crate::errno::Errno;
+use crate::program::credentials::cap;
 use crate::program::mm::Access;
 use crate::program::process::{PID, Process, SysError, SysResult};
-use crate::program::state::RLIMIT_STACK;
-
-/// `arch_prctl` codes (`arch/x86/include/uapi/asm/prctl.h`).
-const ARCH_SET_GS: u64 = 0x1001;
-const ARCH_SET_FS: u64 = 0x1002;
-const ARCH_GET_FS: u64 = 0x1003;
-const ARCH_GET_GS: u64 = 0x1004;
-
-/// `prctl` codes (`include/uapi/linux/prctl.h`).
-mod pr {
-    pub const SET_PDEATHSIG: u64 = 1;
-    pub const GET_DUMPABLE: u64 = 3;
-    pub const SET_DUMPABLE: u64 = 4;
-    pub const SET_NAME: u64 = 15;
-    pub const GET_NAME: u64 = 16;
-    pub const CAPBSET_READ: u64 = 23;
-    pub const GET_NO_NEW_PRIVS: u64 = 39;
-    pub const SET_NO_NEW_PRIVS: u64 = 38;
-    pub const SET_VMA: u64 = 0x5356_4d41;
-}
-
-/// The highest capability (`CAP_CHECKPOINT_RESTORE`).
-const LAST_CAPABILITY: u64 = 40;
+use crate::program::settings::{NAME_MAX, PERSONALITY_KIND, PERSONALITY_LINUX32};
 
 /// `FUTEX_*`.
 mod futex {
@@ -42,57 +21,6 @@ mod futex {
 const RANDOM_MAX: u64 = 1 << 20;
 
 impl Process {
-    pub(super) fn sys_arch_prctl(&mut self, a: Args) -> SysResult {
-        let limit = crate::program::mm::USER_END;
-        match a[0] {
-            ARCH_SET_FS | ARCH_SET_GS if a[1] >= limit => Err(Errno::EPERM.into()),
-            ARCH_SET_FS => {
-                self.regs.fs_base = a[1];
-                Ok(0)
-            }
-            ARCH_SET_GS => {
-                self.regs.gs_base = a[1];
-                Ok(0)
-            }
-            ARCH_GET_FS => self.write_words(a[1], &[self.regs.fs_base]).map(|()| 0),
-            ARCH_GET_GS => self.write_words(a[1], &[self.regs.gs_base]).map(|()| 0),
-            _ => Err(Errno::EINVAL.into()),
-        }
-    }
-
-    pub(super) fn sys_prctl(&mut self, a: Args) -> SysResult {
-        match a[0] {
-            pr::SET_NAME => {
-                let name = self.space.read_string(&mut self.memory, a[1], 16)?;
-                let name = match name {
-                    Some(name) => name,
-                    None => {
-                        let mut bytes = [0u8; 15];
-                        self.read(a[1], &mut bytes)?;
-                        bytes.to_vec()
-                    }
-                };
-                self.task.name = name;
-                Ok(0)
-            }
-            pr::GET_NAME => {
-                let mut bytes = [0u8; 16];
-                bytes[..self.task.name.len()].copy_from_slice(&self.task.name);
-                self.write(a[1], &bytes).map(|()| 0)
-            }
-            pr::SET_DUMPABLE if a[1] <= 1 => {
-                self.task.dumpable = a[1] == 1;
-                Ok(0)
-            }
-            pr::GET_DUMPABLE => Ok(self.task.dumpable.into()),
-            pr::CAPBSET_READ if a[1] <= LAST_CAPABILITY => Ok(1),
-            pr::SET_PDEATHSIG | pr::SET_NO_NEW_PRIVS | pr::GET_NO_NEW_PRIVS => Ok(0),
-            // Naming anonymous memory: accepted by kernels built for it, refused by others.
-            pr::SET_VMA => Err(Errno::EINVAL.into()),
-            _ => Err(Errno::EINVAL.into()),
-        }
-    }
-
     /// Futexes of a program with one task: a wake finds nobody, a wait is for nobody.
     pub(super) fn sys_futex(&mut self, a: Args) -> SysResult {
         let [address, op, value, timeout, ..] = a;
@@ -139,8 +67,14 @@ impl Process {
 
     pub(super) fn sys_uname(&mut self, a: Args) -> SysResult {
         // A release that programs know, the same on every host.
+        let settings = &self.task.settings;
+        let machine: &[u8] = match settings.personality & PERSONALITY_KIND {
+            PERSONALITY_LINUX32 => b"i686",
+            _ => b"x86_64",
+        };
+        let version = b"#1 SMP PREEMPT_DYNAMIC dejavm";
         let fields: [&[u8]; 6] =
-            [b"Linux", b"dejavm", b"6.1.0", b"#1 SMP PREEMPT_DYNAMIC dejavm", b"x86_64", b"(none)"];
+            [b"Linux", &settings.host_name, b"6.1.0", version, machine, &settings.domain_name];
         let mut out = [0u8; 6 * 65];
         for (i, field) in fields.into_iter().enumerate() {
             out[i * 65..i * 65 + field.len()].copy_from_slice(field);
@@ -160,44 +94,6 @@ impl Process {
         self.write_words(a[0], &words).map(|()| 0)
     }
 
-    pub(super) fn sys_prlimit64(&mut self, a: Args) -> SysResult {
-        let [pid, resource, new, old, ..] = a;
-        self.own_process(pid)?;
-        let index =
-            usize::try_from(resource).ok().filter(|r| *r < self.task.limits.len()).ok_or(Errno::EINVAL)?;
-        let before = self.task.limits[index];
-        if new != 0 {
-            let [soft, hard] = self.read_words::<2>(new)?;
-            if soft > hard {
-                return Err(Errno::EINVAL.into());
-            }
-            self.task.limits[index] = (soft, hard);
-            if index == RLIMIT_STACK {
-                self.space.state.stack_limit = soft;
-            }
-            if index == RLIMIT_NOFILE {
-                self.files.set_limit(soft);
-            }
-        }
-        if old != 0 {
-            self.write_words(old, &[before.0, before.1])?;
-        }
-        Ok(0)
-    }
-
-    pub(super) fn sys_getrlimit(&mut self, a: Args) -> SysResult {
-        let index =
-            usize::try_from(a[0]).ok().filter(|r| *r < self.task.limits.len()).ok_or(Errno::EINVAL)?;
-        let (soft, hard) = self.task.limits[index];
-        self.write_words(a[1], &[soft, hard]).map(|()| 0)
-    }
-
-    pub(super) fn sys_setrlimit(&mut self, a: Args) -> SysResult {
-        // `prlimit64` takes no new limit from a null pointer; this call does not.
-        self.read_words::<2>(a[1])?;
-        self.sys_prlimit64([0, a[0], a[1], 0, 0, 0])
-    }
-
     pub(super) fn sys_getrandom(&mut self, a: Args) -> SysResult {
         let [address, len, flags, ..] = a;
         if flags & !7 != 0 {
@@ -210,26 +106,33 @@ impl Process {
         Ok(bytes.len() as u64)
     }
 
-    /// The program's own id for 0 or itself; there is no other process.
-    pub(super) fn own_process(&mut self, pid: u64) -> SysResult {
-        if pid as u32 == 0 || pid as u32 == PID { Ok(PID.into()) } else { Err(Errno::ESRCH.into()) }
-    }
-
-    pub(super) fn sys_getresuid(&mut self, a: Args) -> SysResult {
-        for address in &a[..3] {
-            self.write(*address, &[0; 4])?;
+    /// `sethostname`, or `setdomainname`.
+    pub(super) fn set_system_name(&mut self, a: Args, domain: bool) -> SysResult {
+        if !self.task.credentials.can(cap::SYS_ADMIN) {
+            return Err(Errno::EPERM.into());
         }
+        let len = usize::try_from(a[1] as i32).ok().filter(|len| *len <= NAME_MAX).ok_or(Errno::EINVAL)?;
+        let mut name = vec![0u8; len];
+        self.read(a[0], &mut name)?;
+        // Programs see it as a string.
+        name.truncate(name.iter().position(|b| *b == 0).unwrap_or(len));
+        let settings = &mut self.task.settings;
+        *if domain { &mut settings.domain_name } else { &mut settings.host_name } = name;
         Ok(0)
     }
 
-    pub(super) fn sys_sched_getaffinity(&mut self, a: Args) -> SysResult {
-        self.own_process(a[0])?;
-        let len = a[1] as u32;
-        if len < 8 || !len.is_multiple_of(8) {
+    /// `setpgid`: the program leads its session, and so must keep its group.
+    pub(super) fn sys_setpgid(&mut self, a: Args) -> SysResult {
+        if (a[1] as i32) < 0 {
             return Err(Errno::EINVAL.into());
         }
-        self.write_words(a[2], &[1])?;
-        Ok(8)
+        self.own_process(a[0])?;
+        Err(Errno::EPERM.into())
+    }
+
+    /// The program's own id for 0 or itself; there is no other process.
+    pub(super) fn own_process(&mut self, pid: u64) -> SysResult {
+        if pid as u32 == 0 || pid as u32 == PID { Ok(PID.into()) } else { Err(Errno::ESRCH.into()) }
     }
 
     /// Robust futexes matter when a task dies and others go on: there are none.
@@ -245,24 +148,4 @@ impl Process {
         }
         Ok(0)
     }
-
-    pub(super) fn sys_capget(&mut self, a: Args) -> SysResult {
-        /// `_LINUX_CAPABILITY_VERSION_3`.
-        const VERSION_3: u32 = 0x2008_0522;
-        if self.read_u32(a[0])? != VERSION_3 {
-            self.write(a[0], &VERSION_3.to_le_bytes())?;
-            return Err(Errno::EINVAL.into());
-        }
-        if a[1] != 0 {
-            let low = u32::MAX;
-            let high = (1u32 << (LAST_CAPABILITY - 31)) - 1;
-            let words = [low, low, 0, high, high, 0];
-            let bytes: Vec<u8> = words.iter().flat_map(|w: &u32| w.to_le_bytes()).collect();
-            self.write(a[1], &bytes)?;
-        }
-        Ok(0)
-    }
 }
-
-/// `RLIMIT_NOFILE`.
-const RLIMIT_NOFILE: usize = 7;

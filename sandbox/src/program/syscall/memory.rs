@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use super::Args;
+use super::limits::is_data;
 use crate::errno::Errno;
 use crate::program::fs::{FsError, MAX_FILE, Mapped};
 use crate::program::mm::{Backing, CHUNK_BYTES, Protection, Remap, USER_END, USER_MIN, Vma};
@@ -114,7 +115,12 @@ impl Process {
             grows_down,
             name: mapping.name,
         };
-        let mapped = self.space.map(&mut self.memory, start, len, vma);
+        let replaced = self.mapped_within(start..start + len);
+        let data = if is_data(&vma) { len } else { 0 };
+        let mapped = match self.expect_mappable(len - replaced, data) {
+            Ok(()) => self.space.map(&mut self.memory, start, len, vma).map_err(SysError::from),
+            Err(e) => Err(e),
+        };
         if mapped.is_err() {
             // What was made for it is not mapped anywhere.
             self.space.note_lost_backing();
@@ -263,6 +269,10 @@ impl Process {
         if flags & !(MREMAP_MAYMOVE | MREMAP_FIXED | MREMAP_DONTUNMAP) != 0 {
             return Err(Errno::EINVAL.into());
         }
+        if let Some(grown) = new_len.checked_sub(old_len) {
+            let data = self.space.find(old).is_some_and(|(_, vma)| is_data(vma));
+            self.expect_mappable(grown, if data { grown } else { 0 })?;
+        }
         let how = Remap {
             may_move: flags & MREMAP_MAYMOVE != 0,
             fixed: flags & MREMAP_FIXED != 0,
@@ -295,6 +305,11 @@ impl Process {
     }
 
     pub(super) fn sys_brk(&mut self, a: Args) -> SysResult {
+        let before = self.space.state.brk;
+        let grown = a[0].saturating_sub(before);
+        if a[0] > before && self.expect_mappable(grown, grown).is_err() {
+            return Ok(before);
+        }
         Ok(self.space.set_brk(&mut self.memory, a[0])?)
     }
 

@@ -3,12 +3,17 @@
 //! A call that is not here returns `ENOSYS` and is counted; the run names it at its end.
 
 mod advice;
+mod credentials;
 mod descriptor;
+mod exec;
 mod info;
+mod limits;
 mod memory;
 pub mod number;
 mod path;
 mod poll;
+mod prctl;
+mod schedule;
 mod signal;
 mod time;
 
@@ -24,7 +29,7 @@ pub type Args = [u64; 6];
 pub enum After {
     /// The program goes on with this in RAX.
     Return(u64),
-    /// The registers were replaced (`rt_sigreturn`).
+    /// The registers were replaced (`rt_sigreturn`, `execve`).
     Replaced,
     /// The program has ended.
     Ended,
@@ -43,8 +48,13 @@ pub fn call(process: &mut Process, number: u64, args: Args) -> Result<After, Sys
         }
         _ => {}
     }
-    match dispatch(process, number, args) {
-        Ok(value) => Ok(After::Return(value)),
+    let result = match number {
+        number::EXECVE => process.sys_execve(args).map(|()| After::Replaced),
+        number::EXECVEAT => process.sys_execveat(args).map(|()| After::Replaced),
+        _ => dispatch(process, number, args).map(After::Return),
+    };
+    match result {
+        Ok(after) => Ok(after),
         Err(SysError::Errno(errno)) => {
             if errno == Errno::ENOSYS {
                 *process.unknown.entry(number).or_default() += 1;
@@ -203,41 +213,54 @@ fn dispatch(p: &mut Process, call: u64, a: Args) -> SysResult {
             Ok(super::process::PID.into())
         }
         number::GETPGID | number::GETSID => p.own_process(a[0]),
-        number::SETPGID => p.own_process(a[0]).map(|_| 0),
+        number::SETPGID => p.sys_setpgid(a),
+        // It leads its group, and so a session of its own cannot be made.
         number::SETSID => Err(Errno::EPERM.into()),
         number::GETPPID => Ok(1),
-        number::GETUID | number::GETEUID | number::GETGID | number::GETEGID => Ok(0),
-        number::GETRESUID | number::GETRESGID => p.sys_getresuid(a),
-        number::SETUID
-        | number::SETGID
-        | number::SETREUID
-        | number::SETREGID
-        | number::SETRESUID
-        | number::SETRESGID
-        | number::SETGROUPS => Ok(0),
-        number::SETFSUID | number::SETFSGID => Ok(0),
-        // No supplementary groups.
-        number::GETGROUPS => Ok(0),
+        number::GETUID => Ok(p.task.credentials.user.real.into()),
+        number::GETEUID => Ok(p.task.credentials.user.effective.into()),
+        number::GETGID => Ok(p.task.credentials.group.real.into()),
+        number::GETEGID => Ok(p.task.credentials.group.effective.into()),
+        number::GETRESUID => p.sys_getresuid(a),
+        number::GETRESGID => p.sys_getresgid(a),
+        number::SETUID => p.sys_setuid(a),
+        number::SETGID => p.sys_setgid(a),
+        number::SETREUID => p.sys_setreuid(a),
+        number::SETREGID => p.sys_setregid(a),
+        number::SETRESUID => p.sys_setresuid(a),
+        number::SETRESGID => p.sys_setresgid(a),
+        number::SETFSUID => p.sys_setfsuid(a),
+        number::SETFSGID => p.sys_setfsgid(a),
+        number::GETGROUPS => p.sys_getgroups(a),
+        number::SETGROUPS => p.sys_setgroups(a),
+        number::CAPGET => p.sys_capget(a),
+        number::CAPSET => p.sys_capset(a),
         number::SCHED_YIELD => Ok(0),
         number::SCHED_GETAFFINITY => p.sys_sched_getaffinity(a),
-        number::SCHED_SETAFFINITY => Ok(0),
-        number::SCHED_GETPARAM => p.write(a[1], &[0; 4]).map(|()| 0),
-        number::SCHED_GETSCHEDULER
-        | number::SCHED_SETSCHEDULER
-        | number::SCHED_GET_PRIORITY_MAX
-        | number::SCHED_GET_PRIORITY_MIN => Ok(0),
-        number::GETPRIORITY => Ok(20),
-        number::SETPRIORITY => Ok(0),
+        number::SCHED_SETAFFINITY => p.sys_sched_setaffinity(a),
+        number::SCHED_GETPARAM => p.sys_sched_getparam(a),
+        number::SCHED_SETPARAM => p.sys_sched_setparam(a),
+        number::SCHED_GETSCHEDULER => p.sys_sched_getscheduler(a),
+        number::SCHED_SETSCHEDULER => p.sys_sched_setscheduler(a),
+        number::SCHED_GET_PRIORITY_MAX => Process::sched_priority(a[0], 99),
+        number::SCHED_GET_PRIORITY_MIN => Process::sched_priority(a[0], 1),
+        number::SCHED_RR_GET_INTERVAL => p.sys_sched_rr_get_interval(a),
+        number::SCHED_SETATTR => p.sys_sched_setattr(a),
+        number::SCHED_GETATTR => p.sys_sched_getattr(a),
+        number::GETPRIORITY => p.sys_getpriority(a),
+        number::SETPRIORITY => p.sys_setpriority(a),
+        number::IOPRIO_SET => p.sys_ioprio_set(a),
+        number::IOPRIO_GET => p.sys_ioprio_get(a),
         number::GETCPU => p.sys_getcpu(a),
-        number::CAPGET => p.sys_capget(a),
         number::WAIT4 | number::WAITID => Err(Errno::ECHILD.into()),
         number::SOCKET | number::SOCKETPAIR => Err(Errno::EAFNOSUPPORT.into()),
         number::SET_ROBUST_LIST => p.sys_set_robust_list(a),
         number::RSEQ => p.sys_rseq(a),
-        number::PERSONALITY => Ok(0),
-        number::SETHOSTNAME | number::SETDOMAINNAME | number::MOUNT | number::UMOUNT2 | number::CHROOT => {
-            Err(Errno::EPERM.into())
-        }
+        number::PERSONALITY => p.sys_personality(a),
+        number::SETHOSTNAME => p.set_system_name(a, false),
+        number::SETDOMAINNAME => p.set_system_name(a, true),
+        // As in a container whose capabilities end at its own files.
+        number::MOUNT | number::UMOUNT2 | number::CHROOT => Err(Errno::EPERM.into()),
         _ => Err(Errno::ENOSYS.into()),
     }
 }

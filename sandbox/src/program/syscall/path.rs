@@ -3,7 +3,7 @@
 use super::{AT_EMPTY_PATH, AT_FDCWD, AT_REMOVEDIR, AT_SYMLINK_FOLLOW, Args};
 use crate::errno::Errno;
 use crate::program::files::{AT_SYMLINK_NOFOLLOW, FdTable};
-use crate::program::fs::{Env, Fs, FsResult, InodeId, OpenFlags, SetTime};
+use crate::program::fs::{Env, Fs, FsResult, InodeId, OpenFlags, SetTime, W_OK, X_OK};
 use crate::program::process::{Process, SysError, SysResult};
 
 /// `AT_EACCESS`.
@@ -90,8 +90,16 @@ impl Process {
         if flags & !(u64::from(AT_SYMLINK_NOFOLLOW) | AT_EMPTY_PATH | AT_EACCESS) != 0 || mode & !7 != 0 {
             return Err(Errno::EINVAL.into());
         }
-        self.at_path(dirfd, path, flags, |fs, _, env, inode| fs.access(env, inode, mode as u32))?;
-        Ok(0)
+        // By default the real ids count, on the way to the file as well.
+        let effective = self.task.credentials.clone();
+        if flags & AT_EACCESS == 0 {
+            self.task.credentials = effective.real();
+        }
+        let access = self.at_path(dirfd, path, flags & !AT_EACCESS, |fs, _, env, inode| {
+            fs.expect_permission(env, inode, mode as u32)
+        });
+        self.task.credentials = effective;
+        access.map(|()| 0)
     }
 
     pub(super) fn sys_readlinkat(&mut self, a: Args) -> SysResult {
@@ -129,6 +137,7 @@ impl Process {
             if !fs.is_dir(inode) {
                 return Err(Errno::ENOTDIR.into());
             }
+            fs.expect_permission(env, inode, X_OK)?;
             fs.hold(inode);
             fs.release(env, old)
         })?;
@@ -294,7 +303,12 @@ impl Process {
         if a[1] as i64 <= -1 {
             return Err(Errno::EINVAL.into());
         }
-        self.at_path(AT_FDCWD, a[0], 0, |fs, _, env, inode| fs.truncate(env, inode, a[1] as i64))?;
+        self.at_path(AT_FDCWD, a[0], 0, |fs, _, env, inode| {
+            if fs.is_regular(inode) {
+                fs.expect_permission(env, inode, W_OK)?;
+            }
+            fs.truncate(env, inode, a[1] as i64)
+        })?;
         Ok(0)
     }
 

@@ -17,7 +17,7 @@ const NUMBER_MAX: u32 = 1 << 24;
 
 /// The text files of a process. A file's place in this list is part of its inode number, and so
 /// of snapshots: new ones go to the end.
-const FILES: [(&str, ProcFile); 17] = [
+const FILES: [(&str, ProcFile); 29] = [
     ("maps", ProcFile::Maps),
     ("smaps", ProcFile::Smaps),
     ("cmdline", ProcFile::Cmdline),
@@ -35,6 +35,31 @@ const FILES: [(&str, ProcFile); 17] = [
     ("oom_score_adj", ProcFile::OomScoreAdj),
     ("coredump_filter", ProcFile::CoredumpFilter),
     ("mem", ProcFile::Mem),
+    ("smaps_rollup", ProcFile::SmapsRollup),
+    ("io", ProcFile::Io),
+    ("loginuid", ProcFile::LoginUid),
+    ("sessionid", ProcFile::SessionId),
+    ("personality", ProcFile::Personality),
+    ("wchan", ProcFile::Wchan),
+    ("uid_map", ProcFile::UidMap),
+    ("gid_map", ProcFile::GidMap),
+    ("setgroups", ProcFile::SetGroups),
+    ("timerslack_ns", ProcFile::TimerSlack),
+    ("schedstat", ProcFile::SchedStat),
+    ("mountstats", ProcFile::MountStats),
+];
+
+/// The namespaces of a process, and the numbers that the first ones have on Linux
+/// (`include/linux/proc_ns.h`).
+const NAMESPACES: [(&str, u32); 8] = [
+    ("cgroup", 0xefff_fffb),
+    ("ipc", 0xefff_ffff),
+    ("mnt", 0xeff0_0000),
+    ("net", 0xeff0_0001),
+    ("pid", 0xefff_fffc),
+    ("time", 0xefff_fffa),
+    ("user", 0xefff_fffd),
+    ("uts", 0xefff_fffe),
 ];
 
 /// The links of a process.
@@ -59,6 +84,14 @@ pub(in super::super) enum ProcNode {
     Thread { pid: u32, tid: u32 },
     /// `/proc/<pid>/task/<tid>/<file>`
     ThreadFile { pid: u32, tid: u32, file: u8 },
+    /// `/proc/<pid>/fdinfo`
+    FdInfoDir { pid: u32 },
+    /// `/proc/<pid>/fdinfo/<fd>`
+    FdInfo { pid: u32, fd: u32 },
+    /// `/proc/<pid>/ns`
+    NsDir { pid: u32 },
+    /// `/proc/<pid>/ns/<namespace>`
+    Namespace { pid: u32, namespace: u8 },
 }
 
 impl ProcNode {
@@ -78,6 +111,10 @@ impl ProcNode {
             5 => ProcNode::TaskDir { pid },
             6 => ProcNode::Thread { pid, tid: sub },
             7 => ProcNode::ThreadFile { pid, tid: sub, file },
+            8 => ProcNode::NsDir { pid },
+            9 => ProcNode::Namespace { pid, namespace: file },
+            10 => ProcNode::FdInfoDir { pid },
+            11 => ProcNode::FdInfo { pid, fd: sub },
             _ => ProcNode::Process { pid },
         })
     }
@@ -92,6 +129,10 @@ impl ProcNode {
             ProcNode::TaskDir { pid } => (5, pid, 0, 0),
             ProcNode::Thread { pid, tid } => (6, pid, tid, 0),
             ProcNode::ThreadFile { pid, tid, file } => (7, pid, tid, file),
+            ProcNode::NsDir { pid } => (8, pid, 0, 0),
+            ProcNode::Namespace { pid, namespace } => (9, pid, 0, namespace),
+            ProcNode::FdInfoDir { pid } => (10, pid, 0, 0),
+            ProcNode::FdInfo { pid, fd } => (11, pid, fd, 0),
         };
         InodeId(
             MARK | (class << 56)
@@ -102,11 +143,12 @@ impl ProcNode {
     }
 
     pub fn is_link(self) -> bool {
-        matches!(self, ProcNode::Link { .. } | ProcNode::Fd { .. })
+        matches!(self, ProcNode::Link { .. } | ProcNode::Fd { .. } | ProcNode::Namespace { .. })
     }
 
     pub fn is_dir(self) -> bool {
-        !self.is_link() && !matches!(self, ProcNode::File { .. } | ProcNode::ThreadFile { .. })
+        !self.is_link()
+            && !matches!(self, ProcNode::File { .. } | ProcNode::ThreadFile { .. } | ProcNode::FdInfo { .. })
     }
 
     /// The thread and the text that a file is.
@@ -134,17 +176,37 @@ impl ProcNode {
         }
     }
 
+    fn permissions(self) -> u32 {
+        if self.is_link() {
+            return 0o777;
+        }
+        match self.text() {
+            Some((_, Text::Proc(file))) => match file {
+                ProcFile::Environ | ProcFile::Auxv | ProcFile::Io | ProcFile::Personality => 0o400,
+                ProcFile::Comm
+                | ProcFile::OomScoreAdj
+                | ProcFile::CoredumpFilter
+                | ProcFile::LoginUid
+                | ProcFile::UidMap
+                | ProcFile::GidMap
+                | ProcFile::SetGroups => 0o644,
+                ProcFile::TimerSlack => 0o666,
+                ProcFile::Mem => 0o600,
+                _ => 0o444,
+            },
+            _ if matches!(self, ProcNode::FdDir { .. }) => 0o500,
+            _ if matches!(self, ProcNode::FdInfo { .. }) => 0o444,
+            _ if matches!(self, ProcNode::NsDir { .. }) => 0o511,
+            _ => 0o555,
+        }
+    }
+
     pub fn stat(self, born: i64) -> Stat {
         let kind = self.kind();
         Stat {
             dev: Place::Proc.dev(),
             ino: self.id().0 & !MARK,
-            mode: kind
-                | match kind {
-                    S_IFLNK => 0o777,
-                    _ if self.memory().is_some() => 0o600,
-                    _ => 0o555,
-                },
+            mode: kind | self.permissions(),
             nlink: if kind == S_IFDIR { 2 } else { 1 },
             uid: 0,
             gid: 0,
@@ -170,6 +232,13 @@ impl ProcNode {
             ProcNode::FdDir { pid } => format!("/proc/{pid}/fd"),
             ProcNode::Fd { pid, fd } => format!("/proc/{pid}/fd/{fd}"),
             ProcNode::TaskDir { pid } => format!("/proc/{pid}/task"),
+            ProcNode::FdInfoDir { pid } => format!("/proc/{pid}/fdinfo"),
+            ProcNode::FdInfo { pid, fd } => format!("/proc/{pid}/fdinfo/{fd}"),
+            ProcNode::NsDir { pid } => format!("/proc/{pid}/ns"),
+            ProcNode::Namespace { pid, namespace } => {
+                let (name, _) = NAMESPACES.get(usize::from(namespace)).copied().unwrap_or_default();
+                format!("/proc/{pid}/ns/{name}")
+            }
             ProcNode::Thread { pid, tid } => format!("/proc/{pid}/task/{tid}"),
             ProcNode::ThreadFile { pid, tid, file: n } => {
                 format!("/proc/{pid}/task/{tid}/{}", file(n))
@@ -216,6 +285,8 @@ impl Fs {
                 (Some(file), _) => Some(ProcNode::File { pid, file }),
                 (_, "fd") => Some(ProcNode::FdDir { pid }),
                 (_, "task") => Some(ProcNode::TaskDir { pid }),
+                (_, "fdinfo") => Some(ProcNode::FdInfoDir { pid }),
+                (_, "ns") => Some(ProcNode::NsDir { pid }),
                 _ => {
                     LINKS.iter().position(|name| *name == text).map(|n| ProcNode::Link { pid, link: n as u8 })
                 }
@@ -224,6 +295,13 @@ impl Fs {
             ProcNode::FdDir { pid } => number(name)
                 .filter(|fd| pid == env.host.pid() && at.fds.target(*fd).is_some())
                 .map(|fd| ProcNode::Fd { pid, fd }),
+            ProcNode::FdInfoDir { pid } => number(name)
+                .filter(|fd| pid == env.host.pid() && at.fds.target(*fd).is_some())
+                .map(|fd| ProcNode::FdInfo { pid, fd }),
+            ProcNode::NsDir { pid } => NAMESPACES
+                .iter()
+                .position(|(name, _)| *name == text)
+                .map(|n| ProcNode::Namespace { pid, namespace: n as u8 }),
             ProcNode::TaskDir { pid } => number(name)
                 .filter(|tid| env.host.tids(pid).contains(tid))
                 .map(|tid| ProcNode::Thread { pid, tid }),
@@ -235,7 +313,10 @@ impl Fs {
     /// `..` of a directory below `/proc`.
     pub(in super::super) fn proc_parent(&self, node: ProcNode) -> FsResult<InodeId> {
         match node {
-            ProcNode::FdDir { pid } | ProcNode::TaskDir { pid } => Ok(ProcNode::Process { pid }.id()),
+            ProcNode::FdDir { pid }
+            | ProcNode::FdInfoDir { pid }
+            | ProcNode::TaskDir { pid }
+            | ProcNode::NsDir { pid } => Ok(ProcNode::Process { pid }.id()),
             ProcNode::Thread { pid, .. } => Ok(ProcNode::TaskDir { pid }.id()),
             _ => match self.built_in_child(self.root, "proc") {
                 Some(id) => Ok(id),
@@ -261,6 +342,9 @@ impl Fs {
                 None => fail(Errno::ENOENT),
             },
             ProcNode::Link { link: 2, .. } => Ok(Some(self.root)),
+            // Straight to the file, also when it has no name any more.
+            ProcNode::Link { pid, link: 0 } if pid == env.host.pid() => Ok(env.host.executable()),
+            ProcNode::Link { link: 0, .. } => fail(Errno::ENOENT),
             _ => Ok(None),
         }
     }
@@ -275,6 +359,10 @@ impl Fs {
         match (node, self.proc_jump(env, at, node)?) {
             (_, Some(id)) => Ok(self.path_of(id)),
             (ProcNode::Link { pid, .. }, None) => Ok(env.host.exe(pid)),
+            (ProcNode::Namespace { namespace, .. }, None) => {
+                let (name, number) = NAMESPACES.get(usize::from(namespace)).copied().unwrap_or_default();
+                Ok(format!("{name}:[{number}]").into_bytes())
+            }
             _ => fail(Errno::EINVAL),
         }
     }
@@ -291,7 +379,12 @@ impl Fs {
                     .iter()
                     .enumerate()
                     .map(|(n, name)| listed(ProcNode::Link { pid, link: n as u8 }, name));
-                let dirs = [(ProcNode::FdDir { pid }, "fd"), (ProcNode::TaskDir { pid }, "task")];
+                let dirs = [
+                    (ProcNode::FdDir { pid }, "fd"),
+                    (ProcNode::TaskDir { pid }, "task"),
+                    (ProcNode::NsDir { pid }, "ns"),
+                    (ProcNode::FdInfoDir { pid }, "fdinfo"),
+                ];
                 files.chain(links).chain(dirs.map(|(node, name)| listed(node, name))).collect()
             }
             ProcNode::Thread { pid, tid } => FILES
@@ -302,6 +395,14 @@ impl Fs {
             ProcNode::FdDir { pid } if pid == env.host.pid() => {
                 at.fds.fds().into_iter().map(|fd| listed(ProcNode::Fd { pid, fd }, &fd.to_string())).collect()
             }
+            ProcNode::FdInfoDir { pid } if pid == env.host.pid() => {
+                let info = |fd: u32| listed(ProcNode::FdInfo { pid, fd }, &fd.to_string());
+                at.fds.fds().into_iter().map(info).collect()
+            }
+            ProcNode::NsDir { pid } => (0..)
+                .zip(NAMESPACES)
+                .map(|(n, (name, _))| listed(ProcNode::Namespace { pid, namespace: n }, name))
+                .collect(),
             ProcNode::TaskDir { pid } => env
                 .host
                 .tids(pid)
@@ -312,6 +413,14 @@ impl Fs {
         };
         all.sort_by(|a, b| a.name.cmp(&b.name));
         all
+    }
+
+    /// The descriptor that an inode tells of, if it is a file of `/proc/<pid>/fdinfo`.
+    pub(crate) fn told_descriptor(&self, id: InodeId) -> Option<u32> {
+        match ProcNode::of(id) {
+            Some(ProcNode::FdInfo { fd, .. }) => Some(fd),
+            _ => None,
+        }
     }
 
     /// The processes, as `/proc` lists them.

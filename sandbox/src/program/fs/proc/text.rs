@@ -20,11 +20,21 @@ pub(super) const SYSTEM: &[(&str, Source)] = &[
     ("version", Source::Asked(ProcFile::Version)),
     ("filesystems", Source::Asked(ProcFile::Filesystems)),
     ("cgroups", Source::Asked(ProcFile::Cgroups)),
+    ("cmdline", Source::Fixed("\n")),
+    (
+        "devices",
+        Source::Fixed("Character devices:\n  1 mem\n  5 /dev/tty\n 10 misc\n136 pts\n\nBlock devices:\n"),
+    ),
+    ("diskstats", Source::Fixed("")),
+    ("modules", Source::Fixed("")),
+    ("partitions", Source::Fixed("major minor  #blocks  name\n\n")),
+    ("swaps", Source::Fixed("Filename\t\t\t\tType\t\tSize\t\tUsed\t\tPriority\n")),
+    ("vmstat", Source::Fixed("nr_free_pages 0\npgfault 0\npgmajfault 0\n")),
     ("sys/kernel/ngroups_max", Source::Fixed("65536\n")),
     ("sys/kernel/osrelease", Source::Asked(ProcFile::OsRelease)),
     ("sys/kernel/ostype", Source::Fixed("Linux\n")),
     ("sys/kernel/hostname", Source::Asked(ProcFile::Hostname)),
-    ("sys/kernel/domainname", Source::Fixed("(none)\n")),
+    ("sys/kernel/domainname", Source::Asked(ProcFile::DomainName)),
     ("sys/kernel/random/boot_id", Source::Asked(ProcFile::BootId)),
     ("sys/kernel/random/uuid", Source::Asked(ProcFile::Uuid)),
     ("sys/kernel/random/entropy_avail", Source::Fixed("256\n")),
@@ -41,7 +51,7 @@ pub(super) const SYSTEM: &[(&str, Source)] = &[
     ("sys/vm/mmap_min_addr", Source::Fixed("65536\n")),
     ("sys/vm/nr_hugepages", Source::Fixed("0\n")),
     ("sys/fs/file-max", Source::Fixed("65536\n")),
-    ("sys/fs/nr_open", Source::Fixed("1048576\n")),
+    ("sys/fs/nr_open", Source::Fixed("65536\n")),
     ("sys/fs/pipe-max-size", Source::Fixed("65536\n")),
     ("sys/net/core/somaxconn", Source::Fixed("4096\n")),
     ("sys/net/ipv4/ip_local_port_range", Source::Fixed("32768\t60999\n")),
@@ -55,6 +65,14 @@ pub(super) fn built_in(file: ProcFile) -> &'static str {
         ProcFile::MountInfo => MOUNT_INFO,
         ProcFile::OomScore | ProcFile::OomScoreAdj => "0\n",
         ProcFile::CoredumpFilter => "00000033\n",
+        ProcFile::LoginUid | ProcFile::SessionId => "4294967295",
+        ProcFile::Wchan => "0",
+        ProcFile::UidMap | ProcFile::GidMap => "         0          0 4294967295\n",
+        ProcFile::SetGroups => "allow\n",
+        ProcFile::SchedStat => "0 0 0\n",
+        ProcFile::Io => IO,
+        ProcFile::MountStats => MOUNT_STATS,
+        ProcFile::DomainName => "(none)\n",
         ProcFile::CpuInfo => CPU_INFO,
         ProcFile::SystemStat => SYSTEM_STAT,
         ProcFile::Uptime => "1.00 0.00\n",
@@ -75,16 +93,30 @@ pub(super) fn built_in(file: ProcFile) -> &'static str {
 const MOUNTS: &str = "\
 overlay / overlay rw,noatime 0 0
 proc /proc proc rw,nosuid,nodev,noexec,relatime 0 0
-sysfs /sys sysfs rw,nosuid,nodev,noexec,relatime 0 0
+proc /proc/sys proc ro,nosuid,nodev,noexec,relatime 0 0
+sysfs /sys sysfs ro,nosuid,nodev,noexec,relatime 0 0
 devtmpfs /dev devtmpfs rw,nosuid,relatime 0 0
 devpts /dev/pts devpts rw,nosuid,noexec,relatime 0 0
 tmpfs /dev/shm tmpfs rw,nosuid,nodev 0 0
 ";
 
+const IO: &str =
+    "rchar: 0\nwchar: 0\nsyscr: 0\nsyscw: 0\nread_bytes: 0\nwrite_bytes: 0\ncancelled_write_bytes: 0\n";
+
+const MOUNT_STATS: &str = "\
+device overlay mounted on / with fstype overlay
+device proc mounted on /proc with fstype proc
+device sysfs mounted on /sys with fstype sysfs
+device devtmpfs mounted on /dev with fstype devtmpfs
+device devpts mounted on /dev/pts with fstype devpts
+device tmpfs mounted on /dev/shm with fstype tmpfs
+";
+
 const MOUNT_INFO: &str = "\
 20 1 0:30 / / rw,noatime - overlay overlay rw
 21 20 0:22 / /proc rw,nosuid,nodev,noexec,relatime - proc proc rw
-22 20 0:21 / /sys rw,nosuid,nodev,noexec,relatime - sysfs sysfs rw
+26 21 0:22 /sys /proc/sys ro,nosuid,nodev,noexec,relatime - proc proc rw
+22 20 0:21 / /sys ro,nosuid,nodev,noexec,relatime - sysfs sysfs rw
 23 20 0:5 / /dev rw,nosuid,relatime - devtmpfs devtmpfs rw
 24 23 0:24 / /dev/pts rw,nosuid,noexec,relatime - devpts devpts rw
 25 23 0:25 / /dev/shm rw,nosuid,nodev - tmpfs tmpfs rw

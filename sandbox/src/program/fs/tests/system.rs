@@ -82,9 +82,9 @@ fn proc_cannot_be_changed() {
     let maps = b.lookup("/proc/self/maps").unwrap();
     assert_eq!(errno(b.run(|fs, env, _| fs.chmod(env, maps, 0o777))), Err(Errno::EPERM));
     assert_eq!(errno(b.run(|fs, env, _| fs.freeze(env, maps))), Err(Errno::ENODEV));
-    // Writing is allowed, and does nothing.
-    b.put("/proc/self/oom_score_adj", b"500").unwrap();
-    b.put("/proc/sys/vm/overcommit_memory", b"1").unwrap();
+    // What cannot be set is not said to be.
+    assert_eq!(b.put("/proc/self/maps", b"500"), Err(Errno::EINVAL));
+    assert_eq!(b.put("/proc/sys/vm/overcommit_memory", b"1"), Err(Errno::EROFS));
 }
 
 #[test]

@@ -1,0 +1,99 @@
+//! Resource limits.
+
+use super::Args;
+use crate::errno::Errno;
+use crate::program::credentials::cap;
+use crate::program::files::OPEN_MAX;
+use crate::program::mm::Vma;
+use crate::program::process::{Process, SysError, SysResult};
+use crate::program::state::{RLIMIT_AS, RLIMIT_DATA, RLIMIT_NOFILE, RLIMIT_STACK};
+
+impl Process {
+    fn limit_index(&self, resource: u64) -> Result<usize, Errno> {
+        // The kernel takes an unsigned int.
+        let resource = resource as u32 as usize;
+        if resource < self.task.limits.len() { Ok(resource) } else { Err(Errno::EINVAL) }
+    }
+
+    fn set_limit(&mut self, index: usize, (soft, hard): (u64, u64)) -> Result<(), SysError> {
+        if soft > hard {
+            return Err(Errno::EINVAL.into());
+        }
+        if index == RLIMIT_NOFILE && hard > OPEN_MAX.into() {
+            return Err(Errno::EPERM.into());
+        }
+        if hard > self.task.limits[index].1 && !self.task.credentials.can(cap::SYS_RESOURCE) {
+            return Err(Errno::EPERM.into());
+        }
+        self.task.limits[index] = (soft, hard);
+        match index {
+            RLIMIT_NOFILE => self.files.set_limit(soft),
+            RLIMIT_STACK => self.space.state.stack_limit = soft,
+            _ => {}
+        }
+        Ok(())
+    }
+
+    pub(super) fn sys_prlimit64(&mut self, a: Args) -> SysResult {
+        let [pid, resource, new, old, ..] = a;
+        let new = if new == 0 { None } else { Some(self.read_words::<2>(new)?) };
+        self.own_process(pid)?;
+        let index = self.limit_index(resource)?;
+        let before = self.task.limits[index];
+        if let Some([soft, hard]) = new {
+            self.set_limit(index, (soft, hard))?;
+        }
+        if old != 0 {
+            self.write_words(old, &[before.0, before.1])?;
+        }
+        Ok(0)
+    }
+
+    pub(super) fn sys_getrlimit(&mut self, a: Args) -> SysResult {
+        let (soft, hard) = self.task.limits[self.limit_index(a[0])?];
+        self.write_words(a[1], &[soft, hard]).map(|()| 0)
+    }
+
+    pub(super) fn sys_setrlimit(&mut self, a: Args) -> SysResult {
+        let [soft, hard] = self.read_words::<2>(a[1])?;
+        let index = self.limit_index(a[0])?;
+        self.set_limit(index, (soft, hard)).map(|()| 0)
+    }
+
+    /// Refuses to map more than `RLIMIT_AS` and `RLIMIT_DATA` allow: `bytes` more in all, of which
+    /// so many `data` (see [`is_data`]).
+    ///
+    /// # Errors
+    /// `ENOMEM`
+    pub(super) fn expect_mappable(&self, bytes: u64, data: u64) -> Result<(), SysError> {
+        let limit = |index: usize| self.task.limits[index].0;
+        let over = |limit: u64, more: u64, counts: fn(&Vma) -> bool| {
+            // Sums are over all mappings: only where there is a limit.
+            more > 0 && limit != u64::MAX && self.mapped_bytes(counts).saturating_add(more) > limit
+        };
+        if over(limit(RLIMIT_AS), bytes, |_| true) || over(limit(RLIMIT_DATA), data, is_data) {
+            return Err(Errno::ENOMEM.into());
+        }
+        Ok(())
+    }
+
+    /// Bytes of a range that are mapped already, where there is a limit that they count against.
+    pub(super) fn mapped_within(&self, range: std::ops::Range<u64>) -> u64 {
+        if self.task.limits[RLIMIT_AS].0 == u64::MAX {
+            return 0;
+        }
+        let vmas =
+            self.space.state.vmas.range(..range.end).rev().take_while(|(_, vma)| vma.end > range.start);
+        vmas.map(|(start, vma)| vma.end.min(range.end) - start.max(&range.start)).sum()
+    }
+
+    fn mapped_bytes(&self, counts: fn(&Vma) -> bool) -> u64 {
+        let vmas = self.space.state.vmas.iter().filter(|(_, vma)| counts(vma));
+        vmas.map(|(start, vma)| vma.end - start).sum()
+    }
+}
+
+/// Whether a mapping counts against `RLIMIT_DATA`: private, writable, and no stack.
+pub(super) fn is_data(vma: &Vma) -> bool {
+    vma.protection.write && !vma.backing.is_shared() && !vma.grows_down
+}
