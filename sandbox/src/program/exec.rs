@@ -259,6 +259,7 @@ impl Process {
                         tracked: false,
                     },
                     no_reserve: false,
+                    charged: false,
                     may_write: true,
                     locked: false,
                     grows_down: false,

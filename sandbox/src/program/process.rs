@@ -157,7 +157,7 @@ pub enum SysError {
     Input(Source),
     /// A page could not be brought in: the run ends.
     #[error(transparent)]
-    Page(#[from] PageError),
+    Page(PageError),
     /// The outside gave no answer: the run ends.
     #[error(transparent)]
     World(#[from] WorldError),
@@ -172,11 +172,20 @@ impl From<Errno> for SysError {
     }
 }
 
+impl From<PageError> for SysError {
+    fn from(e: PageError) -> SysError {
+        match e {
+            PageError::World(e) => SysError::World(e),
+            e => SysError::Page(e),
+        }
+    }
+}
+
 impl From<MemError> for SysError {
     fn from(e: MemError) -> SysError {
         match e {
             MemError::BadAddress(_) => SysError::Errno(Errno::EFAULT),
-            MemError::Page(e) => SysError::Page(e),
+            MemError::Page(e) => e.into(),
         }
     }
 }
@@ -190,7 +199,7 @@ impl From<FsError> for SysError {
             FsError::Signal => SysError::Signal,
             FsError::Input(source) => SysError::Input(source),
             FsError::Machine(e) => match e.downcast::<PageError>() {
-                Ok(e) => SysError::Page(*e),
+                Ok(e) => (*e).into(),
                 Err(e) => SysError::Machine(e.to_string()),
             },
         }
@@ -201,7 +210,7 @@ impl From<super::mm::MapError> for SysError {
     fn from(e: super::mm::MapError) -> SysError {
         match e {
             super::mm::MapError::Errno(errno) => SysError::Errno(errno),
-            super::mm::MapError::Page(e) => SysError::Page(e),
+            super::mm::MapError::Page(e) => e.into(),
         }
     }
 }
@@ -413,6 +422,10 @@ impl Kernel for Host<'_> {
 
     fn write_memory(&mut self, _pid: u32, address: u64, data: &[u8]) -> FsResult<usize> {
         self.space.write_any(self.memory, address, data).map_err(machine)
+    }
+
+    fn shared_data(&self, object: u64, at: u64) -> Option<u64> {
+        self.memory.object_data(object, at)
     }
 
     fn drop_shared(&mut self, object: u64) -> FsResult<()> {

@@ -27,6 +27,8 @@ use crate::ram::{PAGE_SIZE, PageSource, Ram, SystemArea};
 use crate::vcpu::Vcpu;
 use crate::world::World;
 
+/// Shadow pages that KVM may have besides those of the guest's page tables.
+const SHADOW_PAGES: usize = 1024;
 /// Bytes of a signal frame besides the XSAVE area, at most.
 const FRAME_BYTES: u64 = 1024;
 
@@ -69,7 +71,10 @@ impl Machine {
             system: SystemArea::new(vm),
             pages,
             state: memory_state,
+            stop: stop.clone(),
         };
+        // A shadow page for each page table, and some for KVM's own.
+        memory.system.set_shadow_pages(memory.table_budget() + SHADOW_PAGES);
         let space = AddressSpace::new(&mut memory, state.space)?;
         let mut process = Process {
             memory,

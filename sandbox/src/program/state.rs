@@ -9,7 +9,9 @@ use super::clock::{Clock, ClockMode, DEFAULT_START};
 use super::exec::Command;
 use super::files::FdTable;
 use super::fs::{Fs, FsOptions, InodeId, Mount, MountError, Stdio};
-use super::mm::{Account, MemoryState, SpaceState, USER_END};
+use super::mm::{
+    Account, BLOCK_BYTES, CHUNK_BYTES, MAPPING_BYTES, MAX_MAPPINGS, MemoryState, SpaceState, USER_END,
+};
 use super::process::Task;
 use super::signal::Signals;
 use crate::host::CpuIdentity;
@@ -22,9 +24,10 @@ use crate::vcpu::registers::{ExtendedState, USER_COMPONENTS, UserRegisters};
 pub const PROGRAM_STREAM: u64 = 0;
 /// The most guest memory, bytes: what the address bits of every x86-64 CPU reach.
 pub const MAX_MEMORY: u64 = 64 << 30;
-/// Chunks of address space beyond what may be charged: code, stacks, and regions that are only
-/// partly used.
+/// Chunks of guest-physical memory for what costs next to nothing.
 const SPARE_CHUNKS: u64 = 1024;
+/// The most chunks: with them and what lies below, physical addresses have 39 bits.
+const MOST_CHUNKS: u64 = (1 << 18) - (1 << 11);
 /// `RLIM_INFINITY`.
 const INFINITY: u64 = u64::MAX;
 /// Resource limits by number (`include/uapi/asm-generic/resource.h`).
@@ -222,10 +225,13 @@ impl ProgramState {
     }
 }
 
-/// Pages of guest RAM for a program that may use so much memory, bytes: the numbers of pages that it
-/// can have, not what is taken of the host.
+/// Pages of guest RAM for a program that may use so much memory, bytes: the numbers of pages that what may
+/// be charged can take, not what is taken of the host. Each mapping may have its first and its last page in
+/// chunks of their own; without reservation, each block may be in one.
 fn ram_pages_for(memory: u64) -> u64 {
-    (memory.div_ceil(CHUNK_PAGES * PAGE_SIZE as u64) * 2 + SPARE_CHUNKS) * CHUNK_PAGES
+    let mappings = (memory / MAPPING_BYTES).min(MAX_MAPPINGS as u64);
+    let chunks = memory / CHUNK_BYTES * 2 + mappings * 2 + memory / BLOCK_BYTES + SPARE_CHUNKS;
+    chunks.min(MOST_CHUNKS) * CHUNK_PAGES
 }
 
 fn task(cwd: InodeId, workdir: Vec<u8>) -> Task {

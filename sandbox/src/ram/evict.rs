@@ -1,8 +1,6 @@
 //! Making pages absent again, their contents set aside: for fault injection, and for the one page whose
 //! touch must be noticed.
 
-use std::sync::OnceLock;
-
 use super::slot::Slot;
 use super::source::host;
 use super::uffd::Uffd;
@@ -14,7 +12,7 @@ impl Ram {
     pub fn evict(&self, mut choose: impl FnMut(u64) -> bool) -> Result<u64, PageError> {
         let Some(uffd) = &self.uffd else { return Ok(0) };
         let mut evicted = 0;
-        for slot in self.slots.iter().filter_map(OnceLock::get) {
+        for slot in self.made() {
             let resident = slot.resident(0, slot.pages()).map_err(host("residency of pages"))?;
             for (index, resident) in resident.into_iter().enumerate() {
                 let index = index as u64;
@@ -34,6 +32,7 @@ impl Ram {
         let mut content = Box::new([0u8; PAGE_SIZE]);
         slot.bytes(index, 0, PAGE_SIZE).copy_to(&mut content[..]);
         self.aside().put(slot.first + index, content);
+        slot.set_huge(index, false).map_err(host("refusing a huge page"))?;
         slot.advise(index, 1, libc::MADV_DONTNEED).map_err(host("evicting a page"))?;
         if self.marking == Marking::Poison {
             let start = slot.host_address() + index * PAGE_SIZE as u64;

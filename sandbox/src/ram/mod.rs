@@ -25,7 +25,7 @@ pub mod uffd;
 
 use std::io;
 use std::ops::Range;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
 
 use kvm_bindings::kvm_userspace_memory_region;
@@ -87,7 +87,9 @@ pub struct Ram {
     marking: Marking,
     uffd: Option<Uffd>,
     source: Arc<dyn PageSource>,
-    slots: Box<[OnceLock<Slot>]>,
+    slots: Box<[OnceLock<Box<Slot>>]>,
+    /// Slots behind the last one that was made are not there.
+    made: AtomicUsize,
     /// Held while a slot is made, so that KVM is told of it once.
     making: Mutex<()>,
     /// Held while pages leave the state [`PageState::Fresh`].
@@ -144,6 +146,7 @@ impl Ram {
             uffd,
             source,
             slots: (0..slots).map(|_| OnceLock::new()).collect(),
+            made: AtomicUsize::new(0),
             making: Mutex::new(()),
             attaching: Mutex::new(()),
             aside: Mutex::default(),
@@ -203,7 +206,13 @@ impl Ram {
 
     /// The page at a host address, as a signal names it.
     pub fn page_at_host(&self, address: u64) -> Option<u64> {
-        self.slots.iter().filter_map(OnceLock::get).find_map(|slot| slot.page_at_host(address))
+        self.made().find_map(|slot| slot.page_at_host(address))
+    }
+
+    /// The slots that are there.
+    fn made(&self) -> impl Iterator<Item = &Slot> {
+        let made = self.made.load(Ordering::Acquire);
+        self.slots[..made].iter().filter_map(OnceLock::get).map(|slot| &**slot)
     }
 
     /// Makes the slots that are not there yet, where that attaches them.
@@ -237,7 +246,8 @@ impl Ram {
                 self.attach_in(&slot, 0..slot.pages())?;
             }
             // Nobody else sets it: `making` is held.
-            let _ = self.slots[number].set(slot);
+            let _ = self.slots[number].set(Box::new(slot));
+            self.made.fetch_max(number + 1, Ordering::AcqRel);
         }
         let slot = self.slots[number].get().expect("set just now");
         Ok((slot, page - first))
@@ -322,6 +332,9 @@ impl Ram {
         let mut now = state;
         match (state, self.marking, &self.uffd) {
             (PageState::Absent, Marking::Poison, Some(uffd)) => {
+                for index in [run.start, run.end - 1] {
+                    slot.set_huge(index, false).map_err(host("refusing a huge page"))?;
+                }
                 uffd.poison(start, len).map_err(host("placing markers"))?;
                 self.counters.marked.fetch_add(run.end - run.start, Ordering::Relaxed);
             }
@@ -403,12 +416,51 @@ impl Ram {
         self.each_slot(pages, |slot, range| {
             slot.advise(range.start, range.end - range.start, libc::MADV_DONTNEED)
                 .map_err(host("dropping pages"))?;
+            let mut aside = self.aside();
             for index in range {
                 slot.set_state(index, PageState::Zero);
-                self.aside().drop_page(slot.first + index);
+                aside.drop_page(slot.first + index);
             }
             Ok(())
         })
+    }
+
+    /// Lets a chunk, whose first page this is, have a huge page of the host's: for memory that is sure to
+    /// be used. Does nothing where a page of it has content in the source, or may get some: one page
+    /// brought in would then be all of them.
+    pub fn want_huge(&self, first: u64) -> Result<(), PageError> {
+        if self.marking == Marking::Missing {
+            return Ok(());
+        }
+        let (slot, index) = self.slot(first)?;
+        let mut have_content = [false; CHUNK_PAGES as usize];
+        self.source.have_content(first, &mut have_content)?;
+        let plain = |index| matches!(slot.state(index), PageState::Fresh | PageState::Zero);
+        if have_content.contains(&true) || !(index..index + CHUNK_PAGES).all(plain) {
+            return Ok(());
+        }
+        slot.set_huge(index, true).map_err(host("asking for a huge page"))
+    }
+
+    /// Whether a chunk, whose first page this is, may have a huge page.
+    pub fn is_huge(&self, first: u64) -> bool {
+        let (number, start, _) = slot_of(first);
+        self.slots.get(number).and_then(OnceLock::get).is_some_and(|slot| slot.is_huge(first - start))
+    }
+
+    /// Takes the huge page of a chunk away again, whose pages were dropped.
+    pub fn refuse_huge(&self, first: u64) -> Result<(), PageError> {
+        let (slot, index) = self.slot(first)?;
+        slot.set_huge(index, false).map_err(host("refusing a huge page"))
+    }
+
+    /// Whether the host has memory for most of the pages of a range in one slot. For guesses only.
+    pub fn is_mostly_there(&self, pages: Range<u64>) -> Result<bool, PageError> {
+        let (number, first, _) = slot_of(pages.start);
+        let Some(slot) = self.slots.get(number).and_then(OnceLock::get) else { return Ok(false) };
+        let len = pages.end - pages.start;
+        let resident = slot.resident(pages.start - first, len).map_err(host("residency of pages"))?;
+        Ok(resident.into_iter().filter(|resident| *resident).count() as u64 * 2 > len)
     }
 
     /// Drops what pages hold here, so that the source is asked again: for pages whose meaning in
@@ -541,7 +593,7 @@ impl Ram {
     /// Bytes of memory that the host has given so far.
     pub fn resident_bytes(&self) -> Result<u64, PageError> {
         let mut pages = 0;
-        for slot in self.slots.iter().filter_map(OnceLock::get) {
+        for slot in self.made() {
             let resident = slot.resident(0, slot.pages()).map_err(host("residency of pages"))?;
             pages += resident
                 .into_iter()

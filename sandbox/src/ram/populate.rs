@@ -21,7 +21,7 @@ impl Ram {
         self.make_all()?;
         let trap = *self.trap();
         let mut brought = 0;
-        for slot in self.slots.iter().filter_map(OnceLock::get) {
+        for slot in self.made() {
             for index in 0..slot.pages() {
                 let page = slot.first + index;
                 let comes = match slot.state(index) {
@@ -44,7 +44,7 @@ impl Ram {
             return true;
         }
         let trap = *self.trap();
-        self.slots.iter().filter_map(OnceLock::get).any(|slot| {
+        self.made().any(|slot| {
             (0..slot.pages()).any(|index| match slot.state(index) {
                 _ if trap == Some(slot.first + index) => false,
                 PageState::Absent => self.source.can_fetch(slot.first + index),

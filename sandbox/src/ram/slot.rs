@@ -2,12 +2,15 @@
 //! of its pages.
 
 use std::io;
-use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 
 use vm_memory::mmap::{MmapRegion, MmapRegionError};
 use vm_memory::{VolatileMemory, VolatileSlice};
 
-use super::PAGE_SIZE;
+use super::{CHUNK_PAGES, PAGE_SIZE};
+
+/// Bytes in a chunk, which are those of a huge page.
+const CHUNK_BYTES: usize = CHUNK_PAGES as usize * PAGE_SIZE;
 
 /// What is known of one page.
 ///
@@ -56,20 +59,28 @@ pub(super) struct Slot {
     /// First page of RAM in it.
     pub first: u64,
     region: MmapRegion,
+    /// Offset in the mapping of the first page: the host has huge pages only where both addresses are
+    /// multiples of their size.
+    start: usize,
     states: Box<[AtomicU8]>,
+    /// Chunks that may have a huge page.
+    huge: Box<[AtomicBool]>,
 }
 
 impl Slot {
-    /// Maps `pages` pages of anonymous memory. Huge pages are refused: one installed page would
-    /// let KVM map its absent neighbours.
+    /// Maps `pages` pages of anonymous memory. Huge pages are refused until they are asked for: one
+    /// installed page would let KVM map its absent neighbours.
     pub fn map(first: u64, pages: u64) -> Result<Slot, MmapRegionError> {
         let region = MmapRegion::build(
             None,
-            pages as usize * PAGE_SIZE,
+            pages as usize * PAGE_SIZE + CHUNK_BYTES,
             libc::PROT_READ | libc::PROT_WRITE,
             libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE,
         )?;
-        let slot = Slot { first, region, states: (0..pages).map(|_| AtomicU8::new(0)).collect() };
+        let start = (region.as_ptr() as usize).next_multiple_of(CHUNK_BYTES) - region.as_ptr() as usize;
+        let states = (0..pages).map(|_| AtomicU8::new(0)).collect();
+        let huge = (0..pages.div_ceil(CHUNK_PAGES)).map(|_| AtomicBool::new(false)).collect();
+        let slot = Slot { first, region, start, states, huge };
         match slot.advise(0, pages, libc::MADV_NOHUGEPAGE) {
             // A kernel without huge pages says so, and needs no advice.
             Err(e) if e.raw_os_error() != Some(libc::EINVAL) => return Err(MmapRegionError::Mmap(e)),
@@ -86,7 +97,11 @@ impl Slot {
 
     /// Host address of the slot's first byte; for ioctls only.
     pub fn host_address(&self) -> u64 {
-        self.region.as_ptr() as u64
+        self.region.as_ptr() as u64 + self.start as u64
+    }
+
+    fn at(&self, index: u64) -> *mut u8 {
+        self.region.as_ptr().wrapping_add(self.start + index as usize * PAGE_SIZE)
     }
 
     /// The page at a host address, if it lies in this slot.
@@ -111,7 +126,7 @@ impl Slot {
     pub fn bytes(&self, index: u64, offset: usize, len: usize) -> VolatileSlice<'_> {
         debug_assert!(offset + len <= PAGE_SIZE);
         self.region
-            .get_slice(index as usize * PAGE_SIZE + offset, len)
+            .get_slice(self.start + index as usize * PAGE_SIZE + offset, len)
             .expect("a page of the slot lies in the slot's mapping")
     }
 
@@ -120,13 +135,7 @@ impl Slot {
         assert!(index.checked_add(pages).is_some_and(|end| end <= self.pages()));
         // SAFETY: the range lies in our own anonymous mapping (checked above), of which no
         // reference exists: all access is by volatile copies.
-        let code = unsafe {
-            libc::madvise(
-                self.region.as_ptr().add(index as usize * PAGE_SIZE).cast(),
-                pages as usize * PAGE_SIZE,
-                advice,
-            )
-        };
+        let code = unsafe { libc::madvise(self.at(index).cast(), pages as usize * PAGE_SIZE, advice) };
         if code < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
     }
 
@@ -139,17 +148,34 @@ impl Slot {
             // SAFETY: as in `advise`; between the two calls nobody touches the range, since the
             // vCPUs that may are stopped while page tables change, and the monitor's accesses are
             // made by the same thread.
-            let code = unsafe {
-                libc::mprotect(
-                    self.region.as_ptr().add(index as usize * PAGE_SIZE).cast(),
-                    pages as usize * PAGE_SIZE,
-                    protection,
-                )
-            };
+            let code =
+                unsafe { libc::mprotect(self.at(index).cast(), pages as usize * PAGE_SIZE, protection) };
             if code < 0 {
                 return Err(io::Error::last_os_error());
             }
         }
+        Ok(())
+    }
+
+    /// Whether the chunk of a page may have a huge page.
+    pub fn is_huge(&self, index: u64) -> bool {
+        self.huge[(index / CHUNK_PAGES) as usize].load(Ordering::Acquire)
+    }
+
+    /// Lets the chunk of a page have a huge page, or no more. Where the host has none, nothing happens.
+    pub fn set_huge(&self, index: u64, huge: bool) -> io::Result<()> {
+        if self.is_huge(index) == huge {
+            return Ok(());
+        }
+        let first = index / CHUNK_PAGES * CHUNK_PAGES;
+        let pages = CHUNK_PAGES.min(self.pages() - first);
+        let advice = if huge { libc::MADV_HUGEPAGE } else { libc::MADV_NOHUGEPAGE };
+        match self.advise(first, pages, advice) {
+            // No huge pages, or the process has too many mappings.
+            Err(e) if huge && matches!(e.raw_os_error(), Some(libc::EINVAL | libc::ENOMEM)) => return Ok(()),
+            result => result?,
+        }
+        self.huge[(index / CHUNK_PAGES) as usize].store(huge, Ordering::Release);
         Ok(())
     }
 
@@ -158,13 +184,8 @@ impl Slot {
         assert!(index.checked_add(pages).is_some_and(|end| end <= self.pages()));
         let mut out = vec![0u8; pages as usize];
         // SAFETY: the range lies in our mapping (checked above) and `out` has a byte for each page.
-        let code = unsafe {
-            libc::mincore(
-                self.region.as_ptr().add(index as usize * PAGE_SIZE).cast(),
-                pages as usize * PAGE_SIZE,
-                out.as_mut_ptr(),
-            )
-        };
+        let code =
+            unsafe { libc::mincore(self.at(index).cast(), pages as usize * PAGE_SIZE, out.as_mut_ptr()) };
         if code < 0 {
             return Err(io::Error::last_os_error());
         }

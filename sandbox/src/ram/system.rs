@@ -5,6 +5,7 @@
 //! snapshot, since it follows from the machine's state, and no guest can write it.
 
 use std::io;
+use std::os::fd::AsRawFd;
 use std::sync::Arc;
 
 use kvm_bindings::kvm_userspace_memory_region;
@@ -20,6 +21,8 @@ const PIECE_PAGES: [u64; 3] = [64, 256, 1024];
 const BASE: u64 = 0;
 /// Guest-physical address that it must stay below.
 const LIMIT: u64 = 256 << 20;
+/// `_IO(KVMIO, 0x44)` (`include/uapi/linux/kvm.h`).
+const KVM_SET_NR_MMU_PAGES: libc::c_ulong = 0xae44;
 /// KVM slot numbers below this one are the area's pieces.
 pub(super) const FIRST_RAM_SLOT: u32 = 512;
 
@@ -28,22 +31,27 @@ pub(super) const FIRST_RAM_SLOT: u32 = 512;
 pub struct SystemArea {
     vm: Arc<VmFd>,
     pieces: Vec<(u64, MmapRegion)>,
-    /// Guest-physical address of the next page to give out.
+    /// Guest-physical address of the next page to give out that never was.
     next: u64,
+    /// Pages that were given back.
+    free: Vec<u64>,
 }
 
 impl SystemArea {
     /// An empty area at guest-physical address 0.
     pub fn new(vm: Arc<VmFd>) -> SystemArea {
-        SystemArea { vm, pieces: Vec::new(), next: BASE }
+        SystemArea { vm, pieces: Vec::new(), next: BASE, free: Vec::new() }
     }
 
-    /// Takes a page of zeros and returns its guest-physical address. Pages are never given back:
-    /// KVM may keep a shadow of a page table for as long as its memory slot lives.
+    /// Takes a page of zeros and returns its guest-physical address.
     ///
     /// # Errors
     /// When the area's 256 MiB are used up, or the host refuses memory.
     pub fn take_page(&mut self) -> Result<u64, PageError> {
+        if let Some(page) = self.free.pop() {
+            self.clear(page);
+            return Ok(page);
+        }
         let end = self.pieces.last().map_or(BASE, |(base, piece)| base + piece.size() as u64);
         if self.next == end {
             self.grow(end)?;
@@ -66,19 +74,55 @@ impl SystemArea {
             libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE,
         )
         .map_err(|e| PageError::Host { what: "mapping page tables", error: io::Error::other(e) })?;
+        self.pieces.push((base, region));
+        self.set_slot(self.pieces.len() - 1, true)
+    }
+
+    /// Makes a piece known to KVM, or lets KVM forget it.
+    fn set_slot(&self, number: usize, known: bool) -> Result<(), PageError> {
+        let (base, piece) = &self.pieces[number];
         let slot = kvm_userspace_memory_region {
-            slot: self.pieces.len() as u32,
+            slot: number as u32,
             flags: 0,
-            guest_phys_addr: base,
-            memory_size: bytes as u64,
-            userspace_addr: region.as_ptr() as u64,
+            guest_phys_addr: *base,
+            memory_size: if known { piece.size() as u64 } else { 0 },
+            userspace_addr: piece.as_ptr() as u64,
         };
         // SAFETY: the mapping is kept in `self.pieces` until `self` is dropped, which the machine
         // does after its vCPUs.
         unsafe { self.vm.set_user_memory_region(slot) }
-            .map_err(|e| PageError::Host { what: "giving page tables to KVM", error: e.into() })?;
-        self.pieces.push((base, region));
+            .map_err(|e| PageError::Host { what: "giving page tables to KVM", error: e.into() })
+    }
+
+    /// Takes back pages that were page tables. KVM may have shadows of them, which live as long as their
+    /// memory slot: so all slots are made anew. No vCPU may run meanwhile.
+    ///
+    /// # Errors
+    /// When the host refuses: the machine cannot be run on then.
+    pub fn recycle(&mut self, pages: Vec<u64>) -> Result<(), PageError> {
+        for known in [false, true] {
+            for number in 0..self.pieces.len() {
+                self.set_slot(number, known)?;
+            }
+        }
+        self.free.extend(pages);
         Ok(())
+    }
+
+    /// Sets how many shadow pages KVM may have. Its own measure is 2 % of the memory slots' pages, which
+    /// are few for a young program: a program with many regions then has its shadows thrown away and made
+    /// anew all the time. A KVM that needs no shadows does not look at it.
+    pub fn set_shadow_pages(&self, pages: usize) {
+        // SAFETY: the ioctl takes a number and no memory. That it fails does no harm.
+        unsafe { libc::ioctl(self.vm.as_raw_fd(), KVM_SET_NR_MMU_PAGES, pages as libc::c_ulong) };
+    }
+
+    /// Makes a page zeros.
+    ///
+    /// # Panics
+    /// As [`SystemArea::write`].
+    pub fn clear(&self, page: u64) {
+        self.write(page, &[0; PAGE_SIZE]);
     }
 
     fn at(&self, gpa: u64, len: usize) -> vm_memory::VolatileSlice<'_> {
@@ -112,6 +156,14 @@ impl SystemArea {
         self.at(gpa, 8)
             .store(value, 0, std::sync::atomic::Ordering::Release)
             .expect("table entries are aligned");
+    }
+
+    /// Reads 64-bit entries, one after the other.
+    ///
+    /// # Panics
+    /// As [`SystemArea::write`].
+    pub fn read_entries(&self, gpa: u64, out: &mut [u64]) {
+        self.at(gpa, out.len() * 8).copy_to(out);
     }
 
     /// Reads a 64-bit entry.

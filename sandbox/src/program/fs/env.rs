@@ -154,6 +154,11 @@ pub trait Kernel {
         Ok(0)
     }
 
+    /// The first offset of an object from `at` on, at which there may be anything but zeros.
+    fn shared_data(&self, _object: u64, at: u64) -> Option<u64> {
+        Some(at)
+    }
+
     /// The file is gone, or its content went back into the file system: the object may be freed.
     ///
     /// # Errors

@@ -285,7 +285,10 @@ impl Fs {
     fn copy_object(&mut self, env: &mut Env<'_>, object: u64, len: u64, blocks: &mut Blocks) -> FsResult<()> {
         let mut buf = vec![0; MOVE];
         let mut at = 0;
-        while at < len {
+        while let Some(data) = env.host.shared_data(object, at)
+            && data < len
+        {
+            at = data;
             let n = (len - at).min(MOVE as u64) as usize;
             env.host.read_shared(object, at, &mut buf[..n])?;
             if buf[..n].iter().any(|b| *b != 0) {

@@ -12,7 +12,6 @@ use kvm_bindings::kvm_sregs;
 
 use super::entry::{self, EXCEPTION_PORT, Entry, SYSCALL_PORT};
 use super::exception::{self, vector};
-use super::mm::tables;
 use super::process::Process;
 use super::signal::{Info, SI_KERNEL};
 use crate::exit::{ExitKind, Rung, SourceKind};
@@ -115,8 +114,8 @@ impl Machine {
     pub fn warm_up(&mut self) -> Result<(), RunError> {
         let Process { memory, space, regs, .. } = &mut self.process;
         for address in [regs.general.rip, regs.general.rsp.saturating_sub(1)] {
-            if space.find(address).is_some() && space.walk(memory, address).is_none() {
-                space.attach(memory, tables::region_of(address))?;
+            if space.walk(memory, address).is_none() {
+                space.warm(memory, address)?;
             }
         }
         Ok(())

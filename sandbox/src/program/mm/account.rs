@@ -50,6 +50,11 @@ impl Account {
         self.limit
     }
 
+    /// Whether so little is charged that a guest may have memory in larger pieces than it asks for.
+    pub fn is_ample(&self) -> bool {
+        self.charged <= self.limit / 2
+    }
+
     /// Bytes that may still be charged.
     pub fn free(&self) -> u64 {
         self.limit.saturating_sub(self.charged)

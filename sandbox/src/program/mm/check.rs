@@ -2,8 +2,9 @@
 
 use std::collections::HashSet;
 
+use super::memory::Object;
 use super::{
-    AddressSpace, Backing, CHUNK_BYTES, MemoryState, Region, SpaceState, USER_END, USER_MIN, Vma, tables,
+    Backing, CHUNK_BYTES, MAX_MAPPINGS, MemoryState, Region, SpaceState, USER_END, USER_MIN, Vma, tables,
 };
 use crate::machine::{BadState, expect};
 use crate::program::fs::ContentRef;
@@ -30,11 +31,21 @@ impl SpaceState {
             stack_limit: _,
         } = self;
         let mut free_from = USER_MIN;
-        let mut cost = 0u64;
         for (start, vma) in vmas {
             // What stands in `/proc/self/maps` is for the program alone.
-            let Vma { end, protection, backing, no_reserve: _, may_write, locked: _, grows_down, name: _ } =
-                vma;
+            // Whether it is charged says what it costs, which the account must have.
+            let Vma {
+                end,
+                protection,
+                backing,
+                no_reserve: _,
+                charged,
+                may_write,
+                locked: _,
+                grows_down,
+                name: _,
+            } = vma;
+            expect(*charged || !protection.any() || !vma.has_own_pages(), "a mapping that is not charged")?;
             expect(*may_write || !protection.write, "a mapping's protection")?;
             expect(!grows_down || matches!(backing, Backing::Anonymous), "a mapping that grows")?;
             let aligned = is_aligned(*start) && is_aligned(*end);
@@ -52,17 +63,19 @@ impl SpaceState {
                     expect(memory.objects.contains_key(object), "a mapping of a shared object")?;
                 }
             }
-            cost = cost.saturating_add(AddressSpace::cost(vma, span));
             free_from = *end;
         }
-        for (number, Region { chunk: _, charged }) in regions {
-            expect(*number < USER_END / CHUNK_BYTES && *charged <= CHUNK_BYTES, "a region")?;
-            cost = cost.saturating_add(*charged);
+        expect(vmas.len() <= MAX_MAPPINGS + 1, "mappings")?;
+        // Any blocks may be in use.
+        for (number, Region { chunk: _, blocks: _ }) in regions {
+            expect(*number < USER_END / CHUNK_BYTES, "a region")?;
         }
         expect(copied.iter().all(|page| *page < USER_END && is_aligned(*page)), "a copied page")?;
         debug_assert_eq!(tables::region_start(1), CHUNK_BYTES);
         // More may be charged than what is there costs, never less: it is given back.
         let account = &memory.account;
+        let objects = memory.objects.values().map(Object::cost);
+        let cost = objects.fold(self.cost(), u64::saturating_add);
         expect(cost <= account.charged() && account.charged() <= account.limit(), "the account of memory")?;
         expect(brk_start <= brk && *brk <= USER_END, "the heap")?;
         expect(*mmap_top <= USER_END, "where mappings go")
@@ -91,14 +104,13 @@ impl MemoryState {
         expect(chunks.used() <= limit, "chunks")?;
         expect(*next_object < 1 << 48, "a counter")?;
         let mut taken = HashSet::new();
-        let in_objects = objects.values().flat_map(|object| object.chunks.iter().copied());
+        let in_objects = objects.values().flat_map(|object| object.pieces.values().map(|piece| piece.chunk));
         let all = space.chunks().chain(in_objects).chain(chunks.free());
         for chunk in all {
             expect(chunk < chunks.used() && taken.insert(chunk), "a chunk")?;
         }
         for (number, object) in objects {
-            let super::memory::Object { len, chunks } = object;
-            expect(*len <= chunks.len() as u64 * CHUNK_BYTES, "a shared object")?;
+            expect(object.is_valid(), "a shared object")?;
             expect(self.may_have_object(*number), "a shared object's number")?;
         }
         let pages = self.used_pages();

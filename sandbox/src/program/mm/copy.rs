@@ -56,7 +56,8 @@ impl AddressSpace {
     pub(super) fn take_copy(&mut self, memory: &mut Memory, address: u64) -> Result<bool, PageError> {
         let address = address / PAGE * PAGE;
         let region = tables::region_of(address);
-        if !self.back_region(memory, region)? {
+        let backed = self.back(memory, address)? && self.back_region(memory, region)?;
+        if !backed || !self.use_private(memory, address) {
             return Ok(false);
         }
         let Some((start, vma)) = self.find(address) else { return Ok(false) };
@@ -116,8 +117,10 @@ impl AddressSpace {
                 true => Backing::Shared { object, offset },
                 false => Backing::Private { object, offset },
             };
-            self.state.vmas.insert(start, Vma { backing, ..vma });
-            self.free_regions(memory, range)?;
+            let before = self.charged_in(&range);
+            self.put(start, Vma { backing, charged: vma.charged && !shared, ..vma });
+            memory.state.account.refund(before - self.charged_in(&range));
+            self.free_regions(memory, &range)?;
         }
         self.lost_backing = true;
         Ok(())
@@ -213,15 +216,21 @@ impl Memory {
     /// When the host refuses.
     pub fn zero_object(&mut self, object: u64, range: Range<u64>) -> Result<(), PageError> {
         let len = self.state.objects.get(&object).map_or(0, |object| object.len);
-        let (mut at, end) = (range.start, range.end.min(len.next_multiple_of(PAGE)));
-        while at < end {
-            let n = (PAGE - at % PAGE).min(end - at);
-            match self.object_page(object, at) {
-                Some(page) if n == PAGE => self.ram.reset(page..page + 1)?,
-                Some(page) => self.ram.fill(self.ram.base() + page * PAGE + at % PAGE, n as usize, 0)?,
-                None => {}
+        let end = range.end.min(len.next_multiple_of(PAGE));
+        let page_start = range.start / PAGE * PAGE;
+        for (at, pages) in self.object_runs(object, page_start..end.next_multiple_of(PAGE)) {
+            let run_end = at + (pages.end - pages.start) * PAGE;
+            let (from, to) = (at.max(range.start), run_end.min(end));
+            let whole = from.next_multiple_of(PAGE)..to / PAGE * PAGE;
+            let gpa = |offset: u64| self.ram.base() + pages.start * PAGE + (offset - at);
+            if whole.is_empty() {
+                self.ram.fill(gpa(from), to.saturating_sub(from) as usize, 0)?;
+                continue;
             }
-            at += n;
+            self.ram.fill(gpa(from), (whole.start - from) as usize, 0)?;
+            self.ram.fill(gpa(whole.end), (to - whole.end) as usize, 0)?;
+            let page = |offset: u64| pages.start + (offset - at) / PAGE;
+            self.ram.reset(page(whole.start)..page(whole.end))?;
         }
         Ok(())
     }

@@ -46,7 +46,7 @@ impl AddressSpace {
         let (end, piece) = (vma.end, Vma { end: start, ..vma.clone() });
         match self.map(memory, to, start - to, piece) {
             Ok(()) => {
-                self.join(to..end);
+                self.join(memory, to..end);
                 Ok(true)
             }
             Err(MapError::Errno(_)) => Ok(false),

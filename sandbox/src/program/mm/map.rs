@@ -2,13 +2,15 @@
 
 use std::ops::Range;
 
-use super::tables::{self, PRESENT};
-use super::{AddressSpace, Backing, Memory, PAGE, Protection, Region, USER_END, USER_MIN, Vma};
+use super::region::Blocks;
+use super::tables::{self, PRESENT, Tables};
+use super::{AddressSpace, BLOCK_BYTES, Backing, Memory, PAGE, Protection, Region, USER_END, USER_MIN, Vma};
 use crate::errno::Errno;
-use crate::ram::PageError;
+use crate::host::stop::Pace;
+use crate::ram::{CHUNK_PAGES, PageError};
 
 /// The most mappings of an address space (`vm.max_map_count`).
-const MAX_MAPPINGS: usize = 65_530;
+pub const MAX_MAPPINGS: usize = 65_530;
 
 /// Why an address space was not changed.
 #[derive(Debug, thiserror::Error)]
@@ -40,35 +42,41 @@ impl AddressSpace {
         Ok(address..end)
     }
 
-    /// Finds a free range of `len` bytes, as high as possible below the top; `phase` is its offset
-    /// from a 2 MiB boundary, if that matters.
-    pub fn find_free(&self, len: u64, phase: Option<u64>) -> Option<u64> {
-        let mut ceiling = self.state.mmap_top;
-        loop {
-            let mut start = ceiling.checked_sub(len)? / PAGE * PAGE;
-            if let Some(phase) = phase {
-                let region = tables::region_start(1);
-                start = start.checked_sub((start % region + region - phase % region) % region)?;
-            }
-            if start < USER_MIN {
-                return None;
-            }
-            match self.in_the_way(&(start..start + len)) {
-                Some(below) => ceiling = below,
-                None => return Some(start),
-            }
+    pub(super) fn charged_in(&self, range: &Range<u64>) -> u64 {
+        self.overlapping(range).map(|(start, vma)| self.state.cost_of(start, vma, range)).sum()
+    }
+
+    /// Adds a mapping to the map.
+    pub(super) fn put(&mut self, start: u64, vma: Vma) {
+        self.own_cost += vma.own_cost();
+        if let Some(old) = self.state.vmas.insert(start, vma) {
+            self.own_cost -= old.own_cost();
         }
     }
 
-    /// Whether nothing is mapped in a range.
-    pub fn is_free(&self, range: &Range<u64>) -> bool {
-        self.overlapping(range).next().is_none()
+    /// Takes a mapping out of the map.
+    fn take(&mut self, start: u64) -> Option<Vma> {
+        let vma = self.state.vmas.remove(&start)?;
+        self.own_cost -= vma.own_cost();
+        Some(vma)
     }
 
-    /// What a mapping of this kind costs.
-    pub(super) fn cost(vma: &Vma, len: u64) -> u64 {
-        let charged = vma.protection.any() && !vma.no_reserve;
-        if charged { len } else { 0 }
+    /// Charges mappings as such, after they have changed. That there is room was found out before.
+    pub(super) fn settle(&mut self, memory: &mut Memory) {
+        let account = &mut memory.state.account;
+        if self.own_cost < self.own_charged {
+            account.refund(self.own_charged - self.own_cost);
+        } else if account.charge(self.own_cost - self.own_charged).is_err() {
+            debug_assert!(false, "{} bytes of mappings do not fit", self.own_cost);
+            return;
+        }
+        self.own_charged = self.own_cost;
+    }
+
+    /// What the mappings cost as such that would be cut in two at these addresses, and how many.
+    fn cuts(&self, at: &[u64]) -> (u64, usize) {
+        let cut = at.iter().filter_map(|at| self.find(*at).filter(|(start, _)| start < at));
+        cut.fold((0, 0), |(cost, n), (_, vma)| (cost + vma.own_cost(), n + 1))
     }
 
     /// Puts a mapping at a range, in the place of whatever was there.
@@ -81,34 +89,30 @@ impl AddressSpace {
             return Err(Errno::ENOMEM.into());
         }
         vma.end = range.end;
+        vma.charged = vma.has_own_pages() && (vma.charged || vma.protection.any());
         // What is replaced is given back first, but only if the new mapping fits after that.
-        let freed: u64 = self.charged_in(&range);
-        let cost = Self::cost(&vma, range.end - range.start);
-        if cost > memory.state.account.free() + freed {
+        let freed = self.charged_in(&range);
+        let len = range.end - range.start;
+        let cost = match (vma.charged, vma.no_reserve) {
+            (false, _) => 0,
+            (true, false) => len,
+            // Blocks that others keep in use.
+            (true, true) => self.state.in_use(&range).min(2 * BLOCK_BYTES),
+        };
+        let own = self.cuts(&[range.start, range.end]).0 + vma.own_cost();
+        if cost.saturating_add(own) > memory.state.account.free() + freed {
             return Err(Errno::ENOMEM.into());
         }
-        self.unmap(memory, start, range.end - range.start)?;
-        memory.state.account.charge(cost)?;
-        if vma.no_reserve && vma.protection.any() {
-            self.charge_regions_in_use(memory, &range)?;
+        if !self.is_free(&range) {
+            self.remove(memory, &range, true)?;
         }
+        let cost = self.state.cost_of(range.start, &vma, &range);
+        memory.state.account.charge(cost)?;
         self.insert(start, vma);
+        self.settle(memory);
         self.back_files(memory, range.clone())?;
         self.fill(memory, range)?;
         Ok(())
-    }
-
-    /// Charges a mapping without reservation for the regions of it that are in use already.
-    fn charge_regions_in_use(&mut self, memory: &mut Memory, range: &Range<u64>) -> Result<(), MapError> {
-        let regions = tables::region_of(range.start)..=tables::region_of(range.end - 1);
-        let mut total = 0;
-        for (number, region) in self.state.regions.range_mut(regions) {
-            let part = range.end.min(tables::region_start(number + 1))
-                - range.start.max(tables::region_start(*number));
-            region.charged += part;
-            total += part;
-        }
-        Ok(memory.state.account.charge(total)?)
     }
 
     /// Adds a mapping to the map, joined with its neighbour below where they are alike.
@@ -120,13 +124,7 @@ impl AddressSpace {
             below.end = vma.end;
             return;
         }
-        self.state.vmas.insert(start, vma);
-    }
-
-    fn charged_in(&self, range: &Range<u64>) -> u64 {
-        self.overlapping(range)
-            .map(|(start, vma)| Self::cost(vma, vma.end.min(range.end) - start.max(range.start)))
-            .sum()
+        self.put(start, vma);
     }
 
     /// Cuts mappings at an address.
@@ -135,7 +133,7 @@ impl AddressSpace {
             && vma.end > at
         {
             let upper = vma.split(*start, at);
-            self.state.vmas.insert(at, upper);
+            self.put(at, upper);
         }
     }
 
@@ -145,31 +143,65 @@ impl AddressSpace {
         if range.is_empty() || !start.is_multiple_of(PAGE) {
             return Err(Errno::EINVAL.into());
         }
-        memory.state.account.refund(self.charged_in(&range));
+        if self.is_free(&range) {
+            return Ok(());
+        }
+        // A hole in the middle of a mapping makes two of it.
+        if let Some((first, vma)) = self.find(range.start)
+            && first < range.start
+            && range.end < vma.end
+        {
+            let room = memory.state.account.free() + self.charged_in(&range);
+            if self.state.vmas.len() >= MAX_MAPPINGS || vma.own_cost() > room {
+                return Err(Errno::ENOMEM.into());
+            }
+        }
+        self.remove(memory, &range, true)?;
+        self.settle(memory);
+        Ok(())
+    }
+
+    /// Removes all mappings of a range; what they cost as such is to be settled. With `may_stop`, the run
+    /// may end before any mapping is gone: the call is made again if it goes on.
+    pub(super) fn remove(
+        &mut self,
+        memory: &mut Memory,
+        range: &Range<u64>,
+        may_stop: bool,
+    ) -> Result<(), PageError> {
+        let shared: Vec<Range<u64>> = self
+            .overlapping(range)
+            .filter(|(_, vma)| !vma.backing.is_in_chunk())
+            .map(|(start, vma)| range.start.max(start)..range.end.min(vma.end))
+            .collect();
+        for part in shared {
+            // The object keeps the pages: only what KVM derived from them must go.
+            for pages in self.clear_entries(memory, part) {
+                memory.ram.invalidate(pages)?;
+            }
+        }
+        self.clear_entries(memory, range.clone());
+        self.forget_copies(range.clone());
+        let stop = memory.stop.clone();
+        let mut pace = Pace::new(&stop);
+        for (_, pages) in self.private_runs(range.clone()) {
+            if may_stop {
+                pace.step()?;
+            }
+            memory.drop_pages(pages)?;
+        }
+        let freed = self.charged_in(range);
         self.cut(range.start);
         self.cut(range.end);
         let starts: Vec<u64> = self.state.vmas.range(range.clone()).map(|(start, _)| *start).collect();
         for start in starts {
-            let Some(vma) = self.state.vmas.remove(&start) else { continue };
-            let gone = start..vma.end;
-            self.lost_backing |= !matches!(vma.backing, Backing::Anonymous);
-            let stale = self.clear_entries(memory, gone.clone());
-            if !vma.backing.is_in_chunk() {
-                // The object keeps the pages: only what KVM derived from them must go.
-                for pages in stale {
-                    memory.ram.invalidate(pages)?;
-                }
-            }
-            if !matches!(vma.backing, Backing::Shared { .. }) {
-                self.forget_copies(gone.clone());
-                for (_, pages) in self.private_runs(gone.clone()) {
-                    memory.pages.unmap(pages.clone());
-                    memory.ram.reset(pages)?;
-                }
-                self.free_regions(memory, gone)?;
+            if let Some(vma) = self.take(start) {
+                self.lost_backing |= !matches!(vma.backing, Backing::Anonymous);
             }
         }
-        Ok(())
+        memory.state.account.refund(freed);
+        self.freed(range);
+        self.free_regions(memory, range)
     }
 
     /// Clears the entries of a range; returns the pages of RAM that they pointed to, as runs.
@@ -185,50 +217,45 @@ impl AddressSpace {
         change: impl Fn(u64, u64) -> u64,
     ) -> Vec<Range<u64>> {
         let mut runs: Vec<Range<u64>> = Vec::new();
-        let mut at = range.start;
-        while at < range.end {
-            let region = tables::region_of(at);
-            if self.tables.leaf(region).is_none() {
-                at = tables::region_start(region + 1);
-                continue;
-            }
-            let old = self.tables.get(&memory.system, at);
-            if old & PRESENT != 0 {
-                let new = change(at, old);
-                if new != old {
-                    self.tables.set(&memory.system, at, new);
-                    let lost = new & PRESENT == 0
-                        || old & tables::WRITABLE > new & tables::WRITABLE
-                        || old & tables::NO_EXEC < new & tables::NO_EXEC;
-                    if lost && let Some(page) = memory.ram.page_at(old & !(tables::NO_EXEC | 0xfff)) {
-                        match runs.last_mut() {
-                            Some(last) if last.end == page => last.end += 1,
-                            _ => runs.push(page..page + 1),
+        for (region, leaf) in self.tables.leaves(&range) {
+            Tables::update(&memory.system, leaf, tables::indexes_in(region, &range), |index, old| {
+                let at = tables::region_start(region) + index * PAGE;
+                let new = if old & PRESENT != 0 { change(at, old) } else { old };
+                if new == old {
+                    return None;
+                }
+                let lost = new & PRESENT == 0
+                    || old & tables::WRITABLE > new & tables::WRITABLE
+                    || old & tables::NO_EXEC < new & tables::NO_EXEC;
+                if lost && let Some(page) = memory.ram.page_at(old & !(tables::NO_EXEC | 0xfff)) {
+                    // Pages between two of one chunk may go as well: one call does for all.
+                    match runs.last_mut() {
+                        Some(last) if last.start / CHUNK_PAGES == page / CHUNK_PAGES || last.end == page => {
+                            *last = last.start.min(page)..last.end.max(page + 1);
                         }
+                        _ => runs.push(page..page + 1),
                     }
                 }
-            }
-            at += PAGE;
+                Some(new)
+            });
         }
         runs
     }
 
-    /// Gives back the chunks of regions in which nothing private is mapped any more.
-    pub(super) fn free_regions(&mut self, memory: &mut Memory, range: Range<u64>) -> Result<(), PageError> {
-        let regions: Vec<u64> = self
-            .state
-            .regions
-            .range(tables::region_of(range.start)..=tables::region_of(range.end - 1))
-            .map(|(region, _)| *region)
-            .collect();
-        for region in regions {
-            let whole = tables::region_start(region)..tables::region_start(region + 1);
-            let used =
-                self.overlapping(&whole).any(|(_, vma)| !matches!(vma.backing, Backing::Shared { .. }));
-            if !used && let Some(Region { chunk, charged }) = self.state.regions.remove(&region) {
-                memory.state.account.refund(charged);
-                memory.free_chunk(chunk)?;
+    /// Gives back the chunks of regions of a range in which nothing private is mapped any more; in the
+    /// others, its blocks are no longer in use. The pages of the range were dropped.
+    pub(super) fn free_regions(&mut self, memory: &mut Memory, range: &Range<u64>) -> Result<(), PageError> {
+        let regions: Vec<(u64, Region)> = self.state.regions_in(range).collect();
+        for (number, region) in regions {
+            let whole = tables::region_start(number)..tables::region_start(number + 1);
+            let inside = range.start <= whole.start && whole.end <= range.end;
+            if !inside && self.overlapping(&whole).any(|(_, vma)| vma.has_own_pages()) {
+                let gone = Blocks::inside(&tables::indexes_in(number, range));
+                self.state.regions.insert(number, Region { blocks: region.blocks.but(gone), ..region });
+                continue;
             }
+            self.state.regions.remove(&number);
+            memory.give_back(region.chunk)?;
         }
         Ok(())
     }
@@ -261,32 +288,21 @@ impl AddressSpace {
             }
             return Err(if refused.is_some() { Errno::EACCES } else { Errno::ENOMEM }.into());
         }
-        let before = self.charged_in(&range);
-        let after: u64 = self
+        let newly = |vma: &Vma| protection.any() && !vma.charged && vma.has_own_pages();
+        let cost: u64 = self
             .overlapping(&range)
-            .map(|(start, vma)| {
-                let len = vma.end.min(range.end) - start.max(range.start);
-                if protection.any() && !vma.no_reserve { len } else { 0 }
-            })
+            .filter(|(_, vma)| newly(vma))
+            .map(|(start, vma)| self.state.cost_of(start, &Vma { charged: true, ..vma.clone() }, &range))
             .sum();
-        if after > before {
-            memory.state.account.charge(after - before)?;
-        } else {
-            memory.state.account.refund(before - after);
+        memory.state.account.charge(cost)?;
+        if let Err(errno) = self.may_cut(memory, &range) {
+            memory.state.account.refund(cost);
+            return Err(errno.into());
         }
         self.cut(range.start);
         self.cut(range.end);
-        if protection.any() {
-            let unreserved: Vec<Range<u64>> = self
-                .overlapping(&range)
-                .filter(|(_, vma)| vma.no_reserve && !vma.protection.any())
-                .map(|(start, vma)| start..vma.end)
-                .collect();
-            for part in unreserved {
-                self.charge_regions_in_use(memory, &part)?;
-            }
-        }
         for (_, vma) in self.state.vmas.range_mut(range.clone()) {
+            vma.charged |= newly(vma);
             vma.protection = protection;
         }
         let stale = if protection.any() {
@@ -311,40 +327,58 @@ impl AddressSpace {
         for pages in stale {
             memory.ram.invalidate(pages)?;
         }
-        self.join(range);
+        self.join(memory, range);
         Ok(())
     }
 
-    /// Joins mappings that have become alike.
-    pub(super) fn join(&mut self, range: Range<u64>) {
+    /// Joins mappings that have become alike, and settles what mappings cost as such.
+    pub(super) fn join(&mut self, memory: &mut Memory, range: Range<u64>) {
         let starts: Vec<u64> =
             self.state.vmas.range(range.start..=range.end).map(|(start, _)| *start).collect();
         for start in starts {
-            let Some(vma) = self.state.vmas.remove(&start) else { continue };
+            let Some(vma) = self.take(start) else { continue };
             self.insert(start, vma);
         }
+        self.settle(memory);
     }
 
     /// Marks what is mapped in a range as `mlock`ed, or not, up to the first gap; returns where that
     /// is.
-    pub fn lock(&mut self, range: Range<u64>, locked: bool) -> u64 {
+    pub fn lock(&mut self, memory: &mut Memory, range: Range<u64>, locked: bool) -> u64 {
         let mapped = range.start..self.mapped_until(&range);
-        self.lock_parts(mapped.clone(), locked);
-        mapped.end
+        match self.lock_parts(memory, mapped.clone(), locked) {
+            true => mapped.end,
+            false => range.start,
+        }
     }
 
     /// Marks all that is mapped as `mlock`ed, or not.
-    pub fn lock_all(&mut self, locked: bool) {
-        self.lock_parts(0..USER_END, locked);
+    pub fn lock_all(&mut self, memory: &mut Memory, locked: bool) {
+        self.lock_parts(memory, 0..USER_END, locked);
     }
 
-    fn lock_parts(&mut self, range: Range<u64>, locked: bool) {
+    /// `false` when there are too many mappings to cut some in two.
+    fn lock_parts(&mut self, memory: &mut Memory, range: Range<u64>, locked: bool) -> bool {
+        if self.may_cut(memory, &range).is_err() {
+            return false;
+        }
         self.cut(range.start);
         self.cut(range.end);
         for (_, vma) in self.state.vmas.range_mut(range.clone()) {
             vma.locked = locked;
         }
-        self.join(range);
+        self.join(memory, range);
+        true
+    }
+
+    /// Whether the mappings at the ends of a range may be cut in two there.
+    ///
+    /// # Errors
+    /// `ENOMEM` when there are too many mappings, or memory is used up.
+    fn may_cut(&self, memory: &Memory, range: &Range<u64>) -> Result<(), Errno> {
+        let (own, cuts) = self.cuts(&[range.start, range.end]);
+        let fits = own <= memory.state.account.free() && self.state.vmas.len() + cuts <= MAX_MAPPINGS;
+        if fits { Ok(()) } else { Err(Errno::ENOMEM) }
     }
 
     /// How far a range is mapped without a gap.
@@ -396,18 +430,30 @@ impl AddressSpace {
             .filter(|(_, vma)| !vma.backing.is_shared())
             .map(|(start, vma)| range.start.max(start)..range.end.min(vma.end))
             .collect();
+        let before = self.charged_in(&range);
         for part in private {
             // Pages of a file that cannot be had again before they are touched stay without entries.
             for pages in self.clear_entries(memory, part.clone()) {
                 memory.ram.invalidate(pages)?;
             }
             self.forget_copies(part.clone());
-            for (_, pages) in self.private_runs(part) {
+            for (_, pages) in self.private_runs(part.clone()) {
                 memory.ram.reset(pages)?;
             }
+            self.unuse_blocks(&part);
         }
+        memory.state.account.refund(before - self.charged_in(&range));
         self.back_files(memory, range.clone())?;
         self.fill(memory, range.clone())?;
         Ok(self.mapped_until(&range) == range.end)
+    }
+
+    /// Blocks that lie in a range are no longer in use: their pages were dropped.
+    fn unuse_blocks(&mut self, range: &Range<u64>) {
+        let regions: Vec<(u64, Region)> = self.state.regions_in(range).collect();
+        for (number, region) in regions {
+            let gone = Blocks::inside(&tables::indexes_in(number, range));
+            self.state.regions.insert(number, Region { blocks: region.blocks.but(gone), ..region });
+        }
     }
 }

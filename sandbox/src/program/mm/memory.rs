@@ -7,8 +7,10 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use super::Account;
+use super::region::{BLOCK_BYTES, Blocks, Region};
 use super::source::{FilePages, ProgramPages};
 use crate::errno::Errno;
+use crate::host::stop::{Pace, StopHandle};
 use crate::program::fs::{FsError, FsResult};
 use crate::ram::{CHUNK_PAGES, PAGE_SIZE, PageError, PageState, Ram, SystemArea};
 
@@ -48,9 +50,60 @@ impl Chunks {
 pub struct Object {
     /// Bytes.
     pub len: u64,
-    /// One chunk for each 2 MiB begun.
-    pub chunks: Vec<u32>,
+    /// The whole length is charged; if not, the blocks in use are.
+    pub reserved: bool,
+    /// The 2 MiB pieces in use, by number.
+    pub pieces: BTreeMap<u64, Region>,
 }
+
+/// What an object costs, besides its content: what the monitor keeps of it.
+const OBJECT_BYTES: u64 = 1024;
+
+impl Object {
+    /// Bytes that it is charged with.
+    pub fn cost(&self) -> u64 {
+        let content = match self.reserved {
+            true => self.len.next_multiple_of(PAGE_SIZE as u64),
+            false => self.pieces.values().map(|piece| u64::from(piece.blocks.count()) * BLOCK_BYTES).sum(),
+        };
+        OBJECT_BYTES + content
+    }
+
+    /// Whether the numbers are consistent: for a state out of a file.
+    pub fn is_valid(&self) -> bool {
+        let fits = |piece: &u64| *piece < self.len.div_ceil(CHUNK_BYTES);
+        self.len <= MAX_OBJECT && self.pieces.keys().all(fits)
+    }
+
+    /// The chunk and the page in it at an offset, where that is in use.
+    fn place(&self, offset: u64) -> Option<u64> {
+        let piece = self.pieces.get(&(offset / CHUNK_BYTES))?;
+        let page = offset % CHUNK_BYTES / PAGE_SIZE as u64;
+        (self.reserved || piece.blocks.has(page)).then(|| chunk_page(piece.chunk) + page)
+    }
+
+    /// The pages of RAM behind a part of the object, where it is in use: offset and pages of each run.
+    fn runs(&self, part: Range<u64>) -> Vec<(u64, Range<u64>)> {
+        let end = part.end.min(self.len.next_multiple_of(PAGE_SIZE as u64));
+        if part.start >= end {
+            return Vec::new();
+        }
+        let mut runs = Vec::new();
+        for (number, piece) in self.pieces.range(part.start / CHUNK_BYTES..end.div_ceil(CHUNK_BYTES)) {
+            let base = number * CHUNK_BYTES;
+            let page = |offset: u64| (offset.max(base) - base).min(CHUNK_BYTES) / PAGE_SIZE as u64;
+            let blocks = if self.reserved { Blocks::ALL } else { piece.blocks };
+            for run in blocks.runs(page(part.start)..page(end)) {
+                let first = chunk_page(piece.chunk);
+                runs.push((base + run.start * PAGE_SIZE as u64, first + run.start..first + run.end));
+            }
+        }
+        runs
+    }
+}
+
+/// The longest object: what fits into the address space of a program.
+const MAX_OBJECT: u64 = 1 << 47;
 
 /// The part of [`Memory`] that a snapshot keeps.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
@@ -93,6 +146,8 @@ pub struct Memory {
     pub pages: Arc<ProgramPages>,
     /// What is taken.
     pub state: MemoryState,
+    /// When the run must be over.
+    pub stop: StopHandle,
 }
 
 /// Objects from this number on belong to no file; below it, they have their inode's number.
@@ -126,11 +181,29 @@ impl Memory {
     /// # Errors
     /// When the host refuses.
     pub fn free_chunk(&mut self, chunk: u32) -> Result<(), PageError> {
-        let pages = chunk_page(chunk)..chunk_page(chunk) + CHUNK_PAGES;
-        self.pages.unmap(pages.clone());
-        self.ram.reset(pages)?;
+        self.drop_pages(chunk_page(chunk)..chunk_page(chunk) + CHUNK_PAGES)?;
+        self.give_back(chunk)
+    }
+
+    /// Gives a chunk back whose pages were dropped.
+    ///
+    /// # Errors
+    /// When the host refuses.
+    pub fn give_back(&mut self, chunk: u32) -> Result<(), PageError> {
+        if self.ram.is_huge(chunk_page(chunk)) {
+            self.ram.refuse_huge(chunk_page(chunk))?;
+        }
         self.state.chunks.free.push(chunk);
         Ok(())
+    }
+
+    /// Drops what private pages hold, and that they come from files: zeros from now on.
+    ///
+    /// # Errors
+    /// When the host refuses.
+    pub fn drop_pages(&self, pages: Range<u64>) -> Result<(), PageError> {
+        self.pages.unmap(pages.clone());
+        self.ram.reset(pages)
     }
 
     /// The pages of a range but those that still come from a file, as runs.
@@ -151,62 +224,84 @@ impl Memory {
         Ok(runs)
     }
 
-    /// Makes an empty shared object.
-    pub fn new_object(&mut self) -> u64 {
+    /// How many page tables the guest may have at once: beyond that, all are dropped, and the guest's
+    /// faults build those that it uses. What they hold follows from the mappings.
+    pub fn table_budget(&self) -> usize {
+        /// For programs that use a little in many places.
+        const SPARE: u64 = 1024;
+        const MOST: u64 = 32 * 1024;
+        (SPARE + self.state.account.limit() / CHUNK_BYTES * 2).min(MOST) as usize
+    }
+
+    /// For a loop whose length the guest decides.
+    pub fn pace(&self) -> Pace<'_> {
+        Pace::new(&self.stop)
+    }
+
+    /// Makes a shared object without a file. If it is `reserved`, its length is charged now, and touching
+    /// it cannot fail; if not, what is touched is charged then.
+    ///
+    /// # Errors
+    /// `ENOMEM` when memory is used up.
+    pub fn new_object(&mut self, len: u64, reserved: bool) -> Result<u64, Errno> {
+        let object = Object { len, reserved, ..Object::default() };
+        if !object.is_valid() {
+            return Err(Errno::ENOMEM);
+        }
+        self.state.account.charge(object.cost())?;
         let number = ANONYMOUS_OBJECTS + self.state.next_object;
         self.state.next_object += 1;
-        self.state.objects.insert(number, Object::default());
-        number
+        self.state.objects.insert(number, object);
+        Ok(number)
     }
 
     /// Changes the length of a shared object, making it if need be; new bytes are zeros.
     ///
     /// # Errors
-    /// `ENOSPC` when memory is used up.
+    /// `ENOSPC` when memory is used up, `EFBIG`.
     pub fn resize_object(&mut self, object: u64, len: u64) -> FsResult<()> {
-        let mut entry = self.state.objects.remove(&object).unwrap_or_default();
-        let wanted = len.div_ceil(CHUNK_BYTES);
-        let mut result = Ok(());
-        while (entry.chunks.len() as u64) < wanted {
-            match self.take_chunk() {
-                Some(chunk) => entry.chunks.push(chunk),
-                None => {
-                    result = Err(FsError::Errno(Errno::ENOSPC));
-                    break;
-                }
-            }
+        if len > MAX_OBJECT {
+            return Err(FsError::Errno(Errno::EFBIG));
         }
-        if result.is_ok() {
-            if len < entry.len {
-                self.zero_tail(&entry, len)?;
-            }
-            while entry.chunks.len() as u64 > wanted {
-                if let Some(chunk) = entry.chunks.pop() {
-                    self.free_chunk(chunk).map_err(machine)?;
-                }
-            }
-            entry.len = len;
+        if !self.state.objects.contains_key(&object) {
+            self.state.account.charge(OBJECT_BYTES).map_err(|_| Errno::ENOSPC)?;
+            self.state.objects.insert(object, Object::default());
         }
-        self.state.objects.insert(object, entry);
-        result
+        let Some(entry) = self.state.objects.get_mut(&object) else { return Ok(()) };
+        let (old, before) = (entry.len, entry.cost());
+        entry.len = len;
+        if len >= old {
+            let after = entry.cost();
+            if self.state.account.charge(after - before).is_err() {
+                entry.len = old;
+                return Err(FsError::Errno(Errno::ENOSPC));
+            }
+            return Ok(());
+        }
+        let gone = entry.pieces.split_off(&len.div_ceil(CHUNK_BYTES));
+        // What lies behind the end is zeros when the object grows again.
+        if let Some(page) = entry.place(len).filter(|_| !len.is_multiple_of(PAGE_SIZE as u64)) {
+            let at = len % PAGE_SIZE as u64;
+            let gpa = self.ram.base() + page * PAGE_SIZE as u64 + at;
+            self.ram.fill(gpa, PAGE_SIZE - at as usize, 0).map_err(machine)?;
+        }
+        self.drop_tail(object, len).map_err(machine)?;
+        for piece in gone.into_values() {
+            self.free_chunk(piece.chunk).map_err(machine)?;
+        }
+        let after = self.state.objects.get(&object).map_or(0, Object::cost);
+        self.state.account.refund(before.saturating_sub(after));
+        Ok(())
     }
 
-    /// Clears what lies behind the new end, so that it is zeros when the object grows again.
-    fn zero_tail(&mut self, object: &Object, len: u64) -> FsResult<()> {
-        let mut at = len;
-        while at < object.len {
-            let n = (PAGE_SIZE as u64 - at % PAGE_SIZE as u64).min(object.len - at);
-            if let Some(gpa) = self.object_gpa(object, at) {
-                if n == PAGE_SIZE as u64 {
-                    let page = (gpa - self.ram.base()) / PAGE_SIZE as u64;
-                    self.ram.reset(page..page + 1).map_err(machine)?;
-                } else {
-                    self.ram.fill(gpa, n as usize, 0).map_err(machine)?;
-                }
-            }
-            at += n;
-        }
-        Ok(())
+    /// Drops the pages behind the end in an object's last piece.
+    fn drop_tail(&mut self, object: u64, len: u64) -> Result<(), PageError> {
+        let Some(entry) = self.state.objects.get_mut(&object) else { return Ok(()) };
+        let Some(piece) = entry.pieces.get_mut(&(len / CHUNK_BYTES)) else { return Ok(()) };
+        let pages = (len % CHUNK_BYTES).div_ceil(PAGE_SIZE as u64)..CHUNK_PAGES;
+        piece.blocks = piece.blocks.but(Blocks::inside(&pages));
+        let first = chunk_page(piece.chunk);
+        self.ram.reset(first + pages.start..first + pages.end)
     }
 
     /// Frees a shared object.
@@ -215,40 +310,92 @@ impl Memory {
     /// When the host refuses.
     pub fn drop_object(&mut self, object: u64) -> Result<(), PageError> {
         if let Some(object) = self.state.objects.remove(&object) {
-            for chunk in object.chunks {
-                self.free_chunk(chunk)?;
+            self.state.account.refund(object.cost());
+            for piece in object.pieces.values() {
+                self.free_chunk(piece.chunk)?;
             }
         }
         Ok(())
     }
 
-    fn object_gpa(&self, object: &Object, offset: u64) -> Option<u64> {
-        let chunk = *object.chunks.get(usize::try_from(offset / CHUNK_BYTES).ok()?)?;
-        Some(self.ram.base() + chunk_page(chunk) * PAGE_SIZE as u64 + offset % CHUNK_BYTES)
+    /// Whether an offset lies within a shared object, its last page counted whole.
+    pub fn object_has(&self, object: u64, offset: u64) -> bool {
+        self.state.objects.get(&object).is_some_and(|o| offset < o.len.next_multiple_of(PAGE_SIZE as u64))
     }
 
-    /// The page of RAM at an offset of a shared object; `None` behind its end.
+    /// Makes sure that there is memory at an offset of a shared object. `false` when memory is used up,
+    /// or behind its end.
+    pub fn back_object(&mut self, object: u64, offset: u64) -> bool {
+        let number = offset / CHUNK_BYTES;
+        match self.state.objects.get(&object) {
+            None => return false,
+            Some(entry) if offset >= entry.len.next_multiple_of(PAGE_SIZE as u64) => return false,
+            Some(entry) if entry.pieces.contains_key(&number) => {}
+            Some(_) => {
+                let Some(chunk) = self.take_chunk() else { return false };
+                if let Some(entry) = self.state.objects.get_mut(&object) {
+                    entry.pieces.insert(number, Region { chunk, blocks: Blocks::default() });
+                }
+            }
+        }
+        let Some(entry) = self.state.objects.get_mut(&object) else { return false };
+        let neighbour = |number: Option<u64>| {
+            number.and_then(|n| entry.pieces.get(&n)).map_or(Blocks::default(), |piece| piece.blocks)
+        };
+        let (before, behind) = (neighbour(number.checked_sub(1)), neighbour(Some(number + 1)));
+        let page = offset % CHUNK_BYTES / PAGE_SIZE as u64;
+        let Some(piece) = entry.pieces.get_mut(&number) else { return false };
+        if entry.reserved || piece.blocks.has(page) {
+            return true;
+        }
+        let all = self.state.account.is_ample().then_some(Blocks::ALL);
+        let wanted = all.unwrap_or_else(|| piece.blocks.wanted(page, before, behind));
+        for wanted in [wanted, Blocks::of(page)] {
+            let new = u64::from(wanted.but(piece.blocks).count()) * BLOCK_BYTES;
+            if self.state.account.charge(new).is_ok() {
+                piece.blocks = piece.blocks.and(wanted);
+                return true;
+            }
+        }
+        false
+    }
+
+    /// The page of RAM at an offset of a shared object; `None` where it is not in use.
     pub fn object_page(&self, object: u64, offset: u64) -> Option<u64> {
-        let object = self.state.objects.get(&object)?;
-        if offset >= object.len {
-            return None;
-        }
-        self.object_gpa(object, offset).map(|gpa| (gpa - self.ram.base()) / PAGE_SIZE as u64)
+        self.state.objects.get(&object)?.place(offset)
     }
 
-    /// Splits an access to an object at chunk borders.
-    fn object_pieces(&self, object: u64, offset: u64, len: usize) -> FsResult<Vec<(u64, Range<usize>)>> {
-        let entry = self.state.objects.get(&object).ok_or(FsError::Errno(Errno::EIO))?;
-        let mut pieces = Vec::new();
+    /// The pages of RAM behind a part of a shared object, where it is in use: offset and pages of each
+    /// run.
+    pub fn object_runs(&self, object: u64, part: Range<u64>) -> Vec<(u64, Range<u64>)> {
+        self.state.objects.get(&object).map_or_else(Vec::new, |object| object.runs(part))
+    }
+
+    /// The first offset of a shared object from `at` on, at which there may be anything but zeros.
+    pub fn object_data(&self, object: u64, at: u64) -> Option<u64> {
+        let object = self.state.objects.get(&object)?;
+        let (first, rest) = (at / CHUNK_BYTES, at % CHUNK_BYTES / PAGE_SIZE as u64);
+        object.pieces.range(first..).find_map(|(number, piece)| {
+            let blocks = if object.reserved { Blocks::ALL } else { piece.blocks };
+            let from = if *number == first { rest } else { 0 };
+            let run = blocks.runs(from..CHUNK_PAGES).next()?;
+            Some((number * CHUNK_BYTES + run.start * PAGE_SIZE as u64).max(at))
+        })
+    }
+
+    /// Splits a range of offsets at the borders of pages.
+    fn pages_of(offset: u64, len: usize) -> impl Iterator<Item = (u64, Range<usize>)> {
         let mut done = 0usize;
-        while done < len {
+        std::iter::from_fn(move || {
             let at = offset + done as u64;
-            let n = usize::try_from(CHUNK_BYTES - at % CHUNK_BYTES).unwrap_or(usize::MAX).min(len - done);
-            let gpa = self.object_gpa(entry, at).ok_or(FsError::Errno(Errno::EIO))?;
-            pieces.push((gpa, done..done + n));
+            let n = (PAGE_SIZE - (at % PAGE_SIZE as u64) as usize).min(len - done);
             done += n;
-        }
-        Ok(pieces)
+            (n > 0).then_some((at, done - n..done))
+        })
+    }
+
+    fn gpa(&self, page: u64, offset: u64) -> u64 {
+        self.ram.base() + page * PAGE_SIZE as u64 + offset % PAGE_SIZE as u64
     }
 
     /// Reads bytes of a shared object.
@@ -256,8 +403,15 @@ impl Memory {
     /// # Errors
     /// `EIO` behind its end.
     pub fn read_object(&self, object: u64, offset: u64, out: &mut [u8]) -> FsResult<()> {
-        for (gpa, range) in self.object_pieces(object, offset, out.len())? {
-            self.ram.read(gpa, &mut out[range]).map_err(machine)?;
+        let entry = self.state.objects.get(&object).ok_or(Errno::EIO)?;
+        for (at, range) in Self::pages_of(offset, out.len()) {
+            if at >= entry.len {
+                return Err(Errno::EIO.into());
+            }
+            match entry.place(at) {
+                Some(page) => self.ram.read(self.gpa(page, at), &mut out[range]).map_err(machine)?,
+                None => out[range].fill(0),
+            }
         }
         Ok(())
     }
@@ -265,10 +419,17 @@ impl Memory {
     /// Writes bytes of a shared object.
     ///
     /// # Errors
-    /// `EIO` behind its end.
-    pub fn write_object(&self, object: u64, offset: u64, data: &[u8]) -> FsResult<()> {
-        for (gpa, range) in self.object_pieces(object, offset, data.len())? {
-            self.ram.write(gpa, &data[range]).map_err(machine)?;
+    /// `EIO` behind its end, `ENOSPC` when memory is used up.
+    pub fn write_object(&mut self, object: u64, offset: u64, data: &[u8]) -> FsResult<()> {
+        for (at, range) in Self::pages_of(offset, data.len()) {
+            if !self.object_has(object, at) {
+                return Err(Errno::EIO.into());
+            }
+            if !self.back_object(object, at) {
+                return Err(Errno::ENOSPC.into());
+            }
+            let page = self.object_page(object, at).ok_or(Errno::EIO)?;
+            self.ram.write(self.gpa(page, at), &data[range]).map_err(machine)?;
         }
         Ok(())
     }

@@ -10,10 +10,12 @@ mod account;
 mod check;
 mod clear;
 mod copy;
+mod free;
 mod grow;
 pub mod hardware_random;
 mod map;
 mod memory;
+mod region;
 mod remap;
 pub mod source;
 pub mod tables;
@@ -27,13 +29,16 @@ use serde::{Deserialize, Serialize};
 
 pub use account::Account;
 pub use grow::GUARD_GAP;
-pub use map::MapError;
+pub use map::{MAX_MAPPINGS, MapError};
 pub use memory::{CHUNK_BYTES, Memory, MemoryState, chunk_page, is_anonymous_object};
+pub use region::{BLOCK_BYTES, Region};
 pub use remap::Remap;
 pub use user::MemError;
-pub use vma::{Access, Backing, Protection, Vma};
+pub use vma::{Access, Backing, MAPPING_BYTES, Protection, Vma};
 
 use crate::ram::{CHUNK_PAGES, PAGE_SIZE, PageError};
+use free::Gaps;
+use region::Blocks;
 use tables::{ACCESSED, DIRTY, NO_EXEC, PRESENT, Tables, USER, WRITABLE};
 
 const PAGE: u64 = PAGE_SIZE as u64;
@@ -65,13 +70,40 @@ pub struct SpaceState {
     pub stack_limit: u64,
 }
 
-/// What stands behind the private pages of a 2 MiB region.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Region {
-    /// The chunk.
-    pub chunk: u32,
-    /// Bytes charged for mappings without reservation that were touched here.
-    pub charged: u64,
+impl SpaceState {
+    /// Bytes that are charged for the mappings.
+    pub fn cost(&self) -> u64 {
+        let mapping = |(start, vma): (&u64, &Vma)| vma.own_cost() + self.cost_of(*start, vma, &(0..USER_END));
+        self.vmas.iter().map(mapping).fold(0, u64::saturating_add)
+    }
+
+    /// Bytes that are charged for the part of a mapping in a range: without reservation, what is in use
+    /// of it.
+    fn cost_of(&self, start: u64, vma: &Vma, range: &Range<u64>) -> u64 {
+        let part = range.start.max(start)..range.end.min(vma.end);
+        match vma.charged {
+            false => 0,
+            true if !vma.no_reserve => part.end - part.start,
+            true => self.in_use(&part),
+        }
+    }
+
+    /// Bytes of a range whose blocks are in use.
+    fn in_use(&self, range: &Range<u64>) -> u64 {
+        self.regions_in(range)
+            .flat_map(|(number, region)| region.blocks.runs(tables::indexes_in(number, range)))
+            .map(|pages| (pages.end - pages.start) * PAGE)
+            .sum()
+    }
+
+    /// The regions in use that a range of addresses lies in.
+    fn regions_in(&self, range: &Range<u64>) -> impl Iterator<Item = (u64, Region)> + use<'_> {
+        let regions = match range.is_empty() {
+            true => 0..0,
+            false => tables::region_of(range.start)..tables::region_of(range.end - 1) + 1,
+        };
+        self.regions.range(regions).map(|(number, region)| (*number, *region))
+    }
 }
 
 /// An address space.
@@ -84,6 +116,12 @@ pub struct AddressSpace {
     partial: BTreeSet<u64>,
     /// A mapping of a file or shared object went away since [`AddressSpace::take_lost_backing`].
     lost_backing: bool,
+    /// What is known of free addresses.
+    gaps: Gaps,
+    /// [`Vma::own_cost`] of all mappings together.
+    own_cost: u64,
+    /// How much of it is charged.
+    own_charged: u64,
 }
 
 /// What a page fault of the guest means.
@@ -107,7 +145,16 @@ impl AddressSpace {
     /// An empty one, whose entry stubs are mapped by the caller.
     pub fn new(memory: &mut Memory, state: SpaceState) -> Result<AddressSpace, PageError> {
         let tables = Tables::new(&mut memory.system)?;
-        Ok(AddressSpace { state, tables, partial: BTreeSet::new(), lost_backing: false })
+        let own_cost = state.vmas.values().map(Vma::own_cost).sum();
+        Ok(AddressSpace {
+            state,
+            tables,
+            partial: BTreeSet::new(),
+            lost_backing: false,
+            gaps: Gaps::default(),
+            own_cost,
+            own_charged: own_cost,
+        })
     }
 
     /// CR3.
@@ -123,9 +170,7 @@ impl AddressSpace {
         gpa: u64,
         flags: u64,
     ) -> Result<(), PageError> {
-        self.tables.attach_leaf(&mut memory.system, tables::region_of(address))?;
-        self.tables.set(&memory.system, address, gpa | flags | PRESENT | ACCESSED | DIRTY);
-        Ok(())
+        self.tables.keep(&mut memory.system, address, gpa | flags | PRESENT | ACCESSED | DIRTY)
     }
 
     /// The mapping at an address, with its start.
@@ -172,19 +217,76 @@ impl AddressSpace {
     }
 
     /// The page of RAM behind an address of a mapping; `None` where the file behind it has ended,
-    /// or where the region has no chunk yet.
+    /// or where it is not in use yet.
     fn page_behind(&self, memory: &Memory, start: u64, vma: &Vma, address: u64) -> Option<u64> {
+        let page = address / PAGE * PAGE;
+        self.runs_behind(memory, start, vma, page..page + PAGE).pop().map(|(_, pages)| pages.start)
+    }
+
+    /// The pages of RAM behind a range of a mapping, where it is in use: address and pages of each run.
+    fn runs_behind(
+        &self,
+        memory: &Memory,
+        start: u64,
+        vma: &Vma,
+        range: Range<u64>,
+    ) -> Vec<(u64, Range<u64>)> {
+        let mut end = range.end;
         match &vma.backing {
-            Backing::Private { object, offset } if !self.is_copied(address) => {
-                memory.object_page(*object, offset + (address - start))
+            Backing::Shared { object, offset } | Backing::Private { object, offset } => {
+                let part = offset + (range.start - start)..offset + (range.end - start);
+                let runs = memory.object_runs(*object, part).into_iter();
+                let runs = runs.map(|(at, pages)| (start + (at - offset), pages));
+                return match &vma.backing {
+                    Backing::Private { .. } => self.with_copies(runs, range),
+                    _ => runs.collect(),
+                };
             }
-            Backing::Shared { object, offset } => memory.object_page(*object, offset + (address - start)),
-            Backing::File { offset, len, .. } if offset + (address - start) / PAGE * PAGE >= *len => None,
-            _ => {
-                let region = self.state.regions.get(&tables::region_of(address))?;
-                Some(chunk_page(region.chunk) + tables::index_of(address))
+            Backing::File { offset, len, .. } => {
+                end = end.min(start + len.saturating_sub(*offset).next_multiple_of(PAGE));
+            }
+            Backing::Anonymous => {}
+        }
+        self.runs_in_use(range.start..end, vma.no_reserve)
+    }
+
+    /// The pages behind a range of which some are copies: `runs`, but for those.
+    fn with_copies(
+        &self,
+        runs: impl Iterator<Item = (u64, Range<u64>)>,
+        range: Range<u64>,
+    ) -> Vec<(u64, Range<u64>)> {
+        let mut all = Vec::new();
+        for (address, pages) in runs {
+            let end = address + (pages.end - pages.start) * PAGE;
+            let mut from = address;
+            for copy in self.state.copied.range(address..end).copied().chain([end]) {
+                if from < copy {
+                    let first = pages.start + (from - address) / PAGE;
+                    all.push((from, first..first + (copy - from) / PAGE));
+                }
+                from = copy + PAGE;
             }
         }
+        for copy in self.state.copied.range(range) {
+            all.extend(self.runs_in_use(*copy..copy + PAGE, false));
+        }
+        all
+    }
+
+    /// The private pages behind a range of addresses, where it is in use: address and pages of each run.
+    /// Without reservation, blocks that were not touched are not.
+    fn runs_in_use(&self, range: Range<u64>, no_reserve: bool) -> Vec<(u64, Range<u64>)> {
+        let mut runs = Vec::new();
+        for (number, region) in self.state.regions_in(&range) {
+            let first = chunk_page(region.chunk);
+            let blocks = if no_reserve { region.blocks } else { Blocks::ALL };
+            for run in blocks.runs(tables::indexes_in(number, &range)) {
+                let address = tables::region_start(number) + run.start * PAGE;
+                runs.push((address, first + run.start..first + run.end));
+            }
+        }
+        runs
     }
 
     /// Gives a region its chunk, and tells the page source of the files that are mapped there.
@@ -193,25 +295,114 @@ impl AddressSpace {
         if self.state.regions.contains_key(&region) {
             return Ok(true);
         }
-        let range = tables::region_start(region)..tables::region_start(region + 1);
-        let charged = self.unreserved_in(&range);
-        if memory.state.account.charge(charged).is_err() {
-            return Ok(false);
-        }
-        let Some(chunk) = memory.take_chunk() else {
-            memory.state.account.refund(charged);
-            return Ok(false);
-        };
-        self.state.regions.insert(region, Region { chunk, charged });
-        self.back_files(memory, range)?;
+        let Some(chunk) = memory.take_chunk() else { return Ok(false) };
+        self.state.regions.insert(region, Region { chunk, blocks: Blocks::default() });
+        self.back_files(memory, tables::region_start(region)..tables::region_start(region + 1))?;
         Ok(true)
     }
 
-    /// Bytes of a range that are mapped without reservation: charged once their region is in use.
-    fn unreserved_in(&self, range: &Range<u64>) -> u64 {
-        self.overlapping(range)
-            .filter(|(_, vma)| vma.no_reserve && vma.protection.any())
-            .map(|(start, vma)| vma.end.min(range.end) - start.max(range.start))
+    /// Makes sure that there is memory behind an address that is mapped. `false` when it is used up.
+    fn back(&mut self, memory: &mut Memory, address: u64) -> Result<bool, PageError> {
+        let Some((start, vma)) = self.find(address) else { return Ok(false) };
+        match vma.backing {
+            Backing::Private { .. } if self.is_copied(address) => return Ok(true),
+            Backing::Shared { object, offset } | Backing::Private { object, offset } => {
+                return Ok(memory.back_object(object, offset + (address - start)));
+            }
+            Backing::Anonymous | Backing::File { .. } => {}
+        }
+        let whole = self.is_one_anonymous(start, vma, address);
+        let number = tables::region_of(address);
+        let new = !self.state.regions.contains_key(&number);
+        if !self.back_region(memory, number)? {
+            return Ok(false);
+        }
+        if new && whole {
+            self.want_huge(memory, number)?;
+        }
+        Ok(self.use_private(memory, address))
+    }
+
+    /// Charges the private page at an address of a mapping, whose region has a chunk, if it is not charged
+    /// yet. `false` when memory is used up.
+    fn use_private(&mut self, memory: &mut Memory, address: u64) -> bool {
+        let Some((start, vma)) = self.find(address) else { return false };
+        if !vma.charged && !self.charge_whole(memory, start) {
+            return false;
+        }
+        let no_reserve = self.find(address).is_some_and(|(_, vma)| vma.no_reserve);
+        !no_reserve || self.use_blocks(memory, tables::region_of(address), tables::index_of(address))
+    }
+
+    /// Charges a mapping that was never accessible: what writes to it all the same is `/proc/self/mem`.
+    fn charge_whole(&mut self, memory: &mut Memory, start: u64) -> bool {
+        let Some(vma) = self.state.vmas.get(&start) else { return false };
+        let charged = Vma { charged: true, ..vma.clone() };
+        let cost = self.state.cost_of(start, &charged, &(start..vma.end));
+        if memory.state.account.charge(cost).is_err() {
+            return false;
+        }
+        self.state.vmas.insert(start, charged);
+        true
+    }
+
+    /// Whether all of an address's region is of one mapping, of zeros that are charged.
+    fn is_one_anonymous(&self, start: u64, vma: &Vma, address: u64) -> bool {
+        let region = tables::region_of(address);
+        matches!(vma.backing, Backing::Anonymous)
+            && !vma.no_reserve
+            && start <= tables::region_start(region)
+            && tables::region_start(region + 1) <= vma.end
+    }
+
+    /// Asks the host for a huge page behind a new region, if the guest has filled the region below or
+    /// above: a large mapping that is touched here and there would take much that nobody uses.
+    fn want_huge(&self, memory: &Memory, number: u64) -> Result<(), PageError> {
+        let chunk = |number: u64| self.state.regions.get(&number).map(|region| chunk_page(region.chunk));
+        let Some(first) = chunk(number) else { return Ok(()) };
+        for neighbour in [number.checked_sub(1), Some(number + 1)].into_iter().flatten() {
+            if let Some(page) = chunk(neighbour)
+                && memory.ram.is_mostly_there(page..page + CHUNK_PAGES)?
+            {
+                return memory.ram.want_huge(first);
+            }
+        }
+        Ok(())
+    }
+
+    /// Uses the block of a page of a region, and more if the guest goes through the region, charging what
+    /// is mapped there without reservation. `false` when memory is used up.
+    fn use_blocks(&mut self, memory: &mut Memory, number: u64, page: u64) -> bool {
+        let Some(region) = self.state.regions.get(&number).copied() else { return false };
+        if region.blocks.has(page) {
+            return true;
+        }
+        let blocks = |number: Option<u64>| {
+            number.and_then(|n| self.state.regions.get(&n)).map_or(Blocks::default(), |r| r.blocks)
+        };
+        let (before, behind) = (blocks(number.checked_sub(1)), blocks(Some(number + 1)));
+        let all = memory.state.account.is_ample().then_some(Blocks::ALL);
+        let wanted = all.unwrap_or_else(|| region.blocks.wanted(page, before, behind));
+        for wanted in [wanted, Blocks::of(page)] {
+            let new = self.unreserved_in(number, wanted.but(region.blocks));
+            if memory.state.account.charge(new).is_ok() {
+                let blocks = region.blocks.and(wanted);
+                self.state.regions.insert(number, Region { blocks, ..region });
+                return true;
+            }
+        }
+        false
+    }
+
+    /// Bytes of a region's blocks that are mapped without reservation.
+    fn unreserved_in(&self, number: u64, blocks: Blocks) -> u64 {
+        let range = tables::region_start(number)..tables::region_start(number + 1);
+        self.overlapping(&range)
+            .filter(|(_, vma)| vma.no_reserve && vma.charged)
+            .map(|(start, vma)| {
+                let pages = tables::indexes_in(number, &(start..vma.end));
+                blocks.runs(pages).map(|run| (run.end - run.start) * PAGE).sum::<u64>()
+            })
             .sum()
     }
 
@@ -239,18 +430,7 @@ impl AddressSpace {
     /// The runs of private pages behind a range of addresses, where regions have chunks: start
     /// address and pages of each.
     fn private_runs(&self, range: Range<u64>) -> Vec<(u64, Range<u64>)> {
-        let mut runs = Vec::new();
-        let mut at = range.start;
-        while at < range.end {
-            let region = tables::region_of(at);
-            let end = tables::region_start(region + 1).min(range.end);
-            if let Some(Region { chunk, .. }) = self.state.regions.get(&region) {
-                let first = chunk_page(*chunk) + tables::index_of(at);
-                runs.push((at, first..first + (end - at) / PAGE));
-            }
-            at = end;
-        }
-        runs
+        self.runs_in_use(range, false)
     }
 
     fn entry(memory: &Memory, page: u64, protection: Protection) -> u64 {
@@ -264,53 +444,64 @@ impl AddressSpace {
         entry
     }
 
-    /// Makes a region ready for the guest: chunk, memory slot, markers, page table. `false` when
-    /// memory is used up.
-    pub fn attach(&mut self, memory: &mut Memory, region: u64) -> Result<bool, PageError> {
-        if self.tables.leaf(region).is_some() && !self.partial.remove(&region) {
-            return Ok(true);
+    /// Makes an address ready that the guest is about to touch, as far as that costs it nothing.
+    pub fn warm(&mut self, memory: &mut Memory, address: u64) -> Result<(), PageError> {
+        let Some((_, vma)) = self.find(address) else { return Ok(()) };
+        let region = tables::region_of(address);
+        if !vma.backing.is_in_chunk() || self.back_region(memory, region)? {
+            self.attach(memory, region)?;
         }
-        let range = tables::region_start(region)..tables::region_start(region + 1);
-        let private = self.overlapping(&range).any(|(_, vma)| vma.backing.is_in_chunk());
-        if private && !self.back_region(memory, region)? {
-            return Ok(false);
-        }
-        self.tables.attach_leaf(&mut memory.system, region)?;
-        self.fill(memory, range)?;
-        Ok(true)
+        Ok(())
     }
 
-    /// Writes the entries of the mappings in a range whose regions are attached, and marks their
-    /// absent pages. Entries of pages that are not mapped are left alone.
+    /// Makes a region ready for the guest, as far as it is in use: memory slots, markers, page table.
+    pub fn attach(&mut self, memory: &mut Memory, region: u64) -> Result<(), PageError> {
+        if self.tables.leaf(region).is_some() && !self.partial.remove(&region) {
+            return Ok(());
+        }
+        if self.tables.count() >= memory.table_budget() {
+            self.partial.clear();
+            self.tables.drop_all(&mut memory.system)?;
+        }
+        self.tables.attach_leaf(&mut memory.system, region)?;
+        self.fill(memory, tables::region_start(region)..tables::region_start(region + 1))
+    }
+
+    /// Writes the entries of what is in use of a range, where regions are attached, and marks its absent
+    /// pages. Entries of pages that are not mapped are left alone.
     fn fill(&mut self, memory: &mut Memory, range: Range<u64>) -> Result<(), PageError> {
+        let mut runs = Vec::new();
         let mut entries = Vec::new();
-        let mut pages: Vec<Range<u64>> = Vec::new();
-        for (start, vma) in self.overlapping(&range) {
-            if !vma.protection.any() {
-                continue;
-            }
-            let mut at = range.start.max(start);
-            while at < range.end.min(vma.end) {
-                if let (Some(_), Some(page)) =
-                    (self.tables.leaf(tables::region_of(at)), self.page_behind(memory, start, vma, at))
-                {
-                    entries.push((at, page, self.page_protection(vma, at)));
-                    match pages.last_mut() {
-                        Some(last) if last.end == page => last.end += 1,
-                        _ => pages.push(page..page + 1),
+        for (region, leaf) in self.tables.leaves(&range) {
+            let part = range.start.max(tables::region_start(region))
+                ..range.end.min(tables::region_start(region + 1));
+            for (start, vma) in self.overlapping(&part).filter(|(_, vma)| vma.protection.any()) {
+                let piece = part.start.max(start)..part.end.min(vma.end);
+                for (address, pages) in self.runs_behind(memory, start, vma, piece) {
+                    let first = tables::index_of(address);
+                    runs.push(pages.clone());
+                    if !vma.backing.notices_writes() {
+                        entries.push((leaf, first, pages, vma.protection));
+                        continue;
+                    }
+                    for (i, page) in (0..).zip(pages) {
+                        let protection = self.page_protection(vma, address + i * PAGE);
+                        entries.push((leaf, first + i, page..page + 1, protection));
                     }
                 }
-                at += PAGE;
             }
         }
-        for run in pages {
-            memory.ram.attach(run)?;
+        for pages in runs {
+            memory.ram.attach(pages)?;
         }
-        for (address, page, protection) in entries {
-            // A page whose touch nothing else would show gets its entry once it is there.
-            if !memory.ram.is_unguarded(page) {
-                self.tables.set(&memory.system, address, Self::entry(memory, page, protection));
-            }
+        for (leaf, first, pages, protection) in entries {
+            let len = pages.end - pages.start;
+            Tables::update(&memory.system, leaf, first..first + len, |index, old| {
+                let page = pages.start + (index - first);
+                let new = Self::entry(memory, page, protection);
+                // A page whose touch nothing else would show gets its entry once it is there.
+                (old != new && !memory.ram.is_unguarded(page)).then_some(new)
+            });
         }
         Ok(())
     }
@@ -332,31 +523,27 @@ impl AddressSpace {
         if self.is_beyond(memory, start, vma, address) {
             return Ok(FaultAnswer::BeyondFile);
         }
-        if access == Access::Write && !self.is_own(vma, address) && !self.take_copy(memory, address)? {
+        if !self.back(memory, address)? {
+            return Ok(FaultAnswer::OutOfMemory);
+        }
+        let own = self.find(address).is_some_and(|(_, vma)| self.is_own(vma, address));
+        if access == Access::Write && !own && !self.take_copy(memory, address)? {
             return Ok(FaultAnswer::OutOfMemory);
         }
         let region = tables::region_of(address);
         if self.tables.leaf(region).is_none() || self.partial.contains(&region) {
-            return Ok(match self.attach(memory, region)? {
-                true => FaultAnswer::Attached,
-                false => FaultAnswer::OutOfMemory,
-            });
+            self.attach(memory, region)?;
+            return Ok(FaultAnswer::Attached);
         }
         if self.tables.get(&memory.system, address) & PRESENT == 0 {
-            // Mapped since the region was attached, with a chunk that the region lacked.
-            let in_chunk = self.find(address).is_some_and(|(_, vma)| vma.backing.is_in_chunk());
-            if in_chunk && !self.back_region(memory, region)? {
-                return Ok(FaultAnswer::OutOfMemory);
-            }
+            // In use only since the region was attached.
             if let Some((start, vma)) = self.find(address)
                 && let Some(page) = self.page_behind(memory, start, vma, address)
                 && memory.ram.is_unguarded(page)
             {
                 memory.ram.bring_in(page)?;
             }
-            let page = address / PAGE * PAGE;
-            let end = vma_end(self, page).min(tables::region_start(region + 1));
-            self.fill(memory, page..end)?;
+            self.fill(memory, tables::region_start(region)..tables::region_start(region + 1))?;
             return Ok(FaultAnswer::Attached);
         }
         Ok(FaultAnswer::Stale)
@@ -387,6 +574,9 @@ impl AddressSpace {
                 continue;
             }
             let entry = Self::entry(memory, *page, self.page_protection(vma, address));
+            if self.tables.leaf(*region).is_none() && self.tables.count() >= memory.table_budget() {
+                break;
+            }
             if self.tables.attach_leaf(&mut memory.system, *region)?.1 {
                 self.partial.insert(*region);
             }
@@ -398,22 +588,24 @@ impl AddressSpace {
     /// Gives every mapped file page its place in RAM, so that a snapshot can hold its content: the
     /// file is asked for pages of regions without a chunk only. `false` when memory is used up.
     pub fn back_all_files(&mut self, memory: &mut Memory) -> Result<bool, PageError> {
-        let mut regions = BTreeSet::new();
-        for (start, vma) in &self.state.vmas {
-            if let Backing::File { offset, len, .. } = &vma.backing {
-                let end = vma.end.min(start + len.saturating_sub(*offset).next_multiple_of(PAGE));
-                regions.extend(tables::region_of(*start)..tables::region_of(end.max(start + 1) - 1) + 1);
-            }
-        }
-        for region in regions {
+        let mut next = 0;
+        while let Some(region) = self.next_of_file(next) {
             if !self.back_region(memory, region)? {
                 return Ok(false);
             }
+            next = region + 1;
         }
         Ok(true)
     }
-}
 
-fn vma_end(space: &AddressSpace, address: u64) -> u64 {
-    space.find(address).map_or(address + PAGE, |(_, vma)| vma.end)
+    /// The first region from `from` on with pages of a mapped file.
+    fn next_of_file(&self, from: u64) -> Option<u64> {
+        let range = tables::region_start(from)..USER_END;
+        self.overlapping(&range).find_map(|(start, vma)| {
+            let Backing::File { offset, len, .. } = &vma.backing else { return None };
+            let end = vma.end.min(start + len.saturating_sub(*offset).next_multiple_of(PAGE));
+            let first = start.max(range.start);
+            (first < end).then(|| tables::region_of(first))
+        })
+    }
 }

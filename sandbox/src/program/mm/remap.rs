@@ -77,7 +77,7 @@ impl AddressSpace {
                 let mut piece = vma.clone();
                 piece.backing.advance(growth.start - start);
                 self.map(memory, growth.start, growth.end - growth.start, piece)?;
-                self.join(growth);
+                self.join(memory, growth);
                 return Ok(old);
             }
             if !how.may_move {
@@ -110,13 +110,16 @@ impl AddressSpace {
         self.map(memory, to, new_len, piece)?;
         if vma.backing.notices_writes() {
             self.move_copies(memory, old.clone(), to)?;
-        } else if !vma.backing.is_shared() {
+        } else if !vma.backing.is_shared() && vma.charged {
+            // What nobody could access so far holds nothing.
             self.move_pages(memory, old.start, to, len)?;
         }
         if keep {
             self.discard(memory, old.start, len)?;
         } else if len > 0 {
-            self.unmap(memory, old.start, len)?;
+            // The pages have moved: from here on the call cannot be made again.
+            self.remove(memory, &old, false)?;
+            self.settle(memory);
         }
         Ok(to)
     }
@@ -138,31 +141,32 @@ impl AddressSpace {
 
     fn move_pages(&mut self, memory: &mut Memory, from: u64, to: u64, len: u64) -> Result<(), MapError> {
         let region_bytes = tables::region_start(1);
-        let mut done = 0;
-        while done < len {
-            let (source, target) = (from + done, to + done);
-            let whole =
-                source % region_bytes == 0 && target % region_bytes == 0 && len - done >= region_bytes;
-            let (source_region, target_region) = (tables::region_of(source), tables::region_of(target));
-            if whole
-                && self.tables.leaf(target_region).is_none()
+        let in_use: Vec<u64> = self.state.regions_in(&(from..from + len)).map(|(number, _)| number).collect();
+        for number in in_use {
+            let source =
+                from.max(tables::region_start(number))..(from + len).min(tables::region_start(number + 1));
+            let target = source.start - from + to;
+            let target_region = tables::region_of(target);
+            if source.end - source.start == region_bytes
+                && target.is_multiple_of(region_bytes)
                 && !self.state.regions.contains_key(&target_region)
             {
-                if let Some(moved) = self.state.regions.remove(&source_region) {
-                    let stale = self.clear_entries(memory, source..source + region_bytes);
-                    for pages in stale {
-                        memory.ram.invalidate(pages)?;
-                    }
+                for pages in self.clear_entries(memory, source.clone()) {
+                    memory.ram.invalidate(pages)?;
+                }
+                if let Some(moved) = self.state.regions.remove(&number) {
                     self.state.regions.insert(target_region, moved);
                 }
-                done += region_bytes;
+                self.fill(memory, target..target + region_bytes)?;
                 continue;
             }
-            let n = (region_bytes - target % region_bytes)
-                .min(region_bytes - source % region_bytes)
-                .min(len - done);
-            self.copy_pages(memory, source, target, n)?;
-            done += n;
+            let mut at = source.start;
+            while at < source.end {
+                let target = at - from + to;
+                let n = (region_bytes - target % region_bytes).min(source.end - at);
+                self.copy_pages(memory, at, target, n)?;
+                at += n;
+            }
         }
         Ok(())
     }
@@ -195,8 +199,7 @@ impl AddressSpace {
             return Err(Errno::ENOMEM.into());
         }
         for (_, pages) in self.private_runs(range.clone()) {
-            memory.pages.unmap(pages.clone());
-            memory.ram.reset(pages)?;
+            memory.drop_pages(pages)?;
         }
         Ok(self.fill(memory, range)?)
     }

@@ -7,9 +7,11 @@
 //!
 //! Under shadow paging KVM does not see these stores. Adding an entry where none was is always
 //! safe; after changing or removing one, the page that it pointed to must be invalidated
-//! ([`crate::ram::Ram::invalidate`], or its memory dropped). Table pages keep their role for good.
+//! ([`crate::ram::Ram::invalidate`], or its memory dropped). Table pages keep their role until all are
+//! dropped together: they follow from the mappings, and the guest's faults build them anew.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
+use std::ops::Range;
 
 use crate::ram::{PAGE_SIZE, PageError, SystemArea};
 
@@ -37,14 +39,24 @@ const LEVEL_BITS: u32 = 9;
 #[derive(Debug)]
 pub struct Tables {
     root: u64,
-    /// Upper-level tables by (level, address prefix); level 3 is below the root, 1 maps pages.
-    tables: HashMap<(u32, u64), u64>,
+    /// Tables between the root and the last level by (level, address prefix); level 3 is below the
+    /// root.
+    upper: HashMap<(u32, u64), u64>,
+    /// Last-level tables by region.
+    leaves: BTreeMap<u64, u64>,
+    /// Entries that the monitor keeps for itself, by address.
+    kept: Vec<(u64, u64)>,
 }
 
 impl Tables {
     /// An empty address space.
     pub fn new(system: &mut SystemArea) -> Result<Tables, PageError> {
-        Ok(Tables { root: system.take_page()?, tables: HashMap::new() })
+        Ok(Tables {
+            root: system.take_page()?,
+            upper: HashMap::new(),
+            leaves: BTreeMap::new(),
+            kept: Vec::new(),
+        })
     }
 
     /// Guest-physical address of the root table: CR3.
@@ -52,9 +64,23 @@ impl Tables {
         self.root
     }
 
+    /// How many tables there are, besides the root.
+    pub fn count(&self) -> usize {
+        self.upper.len() + self.leaves.len()
+    }
+
     /// The last-level table of a 2 MiB region, if it is attached.
     pub fn leaf(&self, region: u64) -> Option<u64> {
-        self.tables.get(&(1, region)).copied()
+        self.leaves.get(&region).copied()
+    }
+
+    /// The attached regions that a range of addresses lies in, with their tables.
+    pub fn leaves(&self, range: &Range<u64>) -> impl Iterator<Item = (u64, u64)> + use<'_> {
+        let regions = match range.is_empty() {
+            true => 0..0,
+            false => region_of(range.start)..region_of(range.end - 1) + 1,
+        };
+        self.leaves.range(regions).map(|(region, leaf)| (*region, *leaf))
     }
 
     /// The last-level table of a region, attached now if it was not; with whether it is new.
@@ -65,18 +91,42 @@ impl Tables {
         let mut table = self.root;
         for level in (1..=3).rev() {
             let prefix = region >> (LEVEL_BITS * (level - 1));
-            table = match self.tables.get(&(level, prefix)) {
-                Some(next) => *next,
+            let known = if level == 1 { None } else { self.upper.get(&(level, prefix)).copied() };
+            table = match known {
+                Some(next) => next,
                 None => {
                     let next = system.take_page()?;
                     let index = prefix % ENTRIES as u64;
                     system.write_u64(table + index * 8, next | PRESENT | WRITABLE | USER | ACCESSED);
-                    self.tables.insert((level, prefix), next);
+                    match level {
+                        1 => self.leaves.insert(prefix, next),
+                        _ => self.upper.insert((level, prefix), next),
+                    };
                     next
                 }
             };
         }
         Ok((table, true))
+    }
+
+    /// Sets an entry that stays when the tables are dropped.
+    pub fn keep(&mut self, system: &mut SystemArea, address: u64, entry: u64) -> Result<(), PageError> {
+        self.attach_leaf(system, region_of(address))?;
+        self.set(system, address, entry);
+        self.kept.push((address, entry));
+        Ok(())
+    }
+
+    /// Drops all tables; the entries that are kept are set anew. The vCPUs must be stopped.
+    pub fn drop_all(&mut self, system: &mut SystemArea) -> Result<(), PageError> {
+        system.clear(self.root);
+        let upper = self.upper.drain().map(|(_, table)| table);
+        let pages = upper.chain(std::mem::take(&mut self.leaves).into_values()).collect();
+        system.recycle(pages)?;
+        for (address, entry) in std::mem::take(&mut self.kept) {
+            self.keep(system, address, entry)?;
+        }
+        Ok(())
     }
 
     /// Sets the entry of one page, whose region must be attached.
@@ -89,6 +139,24 @@ impl Tables {
     /// The entry of a page; 0 where its region is not attached.
     pub fn get(&self, system: &SystemArea, address: u64) -> u64 {
         self.leaf(region_of(address)).map_or(0, |leaf| system.read_u64(leaf + index_of(address) * 8))
+    }
+
+    /// Changes the entries of some pages of one attached region by `change`, which gets the index of
+    /// each and what it holds, and says what it shall hold if that is something else.
+    pub fn update(
+        system: &SystemArea,
+        leaf: u64,
+        indexes: Range<u64>,
+        mut change: impl FnMut(u64, u64) -> Option<u64>,
+    ) {
+        let mut table = [0u64; ENTRIES];
+        let old = &mut table[..(indexes.end - indexes.start) as usize];
+        system.read_entries(leaf + indexes.start * 8, old);
+        for (index, old) in indexes.zip(old) {
+            if let Some(new) = change(index, *old) {
+                system.write_u64(leaf + index * 8, new);
+            }
+        }
     }
 }
 
@@ -105,4 +173,14 @@ pub fn index_of(address: u64) -> u64 {
 /// Where a region starts.
 pub fn region_start(region: u64) -> u64 {
     region << (PAGE_SHIFT + LEVEL_BITS)
+}
+
+/// The indexes in a region's table of the part of a range that lies in the region.
+pub fn indexes_in(region: u64, range: &Range<u64>) -> Range<u64> {
+    let start = range.start.max(region_start(region));
+    let end = range.end.min(region_start(region + 1));
+    match start < end {
+        true => index_of(start)..index_of(end - 1) + 1,
+        false => 0..0,
+    }
 }

@@ -1,7 +1,7 @@
 //! The monitor's access to a program's memory, on the program's behalf: checked as the kernel
 //! checks it.
 
-use super::{Access, AddressSpace, Memory, PAGE, Vma, tables};
+use super::{Access, AddressSpace, Memory, PAGE, Vma};
 use crate::errno::Errno;
 use crate::ram::PageError;
 
@@ -44,13 +44,14 @@ impl AddressSpace {
         if !forced && !vma.protection.allows(access) {
             return Err(bad());
         }
-        if vma.backing.is_in_chunk() && !self.back_region(memory, tables::region_of(address))? {
-            return Err(bad());
-        }
         let (start, vma) = self.find(address).ok_or_else(bad)?;
         if self.is_beyond(memory, start, vma, address) {
             return Err(bad());
         }
+        if !self.back(memory, address)? {
+            return Err(bad());
+        }
+        let (_, vma) = self.find(address).ok_or_else(bad)?;
         if access == Access::Write && !self.is_own(vma, address) && !self.take_copy(memory, address)? {
             return Err(bad());
         }

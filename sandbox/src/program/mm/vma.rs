@@ -151,6 +151,9 @@ pub struct Vma {
     pub backing: Backing,
     /// Mapped with `MAP_NORESERVE`: charged when it is touched, not when it is mapped.
     pub no_reserve: bool,
+    /// Its private bytes are charged: it was accessible once, and what was written then stays for as long
+    /// as it is mapped. Set by the address space.
+    pub charged: bool,
     /// It may be made writable (`VM_MAYWRITE`): not if it shares a file that its descriptor could
     /// not write.
     pub may_write: bool,
@@ -162,7 +165,21 @@ pub struct Vma {
     pub name: Arc<[u8]>,
 }
 
+/// What a mapping costs, besides its bytes and its name: what the monitor keeps of it, and of the chunks
+/// that its first and last page may lie in alone.
+pub const MAPPING_BYTES: u64 = 1024;
+
 impl Vma {
+    /// Bytes that are charged for the mapping as such.
+    pub fn own_cost(&self) -> u64 {
+        MAPPING_BYTES + self.name.len() as u64
+    }
+
+    /// Whether some of its pages are its own, and not an object's.
+    pub fn has_own_pages(&self) -> bool {
+        !matches!(self.backing, Backing::Shared { .. })
+    }
+
     /// A private mapping of zeros, up to `end`.
     pub fn anonymous(end: u64, protection: Protection, name: &[u8]) -> Vma {
         Vma {
@@ -170,6 +187,7 @@ impl Vma {
             protection,
             backing: Backing::Anonymous,
             no_reserve: false,
+            charged: false,
             may_write: true,
             locked: false,
             grows_down: false,
@@ -191,6 +209,7 @@ impl Vma {
     pub fn joins(&self, start: u64, next: &Vma) -> bool {
         self.protection == next.protection
             && self.no_reserve == next.no_reserve
+            && self.charged == next.charged
             && self.may_write == next.may_write
             && self.locked == next.locked
             && self.grows_down == next.grows_down

@@ -175,7 +175,7 @@ impl Process {
 
     fn lock_range(&mut self, start: u64, len: u64, locked: bool) -> Result<Range<u64>, SysError> {
         let range = pages(start / PAGE * PAGE, len.wrapping_add(start % PAGE)).ok_or(Errno::EINVAL)?;
-        if !range.is_empty() && self.space.lock(range.clone(), locked) < range.end {
+        if !range.is_empty() && self.space.lock(&mut self.memory, range.clone(), locked) < range.end {
             return Err(Errno::ENOMEM.into());
         }
         Ok(range)
@@ -188,14 +188,14 @@ impl Process {
         }
         self.space.state.lock_new = flags & MCL_FUTURE != 0;
         if flags & MCL_CURRENT != 0 {
-            self.space.lock_all(true);
+            self.space.lock_all(&mut self.memory, true);
         }
         Ok(0)
     }
 
     pub(super) fn sys_munlockall(&mut self) -> SysResult {
         self.space.state.lock_new = false;
-        self.space.lock_all(false);
+        self.space.lock_all(&mut self.memory, false);
         Ok(0)
     }
 

@@ -100,7 +100,10 @@ impl Process {
             Source::File(_) if grows_down => return Err(Errno::EINVAL.into()),
             Source::File(mapping) => mapping,
             Source::Zeros => Mapping {
-                backing: if shared { self.anonymous_object(len)? } else { Backing::Anonymous },
+                backing: match shared {
+                    true => self.anonymous_object(len, flags & map::NORESERVE == 0)?,
+                    false => Backing::Anonymous,
+                },
                 name: Arc::from(&b""[..]),
                 may_write: true,
             },
@@ -110,6 +113,7 @@ impl Process {
             protection,
             backing: mapping.backing,
             no_reserve: flags & map::NORESERVE != 0,
+            charged: false,
             may_write: mapping.may_write,
             locked: flags & map::LOCKED != 0 || self.space.state.lock_new,
             grows_down,
@@ -160,9 +164,8 @@ impl Process {
         found.ok_or(Errno::ENOMEM.into())
     }
 
-    fn anonymous_object(&mut self, len: u64) -> Result<Backing, SysError> {
-        let object = self.memory.new_object();
-        self.memory.resize_object(object, len).map_err(|_| Errno::ENOMEM)?;
+    fn anonymous_object(&mut self, len: u64, reserved: bool) -> Result<Backing, SysError> {
+        let object = self.memory.new_object(len, reserved)?;
         Ok(Backing::Shared { object, offset: 0 })
     }
 
