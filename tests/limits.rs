@@ -10,3 +10,5 @@ mod common;
 mod deadline;
 #[path = "limits/harness.rs"]
 mod harness;
+#[path = "limits/streams.rs"]
+mod streams;
