@@ -3,12 +3,13 @@
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
+use dejavm_replay::OutputError;
 use dejavm_sandbox::exit::Observer;
 use dejavm_sandbox::host::stop::StopHandle;
 use dejavm_sandbox::machine::MachineOptions;
-use dejavm_sandbox::world::{Grant, HostWorld, Input};
+use dejavm_sandbox::world::{Grant, HostWorld, Input, OutputBuffer};
 
-use crate::sink::{CAPTURE_LIMIT, Captured, Sink};
+use crate::sink::{CAPTURE_LIMIT, Sink};
 use crate::{Error, View};
 
 /// The settings that a program, a restore and a replay share.
@@ -47,27 +48,38 @@ pub(crate) struct Wiring {
     pub stop: StopHandle,
     /// How long the guest may take, and when loading it began: until it is loaded.
     limit: Option<(Duration, Instant)>,
-    pub captured: Option<(Captured, Captured)>,
+    pub captured: Option<(OutputBuffer, OutputBuffer)>,
     pub stdout: Sink,
     pub stderr: Sink,
     /// A replay goes on live at the end of its log.
     pub live: bool,
     /// What it shows of the host.
     pub grants: Vec<Grant>,
+    /// What became of a replay's output.
+    pub output_error: Option<OutputError>,
 }
 
 impl Common {
     pub fn wiring(&self) -> Result<Wiring, Error> {
         let stop = StopHandle::new().map_err(Error::Descriptors)?;
-        let captured =
-            self.capture.then(|| (Captured::new(self.capture_limit), Captured::new(self.capture_limit)));
+        let captured = self.capture.then(<(OutputBuffer, OutputBuffer)>::default);
+        let captured_by = |buffer| Sink::captured(buffer, self.capture_limit);
         let (stdout, stderr) = match &captured {
-            Some((out, err)) => (Sink::captured(out), Sink::captured(err)),
+            Some((out, err)) => (captured_by(out), captured_by(err)),
             None => (self.stdout.clone(), self.stderr.clone()),
         };
         let limit = self.deadline.map(|limit| (limit, Instant::now()));
         stop.set_deadline(limit.and_then(|(limit, now)| now.checked_add(limit)));
-        Ok(Wiring { stop, limit, captured, stdout, stderr, live: false, grants: Vec::new() })
+        Ok(Wiring {
+            stop,
+            limit,
+            captured,
+            stdout,
+            stderr,
+            live: false,
+            grants: Vec::new(),
+            output_error: None,
+        })
     }
 }
 

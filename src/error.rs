@@ -12,6 +12,8 @@ use dejavm_sandbox::vcpu::registers::UserRegisters;
 use dejavm_sandbox::world::GrantError;
 use dejavm_snapshot::ContentId;
 
+use crate::Outcome;
+
 /// Everything that can go wrong. Each message says what, where, and what to do.
 ///
 /// That a guest ends badly is no error: see [`Outcome`](crate::Outcome).
@@ -45,6 +47,10 @@ pub enum Error {
     /// The guest could not be started.
     #[error(transparent)]
     Start(Box<StartError>),
+    /// The run was over before the guest was loaded: its deadline passed, or it was stopped.
+    #[error("{} while the guest was loaded",
+        if *.0 == Outcome::Stopped { "stopped" } else { "the deadline passed" })]
+    Loading(Outcome),
     /// A bare-metal guest's image cannot be loaded.
     #[error("{}: {error}", path.display())]
     Image {

@@ -89,7 +89,10 @@ impl Replay {
             let stdin = std::mem::replace(&mut common.stdin, Input::Empty);
             replayer = replayer.then_live(Box::new(wiring.host_world(grants, stdin)?));
         }
-        let world = replayer.world(Outputs::new(wiring.stdout.copy(), wiring.stderr.copy()));
+        let interrupt = Box::new(wiring.stop.clone());
+        let outputs = Outputs::to(wiring.stdout.output(), wiring.stderr.output(), interrupt);
+        wiring.output_error = Some(outputs.error());
+        let world = replayer.world(outputs);
         let observer = Some(replayer.observer());
         let machine = Machine::start(
             state,

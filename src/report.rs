@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use dejavm_replay::Summary;
+use dejavm_sandbox::errno::Errno;
 use dejavm_sandbox::kernel::state::KernelState;
 use dejavm_sandbox::kernel::unrepeatable::{Places, Unrepeatable};
 use dejavm_sandbox::machine::{End, RunEnd};
@@ -30,7 +31,7 @@ pub enum Outcome {
     Stopped,
     /// It came to the point where it was to pause: it can be run on.
     Paused,
-    /// It waits for something that can never come.
+    /// It waits for something that can never come: see [`Report::waits_for`].
     Stuck,
     /// A recording that was interrupted ends here.
     LogEnds,
@@ -91,6 +92,12 @@ pub struct Report {
     pub stderr: Vec<u8>,
     /// Compared exits since the guest's start, before a snapshot included.
     pub exits: u64,
+    /// What a guest that is [stuck](Outcome::Stuck) waits for, in words; not in a replay, whose log ends
+    /// before.
+    pub waits_for: Option<String>,
+    /// The first error in writing a replay's output. It does not change the replay, but what was written
+    /// is not complete.
+    pub output_error: Option<Errno>,
     /// What the guest died of, when a signal ended it.
     pub death: Option<Death>,
     /// Whether the run was ended, by its deadline or stop handle, while an interval timer was armed

@@ -52,9 +52,13 @@ impl Sandbox {
                 if let Some(recording) = recording {
                     recording.remove();
                 }
-                return Err(match replayer.as_ref().and_then(Replayer::divergence) {
-                    Some(divergence) => Diverged::error(divergence, UserRegisters::default()),
-                    None => error.into(),
+                return Err(match (replayer.as_ref().and_then(Replayer::divergence), error) {
+                    (Some(divergence), _) => Diverged::error(divergence, UserRegisters::default()),
+                    (None, StartError::Run(RunError::World(WorldError::Interrupted))) => {
+                        let stopped = wiring.stop.is_stopped();
+                        Error::Loading(if stopped { Outcome::Stopped } else { Outcome::Deadline })
+                    }
+                    (None, error) => error.into(),
                 });
             }
         };
@@ -140,6 +144,8 @@ impl Sandbox {
             stdout,
             stderr,
             exits: self.exits_until(outcome),
+            waits_for: self.machine.program().and_then(|program| program.waits_for.clone()),
+            output_error: self.wiring.output_error.as_ref().and_then(|error| error.get()),
             death: self.machine.program().and_then(|program| program.death.clone()),
             spinning: self.machine.program().is_some_and(|program| program.spinning),
             unknown_calls: self.machine.program().map(|p| p.process.unknown.clone()).unwrap_or_default(),
@@ -175,7 +181,7 @@ impl Sandbox {
         self.wiring.stop.set_deadline(time.and_then(|time| Instant::now().checked_add(time)));
     }
 
-    /// A handle that stops the run from another thread.
+    /// A handle that stops the run from another thread, or sends the program a signal.
     pub fn stop_handle(&self) -> StopHandle {
         self.wiring.stop.clone()
     }

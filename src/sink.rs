@@ -1,9 +1,10 @@
 //! Where a guest's output goes.
 
 use std::io::{self, Write};
+use std::os::fd::OwnedFd;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use dejavm_sandbox::world::Output;
+use dejavm_sandbox::world::{Output, OutputBuffer};
 
 /// Bytes that are kept of captured output unless said otherwise.
 pub(crate) const CAPTURE_LIMIT: usize = 64 << 20;
@@ -18,7 +19,8 @@ enum Kind {
     Null,
     Stdout,
     Stderr,
-    Captured(Captured),
+    Captured(OutputBuffer, usize),
+    Fd(Arc<OwnedFd>),
     Writer(Arc<Mutex<Box<dyn Write + Send>>>),
 }
 
@@ -38,34 +40,32 @@ impl Sink {
         Sink(Kind::Stderr)
     }
 
-    /// To a writer, at once. Where it blocks, the sandbox does, and can be stopped only after it.
+    /// To this descriptor: a pipe, a socket, a file, a terminal.
+    pub fn fd(fd: impl Into<OwnedFd>) -> Sink {
+        Sink(Kind::Fd(Arc::new(fd.into())))
+    }
+
+    /// To a writer, at once, on a thread of its own: while it blocks, the run can be stopped and its
+    /// deadline holds. What a run that is ended so was writing may still go out.
     pub fn writer(writer: impl Write + Send + 'static) -> Sink {
         Sink(Kind::Writer(Arc::new(Mutex::new(Box::new(writer)))))
     }
 
-    pub(crate) fn captured(captured: &Captured) -> Sink {
-        Sink(Kind::Captured(captured.clone()))
+    /// Into memory. A guest that writes more than the limit gets `ENOSPC`.
+    pub(crate) fn captured(buffer: &OutputBuffer, limit: usize) -> Sink {
+        Sink(Kind::Captured(buffer.clone(), limit))
     }
 
-    /// For a live run.
+    /// For a run.
     pub(crate) fn output(&self) -> Output {
         match &self.0 {
             Kind::Null => Output::Null,
             Kind::Stdout => Output::HostStdout,
             Kind::Stderr => Output::HostStderr,
-            Kind::Captured(captured) => Output::Writer(Box::new(captured.clone())),
+            Kind::Captured(buffer, limit) => Output::Capture { buffer: buffer.clone(), limit: *limit },
+            // Without another descriptor to be had, the guest's writes fail.
+            Kind::Fd(fd) => fd.try_clone().map_or_else(|e| Output::Writer(Box::new(Failed(e))), Output::Fd),
             Kind::Writer(writer) => Output::Writer(Box::new(Shared(writer.clone()))),
-        }
-    }
-
-    /// For a replay, whose output is a copy.
-    pub(crate) fn copy(&self) -> Box<dyn Write + Send> {
-        match &self.0 {
-            Kind::Null => Box::new(io::sink()),
-            Kind::Stdout => Box::new(io::stdout()),
-            Kind::Stderr => Box::new(io::stderr()),
-            Kind::Captured(captured) => Box::new(captured.clone()),
-            Kind::Writer(writer) => Box::new(Shared(writer.clone())),
         }
     }
 }
@@ -76,39 +76,19 @@ impl std::fmt::Debug for Sink {
             Kind::Null => "Null",
             Kind::Stdout => "Stdout",
             Kind::Stderr => "Stderr",
-            Kind::Captured(_) => "Captured",
+            Kind::Captured(..) => "Captured",
+            Kind::Fd(_) => "Fd",
             Kind::Writer(_) => "Writer",
         })
     }
 }
 
-/// Captured output. A guest that writes more than the limit gets `ENOSPC`.
-#[derive(Clone, Debug)]
-pub(crate) struct Captured {
-    bytes: Arc<Mutex<Vec<u8>>>,
-    limit: usize,
-}
+/// Fails as something before it did.
+struct Failed(io::Error);
 
-impl Captured {
-    pub fn new(limit: usize) -> Captured {
-        Captured { bytes: Arc::default(), limit }
-    }
-
-    /// Takes what was captured so far.
-    pub fn take(&self) -> Vec<u8> {
-        std::mem::take(&mut self.bytes.lock().unwrap_or_else(PoisonError::into_inner))
-    }
-}
-
-impl Write for Captured {
-    fn write(&mut self, data: &[u8]) -> io::Result<usize> {
-        let mut bytes = self.bytes.lock().unwrap_or_else(PoisonError::into_inner);
-        let n = self.limit.saturating_sub(bytes.len()).min(data.len());
-        if n == 0 && !data.is_empty() {
-            return Err(rustix::io::Errno::NOSPC.into());
-        }
-        bytes.extend_from_slice(&data[..n]);
-        Ok(n)
+impl Write for Failed {
+    fn write(&mut self, _data: &[u8]) -> io::Result<usize> {
+        Err(self.0.raw_os_error().map_or(io::ErrorKind::Other.into(), io::Error::from_raw_os_error))
     }
 
     fn flush(&mut self) -> io::Result<()> {
@@ -116,6 +96,7 @@ impl Write for Captured {
     }
 }
 
+/// One writer for several streams.
 struct Shared(Arc<Mutex<Box<dyn Write + Send>>>);
 
 impl Write for Shared {

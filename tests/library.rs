@@ -460,3 +460,130 @@ fn texts_that_no_program_can_be_given() {
     assert!(message(echo().workdir("tmp")).contains("working directory (tmp)"));
     assert!(message(Program::new("/bin/ec\0ho")).contains("argument 0"));
 }
+
+/// Says when it is used, and then blocks until it is told not to.
+struct Stalled(std::sync::mpsc::Sender<()>, std::sync::mpsc::Receiver<()>);
+
+impl Stalled {
+    fn new() -> (Stalled, std::sync::mpsc::Receiver<()>, std::sync::mpsc::Sender<()>) {
+        let (used, is_used) = std::sync::mpsc::channel();
+        let (go, goes) = std::sync::mpsc::channel();
+        (Stalled(used, goes), is_used, go)
+    }
+
+    fn wait(&mut self) {
+        let _ = self.0.send(());
+        let _ = self.1.recv();
+    }
+}
+
+impl std::io::Read for Stalled {
+    fn read(&mut self, out: &mut [u8]) -> std::io::Result<usize> {
+        self.wait();
+        out[..3].copy_from_slice(b"in\n");
+        Ok(3)
+    }
+}
+
+impl std::io::Write for Stalled {
+    fn write(&mut self, data: &[u8]) -> std::io::Result<usize> {
+        self.wait();
+        Ok(data.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+#[test]
+fn readers_and_writers_that_block_are_left() {
+    let host = host();
+    let (reader, _reads, _go) = Stalled::new();
+    let reads = Program::new("cat").stdin_from(Input::Reader(Box::new(reader)));
+    let (writer, _writes, _go) = Stalled::new();
+    let writes = Program::new("echo").arg("x").stdout(Sink::writer(writer));
+    for program in [reads, writes] {
+        let began = Instant::now();
+        let mut sandbox = program.deadline(Duration::from_millis(500)).start(&host).expect("a start");
+        assert_eq!(sandbox.run().expect("a run").outcome, Outcome::Deadline);
+        assert!(began.elapsed() < Duration::from_secs(10));
+        drop(sandbox);
+        assert!(began.elapsed() < Duration::from_secs(10), "a blocked thread is not waited for");
+    }
+}
+
+#[test]
+fn what_a_reader_or_writer_did_meanwhile_is_kept() {
+    let (reader, reads, go_read) = Stalled::new();
+    let (writer, writes, go_write) = Stalled::new();
+    let program = Program::new("head").args(["-n", "1"]).stdin_from(Input::Reader(Box::new(reader)));
+    let mut sandbox = program.stdout(Sink::writer(writer)).start(&host()).expect("a start");
+    for (is_used, go) in [(reads, go_read), (writes, go_write)] {
+        // Until it has come so far.
+        while is_used.try_recv().is_err() {
+            sandbox.set_deadline(Some(Duration::from_millis(300)));
+            assert_eq!(sandbox.run_until(PauseAt::Never).expect("a run"), Outcome::Deadline);
+        }
+        go.send(()).expect("it waits");
+        // Once: another use of it would wait for ever.
+        drop(go);
+        sandbox.set_deadline(None);
+    }
+    assert_eq!(sandbox.run().expect("a run").outcome, Outcome::Exited(0));
+}
+
+#[test]
+fn streams_are_descriptors() {
+    let (output, to) = std::io::pipe().expect("a pipe");
+    let (from, mut input) = std::io::pipe().expect("a pipe");
+    std::io::Write::write_all(&mut input, b"through\n").expect("room");
+    drop(input);
+    let cat = Program::new("cat").stdin_from(Input::from_fd(from)).stdout(Sink::fd(to));
+    let mut sandbox = cat.start(&host()).expect("a start");
+    assert_eq!(sandbox.run().expect("a run").outcome, Outcome::Exited(0));
+    drop(sandbox);
+    assert_eq!(std::io::read_to_string(output).expect("text"), "through\n");
+}
+
+#[test]
+fn signals_come_from_outside() {
+    // Its handler, where it waits; its end, where it does not look.
+    for (text, end) in [
+        ("trap 'echo caught; exit 3' TERM; echo ready; read x", Outcome::Exited(3)),
+        ("echo ready; while :; do :; done", Outcome::Signalled(15)),
+    ] {
+        let (stalled, _input) = std::io::pipe().expect("a pipe");
+        let (output, to) = std::io::pipe().expect("a pipe");
+        let program = Program::new("sh").args(["-c", text]);
+        let program = program.stdin_from(Input::from_fd(stalled)).stdout(Sink::fd(to));
+        let mut sandbox = program.start(&host()).expect("a start");
+        let handle = sandbox.stop_handle();
+        let killer = thread::spawn(move || {
+            let mut output = std::io::BufReader::new(output);
+            std::io::BufRead::read_line(&mut output, &mut String::new()).expect("it is ready");
+            handle.signal(15);
+            output
+        });
+        assert_eq!(sandbox.run().expect("a run").outcome, end, "{text}");
+        drop(killer.join().expect("a thread"));
+    }
+}
+
+#[test]
+fn a_program_that_is_stuck_says_what_it_waits_for() {
+    let python = |text: &str| Program::new("python3").args(["-c", text]);
+    for (program, words) in [
+        (python("import os; r, w = os.pipe(); os.read(r, 1)"), "to read from descriptor 3 (pipe:"),
+        (python("import signal; signal.pause()"), "for a signal"),
+        (
+            python("import os, select; r, w = os.pipe(); select.select([r], [], [])"),
+            "for one of its descriptors",
+        ),
+    ] {
+        let report = program.start(&host()).expect("a start").run().expect("a run");
+        assert_eq!(report.outcome, Outcome::Stuck);
+        let said = report.waits_for.expect("words");
+        assert!(said.starts_with(words), "{said}");
+    }
+}

@@ -1,12 +1,32 @@
 //! What is said after a run, and its exit status.
 
 use dejavm::replay::text::syscall_name;
-use dejavm::{Outcome, Report};
+use dejavm::{Outcome, Report, Sandbox};
 
-use super::Voice;
 use super::failure::{say, status};
 use super::options::RunOptions;
+use super::signals::Signals;
 use super::stats;
+use super::{Result, Voice};
+
+/// Runs a guest to its end, passes signals on to it, and says what came of it. The terminal is as it was
+/// before anything is said.
+pub fn run(
+    mut sandbox: Sandbox,
+    signals: &Signals,
+    name: &str,
+    options: &RunOptions,
+    voice: Voice,
+) -> Result {
+    signals.pass_on(&sandbox)?;
+    let report = sandbox.run()?;
+    drop(sandbox);
+    let status = conclude(&report, name, options, voice);
+    Ok(match (report.outcome, signals.stopped_by()) {
+        (Outcome::Stopped, Some(signal)) => 128 + signal,
+        _ => status,
+    })
+}
 
 /// Says what came of a run of `name`, and gives the exit status.
 pub fn conclude(report: &Report, name: &str, options: &RunOptions, voice: Voice) -> u8 {
@@ -18,8 +38,9 @@ pub fn conclude(report: &Report, name: &str, options: &RunOptions, voice: Voice)
     }
     match report.outcome {
         Outcome::Deadline => status::DEADLINE,
+        Outcome::Stuck => status::STUCK,
         // What was recorded was done again, as far as it goes.
-        Outcome::LogEnds => 0,
+        Outcome::LogEnds | Outcome::Stopped => status::LOG_ENDS,
         Outcome::TripleFault | Outcome::Halted => status::STOPPED_DEAD,
         outcome => outcome.code().unwrap_or(status::FAILED),
     }
@@ -55,7 +76,10 @@ fn explain(report: &Report, name: &str, options: &RunOptions) {
             Some(time) => say(format_args!("{name} ended by its deadline of {time:?}")),
             None => say(format_args!("{name} ended by its deadline")),
         },
-        Outcome::Stuck => say(format_args!("{name} waits for something that can never come")),
+        Outcome::Stuck => match &report.waits_for {
+            Some(what) => say(format_args!("{name} waits {what}, which can never come about")),
+            None => say(format_args!("{name} waits for something that can never come")),
+        },
         Outcome::LogEnds => {
             say(format_args!("the recording ends here, at exit {} (interrupted)", report.exits));
         }

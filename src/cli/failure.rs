@@ -5,14 +5,18 @@ use std::io::{self, Write};
 
 use dejavm::sandbox::errno::Errno;
 use dejavm::sandbox::machine::{RunError, StartError};
-use dejavm::{Error, WorldError};
+use dejavm::{Error, Outcome, WorldError};
 
 /// The tool's own exit statuses.
 pub mod status {
+    /// A recording ends before its guest did: it was interrupted.
+    pub const LOG_ENDS: u8 = 120;
     /// A bare-metal guest halted for ever, or met an exception that it could not take.
     pub const STOPPED_DEAD: u8 = 121;
     /// A replay did something else than the recorded run.
     pub const DIVERGED: u8 = 122;
+    /// The guest waits for something that can never come.
+    pub const STUCK: u8 = 123;
     /// The deadline passed.
     pub const DEADLINE: u8 = 124;
     /// dejavm failed.
@@ -35,6 +39,14 @@ impl Failure {
     /// A failure of dejavm's own.
     pub fn new(message: impl Display) -> Failure {
         Failure { status: status::FAILED, message: message.to_string() }
+    }
+
+    /// The output of a replay that could not be written.
+    pub fn output(errno: Errno) -> Failure {
+        match errno {
+            Errno::EPIPE => Failure { status: 128 + 13, message: String::new() },
+            errno => Failure::new(format_args!("the replayed output is not complete: {}", errno.text())),
+        }
     }
 
     /// Says it on standard error.
@@ -73,10 +85,11 @@ impl From<Error> for Failure {
                 }
                 // The recorder was killed while the program was being loaded: there is no more to do again.
                 StartError::Run(RunError::World(WorldError::EndOfLog)) => {
-                    (0, "the recording ends here, before the program ran (interrupted)".into())
+                    (status::LOG_ENDS, "the recording ends here, before the program ran (interrupted)".into())
                 }
                 _ => (status::FAILED, e.to_string()),
             },
+            Error::Loading(Outcome::Deadline) => (status::DEADLINE, e.to_string()),
             Error::Diverged(diverged) => (status::DIVERGED, diverged.to_string()),
             _ => (status::FAILED, e.to_string()),
         };

@@ -117,7 +117,7 @@ pub fn kernel(
     if let Some(path) = &options.input {
         let file =
             File::open(path).map_err(|e| Failure::new(format_args!("--input {}: {e}", path.display())))?;
-        kernel = kernel.stdin_from(Input::Reader(Box::new(file)));
+        kernel = kernel.stdin_from(Input::from_fd(file));
     }
     if let Some(bytes) = memory {
         kernel = kernel.memory(bytes);

@@ -2,8 +2,9 @@
 
 use std::path::PathBuf;
 
-use super::conclude::conclude;
+use super::conclude;
 use super::options::{KernelOptions, RunOptions};
+use super::signals::Signals;
 use super::{Result, Voice, confine, guest, parse};
 
 /// Runs a bare-metal image in a sandbox: an ELF64 image, loaded by its physical addresses, or a
@@ -42,11 +43,11 @@ pub struct Args {
 }
 
 pub fn main(args: Args, voice: Voice) -> Result {
+    let signals = Signals::block()?;
     let host = super::host()?;
     let Args { image, memory, record, options, run } = args;
-    let mut sandbox = guest::kernel(&image, &options, &run, memory, record.as_deref(), &host)?;
+    let sandbox = guest::kernel(&image, &options, &run, memory, record.as_deref(), &host)?;
     guest::warn_of_unpacking(&sandbox, &host, voice);
     confine::confine(&sandbox, run.no_confine, None)?;
-    let report = sandbox.run()?;
-    Ok(conclude(&report, &image.to_string_lossy(), &run, voice))
+    conclude::run(sandbox, &signals, &image.to_string_lossy(), &run, voice)
 }

@@ -15,6 +15,7 @@ mod record;
 mod replay;
 mod restore;
 mod run;
+mod signals;
 mod snapshot;
 mod stats;
 mod streams;
@@ -37,8 +38,10 @@ fn host() -> Result<dejavm::Host> {
 const AFTER_HELP: &str = "\
 Exit status of run, kernel, record, replay and restore:
   the guest's own, or 128 plus the number of the signal that ended it;
+  120  a recording ends before its guest did: it was interrupted
   121  a bare-metal guest halted for ever, or met an exception that it could not take
   122  a replay did something else than the recorded run
+  123  the program waits for something that can never come, such as a pipe that only it writes
   124  the deadline passed
   125  dejavm itself failed, or was used wrongly
   126  the program was found, but cannot be executed

@@ -2,8 +2,9 @@
 
 use std::path::PathBuf;
 
-use super::conclude::conclude;
+use super::conclude;
 use super::guest::NewGuest;
+use super::signals::Signals;
 use super::{Result, Voice, confine, streams};
 
 /// Runs a program in a sandbox and records the run.
@@ -31,9 +32,9 @@ pub struct Args {
 }
 
 pub fn main(args: Args, voice: Voice) -> Result {
+    let signals = Signals::block()?;
     let host = super::host()?;
-    let mut sandbox = args.new.start(streams::of_host(), Some(&args.output), &host, voice)?;
+    let sandbox = args.new.start(streams::to_record(), Some(&args.output), &host, voice)?;
     confine::confine(&sandbox, args.new.run.no_confine, None)?;
-    let report = sandbox.run()?;
-    Ok(conclude(&report, &args.new.name(), &args.new.run, voice))
+    conclude::run(sandbox, &signals, &args.new.name(), &args.new.run, voice)
 }

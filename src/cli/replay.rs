@@ -6,13 +6,14 @@ use dejavm::Replay;
 
 use super::conclude::conclude;
 use super::options::{RunOptions, ViewOptions, apply};
-use super::{Result, Voice, confine};
+use super::{Failure, Result, Voice, confine};
 
 /// Does a recorded run again: the same output, the same exit status.
 ///
 /// Every exit is compared with the recorded one. When one differs, the run ends with status 122 and
 /// a report of what differed. A recording that was interrupted is replayed to its end, with status
-/// 0; one of a run that its deadline ended, with status 124.
+/// 120; one of a run that its deadline ended, with status 124. Output that cannot be written is an
+/// error, with status 125, once the run is through.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:
@@ -45,5 +46,9 @@ pub fn main(args: Args, voice: Voice) -> Result {
     let mut sandbox = apply!(&args.run, replay).start(&host)?;
     confine::confine(&sandbox, args.run.no_confine, None)?;
     let report = sandbox.run()?;
-    Ok(conclude(&report, &name, &args.run, voice))
+    let status = conclude(&report, &name, &args.run, voice);
+    match report.output_error {
+        Some(errno) => Err(Failure::output(errno)),
+        None => Ok(status),
+    }
 }

@@ -4,8 +4,9 @@ use std::path::{Path, PathBuf};
 
 use dejavm::Image;
 
-use super::conclude::conclude;
+use super::conclude;
 use super::options::{RunOptions, ViewOptions, apply};
+use super::signals::Signals;
 use super::{Result, Voice, confine};
 
 /// Goes on from a snapshot.
@@ -39,6 +40,7 @@ pub struct Args {
 }
 
 pub fn main(args: Args, voice: Voice) -> Result {
+    let signals = Signals::block()?;
     let host = super::host()?;
     let image = Image::open(&args.file)?;
     let mut restore = image.restore().any_cpu(args.any_cpu).view(args.view.view()?);
@@ -48,10 +50,9 @@ pub fn main(args: Args, voice: Voice) -> Result {
     if let Some(seed) = args.seed {
         restore = restore.seed(seed);
     }
-    let mut sandbox = apply!(&args.run, restore).start(&host)?;
+    let sandbox = apply!(&args.run, restore).start(&host)?;
     confine::confine(&sandbox, args.run.no_confine, None)?;
-    let report = sandbox.run()?;
-    Ok(conclude(&report, &name(&image, &args.file), &args.run, voice))
+    conclude::run(sandbox, &signals, &name(&image, &args.file), &args.run, voice)
 }
 
 /// The restored program's name, for messages.

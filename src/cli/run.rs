@@ -1,7 +1,8 @@
 //! `dejavm run`
 
-use super::conclude::conclude;
+use super::conclude;
 use super::guest::NewGuest;
+use super::signals::Signals;
 use super::{Result, Voice, confine, streams};
 
 /// Runs a program in a sandbox.
@@ -25,9 +26,9 @@ pub struct Args {
 }
 
 pub fn main(args: Args, voice: Voice) -> Result {
+    let signals = Signals::block()?;
     let host = super::host()?;
-    let mut sandbox = args.new.start(streams::of_host(), None, &host, voice)?;
+    let sandbox = args.new.start(streams::of_host(), None, &host, voice)?;
     confine::confine(&sandbox, args.new.run.no_confine, None)?;
-    let report = sandbox.run()?;
-    Ok(conclude(&report, &args.new.name(), &args.new.run, voice))
+    conclude::run(sandbox, &signals, &args.new.name(), &args.new.run, voice)
 }

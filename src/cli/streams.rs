@@ -24,6 +24,14 @@ pub fn of_host() -> Stdio {
     }
 }
 
+/// The streams as a recorded run is to see them: output to `/dev/null` is output all the same, and is
+/// recorded.
+pub fn to_record() -> Stdio {
+    let output = |kind| if kind == StdioKind::Null { StdioKind::Pipe } else { kind };
+    let streams = of_host();
+    Stdio { stdout: output(streams.stdout), stderr: output(streams.stderr), ..streams }
+}
+
 /// Whether standard input is a terminal.
 pub fn stdin_is_terminal() -> bool {
     isatty(stdin())

@@ -45,7 +45,7 @@ pub fn main(args: Args) -> Result {
         Some(path) => {
             let file = File::open(path)
                 .map_err(|e| Failure::new(format_args!("--stdin {}: {e}", path.display())))?;
-            Input::Reader(Box::new(file))
+            Input::from_fd(file)
         }
         None if streams::stdin_is_terminal() => Input::Empty,
         None => Input::HostStdin,

@@ -1,0 +1,118 @@
+//! ^C and its like: the guest gets them, as it would from its terminal.
+
+use std::fs;
+use std::io::{stderr, stdin, stdout};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread;
+
+use dejavm::{Sandbox, StopHandle};
+use nix::sys::signal::{SigSet, Signal};
+use rustix::termios::{OptionalActions, Termios, tcgetattr, tcsetattr};
+
+use super::{Failure, Result};
+
+/// Those that are passed on. ^Z is not: it stops this process, and the guest with it.
+const PASSED_ON: [Signal; 5] =
+    [Signal::SIGINT, Signal::SIGQUIT, Signal::SIGTERM, Signal::SIGHUP, Signal::SIGWINCH];
+
+/// How often a signal must come, without having been seen, until this process ends at once. The second
+/// time ends a guest that does not look (see [`StopHandle::signal`]).
+const ENOUGH: u32 = 3;
+
+/// Signals that wait for this process to have a guest.
+pub struct Signals {
+    set: SigSet,
+    state: Arc<Mutex<State>>,
+}
+
+struct State {
+    guest: Guest,
+    /// What a bare-metal guest was stopped by.
+    stopped_by: Option<Signal>,
+    /// The terminal and its modes at the start.
+    terminal: Option<(OwnedFd, Termios)>,
+}
+
+/// Who gets them.
+enum Guest {
+    None,
+    Program(StopHandle),
+    /// It has no signals: it is stopped.
+    BareMetal(StopHandle),
+}
+
+impl Signals {
+    /// Blocks the signals in this thread, and in all that it starts from now on, so before any other is
+    /// started.
+    pub fn block() -> Result<Signals> {
+        let ignored = ignored();
+        let set: SigSet =
+            PASSED_ON.into_iter().filter(|signal| ignored & 1 << (*signal as u32 - 1) == 0).collect();
+        set.thread_block().map_err(|e| failed(&e))?;
+        let state = State { guest: Guest::None, stopped_by: None, terminal: terminal() };
+        Ok(Signals { set, state: Arc::new(Mutex::new(state)) })
+    }
+
+    /// Passes signals on to this guest from now on, those that came already too, on a thread of its own.
+    pub fn pass_on(&self, sandbox: &Sandbox) -> Result<()> {
+        let handle = sandbox.stop_handle();
+        let program = sandbox.machine().program().is_some();
+        lock(&self.state).guest = if program { Guest::Program(handle) } else { Guest::BareMetal(handle) };
+        let (set, state) = (self.set, self.state.clone());
+        let wait = move || {
+            while let Ok(signal) = set.wait() {
+                lock(&state).take(signal);
+            }
+        };
+        thread::Builder::new().name("signals".into()).spawn(wait).map_err(|e| failed(&e))?;
+        Ok(())
+    }
+
+    /// The number of the signal that a bare-metal guest was stopped by.
+    pub fn stopped_by(&self) -> Option<u8> {
+        lock(&self.state).stopped_by.map(|signal| signal as u8)
+    }
+}
+
+fn failed(e: &dyn std::fmt::Display) -> Failure {
+    Failure::new(format_args!("cannot wait for signals: {e}"))
+}
+
+fn lock(state: &Mutex<State>) -> MutexGuard<'_, State> {
+    state.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl State {
+    fn take(&mut self, signal: Signal) {
+        let times = match &self.guest {
+            Guest::Program(handle) => handle.signal(signal as u32),
+            Guest::BareMetal(handle) if signal != Signal::SIGWINCH => {
+                let again = self.stopped_by.replace(signal).is_some();
+                handle.stop();
+                if again { ENOUGH } else { 1 }
+            }
+            Guest::BareMetal(_) | Guest::None => 0,
+        };
+        if times >= ENOUGH && signal != Signal::SIGWINCH {
+            if let Some((terminal, modes)) = &self.terminal {
+                let _ = tcsetattr(terminal, OptionalActions::Now, modes);
+            }
+            std::process::exit(128 + signal as i32);
+        }
+    }
+}
+
+/// Signals that whoever started this process wants ignored: bits. A blocked signal would come all the
+/// same.
+fn ignored() -> u64 {
+    let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
+    mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok()).unwrap_or(0)
+}
+
+/// The terminal that a guest may set the modes of, and the modes.
+fn terminal() -> Option<(OwnedFd, Termios)> {
+    let modes = |fd: BorrowedFd<'_>| Some((fd.try_clone_to_owned().ok()?, tcgetattr(fd).ok()?));
+    modes(stdin().as_fd()).or_else(|| modes(stdout().as_fd())).or_else(|| modes(stderr().as_fd()))
+}

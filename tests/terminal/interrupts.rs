@@ -1,0 +1,125 @@
+//! ^C and other signals from outside, and what is left of a recording.
+
+use std::path::Path;
+
+use crate::common;
+use crate::pty::Pty;
+
+fn python() -> String {
+    common::native("python3").to_string_lossy().into_owned()
+}
+
+fn run(program: &[&str]) -> Pty {
+    Pty::dejavm(Path::new("/"), [&["run", "--workdir", "/", "--"], program].concat())
+}
+
+/// Shells that spin without a system call, and say when they begin.
+const SPINS: &str = "echo begun; while :; do :; done";
+
+#[test]
+fn an_interrupt_ends_a_program_that_reads() {
+    let mut pty = run(&["sh", "-c", "echo begun; cat"]);
+    pty.expect("begun");
+    pty.send("\x03");
+    assert_eq!(pty.end().0, 130);
+}
+
+#[test]
+fn an_interrupt_ends_a_program_that_spins() {
+    for (key, status) in [("\x03", 130), ("\x1c", 131)] {
+        let mut pty = run(&["sh", "-c", SPINS]);
+        pty.expect("begun");
+        pty.send(key);
+        assert_eq!(pty.end().0, status);
+    }
+}
+
+#[test]
+fn an_interrupt_runs_the_handler() {
+    let wait = "import sys\ntry:\n input('ready')\nexcept KeyboardInterrupt:\n print('caught')\n sys.exit(7)";
+    let mut pty = run(&[&python(), "-c", wait]);
+    pty.expect("ready");
+    pty.expect_lines(false);
+    pty.send("\x03");
+    pty.expect("caught");
+    assert_eq!(pty.end().0, 7);
+}
+
+#[test]
+fn a_program_that_waits_for_a_signal_gets_it() {
+    let wait = "import signal\nsignal.signal(signal.SIGINT, lambda *_: print('caught'))\n\
+                print('ready', flush=True)\nsignal.pause()\nprint('over')";
+    let mut pty = run(&[&python(), "-c", wait]);
+    pty.expect("ready");
+    pty.send("\x03");
+    pty.expect("caught");
+    pty.expect("over");
+    assert_eq!(pty.end().0, 0);
+}
+
+#[test]
+fn a_program_that_does_not_look_is_ended_by_the_second() {
+    let mut pty = run(&["sh", "-c", &format!("trap 'echo trapped' INT; {SPINS}")]);
+    pty.expect("begun");
+    pty.send("\x03");
+    pty.expect("^C");
+    pty.send("\x03");
+    assert_eq!(pty.end().0, 130);
+}
+
+#[test]
+fn a_window_has_its_size_and_its_changes() {
+    let show = "import os, signal, sys\nshow = lambda *_: print(*os.get_terminal_size(), flush=True)\n\
+                signal.signal(signal.SIGWINCH, show)\nshow()\nsys.stdin.readline()";
+    let mut pty = run(&[&python(), "-c", show]);
+    pty.expect("80 24");
+    pty.resize(50, 132);
+    pty.expect("132 50");
+    pty.send("\r");
+    assert_eq!(pty.end().0, 0);
+}
+
+#[test]
+fn modes_come_back_after_a_crash_and_a_kill() {
+    let raw = "import os, tty\ntty.setraw(0)\nprint('raw', flush=True)\n";
+    let mut pty = run(&[&python(), "-c", &format!("{raw}os.abort()")]);
+    pty.expect("raw");
+    assert_eq!(pty.end().0, 134);
+    for (signal, status) in [("TERM", 143), ("HUP", 129)] {
+        let mut pty = run(&[&python(), "-c", &format!("{raw}os.read(0, 1)")]);
+        pty.expect("raw");
+        pty.expect_lines(false);
+        pty.kill(signal);
+        assert_eq!(pty.end().0, status);
+    }
+}
+
+#[test]
+fn an_interrupted_recording_has_what_was_seen() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let programs = [
+        ("spinning", format!("i=0; while [ $i -lt 20 ]; do i=$((i+1)); echo line $i; done; {SPINS}")),
+        ("reading", "echo begun; read x; echo $x; read y".into()),
+    ];
+    for (name, text) in programs {
+        let mut pty = Pty::dejavm(dir.path(), ["record", "-o", name, "--", "sh", "-c", &text]);
+        pty.expect("begun");
+        if name == "reading" {
+            pty.send("typed\r");
+            pty.expect("typed\r\ntyped");
+        }
+        pty.send("\x03");
+        let (status, shown) = pty.end();
+        assert_eq!(status, 130, "{shown}");
+        let replayed = common::tool(dir.path(), ["replay", "-q", name]);
+        assert_eq!(replayed.status, 130, "{replayed:?}");
+        let text = String::from_utf8_lossy(&replayed.stdout).into_owned();
+        for line in text.lines() {
+            assert!(shown.contains(line), "{line}: {shown}");
+        }
+        assert!(
+            text.ends_with(if name == "reading" { "begun\ntyped\n" } else { "line 20\nbegun\n" }),
+            "{text}"
+        );
+    }
+}
