@@ -70,7 +70,7 @@ impl Guest {
                 &format!("{act}: replay {way:?}"),
             );
         }
-        std::fs::remove_file(self.file("rec")).expect("the recording");
+        std::fs::remove_dir_all(self.file("rec")).expect("the recording");
     }
 
     /// The same with a snapshot in the middle.
@@ -86,7 +86,7 @@ impl Guest {
         self.tool(&["restore", "-q", "s.dvm", "--record", "rec"], &[]);
         let after = self.tool(&["replay", "-q", "rec"], &[]);
         assert_same(&(before + &after), &native, &format!("{act}: restore and replay"));
-        std::fs::remove_file(self.file("rec")).expect("the recording");
+        std::fs::remove_dir_all(self.file("rec")).expect("the recording");
         std::fs::remove_file(self.file("s.dvm")).expect("the snapshot");
     }
 }
