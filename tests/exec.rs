@@ -75,7 +75,7 @@ fn without_arguments_there_is_an_empty_name() {
 fn programs_leave_nothing_behind() {
     let dir = tempfile::tempdir().expect("a directory");
     let program = build(dir.path());
-    let many = if common::full() { "5000" } else { "300" };
+    let many = if common::full() { "1000" } else { "40" };
     let run = sandboxed(dir.path(), &["--memory", "40M"], &program, &["again", many]);
     assert_eq!(run.text(), "done\n");
 }

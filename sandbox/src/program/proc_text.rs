@@ -48,6 +48,15 @@ pub fn text(
         }
         ProcFile::Status => status::status(space, account, task, signals).into_bytes(),
         ProcFile::MemInfo => mem_info(account).into_bytes(),
+        ProcFile::SystemStat => {
+            let ticks = cpu_ticks(clock);
+            let born = clock.realtime().saturating_sub(clock.monotonic()) / 1_000_000_000;
+            format!(
+                "cpu  {ticks} 0 0 0 0 0 0 0 0 0\ncpu0 {ticks} 0 0 0 0 0 0 0 0 0\nintr 0\nctxt 0\nbtime {born}\n\
+                 processes 2\nprocs_running 1\nprocs_blocked 0\n"
+            )
+            .into_bytes()
+        }
         ProcFile::Uptime => {
             let seconds = clock.monotonic() / 1_000_000_000;
             let hundredths = clock.monotonic() / 10_000_000 % 100;

@@ -91,7 +91,7 @@ impl Process {
         if !shared && !private || anonymous && kind == map::SHARED_VALIDATE || grows_down && shared {
             return Err(Errno::EINVAL.into());
         }
-        let protection = Protection::from_bits(protection);
+        let protection = self.protection(protection);
         let source = match anonymous {
             true => Source::Zeros,
             false => self.file_backing(fd, offset, len, flags, protection)?,
@@ -263,7 +263,8 @@ impl Process {
             start = first;
             len = end - start;
         }
-        self.space.protect(&mut self.memory, start, len, Protection::from_bits(bits))?;
+        let protection = self.protection(bits);
+        self.space.protect(&mut self.memory, start, len, protection)?;
         Ok(0)
     }
 

@@ -3,8 +3,9 @@
 use super::Args;
 use crate::errno::Errno;
 use crate::program::credentials::{LAST_CAPABILITY, cap, secure};
-use crate::program::process::{Process, SysResult};
-use crate::program::settings::DEFAULT_TIMER_SLACK;
+use crate::program::mm::Protection;
+use crate::program::process::{Process, SysError, SysResult};
+use crate::program::settings::{DEFAULT_TIMER_SLACK, READ_IMPLIES_EXEC};
 use crate::program::signal::number::MAX as MAX_SIGNAL;
 
 /// `arch_prctl` codes (`arch/x86/include/uapi/asm/prctl.h`).
@@ -156,7 +157,7 @@ impl Process {
         Ok(0)
     }
 
-    fn set_name(&mut self, address: u64) -> Result<(), crate::program::process::SysError> {
+    fn set_name(&mut self, address: u64) -> Result<(), SysError> {
         let name = self.space.read_string(&mut self.memory, address, 16)?;
         self.task.name = match name {
             Some(name) => name,
@@ -193,6 +194,13 @@ impl Process {
             _ => return Err(Errno::EINVAL.into()),
         }
         Ok(0)
+    }
+
+    /// The protection of `PROT_*` bits, as the personality has it.
+    pub(super) fn protection(&self, bits: u64) -> Protection {
+        let protection = Protection::from_bits(bits);
+        let exec = protection.read && self.task.settings.personality & READ_IMPLIES_EXEC != 0;
+        Protection { exec: protection.exec || exec, ..protection }
     }
 
     /// The personality of before; all ones asks only.

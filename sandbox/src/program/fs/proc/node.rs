@@ -337,6 +337,7 @@ impl Fs {
                 Some(id) if pid == env.host.pid() => Ok(Some(id)),
                 _ => fail(Errno::ENOENT),
             },
+            ProcNode::Link { pid, link: 1 } if pid != env.host.pid() => Ok(Some(self.root)),
             ProcNode::Link { pid, link: 1 } => match env.host.cwd(pid) {
                 Some(id) => Ok(Some(id)),
                 None => fail(Errno::ENOENT),
