@@ -1,11 +1,12 @@
 //! How long it takes from opening a snapshot to the guest's first instruction and to its first
-//! output, for images of different sizes, of a program and of a bare-metal guest; and a Python that has done its imports against its native
-//! start.
+//! output, for images of different sizes, of a program and of a bare-metal guest; a Python that has
+//! done its imports against its native start; and whole commands, as people time them.
 //!
 //! `cargo bench --bench restore -- [--quick]`
 
 mod support {
     pub mod bare_metal;
+    pub mod commands;
     pub mod report;
     pub mod resident;
 
@@ -24,7 +25,7 @@ use dejavm::{Grant, Host, Image, Outcome, PauseAt, Program, Sink, View, WriteOpt
 use serde_json::{Value, json};
 use support::report::{Goal, median, print_goals, print_table, save};
 use support::resident::Resident;
-use support::{Result, bare_metal};
+use support::{Result, bare_metal, commands};
 
 const SIZES_MIB: [u64; 3] = [64, 256, 1024];
 const DEADLINE: Duration = Duration::from_secs(300);
@@ -163,7 +164,9 @@ fn python(host: &Host, dir: &Path, rounds: usize) -> Result<(Value, Vec<Goal>)> 
         vec!["restored, warmed".into(), format!("{warmed:.1}"), format!("{warm_faults} faults and clusters")],
     ]);
     let goal = Goal { what: "native start to warmed restore".into(), figure: native / warmed, least: 4.0 };
-    Ok((json!({"native_ms": native, "lazy_ms": lazy, "warmed_ms": warmed}), vec![goal]))
+    let (commands, mut goals) = commands::measure(&script, &path, &warm, rounds)?;
+    goals.insert(0, goal);
+    Ok((json!({"native_ms": native, "lazy_ms": lazy, "warmed_ms": warmed, "commands": commands}), goals))
 }
 
 fn main() -> Result<()> {

@@ -1,5 +1,6 @@
 //! The host, probed once.
 
+use std::path::Path;
 use std::sync::Arc;
 
 use dejavm_sandbox::host::HostProfile;
@@ -23,6 +24,17 @@ impl Host {
     /// [`Error::Host`] when no sandbox can run here: no `/dev/kvm`, no permission, a KVM too old.
     pub fn probe() -> Result<Host, Error> {
         Ok(HostProfile::probe()?.into())
+    }
+
+    /// As [`Host::probe`], for a process that makes one sandbox and is in a hurry, as the command-line
+    /// tool is: what takes a guest to find out is kept in this directory from one process to the next,
+    /// as long as kernel and CPU are the same. It should be in the user's runtime directory; what
+    /// somebody else could have written is not trusted.
+    ///
+    /// # Errors
+    /// As [`Host::probe`].
+    pub fn probe_cached(dir: impl AsRef<Path>) -> Result<Host, Error> {
+        Ok(HostProfile::probe_cached(dir.as_ref())?.into())
     }
 
     /// Everything that was found out.

@@ -257,7 +257,7 @@ fn recordings_and_snapshots_are_made_and_used() {
     let code = "import sys; n = int(sys.stdin.readline()); print(n * 2)";
     for rec in ["rec", "a/rec", "./a/b/../rec2", "link/rec", &absolute] {
         let done = finish(
-            dejavm(["record", "-o", rec, "--", "sh", "-c", "cat; ls / >/dev/null"]).current_dir(at),
+            dejavm(["record", "-o", rec, "--", "sh", "-c", "read x; echo $x"]).current_dir(at),
             Input::Pipe(b"in\n"),
         );
         assert_eq!(done.text(), "in\n");
@@ -290,7 +290,7 @@ fn recordings_and_snapshots_are_made_and_used() {
             "--",
             "sh",
             "-c",
-            "echo one; cat /proc/version >/dev/null; while :; do :; done",
+            "echo one; while :; do :; done",
         ])
         .current_dir(at),
         Input::Pipe(b""),

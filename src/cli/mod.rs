@@ -23,6 +23,7 @@ mod usage;
 mod view;
 mod warm;
 
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
@@ -31,7 +32,21 @@ use failure::Failure;
 
 /// What this host can do. The tool's allocator is the C library's, which reads no clock.
 fn host() -> Result<dejavm::Host> {
-    Ok(dejavm::Host::probe()?.with_clock_free_allocator())
+    let host = match runtime_dir() {
+        Some(dir) => dejavm::Host::probe_cached(dir.join("dejavm"))?,
+        None => dejavm::Host::probe()?,
+    };
+    Ok(host.with_clock_free_allocator())
+}
+
+/// Where this user's processes keep what holds until the next boot: `$XDG_RUNTIME_DIR`, else where
+/// that usually is. Root has `/run`, which nobody else can write.
+fn runtime_dir() -> Option<PathBuf> {
+    let user = rustix::process::geteuid();
+    let told = std::env::var_os("XDG_RUNTIME_DIR").map(PathBuf::from).filter(|dir| dir.is_absolute());
+    let usual = PathBuf::from(format!("/run/user/{}", user.as_raw()));
+    let root = user.is_root().then(|| PathBuf::from("/run"));
+    told.into_iter().chain([usual]).chain(root).find(|dir| dir.is_dir())
 }
 
 /// Exit statuses, for the help.

@@ -1,11 +1,13 @@
 //! What every sandbox needs to know of its host: found out once, by a tiny guest, and shared.
 
 use std::io;
+use std::path::Path;
 use std::sync::{Arc, OnceLock};
 
 use kvm_bindings::{CpuId, KVM_MAX_CPUID_ENTRIES};
 use kvm_ioctls::{Cap, Kvm, VcpuFd, VmFd};
 
+use super::known::{Found, Known};
 use super::tiny::{Event, Ring, START, Tiny};
 use super::walker;
 use crate::ram::uffd::{FEATURE_POISON, FEATURE_SIGBUS, FEATURE_WP, Uffd};
@@ -120,13 +122,14 @@ pub struct HostProfile {
     pub cpu: CpuIdentity,
     /// See [`HostProfile::bare_metal`].
     bare_metal: Arc<OnceLock<BareMetal>>,
+    /// Where what was found out is kept, if it is.
+    known: Option<Arc<Known>>,
     /// Makes machines cheaper to make while it is there.
-    #[expect(dead_code, reason = "it matters that it is there")]
-    idle: Arc<IdleVm>,
+    idle: Option<Arc<IdleVm>>,
 }
 
 /// What a host does with guests at CPL 0 that own their page tables.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct BareMetal {
     /// KVM walks the guest's page tables itself and keeps a shadow of them, so that they must not be
     /// absent.
@@ -272,7 +275,57 @@ impl HostProfile {
     /// [`HostError`] when no sandbox can run here.
     pub fn probe() -> Result<Arc<HostProfile>, HostError> {
         let kvm = open_kvm()?;
-        if let Some(name) = missing_capabilities(&kvm).first() {
+        let mut profile = HostProfile::without_guests(&kvm)?;
+        profile.idle = Some(Arc::new(IdleVm::new(&kvm)?));
+        profile.probe_guest(&kvm)?;
+        Ok(Arc::new(profile))
+    }
+
+    /// As [`HostProfile::probe`], for a process that makes one machine and is in a hurry: what takes a
+    /// guest to find out is kept in this directory, from one process to the next, until the host's
+    /// kernel or CPU is another one. The directory is made if its parent is there. One that another
+    /// user owns or can write to is not trusted, nor is one that does not work; that is no error.
+    ///
+    /// # Errors
+    /// As [`HostProfile::probe`].
+    pub fn probe_cached(dir: &Path) -> Result<Arc<HostProfile>, HostError> {
+        let kvm = open_kvm()?;
+        let mut profile = HostProfile::without_guests(&kvm)?;
+        let known = Arc::new(Known::at(dir, &profile.cpu));
+        match known.read() {
+            Some(found) => profile.set_found(found),
+            None => {
+                profile.probe_guest(&kvm)?;
+                known.write(&profile.found());
+            }
+        }
+        profile.known = Some(known);
+        Ok(Arc::new(profile))
+    }
+
+    /// What guests found out.
+    fn found(&self) -> Found {
+        Found {
+            syscall_stays_user: self.syscall_stays_user,
+            tsc_by_cr4: self.tsc_by_cr4,
+            tsc_by_thread: self.tsc_by_thread,
+            cpuid_traps: self.cpuid_traps,
+            bare_metal: self.bare_metal.get().copied(),
+        }
+    }
+
+    fn set_found(&mut self, found: Found) {
+        let Found { syscall_stays_user, tsc_by_cr4, tsc_by_thread, cpuid_traps, bare_metal } = found;
+        self.syscall_stays_user = syscall_stays_user;
+        self.tsc_by_cr4 = tsc_by_cr4;
+        self.tsc_by_thread = tsc_by_thread;
+        self.cpuid_traps = cpuid_traps;
+        self.bare_metal = Arc::new(bare_metal.map_or_else(OnceLock::new, OnceLock::from));
+    }
+
+    /// What is found out without a guest.
+    fn without_guests(kvm: &Kvm) -> Result<HostProfile, HostError> {
+        if let Some(name) = missing_capabilities(kvm).first() {
             return Err(HostError::Missing(name));
         }
         let supported = kvm
@@ -281,7 +334,7 @@ impl HostProfile {
         let cpuid = masked(supported);
         let xcr0 =
             leaf(&cpuid, 0xd, 0).map_or(3, |e| u64::from(e.eax) | u64::from(e.edx) << 32) & XCR0_WANTED;
-        let mut profile = HostProfile {
+        Ok(HostProfile {
             syscall_stays_user: false,
             tsc_by_cr4: false,
             tsc_by_thread: false,
@@ -295,10 +348,9 @@ impl HostProfile {
             poison: Uffd::open(FEATURE_WP | FEATURE_POISON).is_ok(),
             missing: Uffd::open(FEATURE_SIGBUS).is_ok(),
             bare_metal: Arc::default(),
-            idle: Arc::new(IdleVm::new(&kvm)?),
-        };
-        profile.probe_guest(&kvm)?;
-        Ok(Arc::new(profile))
+            known: None,
+            idle: None,
+        })
     }
 
     /// Runs `cpuid; rdtsc; syscall` at CPL 3, once with CR4.TSD set, and where that does not make
@@ -344,7 +396,11 @@ impl HostProfile {
         let mut guest = Tiny::new(&open_kvm()?, &self.cpuid, self.xcr0, self.fsgsbase)?;
         let found =
             BareMetal { shadow_paging: walker::is_shadow(&mut guest)?, out_retires: guest.out_retires()? };
-        Ok(*self.bare_metal.get_or_init(|| found))
+        let found = *self.bare_metal.get_or_init(|| found);
+        if let Some(known) = &self.known {
+            known.write(&self.found());
+        }
+        Ok(found)
     }
 
     /// The best way to mark absent pages here.

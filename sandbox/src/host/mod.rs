@@ -4,6 +4,7 @@
 
 pub(crate) mod basics;
 pub mod doctor;
+mod known;
 pub mod signals;
 pub mod stop;
 pub mod thread;

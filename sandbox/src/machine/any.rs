@@ -100,6 +100,7 @@ impl Machine {
     /// # Errors
     /// [`RunError`]; the machine cannot be run on after one.
     pub fn run(&mut self, options: RunOptions<'_>) -> Result<RunEnd, RunError> {
+        self.ram().run_begins(self.core().host_profile().cpus);
         match self {
             Machine::Program(machine) => run(&mut **machine, options),
             Machine::Kernel(machine) => run(&mut **machine, options),

@@ -1,6 +1,7 @@
 //! Machines: what all kinds of guests stand on. A kind of guest says how it is loaded and what its
 //! exits mean; the run loop, the faults, the counts and the snapshots are here.
 
+mod ahead;
 mod any;
 mod core;
 mod crash;

@@ -1,10 +1,11 @@
 //! The pages of a snapshot, as a source of guest memory.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, OnceLock};
 
 use dejavm_snapshot::{PageReader, Snapshot};
 
+use super::ahead::Ahead;
 use crate::exit::SourceKind;
 use crate::ram::{PAGE_SIZE, PageError, PageSource, Ram};
 
@@ -21,6 +22,8 @@ pub struct SnapshotPages {
     /// Pages of RAM.
     ram: u64,
     readers: Mutex<Vec<PageReader>>,
+    /// What is not wanted first is made ready while the guest runs; `None` inside where it is not.
+    ahead: OnceLock<Option<Ahead>>,
 }
 
 impl std::fmt::Debug for SnapshotPages {
@@ -32,7 +35,13 @@ impl std::fmt::Debug for SnapshotPages {
 impl SnapshotPages {
     /// The pages of `snapshot`: all of them RAM, and each coming alone.
     pub fn new(snapshot: Arc<Snapshot>) -> SnapshotPages {
-        SnapshotPages { ram: snapshot.page_count(), by_cluster: false, snapshot, readers: Mutex::default() }
+        SnapshotPages {
+            ram: snapshot.page_count(),
+            by_cluster: false,
+            snapshot,
+            readers: Mutex::default(),
+            ahead: OnceLock::new(),
+        }
     }
 
     /// Only the first `pages` of them are RAM.
@@ -146,7 +155,24 @@ impl PageSource for SnapshotPages {
     }
 
     fn fetch_group(&self, group: usize, content: &mut Vec<u8>) -> Result<Vec<u64>, PageError> {
-        self.with_reader(|reader| reader.working_set_cluster(group, content))
+        match self.ahead.get().and_then(Option::as_ref).and_then(|ahead| ahead.take(group)) {
+            Some((pages, ready)) => {
+                *content = ready;
+                Ok(pages)
+            }
+            None => self.with_reader(|reader| reader.working_set_cluster(group, content)),
+        }
+    }
+
+    fn run_begins(&self, cpus: usize) {
+        if !self.by_cluster || cpus < 2 {
+            return;
+        }
+        self.ahead.get_or_init(|| {
+            // A damaged working set is told of when it is wanted.
+            let set = self.snapshot.working_set().ok().flatten()?;
+            Ahead::start(self.snapshot.clone(), set.first_clusters()..set.cluster_count())
+        });
     }
 
     fn comes_alone(&self, page: u64) -> Result<bool, PageError> {

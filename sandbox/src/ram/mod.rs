@@ -178,6 +178,11 @@ impl Ram {
         self
     }
 
+    /// See [`PageSource::run_begins`].
+    pub fn run_begins(&self, cpus: usize) {
+        self.source.run_begins(cpus);
+    }
+
     /// Guest-physical address of page 0.
     pub fn base(&self) -> u64 {
         self.base

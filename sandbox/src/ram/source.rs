@@ -34,6 +34,10 @@ pub trait PageSource: Send + Sync {
         Ok(Vec::new())
     }
 
+    /// The guest is about to run, on a host with so many CPUs: what takes a thread of its own may
+    /// start. Called before each run.
+    fn run_begins(&self, _cpus: usize) {}
+
     /// The pages that come at about the price of this one, and that had better be brought in with
     /// it: a range that contains it, of at most [`MAX_CLUSTER`] pages.
     fn cluster(&self, page: u64) -> Range<u64> {

@@ -196,6 +196,12 @@ impl PageSource for ProgramPages {
         Ok(pages)
     }
 
+    fn run_begins(&self, cpus: usize) {
+        if let Some(snapshot) = &self.snapshot {
+            snapshot.run_begins(cpus);
+        }
+    }
+
     fn comes_alone(&self, page: u64) -> Result<bool, PageError> {
         match &self.snapshot {
             Some(snapshot) if !self.is_of_file(page) => snapshot.comes_alone(page),
