@@ -12,3 +12,5 @@ mod deadline;
 mod harness;
 #[path = "limits/rlimits.rs"]
 mod rlimits;
+#[path = "limits/time.rs"]
+mod time;
