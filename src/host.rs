@@ -44,8 +44,8 @@ impl Host {
 
     /// Says that this process's allocator never reads the CPU's time stamp or a clock, as the C
     /// library's does not and some others do. Where RDTSC can be made to fault in a guest only
-    /// together with the thread that runs it, a fault on an absent page is then cheaper, by about a
-    /// fifth; with an allocator that does read a clock, the process would end by `SIGSEGV`.
+    /// together with the thread that runs it, an exit of which nobody outside is told is then cheaper,
+    /// by about a fifth; with an allocator that does read a clock, the process would end by `SIGSEGV`.
     #[must_use]
     pub fn with_clock_free_allocator(mut self) -> Host {
         self.allocator_reads_no_clock = true;

@@ -14,3 +14,5 @@ mod harness;
 mod rlimits;
 #[path = "limits/streams.rs"]
 mod streams;
+#[path = "limits/time.rs"]
+mod time;

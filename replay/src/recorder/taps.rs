@@ -50,6 +50,10 @@ impl World for RecordingWorld {
     fn has_block(&self, path: &HostPath, block: u64) -> bool {
         self.inner.has_block(path, block)
     }
+
+    fn may_have_signal(&self) -> bool {
+        self.inner.may_have_signal()
+    }
 }
 
 /// Asks for no more input at once than a block can hold: an answer may always be shorter than what

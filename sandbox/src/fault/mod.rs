@@ -17,7 +17,7 @@ mod decode;
 use smallvec::SmallVec;
 
 use crate::exit::{Rung, SourceKind};
-use crate::host::thread::{BlockedSignals, Signal};
+use crate::host::thread::{BlockedSignals, Signal, let_rdtsc_run};
 use crate::ram::{PAGE_SIZE, PageError, Ram};
 use crate::vcpu::{Data, Exit, Vcpu};
 
@@ -271,6 +271,7 @@ impl Ladder {
         if !self.populated {
             (self.repeats, self.idle, self.populated) = (0, 0, true);
             let brought = ram.populate_all()?;
+            let_rdtsc_run();
             tracing::debug!(rip, brought, "a fault that comes back: brought in everything that was absent");
             return Ok(());
         }

@@ -3,8 +3,10 @@
 //!
 //! Nothing here is process-wide. `SIGBUS` and [`KICK`] are blocked on the vCPU's thread and let in
 //! by `KVM_SET_SIGNAL_MASK` only while the guest runs, so that they make `KVM_RUN` return; then
-//! they are collected with `sigtimedwait`. No handler is ever installed.
+//! they are collected with `sigtimedwait`. No handler is ever installed. While RDTSC faults on the
+//! thread, its other signals are blocked as well: see [`make_rdtsc_fault`].
 
+use std::cell::Cell;
 use std::io;
 use std::mem::MaybeUninit;
 use std::time::Duration;
@@ -37,6 +39,13 @@ fn signal_set() -> libc::sigset_t {
     }
 }
 
+/// The kernel's 64-bit set of the signals in a C library's set.
+fn bits(set: &libc::sigset_t) -> u64 {
+    // SAFETY: `set` is an initialised set and the signals are in range.
+    let is_member = |signal: &libc::c_int| unsafe { libc::sigismember(set, *signal) } == 1;
+    (1..=64).filter(is_member).fold(0, |bits, signal| bits | 1 << (signal - 1))
+}
+
 /// Blocks the signals on this thread until dropped.
 #[derive(Debug)]
 pub struct BlockedSignals {
@@ -56,15 +65,16 @@ impl BlockedSignals {
             libc::pthread_sigmask(libc::SIG_BLOCK, &set, before.as_mut_ptr());
             before.assume_init()
         };
-        let mut run_mask = 0u64;
-        for signal in 1..=64 {
-            // SAFETY: `before` is an initialised set and `signal` is in range.
-            let member = unsafe { libc::sigismember(&before, signal) } == 1;
-            if member && signal != libc::SIGBUS && signal != KICK {
-                run_mask |= 1 << (signal - 1);
-            }
-        }
+        let run_mask = bits(&before) & !bits(&set);
         BlockedSignals { before, run_mask, _thread: std::marker::PhantomData }
+    }
+
+    /// Blocks them, and lets no other signal end `KVM_RUN`: for a guest that ends at once, and of which
+    /// an exit is expected.
+    pub fn alone() -> BlockedSignals {
+        let mut blocked = BlockedSignals::new();
+        blocked.run_mask = !bits(&signal_set());
+        blocked
     }
 
     /// The mask for `KVM_RUN`: the thread's own from before, with the two signals let in, as the
@@ -103,6 +113,7 @@ impl Default for BlockedSignals {
 
 impl Drop for BlockedSignals {
     fn drop(&mut self) {
+        let_rdtsc_run();
         while self.take().is_some() {}
         // SAFETY: `before` is the set that was in force when the guard was made.
         unsafe {
@@ -168,12 +179,54 @@ const PR_SET_TSC: libc::c_int = 26;
 const PR_TSC_ENABLE: libc::c_ulong = 1;
 const PR_TSC_SIGSEGV: libc::c_ulong = 2;
 
-/// Makes RDTSC fault on the calling thread, or lets it run again. While it faults, nothing on the
-/// thread may read a clock through the vDSO, as `Instant::now` does.
-pub fn fault_on_rdtsc(fault: bool) {
+/// Signals that a thread brings upon itself. They are not blocked while RDTSC faults: the kernel would
+/// end the process, whatever handler there is.
+const OWN_SIGNALS: [libc::c_int; 6] =
+    [libc::SIGSEGV, libc::SIGILL, libc::SIGFPE, libc::SIGTRAP, libc::SIGABRT, libc::SIGSYS];
+
+thread_local! {
+    /// The signal mask to go back to, while RDTSC faults on this thread. The thread's own since the
+    /// kernel's switch is.
+    static RDTSC_FAULTS: Cell<Option<libc::sigset_t>> = const { Cell::new(None) };
+}
+
+fn set_tsc(how: libc::c_ulong) {
     // SAFETY: this prctl takes a number and changes this thread's CR4.TSD alone.
     unsafe {
-        libc::prctl(PR_SET_TSC, if fault { PR_TSC_SIGSEGV } else { PR_TSC_ENABLE }, 0, 0, 0);
+        libc::prctl(PR_SET_TSC, how, 0, 0, 0);
+    }
+}
+
+/// Makes RDTSC fault on the calling thread, until [`let_rdtsc_run`]. Meanwhile nothing on the thread may
+/// read a clock through the vDSO, as `Instant::now` does. So no signal handler runs there either: the
+/// process that we are part of may have some that do. `KVM_RUN` lets their signals in, and comes back.
+pub fn make_rdtsc_fault() {
+    if RDTSC_FAULTS.get().is_some() {
+        return;
+    }
+    let mut all = MaybeUninit::<libc::sigset_t>::uninit();
+    let mut before = MaybeUninit::<libc::sigset_t>::uninit();
+    // SAFETY: sigfillset initialises the set; the others are given valid sets and signals.
+    let before = unsafe {
+        libc::sigfillset(all.as_mut_ptr());
+        for signal in OWN_SIGNALS {
+            libc::sigdelset(all.as_mut_ptr(), signal);
+        }
+        libc::pthread_sigmask(libc::SIG_BLOCK, all.as_ptr(), before.as_mut_ptr());
+        before.assume_init()
+    };
+    set_tsc(PR_TSC_SIGSEGV);
+    RDTSC_FAULTS.set(Some(before));
+}
+
+/// Lets RDTSC run on the calling thread again, and the signal handlers that waited for it. Costs next to
+/// nothing where it does already; called before any code that may read a clock.
+pub fn let_rdtsc_run() {
+    let Some(before) = RDTSC_FAULTS.take() else { return };
+    set_tsc(PR_TSC_ENABLE);
+    // SAFETY: `before` is the set that was in force when RDTSC was made to fault.
+    unsafe {
+        libc::pthread_sigmask(libc::SIG_SETMASK, &before, std::ptr::null_mut());
     }
 }
 

@@ -283,7 +283,7 @@ impl Tiny {
         let tables = Tables::new(&vm)?;
         vcpu.set_cpuid(cpuid)?;
         vcpu.set_msrs(&msrs())?;
-        let tiny = Tiny { vcpu, tables, vm, signals: BlockedSignals::new(), fsgsbase };
+        let tiny = Tiny { vcpu, tables, vm, signals: BlockedSignals::alone(), fsgsbase };
         // CR4.OSXSAVE must be on before XCR0 may be set.
         tiny.set_ring(Ring::User, true)?;
         tiny.vcpu.set_xcr0(xcr0)?;

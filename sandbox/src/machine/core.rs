@@ -77,7 +77,6 @@ impl Core {
         self.stats.count_fault(rung, source, brought);
         if options.observer.is_some() {
             if self.faults.len() == FAULTS_KEPT {
-                self.vcpu.settle();
                 self.tell_faults(options);
             }
             self.faults.push(Fault { page, rung, source });
@@ -89,6 +88,7 @@ impl Core {
     /// about as a third of the fault itself.
     pub(crate) fn tell_faults(&mut self, options: &mut RunOptions<'_>) {
         if let Some(observer) = &mut options.observer {
+            self.vcpu.settle();
             self.faults.drain(..).for_each(|fault| observer.fault(&fault));
         }
     }

@@ -51,6 +51,8 @@ pub struct Clock {
     /// Address of the clock page; 0 before a program is loaded.
     page: u64,
     monotonic: u64,
+    /// Nanoseconds that the program has run for: the clock without what it slept.
+    cpu: u64,
     /// Real time is this much more than monotonic time.
     offset: u64,
 }
@@ -58,7 +60,14 @@ pub struct Clock {
 impl Clock {
     /// A clock that starts at `start`, nanoseconds since the Unix epoch.
     pub fn new(mode: ClockMode, start: u64, timer_step: Option<NonZeroU64>) -> Clock {
-        Clock { mode, timer_step, page: 0, monotonic: START_UPTIME, offset: start.wrapping_sub(START_UPTIME) }
+        Clock {
+            mode,
+            timer_step,
+            page: 0,
+            monotonic: START_UPTIME,
+            cpu: 0,
+            offset: start.wrapping_sub(START_UPTIME),
+        }
     }
 
     /// Checks what a file claims.
@@ -67,7 +76,7 @@ impl Clock {
     /// [`BadState`].
     pub fn check(&self) -> Result<(), BadState> {
         // A program may write any time into its clock page.
-        let Clock { mode: _, timer_step, page, monotonic: _, offset: _ } = self;
+        let Clock { mode: _, timer_step, page, monotonic: _, cpu: _, offset: _ } = self;
         expect(page.is_multiple_of(PAGE_SIZE as u64) && *page < USER_END, "the clock page")?;
         expect(timer_step.is_none_or(|step| step.get() <= MAX_TIMER_STEP), "the timer step")
     }
@@ -85,6 +94,11 @@ impl Clock {
     /// Nanoseconds since the Unix epoch.
     pub fn realtime(&self) -> u64 {
         self.monotonic.wrapping_add(self.offset)
+    }
+
+    /// Nanoseconds of CPU time that the program has had.
+    pub fn cpu(&self) -> u64 {
+        self.cpu
     }
 
     /// Puts the clock page at an address of the program, which is mapped already.
@@ -125,14 +139,19 @@ impl Clock {
     pub fn pass(&mut self, memory: &mut Memory, space: &mut AddressSpace, by: u64) -> Result<(), MemError> {
         let mut bytes = [0u8; 8];
         match space.read(memory, self.page, &mut bytes) {
-            Ok(()) if self.mode == ClockMode::Virtual => self.monotonic = u64::from_le_bytes(bytes),
+            Ok(()) if self.mode == ClockMode::Virtual => {
+                let now = u64::from_le_bytes(bytes);
+                self.cpu = self.cpu.saturating_add(now.saturating_sub(self.monotonic));
+                self.monotonic = now;
+            }
             Ok(()) | Err(MemError::BadAddress(_)) => {}
             Err(e) => return Err(e),
         }
+        self.cpu = self.cpu.saturating_add(by);
         self.advance(memory, space, by)
     }
 
-    /// Advances the clock.
+    /// Lets time pass in which the program does not run.
     ///
     /// # Errors
     /// As [`Clock::tick`].

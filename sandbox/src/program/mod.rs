@@ -20,5 +20,6 @@ pub mod signal;
 pub mod start;
 pub mod state;
 pub mod syscall;
+pub mod timers;
 pub mod vdso;
 mod waiting;

@@ -4,7 +4,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::fs::{ContentRef, Env, Fs, FsError, FsResult, InodeId, Kernel, ProcFile};
 use crate::errno::Errno;
-use crate::world::World;
+use crate::host::thread::let_rdtsc_run;
+use crate::world::{HostPath, Request, Response, World, WorldError};
 
 /// The file system and the world of one sandbox. Locks are taken in the order of the fields, and
 /// never while guest memory is being accessed on behalf of a page fault.
@@ -25,7 +26,7 @@ pub type SharedOutside = Arc<Outside>;
 impl Outside {
     /// A file system over a world.
     pub fn new(fs: Fs, world: Box<dyn World>) -> SharedOutside {
-        Arc::new(Outside { fs: Mutex::new(fs), world: Mutex::new(world) })
+        Arc::new(Outside { fs: Mutex::new(fs), world: Mutex::new(Box::new(Foreign(world))) })
     }
 
     /// The file system.
@@ -53,6 +54,26 @@ impl Outside {
         let fs = self.fs();
         let world = self.world();
         fs.has_frozen(&**world, content, offset)
+    }
+}
+
+/// A world as it is asked while a program runs: it may read clocks, which the thread's time stamp must be
+/// made fit for first.
+struct Foreign(Box<dyn World>);
+
+impl World for Foreign {
+    fn ask(&mut self, request: Request<'_>) -> Result<Response, WorldError> {
+        let_rdtsc_run();
+        self.0.ask(request)
+    }
+
+    fn has_block(&self, path: &HostPath, block: u64) -> bool {
+        let_rdtsc_run();
+        self.0.has_block(path, block)
+    }
+
+    fn may_have_signal(&self) -> bool {
+        self.0.may_have_signal()
     }
 }
 

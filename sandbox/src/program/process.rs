@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::clock::{Clock, ClockMode};
 use super::credentials::{Credentials, cap};
+use super::exception::{self, vector};
 use super::exec::CpuInfo;
 use super::files::FdTable;
 use super::fs::{ContentRef, Env, Fs, FsError, FsResult, InodeId, Kernel, ProcFile, fail};
@@ -14,8 +15,9 @@ use super::outside::SharedOutside;
 use super::proc_text;
 use super::settings::{DEFAULT_TIMER_SLACK, Settings};
 use super::signal::number::{SIGSEGV, SIGXFSZ};
-use super::signal::{Info, SI_KERNEL, SI_USER, Signals};
+use super::signal::{Delivery, Info, SI_USER, Signals};
 use super::state::RLIMIT_FSIZE;
+use super::timers::{Timers, Which};
 use crate::errno::Errno;
 use crate::host::stop::{Pace, StopHandle};
 use crate::machine::{BadState, End, expect};
@@ -68,8 +70,8 @@ pub struct Task {
     pub frozen: BTreeSet<ContentRef>,
     /// Files whose content is in guest memory, by object: held while they are mapped.
     pub shared: BTreeMap<u64, InodeId>,
-    /// When an interval timer next fires, monotonic nanoseconds, and its interval: real time.
-    pub alarm: Option<(u64, u64)>,
+    /// Interval timers.
+    pub timers: Timers,
 }
 
 /// Bytes of `comm`, without its end (`TASK_COMM_LEN`).
@@ -102,7 +104,7 @@ impl Task {
             frozen,
             shared,
             // Any time and any interval may be asked for.
-            alarm: _,
+            timers: _,
         } = self;
         expect(name.len() <= NAME_BYTES && !name.contains(&0), "the program's name")?;
         expect(auxv.len() <= AUXV_MAX, "the auxiliary vector")?;
@@ -245,6 +247,8 @@ pub struct Process {
     pub fp: Option<ExtendedState>,
     /// Bytes of the XSAVE area in a signal frame.
     pub fp_size: usize,
+    /// Its components: XCR0.
+    pub fp_components: u64,
     /// What a program is told of its CPU.
     pub cpu: CpuInfo,
     /// What the current exit wrote.
@@ -297,7 +301,8 @@ impl Kernel for Host<'_> {
     }
 
     fn may_time_out(&self, certain: bool) -> bool {
-        self.task.alarm.is_some() && (!certain || self.clock.mode == ClockMode::Host)
+        self.task.timers.get(Which::Real).expiry().is_some()
+            && (!certain || self.clock.mode == ClockMode::Host)
     }
 
     fn pids(&self) -> Vec<u32> {
@@ -561,21 +566,57 @@ impl Process {
         Ok(())
     }
 
-    /// Goes back to where a signal handler was entered: `rt_sigreturn`. A frame that cannot be read
-    /// is a `SIGSEGV`.
+    /// Goes back to where a signal handler was entered: `rt_sigreturn`. A frame that cannot be read, or
+    /// that the CPU would refuse, is a `SIGSEGV`.
+    ///
+    /// # Errors
+    /// When a page cannot be brought in.
     pub fn sigreturn(&mut self) -> Result<(), SysError> {
-        let Process { signals, memory, space, regs, fp_size, .. } = self;
-        match signals.leave(memory, space, &mut regs.general, *fp_size) {
-            Ok(fp) => {
-                self.fp = fp;
-                Ok(())
-            }
+        let Process { signals, memory, space, regs, fp_size, fp_components, .. } = self;
+        let left = match signals.leave(memory, space, &mut regs.general, *fp_size, *fp_components) {
+            Ok(left) => left,
             Err(MemError::BadAddress(_)) => {
-                let info = Info { signal: SIGSEGV, code: SI_KERNEL, ..Default::default() };
-                self.signals.force(info);
-                Ok(())
+                self.signals.force(Info::by_kernel(SIGSEGV));
+                return Ok(());
             }
-            Err(MemError::Page(e)) => Err(e.into()),
+            Err(MemError::Page(e)) => return Err(e.into()),
+        };
+        if left.fp.is_none() {
+            self.signals.force(Info::by_kernel(SIGSEGV));
+        } else if let Some(selector) = left.bad_selector {
+            // The `iret` that goes back would fault.
+            self.signals.force(exception::signal(vector::PROTECTION, (selector & !3).into(), 0));
         }
+        self.fp = Some(left.fp.unwrap_or_else(ExtendedState::initial));
+        Ok(())
+    }
+
+    /// Takes the next signal to deliver.
+    pub fn take_signal(&mut self) -> Option<Delivery> {
+        loop {
+            let delivery = self.signals.take_next()?;
+            self.task.timers.signal_taken(delivery.info().signal, self.clock.monotonic());
+            if !matches!(delivery, Delivery::Ignore(_)) {
+                return Some(delivery);
+            }
+        }
+    }
+
+    /// Takes a pending signal out of a set, whether it is blocked or not.
+    pub fn take_signal_of(&mut self, set: u64) -> Option<Info> {
+        let info = self.signals.take_of(set)?;
+        self.task.timers.signal_taken(info.signal, self.clock.monotonic());
+        Some(info)
+    }
+
+    /// Sends the signals of interval timers that have expired. Returns whether any has.
+    pub fn fire_timers(&mut self) -> bool {
+        let Process { task, clock, signals, .. } = self;
+        let mut fired = false;
+        for signal in task.timers.expire(clock.monotonic(), clock.cpu()) {
+            signals.send(Info::by_kernel(signal));
+            fired = true;
+        }
+        fired
     }
 }

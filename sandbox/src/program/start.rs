@@ -89,6 +89,7 @@ impl Machine {
             regs: state.regs,
             fp: None,
             fp_size: host.xsave_bytes,
+            fp_components: host.xcr0,
             cpu: CpuInfo {
                 hwcap: host.cpu.features[0].into(),
                 hwcap2: if host.fsgsbase { 2 } else { 0 },

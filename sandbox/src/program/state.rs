@@ -261,6 +261,6 @@ fn task(cwd: InodeId, workdir: Vec<u8>) -> Task {
         settings: Default::default(),
         frozen: Default::default(),
         shared: Default::default(),
-        alarm: None,
+        timers: Default::default(),
     }
 }

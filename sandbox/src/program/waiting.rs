@@ -8,11 +8,15 @@ use super::process::{Process, SysError};
 use super::signal::number::MAX;
 use super::signal::{Info, SI_KERNEL};
 use super::syscall::number;
+use super::timers::Which;
 use crate::world::{Source, Wake, Woken};
 
 impl Process {
     /// Makes signals that came from outside pending.
     pub fn take_signals(&mut self) -> Result<(), SysError> {
+        if !self.outside.world().may_have_signal() {
+            return Ok(());
+        }
         // At most one of each waits.
         for _ in 1..=MAX {
             let Some(signal) = self.outside.world().signal(None)? else { break };
@@ -32,8 +36,10 @@ impl Process {
         Ok(())
     }
 
-    fn until_alarm(&self) -> Option<u64> {
-        self.task.alarm.map(|(at, _)| at.saturating_sub(self.clock.monotonic()))
+    /// Nanoseconds until the timer of real time expires.
+    pub(super) fn until_alarm(&self) -> Option<u64> {
+        let at = self.task.timers.get(Which::Real).expiry()?;
+        Some(at.saturating_sub(self.clock.monotonic()))
     }
 
     /// Waits on the host for input, for so long at most, or until a timer goes off or a signal comes.
@@ -44,7 +50,7 @@ impl Process {
             ClockMode::Virtual => self.clock.advance(&mut self.memory, &mut self.space, woken.ns)?,
             ClockMode::Host => self.refresh_clock()?,
         }
-        self.fire_alarm();
+        self.fire_timers();
         if woken.by == Wake::Signal {
             self.take_signals()?;
         }
@@ -114,7 +120,7 @@ impl Process {
         match call {
             number::READ | number::READV => format!("to read from {}", file(self)),
             number::WRITE | number::WRITEV => format!("to write to {}", file(self)),
-            number::PAUSE | number::RT_SIGSUSPEND => "for a signal".into(),
+            number::PAUSE | number::RT_SIGSUSPEND | number::RT_SIGTIMEDWAIT => "for a signal".into(),
             number::POLL | number::PPOLL | number::SELECT | number::PSELECT6 => {
                 "for one of its descriptors to be ready".into()
             }

@@ -14,7 +14,7 @@ use kvm_bindings::{
 };
 use kvm_ioctls::{SyncReg, VcpuExit, VcpuFd, VmFd};
 
-use crate::host::thread::{BlockedSignals, fault_on_rdtsc};
+use crate::host::thread::{BlockedSignals, let_rdtsc_run, make_rdtsc_fault};
 pub use exit::{Data, Exit};
 use registers::ExtendedState;
 pub use state::CpuState;
@@ -42,7 +42,6 @@ pub struct Vcpu {
     /// RDTSC must be made to fault on the thread while the guest runs: where KVM ignores the
     /// guest's own CR4.TSD.
     thread_traps_tsc: bool,
-    tsc_faults: bool,
     /// RDTSC goes on faulting between exits, until [`Vcpu::settle`].
     keeps_tsc_faulting: bool,
 }
@@ -80,7 +79,6 @@ impl Vcpu {
             regs_changed: false,
             mask: None,
             thread_traps_tsc: false,
-            tsc_faults: false,
             keeps_tsc_faulting: false,
         })
     }
@@ -186,9 +184,9 @@ impl Vcpu {
         self.thread_traps_tsc = trap;
     }
 
-    /// Leaves RDTSC faulting on this thread between exits that bring pages in, which saves some
-    /// microseconds each. Whatever runs there may allocate: it is for processes whose allocator reads
-    /// no clock.
+    /// Leaves RDTSC faulting on this thread between exits, until somebody is asked who may read a clock:
+    /// the outside, or an observer. Saves some microseconds each. Whatever runs there may allocate: it
+    /// is for processes whose allocator reads no clock.
     pub fn keep_tsc_faulting(&mut self, keep: bool) {
         self.keeps_tsc_faulting = keep;
     }
@@ -210,9 +208,8 @@ impl Vcpu {
             self.fd.sync_regs_mut().regs = self.regs;
             self.fd.set_sync_dirty_reg(SyncReg::Register);
         }
-        if self.thread_traps_tsc && !self.tsc_faults {
-            fault_on_rdtsc(true);
-            self.tsc_faults = true;
+        if self.thread_traps_tsc {
+            make_rdtsc_fault();
         }
         let exit = Exit::from_kvm(self.fd.run());
         if self.regs_changed {
@@ -293,13 +290,9 @@ impl Vcpu {
         mmio.data[..n].copy_from_slice(&bytes[..n]);
     }
 
-    /// Lets RDTSC run on this thread again. Cheap when it does already; called before any code that
-    /// may read a clock.
+    /// Lets RDTSC run on this thread again: see [`let_rdtsc_run`].
     pub fn settle(&mut self) {
-        if self.tsc_faults {
-            fault_on_rdtsc(false);
-            self.tsc_faults = false;
-        }
+        let_rdtsc_run();
     }
 }
 

@@ -5,6 +5,9 @@ use serde::{Deserialize, Serialize};
 
 /// Bytes of `struct kvm_xsave`.
 const XSAVE_BYTES: usize = 4096;
+/// Offsets of the x87 control and status words in the legacy region (Intel SDM volume 1, table 10-2).
+const X87_CONTROL: usize = 0;
+const X87_STATUS: usize = 2;
 /// Offset of MXCSR in the legacy region (Intel SDM volume 1, table 10-2).
 const MXCSR: usize = 24;
 /// Offset of XSTATE_BV in the XSAVE header (Intel SDM volume 1, section 13.4.2).
@@ -44,6 +47,26 @@ impl ExtendedState {
             words[i / 4] |= u32::from(*byte) << (i % 4 * 8);
         }
         words
+    }
+
+    /// The x87 control word.
+    pub fn x87_control(&self) -> u16 {
+        self.word(X87_CONTROL)
+    }
+
+    /// The x87 status word.
+    pub fn x87_status(&self) -> u16 {
+        self.word(X87_STATUS)
+    }
+
+    /// MXCSR.
+    pub fn mxcsr(&self) -> u32 {
+        u32::from(self.word(MXCSR)) | u32::from(self.word(MXCSR + 2)) << 16
+    }
+
+    fn word(&self, at: usize) -> u16 {
+        let byte = |at| self.bytes.get(at).copied().unwrap_or(0);
+        u16::from_le_bytes([byte(at), byte(at + 1)])
     }
 
     /// The first `len` bytes of the XSAVE image.

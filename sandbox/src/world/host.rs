@@ -176,6 +176,10 @@ impl World for HostWorld {
             Request::ReadBlock { path, block } => Response::Block(self.files.read_block(path, block)),
         })
     }
+
+    fn may_have_signal(&self) -> bool {
+        self.interrupt.signals().is_some_and(|signals| !signals.is_empty())
+    }
 }
 
 impl std::fmt::Debug for HostWorld {

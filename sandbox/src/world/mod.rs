@@ -265,6 +265,12 @@ pub trait World: Send {
     fn has_block(&self, _path: &HostPath, _block: u64) -> bool {
         true
     }
+
+    /// Whether [`Request::Signal`] may have an answer other than that there is none. Asked at every exit,
+    /// where RDTSC may fault on the thread: it reads no clock.
+    fn may_have_signal(&self) -> bool {
+        true
+    }
 }
 
 impl Request<'_> {

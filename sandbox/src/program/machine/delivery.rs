@@ -6,11 +6,11 @@ use super::Machine;
 use super::stepping::TRAP_FLAG;
 use crate::machine::{End, RunEnd, RunError, RunOptions};
 use crate::program::entry;
-use crate::program::exception::vector;
+use crate::program::exception;
 use crate::program::mm::MemError;
 use crate::program::process::Process;
 use crate::program::signal::number::SIGSEGV;
-use crate::program::signal::{self, Context, Delivery, Info};
+use crate::program::signal::{self, Action, Context, Delivery, Info};
 use crate::vcpu::registers::ExtendedState;
 
 /// What a program died of, for people.
@@ -71,41 +71,51 @@ impl Machine {
 
     /// Delivers pending signals: the last handler to be entered runs first.
     pub(super) fn deliver(&mut self, mut resume: Resume) -> Result<Resume, RunError> {
-        while let Some(delivery) = self.process.signals.take_next() {
-            match delivery {
-                Delivery::Terminate(info) => {
-                    self.die(&info);
-                    return Ok(resume);
-                }
-                Delivery::Handle(info, action) => {
-                    resume = Resume::Full;
-                    let fp = self.core.vcpu.extended_state()?;
-                    let Process { signals, memory, space, regs, task, .. } = &mut self.process;
-                    let context = Context {
-                        regs: &mut regs.general,
-                        fp: &fp,
-                        fp_size: self.core.host.xsave_bytes,
-                        fp_components: self.core.host.xcr0,
-                    };
-                    match signals.enter(memory, space, context, &info, &action, task.sigreturn) {
-                        Ok(()) => self.core.vcpu.set_extended_state(&ExtendedState::initial())?,
-                        Err(MemError::BadAddress(address)) => {
-                            self.die(&Info { signal: SIGSEGV, value: address, ..info });
+        loop {
+            while let Some(delivery) = self.process.take_signal() {
+                match delivery {
+                    Delivery::Ignore(_) => {}
+                    Delivery::Terminate(info) => {
+                        self.die(&info);
+                        return Ok(resume);
+                    }
+                    Delivery::Handle(info, action) => {
+                        resume = Resume::Full;
+                        self.enter_handler(&info, &action)?;
+                        if self.process.end.is_some() {
                             return Ok(resume);
                         }
-                        Err(MemError::Page(e)) => return Err(e.into()),
                     }
                 }
             }
+            // The CPU would fault on its way there, on some hosts in the monitor's own hands. A handler
+            // may lie there too, so that this may go on until the stack is used up.
+            let Some(info) = exception::unreachable(self.process.regs.general.rip) else { break };
+            self.process.stop.check()?;
+            self.process.signals.force(info);
         }
-        if let Some(mask) = self.process.signals.saved_mask.take() {
-            self.process.signals.mask = mask;
-        }
+        self.process.signals.end_wait();
         Ok(resume)
     }
 
+    fn enter_handler(&mut self, info: &Info, action: &Action) -> Result<(), RunError> {
+        let fp = self.core.vcpu.extended_state()?;
+        let Process { signals, memory, space, regs, task, fp_size, fp_components, .. } = &mut self.process;
+        let context =
+            Context { regs: &mut regs.general, fp: &fp, fp_size: *fp_size, fp_components: *fp_components };
+        match signals.enter(memory, space, context, info, action, task.sigreturn) {
+            Ok(()) => self.core.vcpu.set_extended_state(&ExtendedState::initial())?,
+            Err(MemError::BadAddress(address)) if info.signal == SIGSEGV => {
+                self.die(&Info { value: address, ..*info });
+            }
+            Err(MemError::BadAddress(_)) => signals.force(Info::by_kernel(SIGSEGV)),
+            Err(MemError::Page(e)) => return Err(e.into()),
+        }
+        Ok(())
+    }
+
     pub(super) fn die(&mut self, info: &Info) {
-        let address = info.fault.and_then(|(vector, _, cr2)| (vector == vector::PAGE_FAULT).then_some(cr2));
+        let address = info.fault.and_then(|trap| trap.address);
         let nearest = match address {
             Some(address) => match self.process.space.nearest(address) {
                 Some((start, vma)) => {

@@ -3,11 +3,13 @@
 use iced_x86::Code;
 
 use super::Machine;
+use super::legacy;
+use super::stepping::TRAP_FLAG;
 use crate::exit::{ExitKind, Rung, SourceKind};
 use crate::machine::{Guest, RunEnd, RunError, RunOptions};
 use crate::program::entry::Frame;
 use crate::program::exception::{self, code, page_fault, vector};
-use crate::program::mm::{Access, FaultAnswer};
+use crate::program::mm::{self, Access, FaultAnswer};
 use crate::program::process::{Process, SysError};
 use crate::program::signal::{self, Info};
 use crate::vcpu::Exit;
@@ -15,6 +17,9 @@ use crate::vcpu::registers::General;
 
 /// How often a fault may find the tables right without getting anywhere.
 const STALE_PATIENCE: u32 = 3;
+
+/// In the error code of a fault about a vector: it is one of the IDT (Intel SDM volume 3, figure 7-7).
+const IN_IDT: u64 = 2;
 
 impl Machine {
     pub(super) fn exception(
@@ -37,21 +42,55 @@ impl Machine {
         if vector == vector::DEBUG && self.stepper.on {
             return self.step(rsp, &frame, options);
         }
-        self.core.vcpu.settle();
         if let Some(answered) = self.answered_at(vector, frame.rip)? {
             return self.answer_instruction(answered, vector, rsp, &frame, options);
+        }
+        if matches!(vector, vector::PROTECTION | vector::INVALID_OPCODE)
+            && legacy::is_int80(&self.code(frame.rip)?)
+        {
+            return self.int80(&frame, options);
         }
         self.take_frame(&frame);
         // `INT n` without a gate is a general protection fault; where KVM emulates it, it comes as an
         // invalid opcode.
-        let vector =
-            if vector == vector::INVALID_OPCODE && self.instruction(frame.rip)?.code() == Code::Int_imm8 {
-                vector::PROTECTION
-            } else {
-                vector
-            };
+        let (vector, error) = match self.interrupt_at(vector, frame.rip)? {
+            Some(number) => (vector::PROTECTION, u64::from(number) << 3 | IN_IDT),
+            None => (vector, error),
+        };
         self.record_exception(vector, error, frame.rip, options)?;
-        self.raise(exception::signal(vector, error, frame.rip), options)
+        let info = match vector {
+            vector::FLOATING_POINT | vector::SIMD => {
+                let state = self.core.vcpu.extended_state()?;
+                exception::floating_point_signal(vector, frame.rip, &state)
+            }
+            vector::DEBUG => Some(self.debug_signal(&frame)?),
+            _ => Some(exception::signal(vector, error, frame.rip)),
+        };
+        match info {
+            Some(info) => self.raise(info, options),
+            None => self.go_on(options),
+        }
+    }
+
+    /// The number of the `INT n` that an invalid opcode is about.
+    fn interrupt_at(&mut self, vector: u8, rip: u64) -> Result<Option<u8>, RunError> {
+        if vector != vector::INVALID_OPCODE {
+            return Ok(None);
+        }
+        let instruction = self.instruction(rip)?;
+        Ok((instruction.code() == Code::Int_imm8).then(|| instruction.immediate8()))
+    }
+
+    /// A debug exception is for a step, or for `int1`.
+    pub(super) fn debug_signal(&mut self, frame: &Frame) -> Result<Info, RunError> {
+        /// The opcode of `int1`.
+        const INT1: u8 = 0xf1;
+        let mut info = exception::signal(vector::DEBUG, 0, frame.rip);
+        let stepped = self.program_flags(frame.rflags) & TRAP_FLAG != 0;
+        if !stepped && self.code(frame.rip.wrapping_sub(1))?.first() == Some(&INT1) {
+            info.code = code::TRAP_BRKPT;
+        }
+        Ok(info)
     }
 
     /// A page fault: a region whose table is still empty, a translation that KVM kept too long, or the
@@ -70,6 +109,9 @@ impl Machine {
         } else {
             Access::Read
         };
+        if access == Access::Exec && legacy::is_vsyscall(frame.rip) {
+            return self.vsyscall(frame, options);
+        }
         let Process { space, memory, .. } = &mut self.process;
         match space.fault(memory, address, access)? {
             FaultAnswer::Attached => {
@@ -87,7 +129,7 @@ impl Machine {
                 Err(self.crash("a page fault that the page tables do not explain", exit))
             }
             answer => {
-                self.core.vcpu.settle();
+                let error = self.page_fault_code(answer, access, address);
                 self.take_frame(frame);
                 let info = match answer {
                     FaultAnswer::NotMapped => {
@@ -97,6 +139,7 @@ impl Machine {
                         exception::page_fault_signal(true, code::BUS_ADRERR, error, address)
                     }
                     FaultAnswer::OutOfMemory => {
+                        self.core.vcpu.settle();
                         tracing::warn!("guest memory is used up");
                         Info { signal: signal::number::SIGKILL, ..Default::default() }
                     }
@@ -119,8 +162,6 @@ impl Machine {
         let rip = self.process.regs.general.rip;
         let Process { clock, memory, space, .. } = &mut self.process;
         clock.tick(memory, space).map_err(SysError::from)?;
-        // Whether a page was present when it was touched depends on the host.
-        let code = if vector == vector::PAGE_FAULT { code & !1 } else { code };
         self.record(ExitKind::Exception { vector, code, address }, rip, 0, options)
     }
 
@@ -134,13 +175,29 @@ impl Machine {
         let mut source = SourceKind::Zero;
         let mut brought = 0;
         if !self.process.memory.ram.is_there(page) {
-            if !self.process.memory.pages.is_plain(page) {
-                self.core.vcpu.settle();
-            }
             (brought, source) = self.process.memory.ram.bring_in(page)?;
         }
         self.core.count_fault(page, Rung::Region, source, brought, options);
         Ok(None)
+    }
+
+    /// The error code that the program sees: whether a page was present when it was touched depends on
+    /// the host, so that one counts as present that may be accessed in another way.
+    fn page_fault_code(&self, answer: FaultAnswer, access: Access, address: u64) -> u64 {
+        let present = match answer {
+            FaultAnswer::NotAllowed => self.process.space.find(address).is_some_and(|(_, vma)| {
+                let p = vma.protection;
+                p.read || p.write || p.exec
+            }),
+            FaultAnswer::NotMapped => address >= mm::USER_END,
+            _ => false,
+        };
+        let access = match access {
+            Access::Read => 0,
+            Access::Write => page_fault::WRITE,
+            Access::Exec => page_fault::FETCH,
+        };
+        access | page_fault::USER | if present { page_fault::PRESENT } else { 0 }
     }
 
     fn stale_again(&mut self, address: u64) -> u32 {

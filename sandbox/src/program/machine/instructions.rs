@@ -109,6 +109,10 @@ impl Machine {
         self.entry.set_frame(&self.process.memory, vector, rsp, &next);
         self.look_ahead(next.rip)?;
         self.record(ExitKind::Instruction(trapped), frame.rip, result, options)?;
+        if self.process.fire_timers() && self.process.signals.any_deliverable() {
+            self.take_frame(&next);
+            return self.go_on(options);
+        }
         if self.reached(options) {
             // The vCPU is still in a stub; whoever goes on from here knows the program only.
             self.take_frame(&next);

@@ -5,15 +5,16 @@ mod delivery;
 mod error;
 mod exceptions;
 mod instructions;
+mod legacy;
+mod ports;
 mod stepping;
 mod taking;
 
 use kvm_bindings::kvm_sregs;
 
 use super::entry::{self, EXCEPTION_PORT, Entry, SYSCALL_PORT};
-use super::exception::{self, vector};
 use super::process::Process;
-use super::signal::{Info, SI_KERNEL};
+use super::signal::Info;
 use crate::exit::{ExitKind, Rung, SourceKind};
 use crate::fault::{Finding, Place, Then, fetch};
 use crate::host::thread::BlockedSignals;
@@ -124,7 +125,7 @@ impl Machine {
     /// Whether a guest that has been quiet for so long may wait for a timer that cannot go off.
     fn may_spin(&self, quiet_ns: u64) -> bool {
         let Process { task, clock, .. } = &self.process;
-        task.alarm.is_some() && clock.timer_step.is_none() && quiet_ns >= SPINNING_NS
+        task.timers.any_armed() && clock.timer_step.is_none() && quiet_ns >= SPINNING_NS
     }
 
     fn answer_exit(
@@ -136,7 +137,6 @@ impl Machine {
         // The frequent exits first.
         match &exit {
             Exit::Out { port: SYSCALL_PORT, .. } if Entry::is_syscall_stub(self.core.vcpu.regs().rip) => {
-                self.core.vcpu.settle();
                 return self.syscall(options);
             }
             Exit::Out { port: EXCEPTION_PORT, .. } => {
@@ -144,14 +144,10 @@ impl Machine {
                     return self.exception(vector, options);
                 }
             }
-            Exit::Out { port: SYSCALL_PORT, .. } => {
-                // A program's own `out`: on hosts that open the port it exits, elsewhere it faults.
-                self.core.vcpu.settle();
-                self.core.stats.exits.exceptions += 1;
-                self.process.regs.general = self.program_registers();
-                return self.raise(exception::signal(vector::PROTECTION, 0, 0), options);
-            }
             _ => {}
+        }
+        if matches!(exit, Exit::Out { .. } | Exit::In { .. }) {
+            return self.port_access(&exit, signals, options);
         }
         let translate = |address| self.process.space.walk(&self.process.memory, address);
         let mut regs = self.process.regs;
@@ -167,7 +163,11 @@ impl Machine {
                 self.core.count_fault(settled.page, Rung::Populate, settled.source, settled.brought, options);
                 Ok(None)
             }
-            Finding::Kick => Ok(None),
+            Finding::Kick => {
+                // It may be for a handler of the process that we are part of, which may read a clock.
+                self.core.vcpu.settle();
+                Ok(None)
+            }
             Finding::Other(exit) => Err(self.crash("an exit that no program can cause", exit)),
         }
     }
@@ -179,9 +179,6 @@ impl Machine {
         then: &Then,
         options: &mut RunOptions<'_>,
     ) -> Result<(), RunError> {
-        if !pages.iter().all(|p| self.process.memory.pages.is_plain(*p)) {
-            self.core.vcpu.settle();
-        }
         let Core { ladder, vcpu, .. } = &mut self.core;
         let settled = ladder.settle(pages, rung, then, vcpu, &self.process.memory.ram)?;
         self.core.count_fault(settled.page, rung, settled.source, settled.brought, options);
@@ -271,11 +268,13 @@ impl Guest for Machine {
     /// A signal that ends the program does so wherever it is. Where that is depends on the host, and
     /// nothing of what the program did since its last exit can be seen: it ends as of that exit.
     fn between_exits(&mut self, options: &mut RunOptions<'_>) -> Result<Option<RunEnd>, RunError> {
+        if !self.process.outside.world().may_have_signal() {
+            return Ok(None);
+        }
         let fatal = self.process.signals.fatal();
-        self.core.vcpu.settle();
         let Some(signal) = self.process.outside.world().signal(Some(fatal))? else { return Ok(None) };
         self.process.regs.general.rip = self.exit_rip;
-        self.die(&Info { signal, code: SI_KERNEL, ..Default::default() });
+        self.die(&Info::by_kernel(signal));
         self.ended(options)
     }
 

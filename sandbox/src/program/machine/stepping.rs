@@ -8,11 +8,10 @@
 //! instruction is looked at before it runs, for the few that store RFLAGS or load it.
 
 use super::Machine;
-use super::instructions::MAX_INSTRUCTION;
 use crate::exit::ExitKind;
 use crate::machine::{RunEnd, RunError, RunOptions};
 use crate::program::entry::Frame;
-use crate::program::exception::{self, vector};
+use crate::program::exception::vector;
 use crate::program::mm::MemError;
 use crate::program::process::{Process, SysError};
 use crate::vcpu::registers::General;
@@ -52,7 +51,7 @@ pub(super) struct Stepper {
 impl Machine {
     /// Whether time is to pass by steps from here on.
     fn wants_steps(&self) -> bool {
-        self.process.clock.timer_step.is_some() && self.process.task.alarm.is_some()
+        self.process.clock.timer_step.is_some() && self.process.task.timers.any_armed()
     }
 
     /// Whether the program is to be stepped and is not yet.
@@ -90,10 +89,6 @@ impl Machine {
         frame: &Frame,
         options: &mut RunOptions<'_>,
     ) -> Result<Option<RunEnd>, RunError> {
-        // Settling costs a sixth of a step, and is for what may ask the outside for a page.
-        if !self.step_is_in_memory(frame.rip) {
-            self.core.vcpu.settle();
-        }
         self.core.stats.steps += 1;
         self.stepper.steps += 1;
         let trapped = self.stepper.own || self.stepper.next == Touch::Traps;
@@ -105,7 +100,7 @@ impl Machine {
         let Process { clock, memory, space, .. } = &mut self.process;
         let ns = clock.timer_step.map_or(0, u64::from);
         clock.pass(memory, space, ns).map_err(SysError::from)?;
-        let fired = self.process.fire_alarm();
+        let fired = self.process.fire_timers();
         if !fired && !trapped {
             self.look_ahead(frame.rip)?;
             if frame.rflags & TRAP_FLAG == 0 {
@@ -114,7 +109,6 @@ impl Machine {
             }
             return Ok(None);
         }
-        self.core.vcpu.settle();
         self.take_frame(frame);
         if fired {
             self.core.stats.exits.timers += 1;
@@ -123,23 +117,16 @@ impl Machine {
         }
         if trapped {
             self.record_exception(vector::DEBUG, 0, frame.rip, options)?;
-            self.process.signals.force(exception::signal(vector::DEBUG, 0, frame.rip));
+            let info = self.debug_signal(frame)?;
+            self.process.signals.force(info);
         }
         self.go_on(options)
-    }
-
-    /// Whether all that the usual step touches is there.
-    fn step_is_in_memory(&self, rip: u64) -> bool {
-        let Process { space, memory, clock, .. } = &self.process;
-        let there = |address| space.walk(memory, address).is_some_and(|page| memory.ram.is_there(page));
-        [clock.page(), rip, rip.wrapping_add(MAX_INSTRUCTION as u64 - 1)].into_iter().all(there)
     }
 
     /// Takes the monitor's RFLAGS.TF out of what `pushf` has just stored.
     fn clear_stored_flag(&mut self, rsp: u64) -> Result<(), RunError> {
         const FLAG_BYTE: u64 = TRAP_FLAG.trailing_zeros() as u64 / 8;
         const FLAG_IN_BYTE: u8 = 1 << (TRAP_FLAG.trailing_zeros() % 8);
-        self.core.vcpu.settle();
         let Process { space, memory, .. } = &mut self.process;
         let at = rsp.wrapping_add(FLAG_BYTE);
         let mut byte = [0u8];
@@ -160,7 +147,6 @@ impl Machine {
         }
         self.stepper.next = match touch(&self.code(rip)?) {
             Touch::Shadow => {
-                self.core.vcpu.settle();
                 let behind = rip.wrapping_add(self.instruction(rip)?.len() as u64);
                 touch(&self.code(behind)?)
             }

@@ -75,12 +75,6 @@ impl ProgramPages {
         ProgramPages { outside, snapshot, files: RwLock::default(), draws: Sites::default() }
     }
 
-    /// Whether bringing a page in runs nothing but code of ours that neither allocates nor asks the
-    /// outside, so that it can be done while RDTSC faults in this thread.
-    pub fn is_plain(&self, page: u64) -> bool {
-        self.file_of(page).is_none() && self.group_of(page).is_ok_and(|group| group.is_none())
-    }
-
     /// The snapshot's pages.
     pub fn snapshot(&self) -> Option<&SnapshotPages> {
         self.snapshot.as_deref()

@@ -56,16 +56,32 @@ pub fn call(process: &mut Process, number: u64, args: Args) -> Result<After, Sys
     match result {
         Ok(after) => Ok(after),
         Err(SysError::Errno(errno)) => {
-            if errno == Errno::ENOSYS {
+            if errno == Errno::ENOSYS && number != number::NONE {
                 *process.unknown.entry(number).or_default() += 1;
             }
             Ok(After::Return(errno.to_rax()))
         }
-        Err(SysError::Block | SysError::Input(_)) if process.signals.any_deliverable() => {
-            Ok(After::Return(Errno::EINTR.to_rax()))
-        }
+        // Interrupted, before it began to wait.
+        Err(SysError::Input(_)) if process.signals.any_deliverable() => Err(SysError::Block),
         Err(e) => Err(e),
     }
+}
+
+/// Whether a wait that a signal ended is made again where its handler asks for that (`SA_RESTART`;
+/// signal(7)): not one that has a limit of its own, or is for signals.
+pub fn restarts(number: u64) -> bool {
+    !matches!(
+        number,
+        number::PAUSE
+            | number::RT_SIGSUSPEND
+            | number::RT_SIGTIMEDWAIT
+            | number::POLL
+            | number::PPOLL
+            | number::SELECT
+            | number::PSELECT6
+            | number::NANOSLEEP
+            | number::CLOCK_NANOSLEEP
+    )
 }
 
 fn dispatch(p: &mut Process, call: u64, a: Args) -> SysResult {
@@ -180,6 +196,10 @@ fn dispatch(p: &mut Process, call: u64, a: Args) -> SysResult {
 
         number::CLOCK_GETTIME => p.sys_clock_gettime(a),
         number::CLOCK_GETRES => p.sys_clock_getres(a),
+        number::CLOCK_SETTIME => p.sys_clock_settime(a),
+        number::CLOCK_ADJTIME => p.sys_clock_adjtime(a),
+        number::ADJTIMEX => p.sys_adjtimex(a[0]),
+        number::SETTIMEOFDAY => p.sys_settimeofday(a),
         number::GETTIMEOFDAY => p.sys_gettimeofday(a),
         number::TIME => p.sys_time(a),
         number::NANOSLEEP => p.sys_nanosleep(a),
@@ -194,6 +214,7 @@ fn dispatch(p: &mut Process, call: u64, a: Args) -> SysResult {
         number::RT_SIGPROCMASK => p.sys_rt_sigprocmask(a),
         number::RT_SIGPENDING => p.sys_rt_sigpending(a),
         number::RT_SIGSUSPEND => p.sys_rt_sigsuspend(a),
+        number::RT_SIGTIMEDWAIT => p.sys_rt_sigtimedwait(a),
         number::SIGALTSTACK => p.sys_sigaltstack(a),
         number::KILL => p.sys_kill(a),
         number::TKILL => p.sys_tgkill([super::process::PID.into(), a[0], a[1], 0, 0, 0]),

@@ -2,6 +2,9 @@
 
 #![allow(missing_docs)]
 
+/// No system call: what `int 0x80` asks for where nothing answers it.
+pub const NONE: u64 = u64::MAX;
+
 pub const READ: u64 = 0;
 pub const WRITE: u64 = 1;
 pub const OPEN: u64 = 2;
@@ -100,6 +103,7 @@ pub const GETSID: u64 = 124;
 pub const CAPGET: u64 = 125;
 pub const CAPSET: u64 = 126;
 pub const RT_SIGPENDING: u64 = 127;
+pub const RT_SIGTIMEDWAIT: u64 = 128;
 pub const RT_SIGSUSPEND: u64 = 130;
 pub const SIGALTSTACK: u64 = 131;
 pub const UTIME: u64 = 132;
@@ -151,7 +155,11 @@ pub const REMAP_FILE_PAGES: u64 = 216;
 pub const GETDENTS64: u64 = 217;
 pub const SET_TID_ADDRESS: u64 = 218;
 pub const FADVISE64: u64 = 221;
+pub const CLOCK_SETTIME: u64 = 227;
 pub const CLOCK_GETTIME: u64 = 228;
+pub const CLOCK_ADJTIME: u64 = 305;
+pub const ADJTIMEX: u64 = 159;
+pub const SETTIMEOFDAY: u64 = 164;
 pub const CLOCK_GETRES: u64 = 229;
 pub const CLOCK_NANOSLEEP: u64 = 230;
 pub const EXIT_GROUP: u64 = 231;

@@ -1,7 +1,7 @@
 //! Waiting for descriptors.
 
 use super::Args;
-use super::signal::unblockable;
+use super::signal::SET_BYTES;
 use crate::errno::Errno;
 use crate::program::clock::ClockMode;
 use crate::program::files::{POLLERR, POLLHUP, POLLIN, POLLNVAL, POLLOUT, POLLRDNORM, POLLWRNORM};
@@ -124,21 +124,27 @@ impl Process {
 
     pub(super) fn sys_ppoll(&mut self, a: Args) -> SysResult {
         let timeout = if a[2] == 0 { None } else { Some(self.read_timespec(a[2])?) };
-        let mask = if a[3] == 0 { None } else { Some(self.read_u64(a[3])?) };
+        let mask = self.read_mask(a[3], a[4])?;
         self.with_mask(mask, |p| p.poll_list(a[0], a[1], timeout))
     }
 
-    /// Runs a wait with another signal mask. A handler that interrupts it runs with that mask, and the
-    /// one from before comes back behind it.
+    /// Reads a set of signals, if there is one.
+    fn read_mask(&mut self, address: u64, size: u64) -> Result<Option<u64>, SysError> {
+        match address {
+            0 => Ok(None),
+            _ if size != SET_BYTES => Err(Errno::EINVAL.into()),
+            address => Ok(Some(self.read_u64(address)?)),
+        }
+    }
+
+    /// Runs a wait with another signal mask. One that a signal ended leaves it to the handler's frame to
+    /// go back to the mask from before.
     fn with_mask(&mut self, mask: Option<u64>, wait: impl FnOnce(&mut Process) -> SysResult) -> SysResult {
         let Some(mask) = mask else { return wait(self) };
-        let before = std::mem::replace(&mut self.signals.mask, mask & !unblockable());
+        self.signals.begin_wait(mask);
         let result = wait(self);
-        match result {
-            Err(SysError::Errno(Errno::EINTR) | SysError::Block) => {
-                self.signals.saved_mask = Some(before);
-            }
-            _ => self.signals.mask = before,
+        if !matches!(result, Err(SysError::Block | SysError::Errno(Errno::EINTR))) {
+            self.signals.end_wait();
         }
         result
     }
@@ -160,10 +166,10 @@ impl Process {
         let timeout = if a[4] == 0 { None } else { Some(self.read_timespec(a[4])?) };
         let mask = match a[5] {
             0 => None,
-            pair => match self.read_u64(pair)? {
-                0 => None,
-                set => Some(self.read_u64(set)?),
-            },
+            pair => {
+                let [set, size] = self.read_words::<2>(pair)?;
+                self.read_mask(set, size)?
+            }
         };
         self.with_mask(mask, |p| p.select([a[0], a[1], a[2], a[3]], timeout))
     }

@@ -4,22 +4,14 @@ use super::Args;
 use crate::errno::Errno;
 use crate::program::process::{PID, Process, SysError, SysResult};
 use crate::program::signal::number::{MAX, SIGKILL, SIGSTOP};
-use crate::program::signal::{Action, AltStack, Info, SI_TKILL, SI_USER, SS_DISABLE, bit};
+use crate::program::signal::{Action, AltStack, Info, SI_TKILL, SI_USER, UNBLOCKABLE};
 
 /// Bytes of the kernel's `sigset_t`.
-const SET_BYTES: u64 = 8;
-/// Bytes of the smallest alternate stack (`MINSIGSTKSZ`).
-const MIN_ALT_STACK: u64 = 2048;
-/// `SS_AUTODISARM`.
-const SS_AUTODISARM: u32 = 1 << 31;
+pub(super) const SET_BYTES: u64 = 8;
 
 const SIG_BLOCK: u64 = 0;
 const SIG_UNBLOCK: u64 = 1;
 const SIG_SETMASK: u64 = 2;
-
-pub(super) fn unblockable() -> u64 {
-    bit(SIGKILL) | bit(SIGSTOP)
-}
 
 fn signal_number(value: u64) -> Result<u32, SysError> {
     let signal = value as u32;
@@ -36,7 +28,7 @@ impl Process {
         let before = self.signals.action(signal);
         if new != 0 {
             let [handler, flags, restorer, mask] = self.read_words::<4>(new)?;
-            self.signals.set_action(signal, Action { handler, flags, restorer, mask: mask & !unblockable() });
+            self.signals.set_action(signal, Action { handler, flags, restorer, mask: mask & !UNBLOCKABLE });
         }
         if old != 0 {
             self.write_words(old, &[before.handler, before.flags, before.restorer, before.mask])?;
@@ -58,7 +50,7 @@ impl Process {
                 SIG_SETMASK => set,
                 _ => return Err(Errno::EINVAL.into()),
             };
-            self.signals.mask = mask & !unblockable();
+            self.signals.mask = mask & !UNBLOCKABLE;
         }
         if old != 0 {
             self.write_words(old, &[before])?;
@@ -80,33 +72,20 @@ impl Process {
             return Err(Errno::EINVAL.into());
         }
         let mask = self.read_u64(a[0])?;
-        self.signals.saved_mask = Some(self.signals.mask);
-        self.signals.mask = mask & !unblockable();
+        self.signals.begin_wait(mask);
         Err(SysError::Block)
     }
 
     pub(super) fn sys_sigaltstack(&mut self, a: Args) -> SysResult {
         let [new, old, ..] = a;
         let before = self.signals.alt;
-        let on_it = before.holds(self.regs.general.rsp);
+        let rsp = self.regs.general.rsp;
         if new != 0 {
             let [base, flags, size] = self.read_words::<3>(new)?;
-            let flags = flags as u32;
-            if on_it {
-                return Err(Errno::EPERM.into());
-            }
-            self.signals.alt = match flags & !SS_AUTODISARM {
-                SS_DISABLE => AltStack::default(),
-                0 | 1 if before == (AltStack { base, size }) => before,
-                0 | 1 if size < MIN_ALT_STACK => return Err(Errno::ENOMEM.into()),
-                0 | 1 => AltStack { base, size },
-                _ => return Err(Errno::EINVAL.into()),
-            };
+            self.signals.set_alt(rsp, AltStack { base, size, flags: flags as u32 })?;
         }
         if old != 0 {
-            // SS_ONSTACK is 1.
-            let flags = if on_it { 1 } else { before.flags() };
-            self.write_words(old, &[before.base, flags.into(), before.size])?;
+            self.write_words(old, &[before.base, before.told_flags(rsp).into(), before.size])?;
         }
         Ok(0)
     }

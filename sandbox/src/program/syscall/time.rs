@@ -1,30 +1,91 @@
 //! Clocks, sleeping and interval timers.
 
 use super::Args;
+use super::signal::SET_BYTES;
 use crate::errno::Errno;
-use crate::program::process::{Process, SysError, SysResult};
-use crate::program::signal::number::SIGALRM;
-use crate::program::signal::{Info, SI_KERNEL};
+use crate::program::process::{PID, Process, SysError, SysResult};
+use crate::program::signal::UNBLOCKABLE;
+use crate::program::timers::Which;
+use crate::world::Wake;
 
 /// Nanoseconds in a second.
 const SECOND: u64 = 1_000_000_000;
+/// Microseconds in a second.
+const MICROSECONDS: u64 = 1_000_000;
 /// Clock ticks a second of `times`.
 const TICKS: u64 = 100;
 
 /// `TIMER_ABSTIME`.
 const TIMER_ABSTIME: u64 = 1;
+/// `CLOCK_REALTIME`.
+const CLOCK_REALTIME: i32 = 0;
+
+/// Who `getrusage` is about (`include/uapi/linux/resource.h`).
+const RUSAGE_SELF: i32 = 0;
+const RUSAGE_CHILDREN: i32 = -1;
+const RUSAGE_THREAD: i32 = 1;
+
+/// A clock, by what can be done with it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum ClockId {
+    /// Counts from 1970, and can be slept on.
+    Realtime,
+    /// Counts from the machine's start, and can be slept on.
+    Monotonic,
+    /// As monotonic time; it cannot be slept on.
+    Coarse,
+    /// As real time; it cannot be slept on.
+    CoarseRealtime,
+    /// CPU time.
+    Cpu {
+        /// Of the calling thread, not of its process.
+        of_thread: bool,
+        /// A negative number, with a process id in it.
+        by_pid: bool,
+    },
+    /// Needs a real-time clock device, which there is not.
+    Alarm,
+    /// A device's, by a descriptor.
+    Dynamic,
+}
+
+impl ClockId {
+    /// By its number (`include/uapi/linux/time.h`; negative ones: `include/linux/posix-timers_types.h`).
+    fn of(id: u64) -> Option<ClockId> {
+        /// In a negative number: which CPU clock, that it is a thread's, and the process above.
+        const CPU_CLOCKS: i32 = 3;
+        const OF_THREAD: i32 = 4;
+        const PID_SHIFT: u32 = 3;
+        const DYNAMIC: i32 = 3;
+        Some(match id as i32 {
+            CLOCK_REALTIME | 11 => ClockId::Realtime,
+            1 | 7 => ClockId::Monotonic,
+            2 | 3 => ClockId::Cpu { of_thread: id as i32 == 3, by_pid: false },
+            4 | 6 => ClockId::Coarse,
+            5 => ClockId::CoarseRealtime,
+            8 | 9 => ClockId::Alarm,
+            id if id > 0 => return None,
+            id if id & (CPU_CLOCKS | OF_THREAD) == DYNAMIC => ClockId::Dynamic,
+            id => {
+                let pid = !(id >> PID_SHIFT);
+                let known = id & CPU_CLOCKS != CPU_CLOCKS && (pid == 0 || pid == PID as i32);
+                return known.then_some(ClockId::Cpu { of_thread: id & OF_THREAD != 0, by_pid: true });
+            }
+        })
+    }
+}
 
 impl Process {
-    /// Nanoseconds of a clock (`CLOCK_*`, `include/uapi/linux/time.h`).
+    /// Nanoseconds of a clock.
     fn clock_now(&mut self, id: u64) -> Result<u64, SysError> {
+        let clock = ClockId::of(id).ok_or(Errno::EINVAL)?;
         self.refresh_clock()?;
-        match id as i32 {
-            0 | 5 | 8 | 11 => Ok(self.clock.realtime()),
-            1 | 4 | 6 | 7 | 9 => Ok(self.clock.monotonic()),
-            // CPU time: the whole of it is the program's.
-            2 | 3 => Ok(self.clock.monotonic()),
-            id if id < 0 => Ok(self.clock.monotonic()),
-            _ => Err(Errno::EINVAL.into()),
+        match clock {
+            ClockId::Realtime => Ok(self.clock.realtime()),
+            ClockId::Monotonic | ClockId::Coarse => Ok(self.clock.monotonic()),
+            ClockId::CoarseRealtime => Ok(self.clock.realtime()),
+            ClockId::Cpu { .. } => Ok(self.clock.cpu()),
+            ClockId::Alarm | ClockId::Dynamic => Err(Errno::EINVAL.into()),
         }
     }
 
@@ -35,13 +96,67 @@ impl Process {
     }
 
     pub(super) fn sys_clock_getres(&mut self, a: Args) -> SysResult {
-        if a[0] as i32 > 11 {
-            return Err(Errno::EINVAL.into());
-        }
+        self.clock_now(a[0])?;
         if a[1] != 0 {
             self.write_words(a[1], &[0, 1])?;
         }
         Ok(0)
+    }
+
+    /// Nobody may set a clock: there is no `CAP_SYS_TIME`.
+    pub(super) fn sys_clock_settime(&mut self, a: Args) -> SysResult {
+        match ClockId::of(a[0]) {
+            Some(ClockId::Realtime) if a[0] as i32 == CLOCK_REALTIME => {
+                self.read_timespec(a[1])?;
+                Err(Errno::EPERM.into())
+            }
+            Some(ClockId::Cpu { by_pid: true, .. }) => Err(Errno::EPERM.into()),
+            _ => Err(Errno::EINVAL.into()),
+        }
+    }
+
+    pub(super) fn sys_settimeofday(&mut self, a: Args) -> SysResult {
+        if a[0] != 0 {
+            let [_, microseconds] = self.read_words::<2>(a[0])?;
+            if microseconds > MICROSECONDS {
+                return Err(Errno::EINVAL.into());
+            }
+        }
+        if a[1] != 0 {
+            self.read_u64(a[1])?;
+        }
+        Err(Errno::EPERM.into())
+    }
+
+    /// `adjtimex`: a clock that nothing disciplines can be looked at.
+    pub(super) fn sys_adjtimex(&mut self, address: u64) -> SysResult {
+        /// Bytes of `struct timex` (`include/uapi/linux/timex.h`), and what it holds by word.
+        const TIMEX_WORDS: usize = 26;
+        const STA_UNSYNC: u64 = 0x40;
+        const TIME_ERROR: u64 = 5;
+        const MAX_ERROR: u64 = 16_000_000;
+        const TOLERANCE: u64 = 32_768_000;
+        const TICK_MICROSECONDS: u64 = 10_000;
+        let mut words = self.read_words::<TIMEX_WORDS>(address)?;
+        if words[0] as u32 != 0 {
+            return Err(Errno::EPERM.into());
+        }
+        self.refresh_clock()?;
+        let now = self.clock.realtime();
+        words = [0; TIMEX_WORDS];
+        (words[3], words[4], words[5]) = (MAX_ERROR, MAX_ERROR, STA_UNSYNC);
+        (words[6], words[7], words[8]) = (2, 1, TOLERANCE);
+        (words[9], words[10], words[11]) = (now / SECOND, now % SECOND / 1000, TICK_MICROSECONDS);
+        self.write_words(address, &words)?;
+        Ok(TIME_ERROR)
+    }
+
+    pub(super) fn sys_clock_adjtime(&mut self, a: Args) -> SysResult {
+        match ClockId::of(a[0]) {
+            Some(ClockId::Realtime) if a[0] as i32 == CLOCK_REALTIME => self.sys_adjtimex(a[1]),
+            Some(_) => Err(Errno::EOPNOTSUPP.into()),
+            None => Err(Errno::EINVAL.into()),
+        }
     }
 
     pub(super) fn sys_gettimeofday(&mut self, a: Args) -> SysResult {
@@ -74,40 +189,79 @@ impl Process {
         Ok(seconds.saturating_mul(SECOND).saturating_add(nanoseconds))
     }
 
-    /// Lets time pass. A timer that goes off meanwhile ends the sleep; returns what is left then.
+    /// Lets time pass. A signal that is to be delivered ends the sleep; returns what is left then.
+    ///
+    /// Of the timers only that of real time can expire meanwhile, and only once: see
+    /// [`timers`](crate::program::timers).
     pub(super) fn sleep(&mut self, ns: u64) -> Result<Option<u64>, SysError> {
         let mut left = ns;
+        self.drop_ignored();
         while left > 0 {
-            self.stop.check()?;
-            let until_alarm = self.task.alarm.map(|(at, _)| at.saturating_sub(self.clock.monotonic()));
-            left -= self.pass(until_alarm.map_or(left, |alarm| alarm.min(left)))?;
-            self.fire_alarm();
-            if left > 0 && self.signals.any_deliverable() {
+            if self.signals.any_deliverable() {
                 return Ok(Some(left));
             }
+            self.stop.check()?;
+            let wait = self.until_alarm().map_or(left, |alarm| alarm.min(left));
+            left -= self.pass(wait)?;
+            self.fire_timers();
         }
         Ok(None)
     }
 
-    /// Sends `SIGALRM` when its time has come. Returns whether it has.
-    pub fn fire_alarm(&mut self) -> bool {
-        let Some((at, interval)) = self.task.alarm else { return false };
-        if self.clock.monotonic() < at {
-            return false;
+    /// Takes the pending signals that may come but are ignored: they end no wait.
+    fn drop_ignored(&mut self) {
+        while let Some(ignored) = self.signals.take_ignored() {
+            self.task.timers.signal_taken(ignored, self.clock.monotonic());
         }
-        self.task.alarm = (interval > 0).then(|| (self.clock.monotonic().saturating_add(interval), interval));
-        self.signals.send(Info { signal: SIGALRM, code: SI_KERNEL, ..Default::default() });
-        true
     }
 
-    /// Waits for the alarm, when nothing else can end a wait. `false` when there is none.
+    /// Waits until a timer sends a signal that is to be delivered, when nothing else can end a wait. `false`
+    /// when none will.
     pub fn sleep_until_alarm(&mut self) -> Result<bool, SysError> {
-        let Some((at, _)) = self.task.alarm else { return Ok(false) };
-        loop {
-            let wait = at.saturating_sub(self.clock.monotonic());
+        self.drop_ignored();
+        while !self.signals.any_deliverable() {
+            let Some(wait) = self.until_alarm() else { return Ok(false) };
             self.pass(wait)?;
-            if self.fire_alarm() || self.signals.any_deliverable() {
-                return Ok(true);
+            self.fire_timers();
+        }
+        Ok(true)
+    }
+
+    /// A set of signals, a place for what came or 0, a time limit or 0: a signal of the set that is
+    /// pending, or becomes so in time.
+    pub(super) fn sys_rt_sigtimedwait(&mut self, a: Args) -> SysResult {
+        let [set, info, timeout, size, ..] = a;
+        if size != SET_BYTES {
+            return Err(Errno::EINVAL.into());
+        }
+        let set = self.read_u64(set)? & !UNBLOCKABLE;
+        let mut left = if timeout == 0 { None } else { Some(self.read_timespec(timeout)?) };
+        loop {
+            if let Some(came) = self.take_signal_of(set) {
+                if info != 0 {
+                    self.write(info, &came.to_bytes())?;
+                }
+                return Ok(came.signal.into());
+            }
+            if self.signals.any_deliverable() {
+                return Err(Errno::EINTR.into());
+            }
+            if left == Some(0) {
+                return Err(Errno::EAGAIN.into());
+            }
+            self.stop.check()?;
+            match left.into_iter().chain(self.until_alarm()).min() {
+                Some(wait) => {
+                    let passed = self.pass(wait)?;
+                    left = left.map(|left| left.saturating_sub(passed));
+                    self.fire_timers();
+                }
+                None if self.outside.fs().has_terminal() => {
+                    if self.wait_outside(None, None)?.by == Wake::Never {
+                        return Err(SysError::Block);
+                    }
+                }
+                None => return Err(SysError::Block),
             }
         }
     }
@@ -131,35 +285,49 @@ impl Process {
 
     pub(super) fn sys_clock_nanosleep(&mut self, a: Args) -> SysResult {
         let [id, flags, request, remaining, ..] = a;
-        let wanted = self.read_timespec(request)?;
-        let now = self.clock_now(id)?;
-        if flags & TIMER_ABSTIME != 0 {
-            self.finish_sleep(wanted.saturating_sub(now), 0)
-        } else {
-            self.finish_sleep(wanted, remaining)
+        let clock = ClockId::of(id).ok_or(Errno::EINVAL)?;
+        let of_thread = matches!(clock, ClockId::Cpu { of_thread: true, by_pid: false });
+        if of_thread || matches!(clock, ClockId::Coarse | ClockId::CoarseRealtime | ClockId::Dynamic) {
+            return Err(Errno::EOPNOTSUPP.into());
         }
+        let wanted = self.read_timespec(request)?;
+        match clock {
+            ClockId::Alarm => return Err(Errno::EOPNOTSUPP.into()),
+            // One's own clock stands still in a sleep.
+            ClockId::Cpu { of_thread: true, .. } => return Err(Errno::EINVAL.into()),
+            _ => {}
+        }
+        let now = self.clock_now(id)?;
+        let absolute = flags & TIMER_ABSTIME != 0;
+        let ns = if absolute { wanted.saturating_sub(now) } else { wanted };
+        if ns > 0 && matches!(clock, ClockId::Cpu { .. }) {
+            // The clock of the only process stands still as well.
+            return Err(SysError::Block);
+        }
+        self.finish_sleep(ns, if absolute { 0 } else { remaining })
     }
 
+    /// CPU time is not told apart into the program's and the kernel's.
     pub(super) fn sys_times(&mut self, a: Args) -> SysResult {
         self.refresh_clock()?;
-        let ticks = self.clock.monotonic() / (SECOND / TICKS);
+        let ticks = |ns: u64| ns / (SECOND / TICKS);
         if a[0] != 0 {
-            self.write_words(a[0], &[ticks, 0, 0, 0])?;
+            self.write_words(a[0], &[ticks(self.clock.cpu()), 0, 0, 0])?;
         }
-        Ok(ticks)
+        Ok(ticks(self.clock.monotonic()))
     }
 
     pub(super) fn sys_getrusage(&mut self, a: Args) -> SysResult {
-        self.refresh_clock()?;
-        let own = matches!(a[0] as i32, 0 | 1);
-        if !own && a[0] as i32 != -1 {
-            return Err(Errno::EINVAL.into());
-        }
+        let own = match a[0] as i32 {
+            RUSAGE_SELF | RUSAGE_THREAD => true,
+            RUSAGE_CHILDREN => false,
+            _ => return Err(Errno::EINVAL.into()),
+        };
         let mut words = [0u64; 18];
         if own {
-            let now = self.clock.monotonic();
-            words[0] = now / SECOND;
-            words[1] = now % SECOND / 1000;
+            let cpu = self.clock.cpu();
+            words[0] = cpu / SECOND;
+            words[1] = cpu % SECOND / 1000;
             // Maximum resident set, KiB: what is charged, since what is resident depends on the host.
             words[4] = self.memory.state.account.charged() / 1024;
         }
@@ -167,42 +335,45 @@ impl Process {
         Ok(0)
     }
 
+    /// Now, by the clock that a timer counts.
+    fn timer_now(&self, which: Which) -> u64 {
+        if which == Which::Real { self.clock.monotonic() } else { self.clock.cpu() }
+    }
+
     pub(super) fn sys_alarm(&mut self, a: Args) -> SysResult {
         self.refresh_clock()?;
-        let left =
-            self.task.alarm.map_or(0, |(at, _)| at.saturating_sub(self.clock.monotonic()).div_ceil(SECOND));
-        let seconds = u64::from(a[0] as u32);
-        self.task.alarm = (seconds > 0).then(|| (self.clock.monotonic().saturating_add(seconds * SECOND), 0));
+        let now = self.clock.monotonic();
+        let timer = self.task.timers.get_mut(Which::Real);
+        // As Linux rounds: to the nearest, but a timer that runs never has 0 left.
+        let left = match timer.left(now) {
+            0 => 0,
+            left => (left.saturating_add(SECOND / 2) / SECOND).max(1),
+        };
+        timer.set(now, u64::from(a[0] as u32) * SECOND, 0);
         Ok(left)
     }
 
-    fn timer_words(&self) -> [u64; 4] {
-        let (left, interval) = self
-            .task
-            .alarm
-            .map_or((0, 0), |(at, interval)| (at.saturating_sub(self.clock.monotonic()).max(1000), interval));
+    fn timer_words(&self, which: Which) -> [u64; 4] {
+        let timer = self.task.timers.get(which);
+        let (left, interval) = (timer.left(self.timer_now(which)), timer.interval());
         [interval / SECOND, interval % SECOND / 1000, left / SECOND, left % SECOND / 1000]
     }
 
-    /// Only the real-time timer: there is no CPU time to measure that would be the same in every
-    /// run.
     pub(super) fn sys_setitimer(&mut self, a: Args) -> SysResult {
         let [which, new, old, ..] = a;
-        if which != 0 {
-            return Err(if which <= 2 { Errno::ENOSYS } else { Errno::EINVAL }.into());
-        }
         self.refresh_clock()?;
-        let before = self.timer_words();
-        if new != 0 {
-            let [interval_s, interval_us, value_s, value_us] = self.read_words::<4>(new)?;
-            if interval_us >= 1_000_000 || value_us >= 1_000_000 {
-                return Err(Errno::EINVAL.into());
-            }
-            let ns = |s: u64, us: u64| s.saturating_mul(SECOND).saturating_add(us * 1000);
-            let value = ns(value_s, value_us);
-            self.task.alarm = (value > 0)
-                .then(|| (self.clock.monotonic().saturating_add(value), ns(interval_s, interval_us)));
-        }
+        let words = if new == 0 { [0; 4] } else { self.read_words::<4>(new)? };
+        let [interval, value] = [&words[..2], &words[2..]].map(|time| {
+            let valid = time[0] as i64 > -1 && time[1] < MICROSECONDS;
+            valid.then(|| time[0].saturating_mul(SECOND).saturating_add(time[1] * 1000))
+        });
+        let (Some(interval), Some(value), Some(which)) = (interval, value, Which::of(which)) else {
+            return Err(Errno::EINVAL.into());
+        };
+        let before = self.timer_words(which);
+        let now = self.timer_now(which);
+        let interval = if value == 0 && which == Which::Real { 0 } else { interval };
+        self.task.timers.get_mut(which).set(now, value, interval);
         if old != 0 {
             self.write_words(old, &before)?;
         }
@@ -210,11 +381,8 @@ impl Process {
     }
 
     pub(super) fn sys_getitimer(&mut self, a: Args) -> SysResult {
-        if a[0] > 2 {
-            return Err(Errno::EINVAL.into());
-        }
-        let words = if a[0] == 0 { self.timer_words() } else { [0; 4] };
-        self.write_words(a[1], &words)?;
+        let which = Which::of(a[0]).ok_or(Errno::EINVAL)?;
+        self.write_words(a[1], &self.timer_words(which))?;
         Ok(0)
     }
 }

@@ -1,0 +1,494 @@
+//! Signals: what a program has asked for, what is pending, and the frame that a handler runs on.
+
+mod floating;
+mod frame;
+mod stack;
+
+use serde::{Deserialize, Serialize};
+
+use crate::machine::{BadState, expect};
+
+pub use frame::{Context, FIXED_FLAGS, Left, sanitize_flags};
+pub use stack::AltStack;
+
+#[allow(missing_docs)]
+pub mod number {
+    //! Signal numbers (`arch/x86/include/uapi/asm/signal.h`).
+    pub const SIGHUP: u32 = 1;
+    pub const SIGINT: u32 = 2;
+    pub const SIGQUIT: u32 = 3;
+    pub const SIGILL: u32 = 4;
+    pub const SIGTRAP: u32 = 5;
+    pub const SIGABRT: u32 = 6;
+    pub const SIGBUS: u32 = 7;
+    pub const SIGFPE: u32 = 8;
+    pub const SIGKILL: u32 = 9;
+    pub const SIGSEGV: u32 = 11;
+    pub const SIGPIPE: u32 = 13;
+    pub const SIGALRM: u32 = 14;
+    pub const SIGTERM: u32 = 15;
+    pub const SIGCHLD: u32 = 17;
+    pub const SIGCONT: u32 = 18;
+    pub const SIGSTOP: u32 = 19;
+    pub const SIGURG: u32 = 23;
+    pub const SIGXFSZ: u32 = 25;
+    pub const SIGVTALRM: u32 = 26;
+    pub const SIGPROF: u32 = 27;
+    pub const SIGWINCH: u32 = 28;
+    pub const SIGSYS: u32 = 31;
+    /// The highest.
+    pub const MAX: u32 = 64;
+}
+
+use number::{MAX, SIGCHLD, SIGCONT, SIGKILL, SIGSTOP, SIGURG, SIGWINCH};
+
+/// The name of a signal, as a shell prints it.
+pub fn name(signal: u32) -> String {
+    const NAMES: [&str; 31] = [
+        "SIGHUP",
+        "SIGINT",
+        "SIGQUIT",
+        "SIGILL",
+        "SIGTRAP",
+        "SIGABRT",
+        "SIGBUS",
+        "SIGFPE",
+        "SIGKILL",
+        "SIGUSR1",
+        "SIGSEGV",
+        "SIGUSR2",
+        "SIGPIPE",
+        "SIGALRM",
+        "SIGTERM",
+        "SIGSTKFLT",
+        "SIGCHLD",
+        "SIGCONT",
+        "SIGSTOP",
+        "SIGTSTP",
+        "SIGTTIN",
+        "SIGTTOU",
+        "SIGURG",
+        "SIGXCPU",
+        "SIGXFSZ",
+        "SIGVTALRM",
+        "SIGPROF",
+        "SIGWINCH",
+        "SIGIO",
+        "SIGPWR",
+        "SIGSYS",
+    ];
+    match (signal as usize).checked_sub(1).and_then(|i| NAMES.get(i)) {
+        Some(name) => (*name).to_string(),
+        None => format!("signal {signal}"),
+    }
+}
+
+/// `SIG_DFL`.
+const DEFAULT: u64 = 0;
+/// `SIG_IGN`.
+const IGNORE: u64 = 1;
+
+/// `SA_*` flags (`include/uapi/asm-generic/signal-defs.h`).
+pub mod flags {
+    /// The handler runs on the alternate stack.
+    pub const ONSTACK: u64 = 0x0800_0000;
+    /// Interrupted calls are made again.
+    pub const RESTART: u64 = 0x1000_0000;
+    /// The signal is not blocked while its handler runs.
+    pub const NODEFER: u64 = 0x4000_0000;
+    /// The action goes back to the default when the handler is entered.
+    pub const RESETHAND: u64 = 0x8000_0000;
+    /// `sa_restorer` is set.
+    pub const RESTORER: u64 = 0x0400_0000;
+}
+
+/// `struct sigaction` of the kernel's interface.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Action {
+    /// Handler's address, or `SIG_DFL` (0), or `SIG_IGN` (1).
+    pub handler: u64,
+    /// [`flags`].
+    pub flags: u64,
+    /// Where the handler returns to.
+    pub restorer: u64,
+    /// Signals blocked while it runs.
+    pub mask: u64,
+}
+
+/// `siginfo_t`, as far as it is used.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Info {
+    /// Signal number.
+    pub signal: u32,
+    /// `si_code`.
+    pub code: i32,
+    /// `si_addr` of a fault, or `si_pid` and `si_uid` of a `kill`.
+    pub value: u64,
+    /// The exception that it is for.
+    pub fault: Option<Trap>,
+}
+
+/// Bytes of `siginfo_t`.
+pub const INFO_BYTES: usize = 128;
+
+impl Info {
+    /// A signal that the kernel sends for no address.
+    pub fn by_kernel(signal: u32) -> Info {
+        Info { signal, code: SI_KERNEL, ..Info::default() }
+    }
+
+    /// `siginfo_t` (`include/uapi/asm-generic/siginfo.h`).
+    pub fn to_bytes(&self) -> [u8; INFO_BYTES] {
+        let mut bytes = [0u8; INFO_BYTES];
+        bytes[0..4].copy_from_slice(&self.signal.to_le_bytes());
+        bytes[8..12].copy_from_slice(&self.code.to_le_bytes());
+        bytes[16..24].copy_from_slice(&self.value.to_le_bytes());
+        bytes
+    }
+
+    /// Whether it was sent to the thread, not to the whole process.
+    fn is_private(&self) -> bool {
+        self.fault.is_some() || self.code == SI_TKILL
+    }
+}
+
+/// An exception, as the context of a signal shows it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Trap {
+    /// The vector.
+    pub vector: u8,
+    /// The error code.
+    pub error: u64,
+    /// CR2 of a page fault.
+    pub address: Option<u64>,
+}
+
+/// `SI_USER`.
+pub const SI_USER: i32 = 0;
+/// `SI_KERNEL`.
+pub const SI_KERNEL: i32 = 0x80;
+/// `SI_TKILL`.
+pub const SI_TKILL: i32 = -6;
+
+/// A program's signals.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Signals {
+    actions: Vec<Action>,
+    /// Blocked signals: bit `n - 1` for signal `n`.
+    pub mask: u64,
+    /// Pending signals, at most one of each.
+    pending: Vec<Info>,
+    /// The alternate stack.
+    pub alt: AltStack,
+    /// The mask to go back to after the handler that ends a wait with a mask of its own.
+    saved_mask: Option<u64>,
+    /// What the contexts of signals show as the last exception: vector, error code, CR2.
+    last_trap: (u8, u64, u64),
+}
+
+impl Default for Signals {
+    fn default() -> Self {
+        Signals {
+            actions: vec![Action::default(); MAX as usize],
+            mask: 0,
+            pending: Vec::new(),
+            alt: AltStack::default(),
+            saved_mask: None,
+            last_trap: (0, 0, 0),
+        }
+    }
+}
+
+/// A signal's bit in a mask.
+pub fn bit(signal: u32) -> u64 {
+    1 << (signal - 1)
+}
+
+/// What a signal does by default.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DefaultAction {
+    /// The program ends.
+    Terminate,
+    /// Nothing.
+    Ignore,
+}
+
+/// What a signal does when nothing else was asked for (signal(7)). A stop has nobody to continue
+/// it here, and is ignored.
+pub fn default_action(signal: u32) -> DefaultAction {
+    match signal {
+        SIGCHLD | SIGCONT | SIGSTOP | SIGURG | SIGWINCH | 20..=22 => DefaultAction::Ignore,
+        _ => DefaultAction::Terminate,
+    }
+}
+
+/// What is to be done about a pending signal.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Delivery {
+    /// Nothing.
+    Ignore(Info),
+    /// Run the handler.
+    Handle(Info, Action),
+    /// End the program.
+    Terminate(Info),
+}
+
+impl Delivery {
+    /// The signal.
+    pub fn info(&self) -> &Info {
+        match self {
+            Delivery::Ignore(info) | Delivery::Handle(info, _) | Delivery::Terminate(info) => info,
+        }
+    }
+}
+
+/// The signals that no mask holds back.
+pub const UNBLOCKABLE: u64 = 1 << (SIGKILL - 1) | 1 << (SIGSTOP - 1);
+/// Signals of exceptions, which come before others (`SYNCHRONOUS_MASK`, `kernel/signal.c`).
+const SYNCHRONOUS: u64 = 1 << (number::SIGSEGV - 1)
+    | 1 << (number::SIGBUS - 1)
+    | 1 << (number::SIGILL - 1)
+    | 1 << (number::SIGTRAP - 1)
+    | 1 << (number::SIGFPE - 1)
+    | 1 << (number::SIGSYS - 1);
+
+impl Signals {
+    /// The action of a signal (1 to 64).
+    pub fn action(&self, signal: u32) -> Action {
+        self.actions.get(signal as usize - 1).copied().unwrap_or_default()
+    }
+
+    /// Sets the action of a signal (1 to 64).
+    pub fn set_action(&mut self, signal: u32, action: Action) {
+        if let Some(slot) = self.actions.get_mut(signal as usize - 1) {
+            *slot = action;
+        }
+        if self.is_ignored(signal) {
+            self.pending.retain(|info| info.signal != signal);
+        }
+    }
+
+    /// For `execve`: handlers are gone, what was ignored stays ignored.
+    pub fn reset_handlers(&mut self) {
+        for action in &mut self.actions {
+            let handler = if action.handler == IGNORE { IGNORE } else { DEFAULT };
+            *action = Action { handler, ..Action::default() };
+        }
+        self.alt = AltStack::default();
+    }
+
+    fn is_ignored(&self, signal: u32) -> bool {
+        match self.action(signal).handler {
+            IGNORE => true,
+            DEFAULT => default_action(signal) == DefaultAction::Ignore,
+            _ => false,
+        }
+    }
+
+    /// Makes a signal pending, unless it is ignored.
+    pub fn send(&mut self, info: Info) {
+        let blocked = self.mask & bit(info.signal) != 0;
+        if self.is_ignored(info.signal) && !blocked {
+            return;
+        }
+        if !self.pending.iter().any(|p| p.signal == info.signal) {
+            self.pending.push(info);
+        }
+    }
+
+    /// Sends a signal for something the program itself did: it cannot be blocked or ignored.
+    pub fn force(&mut self, info: Info) {
+        let blocked = self.mask & bit(info.signal) != 0;
+        if blocked || self.action(info.signal).handler == IGNORE {
+            self.set_action(info.signal, Action::default());
+            self.mask &= !bit(info.signal);
+        }
+        if let Some(trap) = info.fault {
+            self.last_trap = (trap.vector, trap.error, trap.address.unwrap_or(self.last_trap.2));
+        }
+        self.pending.retain(|p| p.signal != info.signal);
+        self.pending.insert(0, info);
+    }
+
+    /// Signals that end the program when they come: bits.
+    pub fn fatal(&self) -> u64 {
+        let ends = |signal: &u32| {
+            let default = self.action(*signal).handler == DEFAULT;
+            default && default_action(*signal) == DefaultAction::Terminate
+        };
+        let ends = (1..=MAX).filter(ends).fold(0, |bits, signal| bits | bit(signal));
+        ends & !self.mask | bit(SIGKILL)
+    }
+
+    /// The signals that are ignored, and those that have handlers: bits.
+    pub fn handled_bits(&self) -> (u64, u64) {
+        let with = |wanted: fn(u64) -> bool| {
+            let actions = self.actions.iter().enumerate();
+            actions.filter(|(_, a)| wanted(a.handler)).fold(0, |bits, (i, _)| bits | 1 << i)
+        };
+        (with(|handler| handler == IGNORE), with(|handler| handler > IGNORE))
+    }
+
+    /// All pending signals: bits.
+    pub fn pending_bits(&self) -> u64 {
+        self.pending.iter().fold(0, |bits, info| bits | bit(info.signal))
+    }
+
+    /// The next signal that may be delivered, by its place among the pending ones: those of the thread
+    /// before those of the process, among each those of exceptions first, and else the lowest
+    /// number (`dequeue_signal`, `kernel/signal.c`).
+    fn next(&self, ignored_too: bool) -> Option<usize> {
+        let may_come = |info: &Info| {
+            let unblocked = self.mask & bit(info.signal) == 0 || info.signal == SIGKILL;
+            unblocked && (ignored_too || !self.is_ignored(info.signal))
+        };
+        let order = |info: &Info| (!info.is_private(), SYNCHRONOUS & bit(info.signal) == 0, info.signal);
+        let candidates = self.pending.iter().enumerate().filter(|(_, info)| may_come(info));
+        candidates.min_by_key(|(_, info)| order(info)).map(|(at, _)| at)
+    }
+
+    /// Whether a signal waits to be delivered that does something: what is ignored ends no wait.
+    pub fn any_deliverable(&self) -> bool {
+        self.next(false).is_some()
+    }
+
+    /// Whether the next signal to be delivered has the interrupted call made again
+    /// ([`flags::RESTART`]).
+    pub fn next_restarts(&self) -> bool {
+        let next = self.next(false).and_then(|at| self.pending.get(at));
+        next.is_some_and(|info| self.action(info.signal).flags & flags::RESTART != 0)
+    }
+
+    /// Takes the next signal to deliver.
+    pub fn take_next(&mut self) -> Option<Delivery> {
+        let info = self.pending.remove(self.next(true)?);
+        let action = self.action(info.signal);
+        Some(match (info.signal, action.handler) {
+            (SIGKILL, _) => Delivery::Terminate(info),
+            (_, IGNORE) => Delivery::Ignore(info),
+            (signal, DEFAULT) => match default_action(signal) {
+                DefaultAction::Ignore => Delivery::Ignore(info),
+                DefaultAction::Terminate => Delivery::Terminate(info),
+            },
+            _ => {
+                if action.flags & flags::RESETHAND != 0 {
+                    self.set_action(info.signal, Action { handler: DEFAULT, ..action });
+                }
+                Delivery::Handle(info, action)
+            }
+        })
+    }
+
+    /// Takes a pending signal that may be delivered and is ignored.
+    pub fn take_ignored(&mut self) -> Option<u32> {
+        let ignored = |info: &Info| self.mask & bit(info.signal) == 0 && self.is_ignored(info.signal);
+        let at = self.pending.iter().position(ignored)?;
+        Some(self.pending.remove(at).signal)
+    }
+
+    /// Takes a pending signal out of a set, blocked or not: `sigtimedwait`.
+    pub fn take_of(&mut self, set: u64) -> Option<Info> {
+        let candidates = self.pending.iter().enumerate().filter(|(_, info)| set & bit(info.signal) != 0);
+        let (at, _) = candidates.min_by_key(|(_, info)| (!info.is_private(), info.signal))?;
+        Some(self.pending.remove(at))
+    }
+
+    /// Waits with another mask from here on; [`Signals::end_wait`] or a handler's end goes back.
+    pub fn begin_wait(&mut self, mask: u64) {
+        self.saved_mask = Some(self.mask);
+        self.mask = mask & !UNBLOCKABLE;
+    }
+
+    /// Goes back to the mask from before the wait, unless a handler's frame has it by now.
+    pub fn end_wait(&mut self) {
+        if let Some(mask) = self.saved_mask.take() {
+            self.mask = mask;
+        }
+    }
+
+    /// Checks what a file claims.
+    ///
+    /// # Errors
+    /// [`BadState`].
+    pub fn check(&self) -> Result<(), BadState> {
+        // A program may set the masks and the alternate stack to anything.
+        let Signals { actions, mask: _, pending, alt: _, saved_mask: _, last_trap: _ } = self;
+        expect(actions.len() == MAX as usize, "the signal actions")?;
+        let mut seen = 0;
+        for Info { signal, code: _, value: _, fault: _ } in pending {
+            expect((1..=MAX).contains(signal) && seen & bit(*signal) == 0, "a pending signal")?;
+            seen |= bit(*signal);
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::number::*;
+    use super::*;
+
+    #[test]
+    fn ignored_signals_do_not_pend() {
+        let mut signals = Signals::default();
+        signals.send(Info { signal: SIGCHLD, ..Default::default() });
+        assert_eq!(signals.take_next(), None);
+        signals.send(Info { signal: SIGPIPE, ..Default::default() });
+        assert!(matches!(signals.take_next(), Some(Delivery::Terminate(i)) if i.signal == SIGPIPE));
+    }
+
+    #[test]
+    fn blocked_signals_wait() {
+        let mut signals = Signals { mask: bit(SIGINT), ..Default::default() };
+        signals.set_action(SIGINT, Action { handler: 0x1000, ..Default::default() });
+        signals.send(Info { signal: SIGINT, ..Default::default() });
+        signals.send(Info { signal: SIGINT, ..Default::default() });
+        assert_eq!(signals.take_next(), None);
+        assert_eq!(signals.pending_bits(), bit(SIGINT));
+        signals.mask = 0;
+        assert!(matches!(signals.take_next(), Some(Delivery::Handle(..))));
+        assert_eq!(signals.take_next(), None);
+    }
+
+    #[test]
+    fn exceptions_come_first_and_then_the_lowest_number() {
+        let mut signals = Signals::default();
+        for signal in [SIGTERM, SIGINT, SIGHUP] {
+            signals.send(Info { signal, ..Default::default() });
+        }
+        signals.force(Info { signal: SIGSEGV, fault: Some(Trap::default()), ..Default::default() });
+        let order = std::iter::from_fn(|| signals.take_next()).map(|d| d.info().signal);
+        assert_eq!(order.collect::<Vec<_>>(), [SIGSEGV, SIGHUP, SIGINT, SIGTERM]);
+    }
+
+    #[test]
+    fn what_is_ignored_ends_no_wait() {
+        let mut signals = Signals { mask: bit(SIGALRM), ..Default::default() };
+        signals.set_action(SIGALRM, Action { handler: IGNORE, ..Default::default() });
+        signals.send(Info { signal: SIGALRM, ..Default::default() });
+        assert_eq!(signals.pending_bits(), bit(SIGALRM), "blocked, it waits to be decided on");
+        signals.begin_wait(0);
+        assert!(!signals.any_deliverable());
+        assert!(matches!(signals.take_next(), Some(Delivery::Ignore(_))));
+        signals.end_wait();
+        assert_eq!(signals.mask, bit(SIGALRM));
+    }
+
+    #[test]
+    fn a_state_out_of_a_file_is_checked() {
+        let with = |pending| Signals { pending, ..Default::default() };
+        assert!(Signals::default().check().is_ok());
+        assert!(!with(vec![Info::default()]).check().is_ok());
+        let info = Info { signal: SIGINT, ..Default::default() };
+        assert!(with(vec![info]).check().is_ok() && !with(vec![info, info]).check().is_ok());
+        assert!(!Signals { actions: Vec::new(), ..Default::default() }.check().is_ok());
+    }
+
+    #[test]
+    fn a_forced_signal_cannot_be_blocked() {
+        let mut signals = Signals { mask: bit(SIGSEGV), ..Default::default() };
+        signals.set_action(SIGSEGV, Action { handler: 0x1000, ..Default::default() });
+        signals.force(Info { signal: SIGSEGV, ..Default::default() });
+        assert!(matches!(signals.take_next(), Some(Delivery::Terminate(_))));
+    }
+}

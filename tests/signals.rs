@@ -1,0 +1,124 @@
+//! Signals, their masks, stacks and contexts, and exceptions: as Linux has them. What Linux has is found
+//! out by running the same program natively.
+
+mod common;
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use common::{Finished, Input, finish};
+
+/// Builds a program of `tests/guests`.
+fn build(dir: &Path, name: &str) -> PathBuf {
+    common::require_kvm();
+    let program = dir.join(name);
+    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("tests/guests/{name}.c"));
+    let gcc = Command::new("gcc")
+        .args(["-O1", "-w", "-mfsgsbase", "-o"])
+        .args([&program, &source])
+        .status()
+        .expect("gcc builds the guest: install it (Debian: gcc, libc6-dev)");
+    assert!(gcc.success(), "gcc could not build {}", source.display());
+    program
+}
+
+fn native(program: &Path, args: &[&str]) -> Finished {
+    finish(Command::new(program).args(args), Input::Pipe(b""))
+}
+
+fn sandboxed(program: &Path, options: &[&str], args: &[&str]) -> Finished {
+    let mut command = common::dejavm(["run", "-q", "--deadline", "60s"]);
+    let dir = program.parent().expect("the program lies in a directory");
+    command.args(options).arg("--ro").arg(dir).arg("--").arg(program).args(args);
+    finish(&mut command, Input::Pipe(b""))
+}
+
+/// Fails with the lines that differ, and what stands before them.
+#[track_caller]
+fn assert_same(expected: &Finished, seen: &Finished, what: &str) {
+    let lines = |finished: &Finished| -> Vec<String> {
+        String::from_utf8_lossy(&finished.stdout).lines().map(str::to_string).collect()
+    };
+    let (expected_lines, seen_lines) = (lines(expected), lines(seen));
+    let mut different = Vec::new();
+    for at in 0..expected_lines.len().max(seen_lines.len()) {
+        let (native, sandboxed) = (expected_lines.get(at), seen_lines.get(at));
+        if native != sandboxed {
+            different.push((at.checked_sub(1).and_then(|n| expected_lines.get(n)), native, sandboxed));
+        }
+    }
+    different.truncate(20);
+    assert!(different.is_empty(), "{what}: (before, native, sandboxed): {different:#?}\n{seen:?}");
+    assert_eq!(seen.status, expected.status, "{what}: {seen:?}");
+}
+
+fn compare(part: &str) {
+    let dir = tempfile::tempdir().expect("a directory");
+    let program = build(dir.path(), "signals");
+    let expected = native(&program, &[part]);
+    assert!(expected.stdout.len() > 100, "the guest has something to say: {expected:?}");
+    assert_same(&expected, &sandboxed(&program, &[], &[part]), part);
+}
+
+/// `siginfo` and context of every exception that a program can bring about.
+#[test]
+fn exceptions() {
+    compare("exceptions");
+}
+
+/// Waits with masks of their own, and signals that are pending.
+#[test]
+fn masks() {
+    compare("masks");
+}
+
+#[test]
+fn order() {
+    compare("order");
+}
+
+#[test]
+fn alternate_stacks() {
+    compare("stacks");
+}
+
+/// `rt_sigreturn` with frames that the CPU or the kernel refuses.
+#[test]
+fn changed_frames() {
+    compare("returns");
+}
+
+/// `int 0x80` and the vsyscall page.
+#[test]
+fn old_ways_into_the_kernel() {
+    compare("old-ways");
+}
+
+/// Handlers that cannot be entered.
+#[test]
+fn bad_handlers() {
+    compare("no-stack");
+}
+
+/// Random bytes as code. Nothing that a program runs is a failure of dejavm, whose status is 125; nearly
+/// all of it comes out as it does natively, but for what KVM's emulator makes of instructions that do not
+/// exist.
+#[test]
+fn random_instructions() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let program = build(dir.path(), "instructions");
+    let (seeds, tries): (&[u64], &str) =
+        if common::full() { (&[1, 100_001, 200_001, 300_001], "10000") } else { (&[1], "400") };
+    for seed in seeds {
+        let seen = sandboxed(&program, &[], &[&seed.to_string(), tries]);
+        assert_eq!(seen.status, 0, "from {seed}: {seen:?}");
+        let expected = native(&program, &[&seed.to_string(), tries]);
+        let lines = |finished: &Finished| -> Vec<String> {
+            String::from_utf8_lossy(&finished.stdout).lines().map(str::to_string).collect()
+        };
+        let (expected, seen) = (lines(&expected), lines(&seen));
+        assert_eq!(seen.len(), expected.len(), "from {seed}: all were tried");
+        let different = expected.iter().zip(&seen).filter(|(expected, seen)| expected != seen).count();
+        assert!(different * 10 < seen.len(), "from {seed}: {different} of {} differ", seen.len());
+    }
+}
