@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use dejavm_sandbox::fault::{Finding, Ladder, Then};
 use dejavm_sandbox::host::thread::{BlockedSignals, KickTimer};
+use dejavm_sandbox::host::stop::StopHandle;
 use dejavm_sandbox::host::{HostProfile, open_kvm};
 use dejavm_sandbox::program::entry::{self, Entry, SYSCALL_PORT};
 use dejavm_sandbox::program::fs::Fs;
@@ -117,6 +118,7 @@ impl Guest {
             system: SystemArea::new(vm.clone()),
             pages: Arc::new(ProgramPages::new(outside, None)),
             state: MemoryState::default(),
+            stop: StopHandle::new()?,
         };
         let mut space = AddressSpace::new(&mut memory, SpaceState::default())?;
         Entry::new(&mut memory, &mut space, true)?;
