@@ -279,6 +279,9 @@ fn recordings_and_snapshots_are_made_and_used() {
         assert_eq!(restored(Some(&rec)), "42\n");
         assert_eq!(tool(at, ["replay", &rec]).text(), "42\n");
     }
+    std::os::unix::fs::symlink("a/s.dvm", at.join("link.dvm")).expect("a link");
+    let warmed = finish(dejavm(["warm", "link.dvm"]).current_dir(at), Input::Pipe(b"21\n"));
+    assert_eq!(warmed.status, 0, "{warmed:?}");
     // What is cut short is replayed, and goes on live.
     let done = finish(
         dejavm([

@@ -13,6 +13,10 @@ pub fn confine(sandbox: &Sandbox, no_confine: bool, writes: Option<&Path>) -> Re
     let mut confinement = sandbox.confinement();
     if let Some(file) = writes {
         confinement = confinement.write(directory_of(file));
+        // Where it is a link to another directory, `warm` writes there, and finds its parents there.
+        if let Ok(file) = file.canonicalize() {
+            confinement = confinement.write(directory_of(&file));
+        }
     }
     if std::env::var_os("RUST_BACKTRACE").is_some() {
         confinement = with_backtraces(confinement);
