@@ -408,7 +408,9 @@ static void no_stack(void) {
     fflush(stdout);
     sigaction(SIGSEGV, &itself, NULL);
     sigaction(SIGUSR1, &itself, NULL);
-    raise(SIGUSR1);
+    /* On a small stack, which is soon used up. */
+    char *small = mmap((void *)0x30000000, 65536, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0);
+    __asm__ volatile("mov %0, %%rsp; syscall" ::"r"(small + 65536), "a"(SYS_kill), "D"(getpid()), "S"(SIGUSR1) : "rcx", "r11", "memory");
 }
 
 static long int80(long number, long b, long c, long d) {
