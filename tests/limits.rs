@@ -16,3 +16,7 @@ mod rlimits;
 mod streams;
 #[path = "limits/time.rs"]
 mod time;
+#[path = "limits/mappings.rs"]
+mod mappings;
+#[path = "limits/memory.rs"]
+mod memory;
