@@ -10,13 +10,13 @@ mod common;
 mod deadline;
 #[path = "limits/harness.rs"]
 mod harness;
+#[path = "limits/mappings.rs"]
+mod mappings;
+#[path = "limits/memory.rs"]
+mod memory;
 #[path = "limits/rlimits.rs"]
 mod rlimits;
 #[path = "limits/streams.rs"]
 mod streams;
 #[path = "limits/time.rs"]
 mod time;
-#[path = "limits/mappings.rs"]
-mod mappings;
-#[path = "limits/memory.rs"]
-mod memory;

@@ -1,6 +1,6 @@
 //! Giving up an address space.
 
-use super::{AddressSpace, MapError, Memory, SpaceState, USER_END, USER_MIN};
+use super::{AddressSpace, Memory, SpaceState, USER_END, USER_MIN};
 use crate::ram::PageError;
 
 impl AddressSpace {
@@ -10,11 +10,9 @@ impl AddressSpace {
     /// # Errors
     /// When the host refuses.
     pub fn clear(&mut self, memory: &mut Memory) -> Result<(), PageError> {
-        match self.unmap(memory, USER_MIN, USER_END - USER_MIN) {
-            // The range is a good one.
-            Ok(()) | Err(MapError::Errno(_)) => {}
-            Err(MapError::Page(e)) => return Err(e),
-        }
+        // Not to be stopped halfway: what the call was told lies in the memory that goes.
+        self.remove(memory, &(USER_MIN..USER_END), false)?;
+        self.settle(memory);
         self.state = SpaceState::default();
         Ok(())
     }
