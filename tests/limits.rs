@@ -10,6 +10,10 @@ mod common;
 mod deadline;
 #[path = "limits/harness.rs"]
 mod harness;
+#[path = "limits/mappings.rs"]
+mod mappings;
+#[path = "limits/memory.rs"]
+mod memory;
 #[path = "limits/rlimits.rs"]
 mod rlimits;
 #[path = "limits/streams.rs"]

@@ -11,6 +11,7 @@ impl AddressSpace {
     /// # Errors
     /// When the host refuses.
     pub fn clear(&mut self, memory: &mut Memory) -> Result<(), PageError> {
+        // Not to be stopped halfway: what the call was told lies in the memory that goes.
         self.remove(memory, &(USER_MIN..USER_END), false)?;
         self.settle(memory);
         self.state = SpaceState::default();

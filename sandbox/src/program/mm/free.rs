@@ -94,7 +94,7 @@ mod tests {
 
     #[test]
     fn a_shorter_search_helps_a_longer_one() {
-        let mut gaps = Gaps::default();
+        let mut gaps = Gaps { top: 1000, ..Gaps::default() };
         gaps.remember(8, false, 100);
         assert_eq!(gaps.ceiling(7, false, 1000), 1000);
         assert_eq!(gaps.ceiling(9, false, 1000), 100);
