@@ -70,7 +70,16 @@ impl Common {
         };
         let limit = self.deadline.map(|limit| (limit, Instant::now()));
         stop.set_deadline(limit.and_then(|(limit, now)| now.checked_add(limit)));
-        Ok(Wiring { stop, limit, captured, stdout, stderr, live: false, grants: Vec::new(), output_error: None })
+        Ok(Wiring {
+            stop,
+            limit,
+            captured,
+            stdout,
+            stderr,
+            live: false,
+            grants: Vec::new(),
+            output_error: None,
+        })
     }
 }
 

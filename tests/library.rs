@@ -563,7 +563,10 @@ fn a_program_that_is_stuck_says_what_it_waits_for() {
     for (program, words) in [
         (python("import os; r, w = os.pipe(); os.read(r, 1)"), "to read from descriptor 3 (pipe:"),
         (python("import signal; signal.pause()"), "for a signal"),
-        (python("import os, select; r, w = os.pipe(); select.select([r], [], [])"), "for one of its descriptors"),
+        (
+            python("import os, select; r, w = os.pipe(); select.select([r], [], [])"),
+            "for one of its descriptors",
+        ),
     ] {
         let report = program.start(&host()).expect("a start").run().expect("a run");
         assert_eq!(report.outcome, Outcome::Stuck);

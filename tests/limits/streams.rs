@@ -21,10 +21,14 @@ fn output_that_nobody_reads() {
     common::require_kvm();
     let dir = tempfile::tempdir().expect("a directory");
     // In small pieces, and in one that is larger than a pipe.
-    for (name, text) in [("small", "while :; do echo text; done"), ("large", "head -c 300000 /dev/zero; echo x")] {
-        let mut record = common::dejavm(["record", "-q", "--deadline", "500ms", "-o", name, "--", "sh", "-c", text]);
+    for (name, text) in
+        [("small", "while :; do echo text; done"), ("large", "head -c 300000 /dev/zero; echo x")]
+    {
+        let mut record =
+            common::dejavm(["record", "-q", "--deadline", "500ms", "-o", name, "--", "sh", "-c", text]);
         if name == "large" {
-            let program = ["-q", "--deadline", "500ms", "-o", name, "--", "head", "-c", "300000", "/dev/zero"];
+            let program =
+                ["-q", "--deadline", "500ms", "-o", name, "--", "head", "-c", "300000", "/dev/zero"];
             record = common::dejavm(["record"].iter().chain(&program));
         }
         let began = Instant::now();
@@ -50,10 +54,8 @@ fn output_that_nobody_reads() {
 #[test]
 fn input_that_does_not_come() {
     common::require_kvm();
-    let programs = [
-        vec!["cat"],
-        vec!["python3", "-c", "import select, sys; select.select([sys.stdin], [], [], 30)"],
-    ];
+    let programs =
+        [vec!["cat"], vec!["python3", "-c", "import select, sys; select.select([sys.stdin], [], [], 30)"]];
     for program in programs {
         let arguments = [&["run", "-q", "--deadline", "500ms", "--"], &program[..]].concat();
         let began = Instant::now();

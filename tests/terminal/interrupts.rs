@@ -117,6 +117,9 @@ fn an_interrupted_recording_has_what_was_seen() {
         for line in text.lines() {
             assert!(shown.contains(line), "{line}: {shown}");
         }
-        assert!(text.ends_with(if name == "reading" { "begun\ntyped\n" } else { "line 20\nbegun\n" }), "{text}");
+        assert!(
+            text.ends_with(if name == "reading" { "begun\ntyped\n" } else { "line 20\nbegun\n" }),
+            "{text}"
+        );
     }
 }
