@@ -13,13 +13,16 @@ fn run(program: &[&str]) -> Pty {
     Pty::dejavm(Path::new("/"), [&["run", "--workdir", "/", "--"], program].concat())
 }
 
-/// Shells that spin without a system call, and say when they begin.
+/// A shell that spins without a system call, and says when it begins. It has a handler of its own for ^C.
 const SPINS: &str = "echo begun; while :; do :; done";
+/// The same without a handler.
+const PERL_SPINS: &str = "$| = 1; print \"line $_\\n\" for 1..20; print \"begun\\n\"; 1 while 1";
 
 #[test]
 fn an_interrupt_ends_a_program_that_reads() {
-    let mut pty = run(&["sh", "-c", "echo begun; cat"]);
-    pty.expect("begun");
+    let mut pty = run(&["cat"]);
+    pty.send("typed\r");
+    pty.expect("typed\r\ntyped");
     pty.send("\x03");
     assert_eq!(pty.end().0, 130);
 }
@@ -27,7 +30,7 @@ fn an_interrupt_ends_a_program_that_reads() {
 #[test]
 fn an_interrupt_ends_a_program_that_spins() {
     for (key, status) in [("\x03", 130), ("\x1c", 131)] {
-        let mut pty = run(&["sh", "-c", SPINS]);
+        let mut pty = run(&["perl", "-e", PERL_SPINS]);
         pty.expect("begun");
         pty.send(key);
         assert_eq!(pty.end().0, status);
@@ -98,11 +101,11 @@ fn modes_come_back_after_a_crash_and_a_kill() {
 fn an_interrupted_recording_has_what_was_seen() {
     let dir = tempfile::tempdir().expect("a directory");
     let programs = [
-        ("spinning", format!("i=0; while [ $i -lt 20 ]; do i=$((i+1)); echo line $i; done; {SPINS}")),
-        ("reading", "echo begun; read x; echo $x; read y".into()),
+        ("spinning", ["perl", "-e", PERL_SPINS]),
+        ("reading", ["sh", "-c", "echo begun; read x; echo $x; read y"]),
     ];
-    for (name, text) in programs {
-        let mut pty = Pty::dejavm(dir.path(), ["record", "-o", name, "--", "sh", "-c", &text]);
+    for (name, program) in programs {
+        let mut pty = Pty::dejavm(dir.path(), [&["record", "-o", name, "--"], &program[..]].concat());
         pty.expect("begun");
         if name == "reading" {
             pty.send("typed\r");

@@ -6,7 +6,7 @@ use crate::pty::Pty;
 fn run(program: &[&str]) -> (tempfile::TempDir, Pty) {
     let dir = tempfile::tempdir().expect("a directory");
     std::fs::write(dir.path().join("text"), "first line\nsecond line\nlast line\n").expect("a file");
-    let pty = Pty::dejavm(dir.path(), [&["run", "--"], program].concat());
+    let pty = Pty::dejavm(dir.path(), [&["run", "--env", "PS1=prompt> ", "--"], program].concat());
     (dir, pty)
 }
 
@@ -47,7 +47,7 @@ fn python_edits_lines() {
 #[test]
 fn bash_edits_lines() {
     let (_dir, mut pty) = run(&["bash", "--norc", "-i"]);
-    pty.expect("$ ");
+    pty.expect("prompt> ");
     pty.expect_lines(false);
     // To the start of the line, and to its end.
     pty.send("$((6*7))\x01echo is-\x05-\r");
