@@ -59,8 +59,9 @@ const XCOMP_BV: usize = XSTATE_BV + 8;
 const HEADER_END: usize = XSTATE_BV + 64;
 /// Bits of MXCSR that every CPU has (Intel SDM volume 1, section 10.2.3).
 const MXCSR_BITS: u32 = 0xffff;
-/// Components that a program may have state in: x87, SSE, AVX, AVX-512.
-pub const USER_COMPONENTS: u64 = 0xe7;
+/// Components that a program's image may have: x87, SSE, AVX, AVX-512, and the protection keys'
+/// register, which KVM adds where the host has it.
+pub const USER_COMPONENTS: u64 = 0x2e7;
 
 impl ExtendedState {
     /// Whether it is a XSAVE image that a CPU can load, with no other than these components: for a
