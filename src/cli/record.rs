@@ -3,8 +3,8 @@
 use std::path::PathBuf;
 
 use super::conclude::conclude;
-use super::guest::NewGuest;
-use super::{Result, Voice, confine, streams};
+use super::guest::{NewGuest, Recorded};
+use super::{Result, Voice, confine, parse, streams};
 
 /// Runs a program in a sandbox and records the run.
 ///
@@ -26,13 +26,22 @@ pub struct Args {
     /// The directory for the recording: made, or empty.
     #[arg(short, long, value_name = "DIR")]
     output: PathBuf,
+    /// Ends the run, with exit status 119, when the log would pass this size, such as 100M. What was
+    /// recorded until then can be replayed.
+    #[arg(long, value_name = "SIZE", value_parser = parse::size)]
+    max_log: Option<u64>,
     #[command(flatten)]
     new: NewGuest,
 }
 
 pub fn main(args: Args, voice: Voice) -> Result {
     let host = super::host()?;
-    let mut sandbox = args.new.start(streams::of_host(), Some(&args.output), &host, voice)?;
+    let mut sandbox = args.new.start(
+        streams::of_host(),
+        Some(Recorded { dir: &args.output, max_log: args.max_log }),
+        &host,
+        voice,
+    )?;
     confine::confine(&sandbox, args.new.run.no_confine, None)?;
     let report = sandbox.run()?;
     Ok(conclude(&report, &args.new.name(), &args.new.run, voice))
