@@ -80,8 +80,8 @@ impl ExtendedState {
 /// Offset of XCOMP_BV, which is zero in the standard format, and of what is reserved behind it.
 const XCOMP_BV: usize = XSTATE_BV + 8;
 const HEADER_END: usize = XSTATE_BV + 64;
-/// Bits of MXCSR that every CPU has (Intel SDM volume 1, section 10.2.3).
-const MXCSR_BITS: u32 = 0xffff;
+/// Bits of MXCSR that some CPU has (Intel SDM volume 1, section 10.2.3; bit 17 is AMD's misaligned mode).
+pub const MXCSR_BITS: u32 = 0x2_ffff;
 /// Components that a program's image may have: x87, SSE, AVX, AVX-512, and the protection keys'
 /// register, which KVM adds where the host has it.
 pub const USER_COMPONENTS: u64 = 0x2e7;

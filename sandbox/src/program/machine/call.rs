@@ -78,7 +78,11 @@ impl Machine {
         if self.process.task.timers.any_armed() {
             self.process.refresh_clock()?;
         }
-        self.process.fire_timers();
+        // A handler's end is not the moment, or one whose timer is faster than an exit would run again and
+        // again, and the program not at all.
+        if number != number::RT_SIGRETURN {
+            self.process.fire_timers();
+        }
         let mut resume = if by_syscall { Resume::Syscall } else { Resume::Full };
         let result = match self.call(number, args) {
             Ok(After::Return(value)) => {

@@ -2,7 +2,7 @@
 //! legacy region says in its last bytes how long it is and what is in it.
 
 use crate::program::mm::{AddressSpace, MemError, Memory};
-use crate::vcpu::registers::ExtendedState;
+use crate::vcpu::registers::{ExtendedState, MXCSR_BITS};
 
 /// `FP_XSTATE_MAGIC1`, `FP_XSTATE_MAGIC2` (`arch/x86/include/uapi/asm/sigcontext.h`).
 const MAGIC1: u32 = 0x4650_5853;
@@ -24,8 +24,6 @@ const XMM_END: usize = 416;
 const X87: u64 = 1;
 const SSE: u64 = 2;
 const AVX: u64 = 4;
-/// MXCSR bits that some CPU has: bit 17 is AMD's misaligned mode.
-const MXCSR_BITS: u32 = 0x2_ffff;
 /// What an image must be aligned to for `XRSTOR`, and for `FXRSTOR`.
 const XRSTOR_ALIGN: u64 = 64;
 const FXRSTOR_ALIGN: u64 = 16;

@@ -285,7 +285,16 @@ impl Process {
 
     pub(super) fn sys_clock_nanosleep(&mut self, a: Args) -> SysResult {
         let [id, flags, request, remaining, ..] = a;
-        let clock = ClockId::of(id).ok_or(Errno::EINVAL)?;
+        let clock = match ClockId::of(id) {
+            Some(clock) => clock,
+            // Whether a process has such a clock is looked at last.
+            None => {
+                if (id as i32) < 0 {
+                    self.read_timespec(request)?;
+                }
+                return Err(Errno::EINVAL.into());
+            }
+        };
         let of_thread = matches!(clock, ClockId::Cpu { of_thread: true, by_pid: false });
         if of_thread || matches!(clock, ClockId::Coarse | ClockId::CoarseRealtime | ClockId::Dynamic) {
             return Err(Errno::EOPNOTSUPP.into());
