@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use dejavm_sandbox::exit::{Rung, SourceKind};
 use dejavm_sandbox::fault::{FaultError, Finding, Ladder, Then};
+use dejavm_sandbox::host::stop::StopHandle;
 use dejavm_sandbox::host::thread::{BlockedSignals, KickTimer};
 use dejavm_sandbox::host::{HostProfile, open_kvm};
 use dejavm_sandbox::program::entry::{self, Entry, SYSCALL_PORT};
@@ -133,6 +134,7 @@ impl Machine {
             system: SystemArea::new(vm.clone()),
             pages: Arc::new(ProgramPages::new(outside, None)),
             state: MemoryState::default(),
+            stop: StopHandle::new().unwrap(),
         };
         let mut space = AddressSpace::new(&mut memory, SpaceState::default()).unwrap();
         Entry::new(&mut memory, &mut space, true).unwrap();

@@ -179,3 +179,22 @@ int main() {
         0,
     );
 }
+
+/// Seconds of CPU time, which reads of the clock take.
+#[test]
+fn cpu_time() {
+    let source = |limit: &str, rest: &str| {
+        format!(
+            "static volatile int seen;\nstatic void handler(int signal) {{ seen++; }}\nint main() {{\n\
+             struct rlimit limit = {limit};\nsetrlimit(RLIMIT_CPU, &limit);\n{rest}\n\
+             for (;;) {{ struct timespec t; for (int i = 0; i < 100000; i++) clock_gettime(CLOCK_MONOTONIC, &t);\n\
+             syscall(SYS_getppid); if (seen == 2) {{ puts(\"twice\"); return 0; }} }}\n}}"
+        )
+    };
+    let run = |source: String| hostile(&source).run(&["--deadline", "60s"]);
+    assert_eq!(run(source("{1, 5}", "")).status, 128 + 24);
+    let handled = run(source("{1, 9}", "signal(SIGXCPU, handler);"));
+    assert_eq!((handled.status, handled.stdout.as_str()), (0, "twice\n"), "{handled:?}");
+    let killed = run(source("{1, 2}", "signal(SIGXCPU, SIG_IGN);"));
+    assert_eq!(killed.status, 128 + 9, "{killed:?}");
+}

@@ -68,7 +68,7 @@ pub fn text(
 
 /// Clock ticks of CPU time: the whole of it is the program's.
 fn cpu_ticks(clock: &Clock) -> u64 {
-    clock.monotonic() / 10_000_000
+    clock.cpu() / 10_000_000
 }
 
 /// What is charged to the program, since what is resident depends on the host.

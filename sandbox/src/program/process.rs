@@ -14,9 +14,9 @@ use super::mm::{AddressSpace, Backing, MemError, Memory, MemoryState, USER_END};
 use super::outside::SharedOutside;
 use super::proc_text;
 use super::settings::{DEFAULT_TIMER_SLACK, Settings};
-use super::signal::number::{SIGSEGV, SIGXFSZ};
+use super::signal::number::{SIGKILL, SIGSEGV, SIGXCPU, SIGXFSZ};
 use super::signal::{Delivery, Info, SI_USER, Signals};
-use super::state::RLIMIT_FSIZE;
+use super::state::{RLIMIT_CPU, RLIMIT_FSIZE};
 use super::timers::{Timers, Which};
 use crate::errno::Errno;
 use crate::host::stop::{Pace, StopHandle};
@@ -617,6 +617,25 @@ impl Process {
             signals.send(Info::by_kernel(signal));
             fired = true;
         }
-        fired
+        self.check_cpu_limit() || fired
+    }
+
+    /// Sends `SIGXCPU` for each second of CPU time beyond `RLIMIT_CPU`, and `SIGKILL` at its hard limit
+    /// (`check_process_timers`). Returns whether it has.
+    fn check_cpu_limit(&mut self) -> bool {
+        const SECOND: u64 = 1_000_000_000;
+        let (soft, hard) = &mut self.task.limits[RLIMIT_CPU];
+        let seconds = self.clock.cpu() / SECOND;
+        let signal = match (seconds >= *hard, seconds >= *soft) {
+            _ if *soft == u64::MAX => return false,
+            (true, _) => SIGKILL,
+            (false, true) => SIGXCPU,
+            (false, false) => return false,
+        };
+        if signal == SIGXCPU {
+            *soft += 1;
+        }
+        self.signals.send(Info::by_kernel(signal));
+        true
     }
 }

@@ -31,22 +31,24 @@ const MOST_CHUNKS: u64 = (1 << 18) - (1 << 11);
 /// `RLIM_INFINITY`.
 const INFINITY: u64 = u64::MAX;
 /// Resource limits by number (`include/uapi/asm-generic/resource.h`).
+pub const RLIMIT_CPU: usize = 0;
+/// See [`RLIMIT_CPU`].
 pub const RLIMIT_FSIZE: usize = 1;
-/// See [`RLIMIT_FSIZE`].
+/// See [`RLIMIT_CPU`].
 pub const RLIMIT_DATA: usize = 2;
-/// See [`RLIMIT_FSIZE`].
+/// See [`RLIMIT_CPU`].
 pub const RLIMIT_STACK: usize = 3;
 const RLIMIT_CORE: usize = 4;
 const RLIMIT_NPROC: usize = 6;
-/// See [`RLIMIT_FSIZE`].
+/// See [`RLIMIT_CPU`].
 pub const RLIMIT_NOFILE: usize = 7;
 const RLIMIT_MEMLOCK: usize = 8;
-/// See [`RLIMIT_FSIZE`].
+/// See [`RLIMIT_CPU`].
 pub const RLIMIT_AS: usize = 9;
 const RLIMIT_MSGQUEUE: usize = 12;
-/// See [`RLIMIT_FSIZE`].
+/// See [`RLIMIT_CPU`].
 pub const RLIMIT_NICE: usize = 13;
-/// See [`RLIMIT_FSIZE`].
+/// See [`RLIMIT_CPU`].
 pub const RLIMIT_RTPRIO: usize = 14;
 
 /// A program's machine at one moment of its run.

@@ -31,6 +31,7 @@ pub mod number {
     pub const SIGCONT: u32 = 18;
     pub const SIGSTOP: u32 = 19;
     pub const SIGURG: u32 = 23;
+    pub const SIGXCPU: u32 = 24;
     pub const SIGXFSZ: u32 = 25;
     pub const SIGVTALRM: u32 = 26;
     pub const SIGPROF: u32 = 27;
