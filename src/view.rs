@@ -1,12 +1,13 @@
 //! What a guest sees of the host's files.
 
+use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
 use dejavm_sandbox::machine::MachineState;
 use dejavm_sandbox::program::fs::{Mount, MountSource};
-use dejavm_sandbox::world::{Grant, GrantKind, default_grants};
+use dejavm_sandbox::world::{Grant, GrantKind, default_grants, default_paths};
 
 /// What a guest sees of the host's files: host files and directories, read-only, each at a guest
 /// path. What the guest changes lives in its own overlay and never reaches the host.
@@ -27,9 +28,11 @@ impl View {
         View::default()
     }
 
-    /// The host's directories of programs and libraries, and those of its settings that programs
-    /// need and that hold no secrets, each at its own path. A [`Host`](crate::Host) finds out once what these
-    /// are, and opens them once for all its sandboxes.
+    /// The host's directories of programs and libraries (`/usr`, `/bin`, `/sbin`, `/lib*`, `/opt`), and
+    /// its settings (`/etc`), each at its own path. What others than owner and group may not read is
+    /// left out, and of the settings what has the name of a secret or tells this machine from others:
+    /// `docs/view.md` has the rule. A [`Host`](crate::Host) finds out once which of these there are,
+    /// and opens them once for all its sandboxes.
     pub fn system() -> View {
         View { system: true, grants: Vec::new() }
     }
@@ -54,9 +57,8 @@ impl View {
     /// Whether a guest path is shown by this view, or lies below one that is.
     pub fn covers(&self, guest: impl AsRef<Path>) -> bool {
         let guest = guest.as_ref();
-        let system = if self.system { default_grants() } else { Vec::new() };
-        let mut grants = system.iter().chain(&self.grants);
-        grants.any(|(path, _)| guest.starts_with(Path::new(std::ffi::OsStr::from_bytes(path))))
+        self.system && default_paths().any(|path| guest.starts_with(path))
+            || self.grants.iter().any(|(path, _)| guest.starts_with(Path::new(OsStr::from_bytes(path))))
     }
 
     /// Everything that is shown: what `system` holds, if this view shows it, with changes in their

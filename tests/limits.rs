@@ -8,6 +8,8 @@ mod common;
 
 #[path = "limits/deadline.rs"]
 mod deadline;
+#[path = "limits/files.rs"]
+mod files;
 #[path = "limits/harness.rs"]
 mod harness;
 #[path = "limits/mappings.rs"]

@@ -57,9 +57,9 @@ impl NewGuest {
         voice: Voice,
     ) -> Result<Sandbox> {
         if let Some(image) = &self.kernel {
-            if !self.view.ro.is_empty() || self.view.root.is_some() {
+            if !self.view.ro.is_empty() || self.view.root.is_some() || self.view.cross_mounts {
                 return Err(Failure::new(
-                    "--ro and --root are of programs: a bare-metal guest sees no files",
+                    "--ro, --root and --cross-mounts are of programs: a bare-metal guest sees no files",
                 ));
             }
             let sandbox = kernel(image, &self.bare, &self.run, self.guest.memory, record, host)?;
@@ -72,7 +72,7 @@ impl NewGuest {
                 "--initrd, --cmdline, --input, --protocol and --unpack are of bare-metal guests: give --kernel IMAGE instead of a program",
             ));
         }
-        let mut program = self.program(stdio)?;
+        let mut program = self.program(stdio, voice)?;
         if let Some(recorded) = record {
             program = program.record(recorded.dir);
             if let Some(bytes) = recorded.max_log {
@@ -82,8 +82,8 @@ impl NewGuest {
         Ok(program.start(host)?)
     }
 
-    fn program(&self, stdio: Stdio) -> Result<Program> {
-        let view = self.view.view()?;
+    fn program(&self, stdio: Stdio, voice: Voice) -> Result<Program> {
+        let view = self.view.view(voice)?;
         let options = &self.guest;
         let workdir = options.workdir.clone().unwrap_or_else(|| self.view.workdir(&view).into());
         let mut program = Program::new(&self.program[0])

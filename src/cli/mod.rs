@@ -127,7 +127,7 @@ pub fn main() -> ExitCode {
         Command::Replay(args) => replay::main(args, voice),
         Command::Snapshot(args) => snapshot::main(args, voice),
         Command::Restore(args) => restore::main(args, voice),
-        Command::Warm(args) => warm::main(args),
+        Command::Warm(args) => warm::main(args, voice),
         Command::Log(args) => log::main(args),
         Command::Inspect(args) => inspect::main(args),
         Command::Doctor(args) => doctor::main(args),

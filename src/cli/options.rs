@@ -87,9 +87,14 @@ impl From<BootProtocol> for Protocol {
 #[derive(Debug, Args)]
 #[command(next_help_heading = "What the guest sees of the host")]
 pub struct ViewOptions {
-    /// Shows a file or directory, read-only, at its own path or another. May be repeated.
+    /// Shows a file or directory, read-only, at its own path or another. May be repeated. The current
+    /// directory is shown unasked, also at /work, unless it holds your home directory.
     #[arg(long, value_name = "PATH[:GUESTPATH]")]
     pub ro: Vec<OsString>,
+    /// Shows what is mounted in --ro and --root directories, in the current one and in /opt, too. Else
+    /// a mount point in them is an empty directory.
+    #[arg(long)]
+    pub cross_mounts: bool,
     /// Shows this directory as the guest's root, and nothing else: not the system's programs and
     /// libraries, nor this directory at /work.
     #[arg(long, value_name = "DIR")]

@@ -44,7 +44,7 @@ pub fn main(args: Args, voice: Voice) -> Result {
     let mut replay = Replay::open(&args.dir)?.any_cpu(args.any_cpu);
     replay = replay.memory(args.ceilings.memory).disk(args.ceilings.disk);
     if args.live {
-        replay = replay.then_live(args.view.view()?);
+        replay = replay.then_live(args.view.view(voice)?);
     }
     let name = replay.recording().manifest().command.first().map(|name| shown(name)).unwrap_or_default();
     let mut sandbox = apply!(&args.run, replay).start(&host)?;

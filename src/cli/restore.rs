@@ -62,7 +62,7 @@ pub fn main(args: Args, voice: Voice) -> Result {
     let host = super::host()?;
     let image = Image::open(&args.file)?;
     args.view.check(&image, &args.file)?;
-    let mut restore = image.restore().any_cpu(args.any_cpu).view(args.view.view()?);
+    let mut restore = image.restore().any_cpu(args.any_cpu).view(args.view.view(voice)?);
     restore = restore.memory(args.ceilings.memory).disk(args.ceilings.disk);
     restore = args.env.iter().fold(restore, |restore, (name, value)| restore.env(name, value));
     restore = args.arg.iter().fold(restore, |restore, arg| restore.arg(arg));

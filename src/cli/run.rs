@@ -7,9 +7,14 @@ use super::{Result, Voice, confine, streams};
 
 /// Runs a program in a sandbox.
 ///
-/// The program sees this host's programs and libraries, such settings as hold no secrets, and the
-/// current directory, at /work and at its own path: all of it read-only. What it writes is kept in
-/// memory and gone when it ends. It sees no network and nothing of the environment.
+/// The program sees this host's programs and libraries (/usr, /bin, /sbin, /lib*, /opt), its settings
+/// (/etc), and the current directory, at /work and at its own path: all of it read-only. What it writes
+/// is kept in memory and gone when it ends. It sees no network and nothing of the environment.
+///
+/// Of the system's directories it does not see what others than owner and group may not read; of the
+/// settings neither what has the name of a secret (keys, passwords, tokens) nor what tells this machine
+/// from others (hostname, machine-id, fstab): docs/view.md lists these names. Directories that other
+/// file systems are mounted on are empty, but for those in /usr: --cross-mounts shows them.
 #[derive(Debug, clap::Args)]
 #[command(
     override_usage = "dejavm run [OPTIONS] [--] PROGRAM [ARGS]...",

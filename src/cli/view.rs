@@ -7,28 +7,34 @@ use std::path::{Component, Path, PathBuf};
 use dejavm::sandbox::program::fs::MountSource;
 use dejavm::{Grant, Image, View};
 
+use super::failure::say;
 use super::options::ViewOptions;
-use super::{Failure, Result};
+use super::{Failure, Result, Voice};
 
 /// Where the guest sees the current directory.
 pub const WORK: &str = "/work";
+/// The system's directory in which anything may be mounted.
+const OPT: &str = "/opt";
 /// Directories that the sandbox makes itself.
 const RESERVED: [&str; 3] = ["/dev", "/proc", "/sys"];
 
 impl ViewOptions {
     /// The view.
-    pub fn view(&self) -> Result<View> {
+    pub fn view(&self, voice: Voice) -> Result<View> {
         let mut view = match &self.root {
-            Some(dir) => View::root(dir),
-            None => with_current_directory(View::system())?,
+            Some(dir) => View::nothing().show("/", self.limited(Grant::directory(dir))),
+            None => self.with_current_directory(View::system(), voice)?,
         };
+        if self.cross_mounts && self.root.is_none() && Path::new(OPT).is_dir() {
+            view = view.show(OPT, Grant::directory(OPT).without_unreadable().crossing_mounts());
+        }
         for ro in &self.ro {
             let (host, guest) = split(ro);
             let guest = match guest {
                 Some(guest) => guest,
                 None => own_path(&host)?,
             };
-            view = view.show(guest, grant(&host)?);
+            view = view.show(guest, self.limited(grant(&host)?));
         }
         Ok(view)
     }
@@ -78,21 +84,46 @@ impl ViewOptions {
     pub fn workdir(&self, view: &View) -> &'static str {
         if self.root.is_none() && view.covers(WORK) { WORK } else { "/" }
     }
+
+    /// A grant of the user's, with what is mounted in it or without.
+    fn limited(&self, grant: Grant) -> Grant {
+        if self.cross_mounts { grant.crossing_mounts() } else { grant }
+    }
+
+    /// Shows the current directory at `/work`, so that a run does not depend on where it is started,
+    /// and at its own path, so that absolute paths work. One that holds the user's home directory is
+    /// shown only if it was asked for: somebody who just opened a terminal did not mean to.
+    fn with_current_directory(&self, view: View, voice: Voice) -> Result<View> {
+        let here =
+            std::env::current_dir().map_err(|e| Failure::new(format_args!("the current directory: {e}")))?;
+        let asked = self.ro.iter().any(|ro| match split(ro) {
+            (host, None) => host.canonicalize().is_ok_and(|host| host == here),
+            _ => false,
+        });
+        if !asked && holds_home(&here) {
+            if !voice.quiet {
+                let here = here.display();
+                say(format_args!(
+                    "{here} holds your home directory: it is not shown at {WORK} without --ro ."
+                ));
+            }
+            return Ok(view);
+        }
+        let taken =
+            here.starts_with(WORK) || view.covers(&here) || RESERVED.iter().any(|dir| here.starts_with(dir));
+        let grant = self.limited(Grant::directory(&here));
+        let view = view.show(WORK, grant.clone());
+        // All of the host takes no other's place.
+        Ok(if taken || here == Path::new("/") { view } else { view.show(&here, grant) })
+    }
 }
 
-/// Shows the current directory at `/work`, so that a run does not depend on where it is started, and
-/// at its own path, so that absolute paths work.
-fn with_current_directory(view: View) -> Result<View> {
-    let here =
-        std::env::current_dir().map_err(|e| Failure::new(format_args!("the current directory: {e}")))?;
-    if here == Path::new("/") {
-        // That would be all of the host.
-        return Ok(view);
-    }
-    let taken =
-        here.starts_with(WORK) || view.covers(&here) || RESERVED.iter().any(|dir| here.starts_with(dir));
-    let view = view.show(WORK, Grant::directory(&here));
-    Ok(if taken { view } else { view.show(&here, Grant::directory(&here)) })
+/// Whether a directory is the user's home directory or holds it.
+fn holds_home(dir: &Path) -> bool {
+    let home = std::env::home_dir().filter(|home| home.is_absolute());
+    let home = home.map(|home| home.canonicalize().unwrap_or(home));
+    // The root holds every home, known or not.
+    dir == Path::new("/") || home.is_some_and(|home| home.starts_with(dir))
 }
 
 /// Takes `PATH:GUESTPATH` apart. A guest path starts with a slash.

@@ -9,7 +9,7 @@ use dejavm::{Image, Input};
 
 use super::options::{CeilingOptions, ViewOptions};
 use super::stats::bytes;
-use super::{Failure, Result, confine, parse, streams};
+use super::{Failure, Result, Voice, confine, parse, streams};
 
 /// Stores in a snapshot which pages a run wants, so that restores bring them in beforehand.
 ///
@@ -41,7 +41,7 @@ pub struct Args {
     view: ViewOptions,
 }
 
-pub fn main(args: Args) -> Result {
+pub fn main(args: Args, voice: Voice) -> Result {
     let host = super::host()?;
     let input = match &args.stdin {
         Some(path) => {
@@ -54,7 +54,7 @@ pub fn main(args: Args) -> Result {
     };
     let image = Image::open(&args.file)?;
     args.view.check(&image, &args.file)?;
-    let mut restore = image.restore().any_cpu(args.any_cpu).view(args.view.view()?).stdin_from(input);
+    let mut restore = image.restore().any_cpu(args.any_cpu).view(args.view.view(voice)?).stdin_from(input);
     restore = restore.memory(args.ceilings.memory).disk(args.ceilings.disk);
     if let Some(time) = args.deadline {
         restore = restore.deadline(time);

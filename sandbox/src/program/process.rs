@@ -476,6 +476,17 @@ impl Process {
         result
     }
 
+    /// Counts a system call that is not implemented. A program may make up any number of numbers, so
+    /// that only the first kinds are told apart.
+    pub fn count_unknown(&mut self, number: u64) {
+        /// Kinds that are told apart.
+        const KINDS: usize = 512;
+        /// All others.
+        const OTHERS: u64 = u64::MAX;
+        let known = self.unknown.contains_key(&number) || self.unknown.len() < KINDS;
+        *self.unknown.entry(if known { number } else { OTHERS }).or_default() += 1;
+    }
+
     /// Reads the program's memory.
     pub fn read(&mut self, address: u64, out: &mut [u8]) -> Result<(), SysError> {
         Ok(self.space.read(&mut self.memory, address, out)?)

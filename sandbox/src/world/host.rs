@@ -8,17 +8,19 @@ mod helper;
 mod input;
 mod interrupt;
 mod output;
+mod secrets;
 mod stream;
 mod terminal;
 #[cfg(test)]
 mod tests;
 
-pub use defaults::default_grants;
+pub use defaults::{default_grants, default_paths};
 pub use given::GivenFiles;
 pub use grant::{Grant, GrantError, GrantKind};
 pub use input::Input;
 pub use interrupt::{Interrupt, Never};
 pub use output::{HostOutput, Output, OutputBuffer};
+pub use secrets::{ANYWHERE as SECRET_NAMES, PEM as SECRET_PEM, TOP as HIDDEN_SETTINGS};
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -186,7 +188,7 @@ impl World for HostWorld {
             }),
             Request::Metadata { path } => Response::Metadata(self.files.metadata(path)),
             Request::ReadLink { path } => Response::Link(self.files.read_link(path)),
-            Request::ReadDir { path } => Response::Dir(self.files.read_dir(path)),
+            Request::ReadDir { path } => Response::Dir(self.files.read_dir(path, &*self.interrupt)?),
             Request::ReadBlock { path, block } => Response::Block(self.files.read_block(path, block)?),
         })
     }

@@ -2,7 +2,7 @@
 
 use super::FdTable;
 use crate::errno::Errno;
-use crate::program::fs::{At, DirCursor, Env, Fs, FsResult, Stat, fail};
+use crate::program::fs::{At, DirCursor, DirFormat, Env, Fs, FsResult, Stat, fail};
 
 impl FdTable {
     /// What is known of an open file.
@@ -48,10 +48,16 @@ impl FdTable {
     ///
     /// # Errors
     /// `EBADF`, and as [`Fs::getdents`].
-    pub fn getdents(&mut self, fs: &mut Fs, env: &mut Env<'_>, fd: i32, max: usize) -> FsResult<Vec<u8>> {
+    pub fn getdents(
+        &mut self,
+        fs: &mut Fs,
+        env: &mut Env<'_>,
+        fd: i32,
+        (max, format): (usize, DirFormat),
+    ) -> FsResult<Vec<u8>> {
         let description = self.get_open(fd)?;
         let (inode, mut cursor): (_, DirCursor) = (description.inode, description.cursor.clone());
-        let bytes = fs.getdents(env, At { base: inode, fds: self }, inode, &mut cursor, max)?;
+        let bytes = fs.getdents(env, At { base: inode, fds: self }, inode, &mut cursor, (max, format))?;
         self.get_mut(fd)?.cursor = cursor;
         Ok(bytes)
     }

@@ -30,6 +30,8 @@ pub struct Description {
     pub(super) offset: u64,
     /// Where the next `getdents` is.
     pub(super) cursor: DirCursor,
+    /// Whom signals of it go to (`F_SETOWN`).
+    pub(super) owner: i32,
     /// What another part of the monitor knows it by.
     pub(super) tag: Option<u64>,
     /// Descriptors that stand for it.
@@ -43,6 +45,7 @@ impl Description {
             flags: OpenFlags(flags.0 & !TRANSIENT),
             offset: 0,
             cursor: DirCursor::default(),
+            owner: 0,
             tag: None,
             refs: 0,
         }
@@ -96,7 +99,7 @@ impl Arena {
     /// something that exists.
     pub fn check(&self, references: &BTreeMap<DescId, u32>, exists: impl Fn(InodeId) -> bool) -> bool {
         let sound = |(id, description): (&DescId, &Description)| {
-            let Description { inode, flags: _, offset, cursor: _, tag: _, refs: _ } = description;
+            let Description { inode, flags: _, offset, cursor: _, owner: _, tag: _, refs: _ } = description;
             id.0 < self.next && exists(*inode) && *offset <= i64::MAX as u64
         };
         self.map.iter().map(|(id, d)| (id, &d.refs)).eq(references)

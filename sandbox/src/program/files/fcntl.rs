@@ -1,10 +1,11 @@
 //! `fcntl`.
 
 use super::description::SETTABLE;
+use super::lock::FLOCK_SIZE;
 use super::{Answer, FdTable};
 use crate::errno::Errno;
 use crate::program::fs::pipe::PIPE_SIZE;
-use crate::program::fs::{Fs, FsResult, Nature, OpenFlags, fail};
+use crate::program::fs::{Env, Fs, FsResult, Nature, OpenFlags, fail};
 
 const F_DUPFD: u32 = 0;
 const F_GETFD: u32 = 1;
@@ -16,6 +17,8 @@ const F_SETLK: u32 = 6;
 const F_SETLKW: u32 = 7;
 const F_SETOWN: u32 = 8;
 const F_GETOWN: u32 = 9;
+const F_SETOWN_EX: u32 = 15;
+const F_GETOWN_EX: u32 = 16;
 const F_OFD_GETLK: u32 = 36;
 const F_OFD_SETLK: u32 = 37;
 const F_OFD_SETLKW: u32 = 38;
@@ -25,22 +28,27 @@ const F_GETPIPE_SZ: u32 = 1032;
 const F_ADD_SEALS: u32 = 1033;
 const F_GET_SEALS: u32 = 1034;
 
+/// `struct f_owner_ex`: type and number.
+const OWNER_SIZE: usize = 8;
+const F_OWNER_TID: i32 = 0;
+const F_OWNER_PID: i32 = 1;
+const F_OWNER_PGRP: i32 = 2;
+
 const FD_CLOEXEC: u64 = 1;
-
-const F_RDLCK: u16 = 0;
-const F_WRLCK: u16 = 1;
-const F_UNLCK: u16 = 2;
-
-/// `struct flock` of x86-64 Linux (`include/uapi/asm-generic/fcntl.h`): type, whence, start,
-/// length, process.
-const FLOCK_SIZE: usize = 32;
 
 /// Bytes that a command reads from where its argument points.
 pub fn fcntl_input(command: u32) -> usize {
     match command {
         F_GETLK | F_SETLK | F_SETLKW | F_OFD_GETLK | F_OFD_SETLK | F_OFD_SETLKW => FLOCK_SIZE,
+        F_SETOWN_EX => OWNER_SIZE,
         _ => 0,
     }
+}
+
+/// Whether there is such a command here.
+pub fn fcntl_knows(command: u32) -> bool {
+    matches!(command, F_DUPFD..=F_GETOWN | F_SETOWN_EX | F_GETOWN_EX | F_OFD_GETLK..=F_OFD_SETLKW)
+        || matches!(command, F_DUPFD_CLOEXEC..=F_GET_SEALS)
 }
 
 impl FdTable {
@@ -48,7 +56,14 @@ impl FdTable {
     ///
     /// # Errors
     /// As `fcntl(2)`.
-    pub fn fcntl(&mut self, fs: &mut Fs, fd: i32, command: u32, arg: u64, input: &[u8]) -> FsResult<Answer> {
+    pub fn fcntl(
+        &mut self,
+        fs: &mut Fs,
+        env: &mut Env<'_>,
+        fd: i32,
+        (command, arg): (u32, u64),
+        input: &[u8],
+    ) -> FsResult<Answer> {
         let description = self.get(fd)?;
         let inode = description.inode;
         let path_only = description.flags.has(OpenFlags::PATH);
@@ -67,45 +82,64 @@ impl FdTable {
                 Ok(Answer::value(0))
             }
             F_GETFL => Ok(Answer::value(description.flags.0.into())),
+            F_SETFL if arg as u32 & OpenFlags::DIRECT.0 != 0 && fs.nature(inode) != Nature::File => {
+                fail(Errno::EINVAL)
+            }
             F_SETFL => {
                 let flags = &mut self.get_mut(fd)?.flags;
                 flags.0 = (flags.0 & !SETTABLE) | (arg as u32 & SETTABLE);
                 Ok(Answer::value(0))
             }
-            // One process locks against nobody but itself, and that never conflicts.
             F_GETLK | F_OFD_GETLK => {
-                let mut lock = lock_of(input)?;
-                lock[..2].copy_from_slice(&F_UNLCK.to_le_bytes());
-                Ok(Answer { value: 0, output: lock })
+                let output = self.get_lock(fs, env, fd, input, command == F_OFD_GETLK)?;
+                Ok(Answer::bytes(output))
             }
             F_SETLK | F_SETLKW | F_OFD_SETLK | F_OFD_SETLKW => {
-                let lock = lock_of(input)?;
-                let allowed = match u16::from_le_bytes([lock[0], lock[1]]) {
-                    F_RDLCK => description.flags.reads(),
-                    F_WRLCK => description.flags.writes(),
-                    _ => true,
-                };
-                if allowed { Ok(Answer::value(0)) } else { fail(Errno::EBADF) }
+                let how = (
+                    matches!(command, F_OFD_SETLK | F_OFD_SETLKW),
+                    matches!(command, F_SETLKW | F_OFD_SETLKW),
+                );
+                self.set_lock(fs, env, fd, input, how)?;
+                Ok(Answer::value(0))
             }
-            F_SETOWN | F_GETOWN => Ok(Answer::value(0)),
+            F_SETOWN => {
+                self.get_mut(fd)?.owner = arg as i32;
+                Ok(Answer::value(0))
+            }
+            F_GETOWN => Ok(Answer::value(description.owner.into())),
+            F_SETOWN_EX => {
+                let [kind, id] = owner_of(input)?;
+                let owner = match kind {
+                    F_OWNER_TID | F_OWNER_PID => id,
+                    F_OWNER_PGRP => -id.saturating_abs(),
+                    _ => return fail(Errno::EINVAL),
+                };
+                self.get_mut(fd)?.owner = owner;
+                Ok(Answer::value(0))
+            }
+            F_GETOWN_EX => {
+                let owner = description.owner;
+                let kind = if owner < 0 { F_OWNER_PGRP } else { F_OWNER_PID };
+                let out = [kind.to_le_bytes(), owner.saturating_abs().to_le_bytes()];
+                Ok(Answer::bytes(out.concat()))
+            }
             F_GETPIPE_SZ if fs.nature(inode) == Nature::Pipe => Ok(Answer::value(PIPE_SIZE as i64)),
             F_SETPIPE_SZ if fs.nature(inode) == Nature::Pipe => {
                 let fits = arg <= PIPE_SIZE as u64;
                 if fits { Ok(Answer::value(PIPE_SIZE as i64)) } else { fail(Errno::EPERM) }
             }
             F_GETPIPE_SZ | F_SETPIPE_SZ => fail(Errno::EBADF),
-            F_ADD_SEALS | F_GET_SEALS => fail(Errno::EINVAL),
+            F_ADD_SEALS if !description.flags.writes() => fail(Errno::EPERM),
+            F_ADD_SEALS => fs.add_seals(inode, arg as u32).map(|()| Answer::value(0)),
+            F_GET_SEALS => Ok(Answer::value(fs.get_seals(inode)?.into())),
             _ => fail(Errno::EINVAL),
         }
     }
 }
 
-fn lock_of(input: &[u8]) -> FsResult<Vec<u8>> {
-    if input.len() < FLOCK_SIZE {
-        return fail(Errno::EFAULT);
+fn owner_of(input: &[u8]) -> FsResult<[i32; 2]> {
+    match input.as_chunks::<4>().0 {
+        [kind, id, ..] => Ok([i32::from_le_bytes(*kind), i32::from_le_bytes(*id)]),
+        _ => fail(Errno::EFAULT),
     }
-    let lock = input[..FLOCK_SIZE].to_vec();
-    let kind = u16::from_le_bytes([lock[0], lock[1]]);
-    let whence = u16::from_le_bytes([lock[2], lock[3]]);
-    if kind > F_UNLCK || whence > 2 { fail(Errno::EINVAL) } else { Ok(lock) }
 }

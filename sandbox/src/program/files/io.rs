@@ -1,66 +1,269 @@
-//! Reading and writing.
+//! Reading and writing: one piece, or a call's worth of pieces.
 
 use super::FdTable;
 use crate::errno::Errno;
-use crate::program::fs::{Env, Fs, FsResult, InodeId, IoOutcome, Nature, OpenFlags, fail};
+use crate::program::fs::{
+    Env, Fs, FsResult, InodeId, IoOutcome, Nature, OpenFlags, SEAL_FUTURE_WRITE, SEAL_GROW, SEAL_WRITE, fail,
+};
 
-/// What a read or write needs of a description.
-struct Open {
+/// Which offset a call works at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Where {
+    /// The description's own, which it moves.
+    Position,
+    /// The given one.
+    Offset(i64),
+}
+
+/// `RWF_*` (`include/uapi/linux/fs.h`): flags of one call of `preadv2` or `pwritev2`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct RwFlags(pub u32);
+
+impl RwFlags {
+    /// Poll for the end: a hint.
+    const HIPRI: u32 = 1;
+    const NOWAIT: u32 = 8;
+    const APPEND: u32 = 0x10;
+    const NOAPPEND: u32 = 0x20;
+    const ATOMIC: u32 = 0x40;
+    const DONTCACHE: u32 = 0x80;
+    const NOSIGNAL: u32 = 0x100;
+    /// Those, and `RWF_DSYNC` and `RWF_SYNC`: what is written here is as safe as it gets.
+    const KNOWN: u32 = 0x1ff;
+
+    fn has(self, flag: u32) -> bool {
+        self.0 & flag != 0
+    }
+
+    /// `kiocb_set_rw_flags`.
+    fn check(self, nature: Nature) -> FsResult<()> {
+        let buffered = nature == Nature::File;
+        if nature == Nature::Dir && self.0 & !RwFlags::HIPRI != 0
+            || self.0 & !RwFlags::KNOWN != 0
+            || self.has(RwFlags::ATOMIC)
+            || self.has(RwFlags::DONTCACHE) && !buffered
+        {
+            return fail(Errno::EOPNOTSUPP);
+        }
+        if self.has(RwFlags::APPEND) && self.has(RwFlags::NOAPPEND) {
+            return fail(Errno::EINVAL);
+        }
+        Ok(())
+    }
+
+    /// Whether a write to a pipe that nobody reads raises `SIGPIPE`.
+    pub fn signals(self) -> bool {
+        !self.has(RwFlags::NOSIGNAL)
+    }
+}
+
+/// A read or write under way: what it needs of its description, and how far it is.
+///
+/// The description's position and length are what they were until [`FdTable::finish`]: a call that is
+/// interrupted is made again from its start.
+#[derive(Clone, Debug)]
+pub struct Transfer {
+    fd: i32,
     inode: InodeId,
-    offset: u64,
-    nonblock: bool,
-    append: bool,
     nature: Nature,
+    nonblock: bool,
+    offset: u64,
+    /// It works at the description's position.
+    moves: bool,
+    /// The file's length before it, if it appends.
+    end: Option<u64>,
+}
+
+impl Transfer {
+    /// Whether there is more after a piece that was filled: not for what gives or takes as much as it
+    /// likes.
+    pub fn in_pieces(&self) -> bool {
+        matches!(self.nature, Nature::File | Nature::Device)
+    }
 }
 
 impl FdTable {
-    fn for_reading(&self, fs: &Fs, fd: i32) -> FsResult<Open> {
-        let open = self.opened(fs, fd)?;
+    /// Starts a read.
+    ///
+    /// # Errors
+    /// As `preadv2(2)`, for what can be told before any byte is read.
+    pub fn start_read(&self, fs: &Fs, fd: i32, at: Where, flags: RwFlags) -> FsResult<Transfer> {
+        let transfer = self.start(fs, fd, at, flags)?;
         if !self.get(fd)?.flags.reads() {
             return fail(Errno::EBADF);
         }
-        match open.nature {
-            Nature::Dir => fail(Errno::EISDIR),
+        flags.check(transfer.nature)?;
+        match transfer.nature {
             Nature::Anon | Nature::Closed => fail(Errno::EINVAL),
-            _ => Ok(open),
+            _ => Ok(transfer),
         }
     }
 
-    fn for_writing(&self, fs: &Fs, fd: i32) -> FsResult<Open> {
-        let open = self.opened(fs, fd)?;
-        if !self.get(fd)?.flags.writes() {
+    /// Starts a write.
+    ///
+    /// # Errors
+    /// As `pwritev2(2)`, for what can be told before any byte is written.
+    pub fn start_write(&self, fs: &Fs, fd: i32, at: Where, flags: RwFlags) -> FsResult<Transfer> {
+        let mut transfer = self.start(fs, fd, at, flags)?;
+        let of_file = self.get(fd)?.flags;
+        if !of_file.writes() {
             return fail(Errno::EBADF);
         }
-        match open.nature {
-            Nature::Dir | Nature::Anon | Nature::Closed => fail(Errno::EINVAL),
-            _ => Ok(open),
+        flags.check(transfer.nature)?;
+        if matches!(transfer.nature, Nature::Dir | Nature::Anon | Nature::Closed) {
+            return fail(Errno::EINVAL);
+        }
+        let append = of_file.has(OpenFlags::APPEND) && !flags.has(RwFlags::NOAPPEND);
+        if append || flags.has(RwFlags::APPEND) {
+            transfer.offset = fs.len(transfer.inode);
+            transfer.end = Some(transfer.offset);
+        }
+        Ok(transfer)
+    }
+
+    fn start(&self, fs: &Fs, fd: i32, at: Where, flags: RwFlags) -> FsResult<Transfer> {
+        let description = self.get_open(fd)?;
+        let nature = fs.nature(description.inode);
+        let offset = match at {
+            Where::Position => description.offset,
+            Where::Offset(offset) => {
+                self.expect_offsets(fs, fd, offset)?;
+                u64::try_from(offset).unwrap_or(0)
+            }
+        };
+        Ok(Transfer {
+            fd,
+            inode: description.inode,
+            nature,
+            nonblock: description.nonblock() || flags.has(RwFlags::NOWAIT),
+            offset,
+            moves: at == Where::Position,
+            end: None,
+        })
+    }
+
+    /// Refuses what cannot be read or written at an offset.
+    ///
+    /// # Errors
+    /// `EINVAL` for an offset below 0, `EBADF`, `ESPIPE`.
+    fn expect_offsets(&self, fs: &Fs, fd: i32, offset: i64) -> FsResult<()> {
+        if offset < 0 {
+            return fail(Errno::EINVAL);
+        }
+        match fs.nature(self.get_open(fd)?.inode) {
+            Nature::Stream | Nature::Pipe | Nature::Anon => fail(Errno::ESPIPE),
+            _ => Ok(()),
         }
     }
 
-    fn opened(&self, fs: &Fs, fd: i32) -> FsResult<Open> {
-        let description = self.get_open(fd)?;
-        Ok(Open {
-            inode: description.inode,
-            offset: description.offset,
-            nonblock: description.nonblock(),
-            append: description.flags.has(OpenFlags::APPEND),
-            nature: fs.nature(description.inode),
-        })
+    /// Refuses a bad descriptor, and one for paths only.
+    ///
+    /// # Errors
+    /// `EBADF`
+    pub fn expect_open(&self, fd: i32) -> FsResult<()> {
+        self.get_open(fd).map(|_| ())
+    }
+
+    /// Reads the next piece.
+    ///
+    /// # Errors
+    /// As `read(2)`; [`FsError::Block`](crate::program::fs::FsError::Block) for an empty pipe.
+    pub fn read_piece(
+        &self,
+        fs: &mut Fs,
+        env: &mut Env<'_>,
+        transfer: &mut Transfer,
+        buf: &mut [u8],
+    ) -> FsResult<usize> {
+        if transfer.nature == Nature::Dir {
+            return fail(Errno::EISDIR);
+        }
+        let n = match fs.told_descriptor(transfer.inode) {
+            Some(told) => self.read_info(told, transfer.offset, buf)?,
+            None => fs.read(env, transfer.inode, transfer.offset, buf, transfer.nonblock)?,
+        };
+        transfer.offset = transfer.offset.saturating_add(n as u64);
+        Ok(n)
+    }
+
+    /// Whether a read would give nothing, whatever its buffer: at the end of a file, and of
+    /// `/dev/null`.
+    pub fn is_at_end(&self, fs: &mut Fs, env: &mut Env<'_>, transfer: &Transfer) -> FsResult<bool> {
+        match transfer.nature {
+            Nature::File => Ok(self.read_piece(fs, env, &mut transfer.clone(), &mut [0])? == 0),
+            Nature::Pipe => {
+                let empty = fs.pipe(transfer.inode).is_some_and(|pipe| pipe.len() == 0);
+                Ok(empty && fs.read(env, transfer.inode, 0, &mut [0], transfer.nonblock)? == 0)
+            }
+            Nature::Dir => fail(Errno::EISDIR),
+            _ => Ok(fs.is_null(transfer.inode)),
+        }
+    }
+
+    /// Writes the next piece.
+    ///
+    /// # Errors
+    /// As `write(2)`; [`FsError::Block`](crate::program::fs::FsError::Block) for a full pipe. With
+    /// `EPIPE` the caller raises `SIGPIPE`.
+    pub fn write_piece(
+        fs: &mut Fs,
+        env: &mut Env<'_>,
+        transfer: &mut Transfer,
+        data: &[u8],
+    ) -> FsResult<IoOutcome> {
+        let seals = fs.seals(transfer.inode);
+        if seals & (SEAL_WRITE | SEAL_FUTURE_WRITE) != 0 && !data.is_empty() {
+            return fail(Errno::EPERM);
+        }
+        let grows = transfer.offset.saturating_add(data.len() as u64) > fs.len(transfer.inode);
+        if seals & SEAL_GROW != 0 && grows {
+            return fail(Errno::EPERM);
+        }
+        let outcome = fs.write(env, transfer.inode, transfer.offset, data, transfer.nonblock)?;
+        if let IoOutcome::Done(n) | IoOutcome::Partial(n) = &outcome {
+            transfer.offset = transfer.offset.saturating_add(*n as u64);
+        }
+        Ok(outcome)
+    }
+
+    /// Ends a transfer of which something was done.
+    ///
+    /// # Errors
+    /// `EBADF`
+    pub fn finish(&mut self, transfer: &Transfer) -> FsResult<()> {
+        if transfer.moves && transfer.nature == Nature::File {
+            self.get_mut(transfer.fd)?.offset = transfer.offset;
+        }
+        Ok(())
+    }
+
+    /// Takes back what an interrupted transfer did that would show when it is made again: what it
+    /// appended.
+    ///
+    /// # Errors
+    /// When content in guest memory cannot be changed.
+    pub fn undo(fs: &mut Fs, env: &mut Env<'_>, transfer: &Transfer) -> FsResult<()> {
+        match transfer.end {
+            Some(end) if fs.is_regular(transfer.inode) && fs.len(transfer.inode) > end => {
+                fs.set_len(env, transfer.inode, end)
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Whether a write is taken whole without a look at it: by `/dev/null` and `/dev/zero`.
+    pub fn swallows(fs: &Fs, transfer: &Transfer) -> bool {
+        fs.is_null(transfer.inode) || fs.is_zeros(transfer.inode)
     }
 
     /// Reads at the description's position, and moves it.
     ///
     /// # Errors
-    /// As `read(2)`; [`FsError::Block`](crate::program::fs::FsError::Block) for an empty pipe.
+    /// As [`FdTable::read_piece`].
     pub fn read(&mut self, fs: &mut Fs, env: &mut Env<'_>, fd: i32, buf: &mut [u8]) -> FsResult<usize> {
-        let open = self.for_reading(fs, fd)?;
-        let n = match fs.told_descriptor(open.inode) {
-            Some(told) => self.read_info(told, open.offset, buf)?,
-            None => fs.read(env, open.inode, open.offset, buf, open.nonblock)?,
-        };
-        if open.nature == Nature::File {
-            self.get_mut(fd)?.offset = open.offset.saturating_add(n as u64);
-        }
+        let mut transfer = self.start_read(fs, fd, Where::Position, RwFlags::default())?;
+        let n = self.read_piece(fs, env, &mut transfer, buf)?;
+        self.finish(&transfer)?;
         Ok(n)
     }
 
@@ -86,15 +289,11 @@ impl FdTable {
     /// Writes at the description's position, or at the end with `O_APPEND`, and moves it.
     ///
     /// # Errors
-    /// As `write(2)`; [`FsError::Block`](crate::program::fs::FsError::Block) for a full pipe. With
-    /// `EPIPE` the caller raises `SIGPIPE`.
+    /// As [`FdTable::write_piece`].
     pub fn write(&mut self, fs: &mut Fs, env: &mut Env<'_>, fd: i32, data: &[u8]) -> FsResult<IoOutcome> {
-        let open = self.for_writing(fs, fd)?;
-        let offset = if open.append { fs.len(open.inode) } else { open.offset };
-        let outcome = fs.write(env, open.inode, offset, data, open.nonblock)?;
-        if let (Nature::File, IoOutcome::Done(n)) = (open.nature, &outcome) {
-            self.get_mut(fd)?.offset = offset.saturating_add(*n as u64);
-        }
+        let mut transfer = self.start_write(fs, fd, Where::Position, RwFlags::default())?;
+        let outcome = FdTable::write_piece(fs, env, &mut transfer, data)?;
+        self.finish(&transfer)?;
         Ok(outcome)
     }
 
@@ -110,15 +309,8 @@ impl FdTable {
         buf: &mut [u8],
         offset: i64,
     ) -> FsResult<usize> {
-        let Ok(offset) = u64::try_from(offset) else {
-            return fail(Errno::EINVAL);
-        };
-        self.expect_offsets(fs, fd)?;
-        let open = self.for_reading(fs, fd)?;
-        match fs.told_descriptor(open.inode) {
-            Some(told) => self.read_info(told, offset, buf),
-            None => fs.read(env, open.inode, offset, buf, open.nonblock),
-        }
+        let mut transfer = self.start_read(fs, fd, Where::Offset(offset), RwFlags::default())?;
+        self.read_piece(fs, env, &mut transfer, buf)
     }
 
     /// Writes at an offset; with `O_APPEND` at the end all the same, as Linux does.
@@ -133,19 +325,7 @@ impl FdTable {
         data: &[u8],
         offset: i64,
     ) -> FsResult<IoOutcome> {
-        let Ok(offset) = u64::try_from(offset) else {
-            return fail(Errno::EINVAL);
-        };
-        self.expect_offsets(fs, fd)?;
-        let open = self.for_writing(fs, fd)?;
-        let offset = if open.append { fs.len(open.inode) } else { offset };
-        fs.write(env, open.inode, offset, data, open.nonblock)
-    }
-
-    fn expect_offsets(&self, fs: &Fs, fd: i32) -> FsResult<()> {
-        match fs.nature(self.get_open(fd)?.inode) {
-            Nature::Stream | Nature::Pipe | Nature::Anon => fail(Errno::ESPIPE),
-            _ => Ok(()),
-        }
+        let mut transfer = self.start_write(fs, fd, Where::Offset(offset), RwFlags::default())?;
+        FdTable::write_piece(fs, env, &mut transfer, data)
     }
 }

@@ -5,8 +5,9 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use super::description::{Arena, DescId, Description};
+use super::lock::Locks;
 use crate::errno::Errno;
-use crate::program::fs::{At, Env, FdLinks, Fs, FsResult, Inconsistent, InodeId, OpenFlags, fail};
+use crate::program::fs::{At, Env, FdLinks, Fs, FsResult, Inconsistent, InodeId, OpenFlags, Scope, fail};
 
 /// `dirfd` that stands for the working directory.
 pub const AT_FDCWD: i32 = -100;
@@ -36,6 +37,7 @@ pub struct FdTable {
     slots: Vec<Option<Slot>>,
     limit: u32,
     pub(super) arena: Arena,
+    pub(super) locks: Locks,
     /// Tags of what was closed since [`FdTable::take_closed`].
     closed: Vec<u64>,
 }
@@ -52,7 +54,13 @@ impl FdLinks for FdTable {
 
 impl Default for FdTable {
     fn default() -> FdTable {
-        FdTable { slots: Vec::new(), limit: LIMIT, arena: Arena::default(), closed: Vec::new() }
+        FdTable {
+            slots: Vec::new(),
+            limit: LIMIT,
+            arena: Arena::default(),
+            locks: Locks::default(),
+            closed: Vec::new(),
+        }
     }
 }
 
@@ -90,6 +98,11 @@ impl FdTable {
     /// Sets the number of descriptors that there may be; those beyond it stay open.
     pub fn set_limit(&mut self, limit: u64) {
         self.limit = u32::try_from(limit).unwrap_or(OPEN_MAX).min(OPEN_MAX);
+    }
+
+    /// The description that a descriptor stands for.
+    pub(super) fn description_id(&self, fd: i32) -> FsResult<DescId> {
+        Ok(self.slot(fd)?.id)
     }
 
     fn slot(&self, fd: i32) -> FsResult<Slot> {
@@ -177,9 +190,30 @@ impl FdTable {
         flags: OpenFlags,
         mode: u32,
     ) -> FsResult<i32> {
+        self.open_within(fs, env, (dirfd, cwd), path, (flags, mode), Scope::default())
+    }
+
+    /// The same within a scope.
+    ///
+    /// # Errors
+    /// As [`Fs::open_within`], and `EBADF`, `EMFILE`.
+    pub fn open_within(
+        &mut self,
+        fs: &mut Fs,
+        env: &mut Env<'_>,
+        (dirfd, cwd): (i32, InodeId),
+        path: &[u8],
+        (flags, mode): (OpenFlags, u32),
+        scope: Scope,
+    ) -> FsResult<i32> {
         // A call that fails must not have made a file.
         let fd = self.vacant(0)?;
-        let inode = fs.open(env, self.at(dirfd, cwd, path)?, path, flags, mode)?;
+        // In a scope the directory matters to absolute paths, too.
+        let at = match scope {
+            Scope(0) => self.at(dirfd, cwd, path)?,
+            _ => self.at(dirfd, cwd, b"")?,
+        };
+        let inode = fs.open_within(env, at, path, (flags, mode), scope)?;
         let kept = if flags.has(OpenFlags::PATH) {
             let of_path = OpenFlags::PATH | OpenFlags::DIRECTORY | OpenFlags::NOFOLLOW;
             OpenFlags(flags.0 & of_path.0)
@@ -196,18 +230,37 @@ impl FdTable {
     /// # Errors
     /// `EINVAL` for unknown flags, `EMFILE`, `ENFILE`.
     pub fn pipe(&mut self, fs: &mut Fs, env: &mut Env<'_>, flags: OpenFlags) -> FsResult<(i32, i32)> {
-        let known = OpenFlags::CLOEXEC | OpenFlags::NONBLOCK | OpenFlags::DIRECT;
+        // A pipe of packets (`O_DIRECT`) is refused, as by kernels that lack it.
+        let known = OpenFlags::CLOEXEC | OpenFlags::NONBLOCK;
         if flags.0 & !known.0 != 0 {
             return fail(Errno::EINVAL);
         }
         let first = self.vacant(0)?;
         let second = self.vacant(first as u32 + 1)?;
         let inode = fs.make_pipe(env)?;
-        let status = OpenFlags(flags.0 & (OpenFlags::NONBLOCK | OpenFlags::DIRECT).0);
+        let status = OpenFlags(flags.0 & OpenFlags::NONBLOCK.0);
         let cloexec = flags.has(OpenFlags::CLOEXEC);
         let read = self.arena.add(Description::new(inode, OpenFlags::RDONLY | status));
         let write = self.arena.add(Description::new(inode, OpenFlags::WRONLY | status));
         Ok((self.put(first, read, cloexec), self.put(second, write, cloexec)))
+    }
+
+    /// A descriptor of a new file in memory: `memfd_create`.
+    ///
+    /// # Errors
+    /// `EMFILE`, `ENOSPC`.
+    pub fn memfd(
+        &mut self,
+        fs: &mut Fs,
+        env: &mut Env<'_>,
+        name: &[u8],
+        (mode, seals): (u32, u32),
+        cloexec: bool,
+    ) -> FsResult<i32> {
+        let fd = self.vacant(0)?;
+        let inode = fs.make_memfd(env, name, mode, seals)?;
+        let id = self.arena.add(Description::new(inode, OpenFlags::RDWR | OpenFlags::LARGEFILE));
+        Ok(self.put(fd, id, cloexec))
     }
 
     /// A descriptor for something that another part of the monitor implements and knows by `tag`:
@@ -250,9 +303,16 @@ impl FdTable {
     }
 
     fn drop_slot(&mut self, fs: &mut Fs, env: &mut Env<'_>, slot: Slot) -> FsResult<()> {
+        if let Some(description) = self.arena.get(slot.id)
+            && !description.flags.has(OpenFlags::PATH)
+        {
+            // A process's locks on a file go with the first descriptor of it that it closes.
+            self.locks.closed(description.inode, env.host.pid());
+        }
         let Some(description) = self.arena.release(slot.id) else {
             return Ok(());
         };
+        self.locks.released(description.inode, slot.id);
         self.closed.extend(description.tag);
         fs.close_inode(env, description.inode, description.flags)
     }
@@ -384,7 +444,7 @@ impl FdTable {
     /// # Errors
     /// What cannot be.
     pub fn check(&self, fs: &Fs) -> Result<(), Inconsistent> {
-        let FdTable { slots, limit, arena, closed } = self;
+        let FdTable { slots, limit, arena, locks, closed } = self;
         let mut references = BTreeMap::new();
         for Slot { id, cloexec: _ } in slots.iter().flatten() {
             *references.entry(*id).or_insert(0) += 1;
@@ -392,7 +452,8 @@ impl FdTable {
         let sound = *limit <= OPEN_MAX
             && slots.len() <= OPEN_MAX as usize
             && closed.len() <= OPEN_MAX as usize
-            && arena.check(&references, |inode| fs.exists(inode));
+            && arena.check(&references, |inode| fs.exists(inode))
+            && locks.check(|id| arena.get(id).map(|d| d.inode));
         if sound { Ok(()) } else { Err(Inconsistent("the descriptors")) }
     }
 

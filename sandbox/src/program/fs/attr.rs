@@ -2,12 +2,13 @@
 //! and the like.
 
 use super::content::{Content, MAX_FILE};
-use super::env::Env;
+use super::env::{Env, look};
 use super::error::{FsResult, fail};
 use super::inode::{Body, InodeId, Link, Place, Text};
 use super::permission::W_OK;
 use super::proc::ProcNode;
 use super::resolve::At;
+use super::seal::{SEAL_EXEC, SEAL_FUTURE_WRITE, SEAL_WRITE};
 use super::stat::{S_IFDIR, S_IFREG, Stat, StatFs, makedev};
 use super::{Fs, Nature};
 use crate::errno::Errno;
@@ -134,11 +135,13 @@ impl Fs {
         self.ensure(env, id)?;
         let owns = self.owns(env, id)?;
         let now = env.host.now();
+        let seals = self.seals(id);
         let inode = self.inode_mut(id)?;
         if matches!(inode.body, Body::Link(_)) {
             return fail(Errno::EOPNOTSUPP);
         }
-        if !owns {
+        let sealed = seals & SEAL_EXEC != 0 && (mode ^ inode.attr.mode) & 0o111 != 0;
+        if !owns || sealed {
             return fail(Errno::EPERM);
         }
         inode.attr.mode = mode & 0o7777;
@@ -237,8 +240,14 @@ impl Fs {
         self.resize(env, id, len)
     }
 
-    /// Cuts or extends a regular file to a length that is allowed.
+    /// Cuts or extends a regular file to a length that is allowed, unless it is sealed against that.
     pub(super) fn resize(&mut self, env: &mut Env<'_>, id: InodeId, len: u64) -> FsResult<()> {
+        self.expect_resizable(id, len)?;
+        self.set_len(env, id, len)
+    }
+
+    /// Cuts or extends a regular file, sealed or not.
+    pub(crate) fn set_len(&mut self, env: &mut Env<'_>, id: InodeId, len: u64) -> FsResult<()> {
         let now = env.host.now();
         if len != self.len(id) {
             self.before_change(env, id)?;
@@ -296,6 +305,9 @@ impl Fs {
             self.expect_size(env, end)?;
         }
         if punch || zero {
+            if self.seals(id) & (SEAL_WRITE | SEAL_FUTURE_WRITE) != 0 {
+                return fail(Errno::EPERM);
+            }
             self.zero_range(env, id, offset, len)?;
         } else if end.saturating_sub(self.len(id)) > self.chunks.free() {
             return fail(Errno::ENOSPC);
@@ -314,12 +326,16 @@ impl Fs {
             Body::File(Content::Blocks(blocks)) => blocks.zero(chunks, &mut host, offset, len)?,
             Body::File(Content::Shared { object, len: size }) => {
                 const ZEROS: [u8; 4096] = [0; 4096];
+                const LOOK: u64 = 1 << 20;
                 let end = offset.saturating_add(len).min(*size);
                 let mut at = offset;
                 while at < end {
                     let n = (end - at).min(ZEROS.len() as u64);
                     env.host.write_shared(*object, at, &ZEROS[..n as usize])?;
                     at += n;
+                    if at.is_multiple_of(LOOK) {
+                        look(env.host)?;
+                    }
                 }
             }
             _ => return fail(Errno::ENODEV),
@@ -351,17 +367,5 @@ impl Fs {
             files: only(self.chunks.quota() / 1024),
             files_free: only(self.chunks.free() / 1024),
         }
-    }
-
-    /// An extended attribute: there are none.
-    ///
-    /// # Errors
-    /// `ENODATA`, or `EOPNOTSUPP` where there cannot be any.
-    pub fn get_xattr(&self, id: InodeId) -> FsResult<Vec<u8>> {
-        let real = self.inode(id).is_ok_and(|inode| {
-            matches!(inode.place, Place::Tree | Place::Shm)
-                && matches!(inode.body, Body::File(_) | Body::Dir(_) | Body::Link(_))
-        });
-        fail(if real { Errno::ENODATA } else { Errno::EOPNOTSUPP })
     }
 }

@@ -10,10 +10,13 @@ use super::chunks::ChunkId;
 use super::content::{Content, MAX_FILE};
 use super::frozen::ContentRef;
 use super::inode::{Anon, Body, Dir, Entry, Inode, InodeId, Link, Loaded, Lower, LowerDir, is_name};
+use super::known::entry_cost;
 use super::life::name_cost;
 use super::mount::{Mount, MountSource};
 use super::proc::ProcNode;
 use super::resolve::{NAME_MAX, PATH_MAX};
+use super::seal::SEALS;
+use super::xattr::xattrs_are_sound;
 use crate::world::{HostPath, KnownFile};
 
 /// What of a decoded file system cannot be.
@@ -23,6 +26,15 @@ pub struct Inconsistent(pub(crate) &'static str);
 
 fn expect(holds: bool, what: &'static str) -> Result<(), Inconsistent> {
     if holds { Ok(()) } else { Err(Inconsistent(what)) }
+}
+
+/// Bytes that what an inode knows of the host takes.
+fn known_of(inode: &Inode) -> u64 {
+    let names = match &inode.body {
+        Body::Dir(dir) => dir.entries.iter().map(|(name, entry)| entry_cost(name, entry)).sum(),
+        _ => 0,
+    };
+    inode.known.saturating_add(names)
 }
 
 impl Fs {
@@ -40,6 +52,7 @@ impl Fs {
             next_frozen,
             streams,
             pipes,
+            known,
             // Any time may be set.
             born: _,
             mounts,
@@ -53,9 +66,11 @@ impl Fs {
         let mut references = BTreeMap::new();
         let mut names = BTreeMap::new();
         let mut used = 0u64;
+        let mut known_now = 0u64;
         for (id, inode) in inodes {
             expect(ProcNode::of(*id).is_none() && id.0 < *next_inode, "an inode's number")?;
             used = used.saturating_add(self.check_inode(*id, inode, &mut references, &mut names)?);
+            known_now = known_now.saturating_add(known_of(inode));
         }
         for (id, frozen) in frozen {
             expect(id.number() < *next_frozen, "a frozen copy's number")?;
@@ -65,7 +80,9 @@ impl Fs {
             used = used.saturating_add(frozen.check(&mut references)?);
         }
         used = used.saturating_add(chunks.check(&references)?);
-        expect(used == chunks.used(), "the quota")?;
+        expect(known_now == *known, "what is known of the host")?;
+        expect(*pipes < 1 << 24, "the pipes")?;
+        expect(used.checked_add(self.side_charges()) == Some(chunks.used()), "the quota")?;
         let pipe = |inode: &&Inode| matches!(inode.body, Body::Pipe(_));
         expect(inodes.values().filter(pipe).count() == *pipes as usize, "the pipes")?;
         self.check_tree(&names)?;
@@ -192,6 +209,10 @@ impl Fs {
             nameless: _,
             mapped,
             charge,
+            // With the sum of them all.
+            known: _,
+            xattrs: _,
+            seals,
         } = inode;
         // Owners and times may be set to anything.
         expect(attr.mode & !0o7777 == 0, "a file's mode")?;
@@ -247,6 +268,7 @@ impl Fs {
                 self.check_grant(Some(lower))?;
             }
         }
+        expect(xattrs_are_sound(inode) && seals & !SEALS == 0, "attributes")?;
         Ok(used)
     }
 

@@ -66,36 +66,24 @@ impl Fs {
         let (dir, name) = self.vacancy(env, at, path, false)?;
         let body = match kind {
             0 | S_IFREG => Body::File(Content::Blocks(Blocks::default())),
-            S_IFIFO => {
-                self.count_pipe()?;
-                Body::Pipe(Pipe::named())
-            }
+            S_IFIFO => Body::Pipe(Pipe::named()),
             S_IFSOCK => Body::Socket,
             _ => return fail(Errno::EPERM),
         };
-        let made = self.make_named(env, dir, &name, mode & 0o7777, body);
-        // An inode that was made and dropped again has given its pipe back itself.
-        if kind == S_IFIFO && matches!(made, Err(FsError::Errno(Errno::ENOSPC))) {
-            self.recount_pipes();
-        }
-        made
+        self.make_named(env, dir, &name, mode & 0o7777, body)
     }
 
-    fn count_pipe(&mut self) -> FsResult<()> {
+    /// Takes room for one more pipe.
+    pub(super) fn count_pipe(&mut self) -> FsResult<()> {
         if self.pipes >= PIPES_MAX {
             return fail(Errno::ENFILE);
         }
-        self.pipes += 1;
-        Ok(())
-    }
-
-    fn recount_pipes(&mut self) {
-        self.pipes = self.inodes.values().filter(|i| matches!(i.body, Body::Pipe(_))).count() as u32;
+        Ok(self.charge_pipe()?)
     }
 
     /// A pipe without a name, held once for each of its two ends.
     pub(crate) fn make_pipe(&mut self, env: &mut Env<'_>) -> FsResult<InodeId> {
-        self.count_pipe()?;
+        self.count_pipe().map_err(|_| FsError::Errno(Errno::ENFILE))?;
         let id = self.make_anonymous(env, Body::Pipe(Pipe::with_ends()));
         self.hold(id);
         Ok(id)

@@ -17,8 +17,32 @@ use crate::world::FileKind;
 /// Bytes that one call gives at most.
 const BYTES_MAX: usize = 1 << 20;
 
-/// Bytes of a record before its name.
-const HEAD: usize = 19;
+/// Which records `getdents` gives.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DirFormat {
+    /// `struct linux_dirent64`
+    Large,
+    /// `struct linux_dirent`: the type is the record's last byte.
+    Old,
+}
+
+impl DirFormat {
+    /// Bytes of a record before its name.
+    fn head(self) -> usize {
+        match self {
+            DirFormat::Large => 19,
+            DirFormat::Old => 18,
+        }
+    }
+
+    /// Bytes of a record besides its name: head, NUL, and what stands behind that.
+    fn around(self) -> usize {
+        match self {
+            DirFormat::Large => self.head() + 1,
+            DirFormat::Old => self.head() + 2,
+        }
+    }
+}
 
 /// How far a directory was read.
 ///
@@ -70,7 +94,7 @@ impl Fs {
         at: At<'_>,
         dir: InodeId,
         cursor: &mut DirCursor,
-        max: usize,
+        (max, format): (usize, DirFormat),
     ) -> FsResult<Vec<u8>> {
         self.expect_dir(dir)?;
         let virtual_names = self.virtual_names(env, at, dir)?;
@@ -85,7 +109,7 @@ impl Fs {
                 }
             }
         }
-        let mut out = Records { bytes: Vec::new(), max: max.min(BYTES_MAX) };
+        let mut out = Records { bytes: Vec::new(), max: max.min(BYTES_MAX), format };
         let dots = [(".", Some(dir)), ("..", self.dotdot(dir).ok())];
         for (name, id) in dots.into_iter().skip(usize::try_from(cursor.count).unwrap_or(2)) {
             let ino = self.identity(id.unwrap_or(dir)).1;
@@ -184,12 +208,13 @@ impl Fs {
 struct Records {
     bytes: Vec<u8>,
     max: usize,
+    format: DirFormat,
 }
 
 impl Records {
     /// Adds a record if it fits.
     fn push(&mut self, listed: &Listed, next: u64) -> bool {
-        let len = (HEAD + listed.name.len() + 1).next_multiple_of(8);
+        let len = (self.format.around() + listed.name.len()).next_multiple_of(8);
         if len > self.max - self.bytes.len() {
             return false;
         }
@@ -197,9 +222,15 @@ impl Records {
         self.bytes.extend_from_slice(&listed.ino.to_le_bytes());
         self.bytes.extend_from_slice(&next.to_le_bytes());
         self.bytes.extend_from_slice(&(len as u16).to_le_bytes());
-        self.bytes.push((listed.kind >> 12) as u8); // DT_* are the type bits of a mode
+        let kind = (listed.kind >> 12) as u8; // DT_* are the type bits of a mode
+        if self.format == DirFormat::Large {
+            self.bytes.push(kind);
+        }
         self.bytes.extend_from_slice(&listed.name);
         self.bytes.resize(end, 0);
+        if self.format == DirFormat::Old {
+            self.bytes[end - 1] = kind;
+        }
         true
     }
 

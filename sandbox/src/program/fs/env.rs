@@ -15,6 +15,19 @@ pub struct Env<'a> {
     pub host: &'a mut dyn Kernel,
 }
 
+/// Looks at the deadline: for a loop that did some tens of microseconds of work since it did so last.
+///
+/// # Errors
+/// When the run must be over.
+pub(super) fn look(host: &dyn Kernel) -> FsResult<()> {
+    /// Enough for [`Pace`] to look.
+    const WORK: usize = 1 << 20;
+    match host.pace() {
+        Some(mut pace) => Ok(pace.bytes(WORK)?),
+        None => Ok(()),
+    }
+}
+
 /// What the file system asks of the rest of the monitor, on behalf of the task that makes the
 /// call.
 pub trait Kernel {

@@ -160,8 +160,14 @@ pub(super) struct Inode {
     pub mapped: Option<ContentRef>,
     /// Made by `O_TMPFILE`: it may still be given a first name.
     pub nameless: bool,
-    /// Bytes of the quota that the inode itself takes.
+    /// Bytes of the quota that the inode itself takes, its attributes included.
     pub charge: u64,
+    /// Bytes that what is known of a host file takes.
+    pub known: u64,
+    /// Extended attributes that the guest set.
+    pub xattrs: BTreeMap<Vec<u8>, Vec<u8>>,
+    /// What can no longer be done to a file in memory (`F_SEAL_*`).
+    pub seals: u32,
 }
 
 impl Inode {

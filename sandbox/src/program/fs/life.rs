@@ -5,12 +5,13 @@ use super::content::Content;
 use super::env::Env;
 use super::error::{FsResult, fail};
 use super::inode::{Attr, Body, Dir, Entry, Inode, InodeId, Listing, Loaded, Place, Way};
+use super::known::entry_cost;
 use super::proc::ProcNode;
 use super::resolve::PATH_MAX;
 use crate::errno::Errno;
 
 /// What an inode takes of the quota.
-const INODE_COST: u64 = 512;
+pub(super) const INODE_COST: u64 = 640;
 
 /// What a name takes of the quota.
 pub(super) fn name_cost(name: &[u8]) -> u64 {
@@ -43,6 +44,12 @@ impl Fs {
             (parent.place, (parent.attr.mode & 0o2000 != 0).then_some(parent.attr.gid))
         };
         self.chunks.charge(charge)?;
+        if matches!(body, Body::Pipe(_))
+            && let Err(e) = self.count_pipe()
+        {
+            self.chunks.refund(charge);
+            return Err(e);
+        }
         let mut attr = Attr::of(env.host.credentials(), mode, env.host.now());
         if let Some(gid) = group {
             attr.gid = gid;
@@ -53,7 +60,7 @@ impl Fs {
         Ok(self.insert_inode(parent, place, attr, body, charge))
     }
 
-    fn insert_inode(
+    pub(super) fn insert_inode(
         &mut self,
         parent: InodeId,
         place: Place,
@@ -75,6 +82,10 @@ impl Fs {
             mapped: None,
             nameless: false,
             charge,
+            known: 0,
+            xattrs: Default::default(),
+            // A file of tmpfs has the seal that forbids seals, unless it is made by `memfd_create`.
+            seals: if place == Place::Shm { super::seal::SEAL_SEAL } else { 0 },
         };
         self.inodes.insert(id, inode);
         id
@@ -134,7 +145,7 @@ impl Fs {
                 }
                 None => false,
             };
-            d.entries.insert(name.to_vec(), Entry::Node { id, covers, charged: true });
+            self.set_entry(dir, name, Some(Entry::Node { id, covers, charged: true }))?;
         }
         let inode = self.inode_mut(id)?;
         inode.nlink += 1;
@@ -156,17 +167,19 @@ impl Fs {
         let Some(Entry::Node { id, covers, charged }) = d.entries.get(name).cloned() else {
             return fail(Errno::ENOENT);
         };
+        let ask = d.lower.as_ref().is_some_and(|lower| lower.listing == Listing::Unknown);
+        if charged {
+            // What takes its place costs no more.
+            self.chunks.refund(name_cost(name));
+        }
         if covers {
-            d.entries.insert(name.to_vec(), Entry::Whiteout);
+            self.set_entry(dir, name, Some(Entry::Whiteout))?;
         } else {
-            d.entries.remove(name);
+            self.set_entry(dir, name, None)?;
             // That the host lacks it was asked before; it need not be asked again.
-            if d.lower.as_ref().is_some_and(|lower| lower.listing == Listing::Unknown) {
+            if ask {
                 self.add_absent(dir, name)?;
             }
-        }
-        if charged {
-            self.chunks.refund(name_cost(name));
         }
         if self.is_dir(id)
             && let Body::Dir(d) = &mut self.inode_mut(dir)?.body
@@ -212,10 +225,15 @@ impl Fs {
             return Ok(());
         };
         self.chunks.refund(inode.charge);
+        let names = match &inode.body {
+            Body::Dir(dir) => dir.entries.iter().map(|(name, entry)| entry_cost(name, entry)).sum(),
+            _ => 0,
+        };
+        self.refund_known(inode.known + names);
         match inode.body {
             Body::File(Content::Blocks(mut blocks)) => blocks.clear(&mut self.chunks),
             Body::File(Content::Shared { object, .. }) => env.host.drop_shared(object)?,
-            Body::Pipe(_) => self.pipes = self.pipes.saturating_sub(1),
+            Body::Pipe(_) => self.refund_pipe(),
             _ => {}
         }
         Ok(())

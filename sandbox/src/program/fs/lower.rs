@@ -6,6 +6,7 @@ use super::error::{FsResult, fail};
 use super::inode::{
     Attr, Body, Dir, Entry, Inode, InodeId, Link, Listing, Loaded, Lower, LowerDir, Place, is_name,
 };
+use super::known::{HOST_INODE_COST, entry_cost};
 use super::resolve::PATH_MAX;
 use super::{Fs, proc};
 use crate::errno::Errno;
@@ -150,8 +151,15 @@ impl Fs {
         if kind.is_some_and(|kind| kind != meta.kind) {
             return fail(Errno::EIO);
         }
+        let target = if meta.kind == FileKind::Symlink { meta.size.min(PATH_MAX as u64) } else { 0 };
+        let known = HOST_INODE_COST + lower.path().path.len() as u64 + target;
         let body = body_of(lower, &meta)?;
+        self.charge_known(known)?;
         let id = child.unwrap_or_else(|| self.new_id());
+        if let Err(e) = self.set_entry(parent, name, Some(Entry::Node { id, covers: true, charged: false })) {
+            self.refund_known(known);
+            return Err(e);
+        }
         self.inodes.insert(
             id,
             Inode {
@@ -167,21 +175,24 @@ impl Fs {
                 mapped: None,
                 nameless: false,
                 charge: 0,
+                known,
+                xattrs: Default::default(),
+                seals: 0,
             },
         );
-        self.dir_mut(parent)?.entries.insert(name.to_vec(), Entry::Node { id, covers: true, charged: false });
         Ok(Some(id))
     }
 
-    /// Keeps in mind that the host lacks a name.
+    /// Keeps in mind that the host lacks a name, if there is room; else it is asked again.
     pub(super) fn add_absent(&mut self, dir: InodeId, name: &[u8]) -> FsResult<()> {
-        let dir = self.dir_mut(dir)?;
-        if let Some(lower) = &mut dir.lower
-            && lower.listing == Listing::Unknown
-            && lower.absent < ABSENT_MAX
+        let room = |lower: &&mut LowerDir| lower.listing == Listing::Unknown && lower.absent < ABSENT_MAX;
+        if self.dir_mut(dir)?.lower.as_mut().filter(room).is_none()
+            || self.set_entry(dir, name, Some(Entry::Absent)).is_err()
         {
+            return Ok(());
+        }
+        if let Some(lower) = &mut self.dir_mut(dir)?.lower {
             lower.absent += 1;
-            dir.entries.insert(name.to_vec(), Entry::Absent);
         }
         Ok(())
     }
@@ -206,6 +217,10 @@ impl Fs {
                 return fail(errno);
             }
         };
+        let entries = &self.dir(id)?.entries;
+        let new = |name: &[u8]| is_name(name) && !entries.contains_key(name);
+        let cost = |name: &[u8]| super::life::name_cost(name);
+        self.charge_known(names.iter().filter(|e| new(&e.name)).map(|e| cost(&e.name)).sum())?;
         let mut next = self.next_inode;
         let dir = self.dir_mut(id)?;
         // Names that came to be on the host after it was found to lack them stay absent.
@@ -227,12 +242,18 @@ impl Fs {
                 Some(_) => {}
             }
         }
-        dir.entries.retain(|name, entry| *entry != Entry::Absent || covered.contains(name));
+        let mut forgotten = 0;
+        dir.entries.retain(|name, entry| {
+            let stays = *entry != Entry::Absent || covered.contains(name);
+            forgotten += if stays { 0 } else { entry_cost(name, entry) };
+            stays
+        });
         if let Some(lower) = &mut dir.lower {
             lower.listing = Listing::Known;
             lower.absent = 0;
         }
         self.next_inode = next;
+        self.refund_known(forgotten);
         Ok(())
     }
 

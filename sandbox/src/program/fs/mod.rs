@@ -10,7 +10,8 @@
 //!   same tree, and asks no question twice.
 //! * **Content** is kept in blocks (`content::Blocks`): the overlay's where there is one, else
 //!   the host's, asked for through a bounded cache, else zeros. Everything that a guest can make
-//!   grow counts against a quota (`chunks::Chunks`). Blocks that a snapshot holds are read there
+//!   grow counts against a quota (`chunks::Chunks`), what it makes the monitor remember of the host
+//!   included (`known`). Blocks that a snapshot holds are read there
 //!   when they are wanted (`stored`).
 //! * **Inodes** have numbers that are given out in the order of first look-up and never used
 //!   again. One lives while it has a name or someone holds it ([`Fs::hold`]).
@@ -32,6 +33,7 @@ mod error;
 mod frozen;
 mod inode;
 mod io;
+mod known;
 mod life;
 mod lower;
 mod mount;
@@ -42,6 +44,7 @@ mod proc;
 mod remove;
 mod rename;
 mod resolve;
+mod seal;
 mod stat;
 mod stored;
 mod stream;
@@ -50,12 +53,13 @@ mod sys;
 pub(crate) mod testing;
 #[cfg(test)]
 mod tests;
+mod xattr;
 
 pub use attr::{FALLOC_KEEP_SIZE, FALLOC_PUNCH_HOLE, FALLOC_ZERO_RANGE, SetTime};
 pub use changed::ChangedFile;
 pub use check::Inconsistent;
 pub use content::MAX_FILE;
-pub use dirlist::DirCursor;
+pub use dirlist::{DirCursor, DirFormat};
 pub use env::{Env, Kernel, ProcFile};
 pub use error::{FsError, FsResult};
 pub use frozen::{ContentRef, Mapped};
@@ -64,12 +68,14 @@ pub use io::IoOutcome;
 pub use mount::{FsOptions, Mount, MountError, MountSource};
 pub use open::OpenFlags;
 pub use permission::{R_OK, W_OK, X_OK};
-pub use resolve::{At, FdLinks, NAME_MAX, NoFds, PATH_MAX};
+pub use resolve::{At, FdLinks, NAME_MAX, NoFds, PATH_MAX, Scope};
+pub use seal::{SEAL_EXEC, SEAL_FUTURE_WRITE, SEAL_GROW, SEAL_SEAL, SEAL_SHRINK, SEAL_WRITE};
 pub use stat::{
     S_IFBLK, S_IFCHR, S_IFDIR, S_IFIFO, S_IFLNK, S_IFMT, S_IFREG, S_IFSOCK, Stat, StatFs, makedev,
 };
 pub use stored::StoredBlocks;
 pub use stream::{Stdio, StdioKind};
+pub use xattr::{XATTR_CREATE, XATTR_NAME_MAX, XATTR_REPLACE, XATTR_SIZE_MAX};
 
 pub(crate) use error::fail;
 pub(crate) use io::Nature;
@@ -100,6 +106,8 @@ pub struct Fs {
     streams: Streams,
     /// Pipes and FIFOs that exist.
     pipes: u32,
+    /// Bytes that what is known of the host takes: see `known`.
+    known: u64,
     /// The times of what is built in.
     born: i64,
     /// What was mounted at the start, in the order given.

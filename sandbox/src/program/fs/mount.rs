@@ -197,6 +197,7 @@ impl Fs {
             next_frozen: 0,
             streams: Streams::default(),
             pipes: 0,
+            known: 0,
             born: options.time,
             mounts: given,
             cache: BlockCache::default(),
@@ -326,6 +327,9 @@ impl Fs {
                 mapped: None,
                 nameless: false,
                 charge: 0,
+                known: 0,
+                xattrs: BTreeMap::new(),
+                seals: 0,
             },
         );
         if id != parent

@@ -8,7 +8,7 @@ use super::error::{FsError, FsResult, fail};
 use super::inode::{Body, Device, InodeId};
 use super::permission::{R_OK, W_OK};
 use super::proc::ProcNode;
-use super::resolve::{At, Last};
+use super::resolve::{At, Last, Scope};
 use crate::errno::Errno;
 
 /// Flags of `open`, as x86-64 Linux numbers them.
@@ -50,6 +50,12 @@ impl OpenFlags {
         !self.has(OpenFlags::PATH) && matches!(self.0 & 3, 0 | 2)
     }
 
+    /// Whether the access mode asks for the right to write: also the mode 3, which gives a descriptor
+    /// that is neither read nor written.
+    pub(super) fn changes(self) -> bool {
+        !self.has(OpenFlags::PATH) && self.0 & 3 != 0
+    }
+
     /// Whether it may be written.
     pub fn writes(self) -> bool {
         !self.has(OpenFlags::PATH) && matches!(self.0 & 3, 1 | 2)
@@ -65,6 +71,20 @@ impl std::ops::BitOr for OpenFlags {
 }
 
 impl Fs {
+    fn lookup_within(
+        &mut self,
+        env: &mut Env<'_>,
+        at: At<'_>,
+        path: &[u8],
+        follow: bool,
+        scope: Scope,
+    ) -> FsResult<InodeId> {
+        match self.resolve_within(env, at, path, (follow, false), scope)?.id {
+            Some(id) => Ok(id),
+            None => fail(Errno::ENOENT),
+        }
+    }
+
     /// Opens what a path names, creating it if the flags say so with `mode`, which is what `umask`
     /// left. The inode is held once for the caller; a FIFO counts a reader or writer more.
     ///
@@ -78,8 +98,24 @@ impl Fs {
         flags: OpenFlags,
         mode: u32,
     ) -> FsResult<InodeId> {
+        self.open_within(env, at, path, (flags, mode), Scope::default())
+    }
+
+    /// The same within a scope.
+    ///
+    /// # Errors
+    /// As `openat2(2)`.
+    pub fn open_within(
+        &mut self,
+        env: &mut Env<'_>,
+        at: At<'_>,
+        path: &[u8],
+        (flags, mode): (OpenFlags, u32),
+        scope: Scope,
+    ) -> FsResult<InodeId> {
+        let follow = !flags.has(OpenFlags::NOFOLLOW);
         if flags.has(OpenFlags::PATH) {
-            let id = self.lookup(env, at, path, !flags.has(OpenFlags::NOFOLLOW))?;
+            let id = self.lookup_within(env, at, path, follow, scope)?;
             if flags.has(OpenFlags::DIRECTORY) {
                 self.expect_dir(id)?;
             }
@@ -87,15 +123,15 @@ impl Fs {
             return Ok(id);
         }
         if flags.has(OpenFlags::TMPFILE) {
-            return self.open_nameless(env, at, path, flags, mode);
+            return self.open_nameless(env, at, path, (flags, mode), scope);
         }
-        if flags.has(OpenFlags::CREAT | OpenFlags::DIRECTORY) || flags.0 & 3 == 3 {
+        if flags.has(OpenFlags::CREAT | OpenFlags::DIRECTORY) {
             return fail(Errno::EINVAL);
         }
         let (id, made) = if flags.has(OpenFlags::CREAT) {
-            self.find_or_make(env, at, path, flags, mode)?
+            self.find_or_make(env, at, path, (flags, mode), scope)?
         } else {
-            (self.lookup(env, at, path, !flags.has(OpenFlags::NOFOLLOW))?, false)
+            (self.lookup_within(env, at, path, follow, scope)?, false)
         };
         self.open_inode(env, id, flags, made)?;
         Ok(id)
@@ -106,13 +142,13 @@ impl Fs {
         env: &mut Env<'_>,
         at: At<'_>,
         path: &[u8],
-        flags: OpenFlags,
-        mode: u32,
+        (flags, mode): (OpenFlags, u32),
+        scope: Scope,
     ) -> FsResult<InodeId> {
-        if !flags.has(OpenFlags::DIRECTORY) || !flags.writes() || flags.has(OpenFlags::CREAT) {
+        if !flags.has(OpenFlags::DIRECTORY) || !flags.changes() || flags.has(OpenFlags::CREAT) {
             return fail(Errno::EINVAL);
         }
-        let dir = self.lookup(env, at, path, true)?;
+        let dir = self.lookup_within(env, at, path, !flags.has(OpenFlags::NOFOLLOW), scope)?;
         self.expect_dir(dir)?;
         let id = self.make_nameless(env, dir, mode, !flags.has(OpenFlags::EXCL))?;
         self.hold(id);
@@ -125,12 +161,12 @@ impl Fs {
         env: &mut Env<'_>,
         at: At<'_>,
         path: &[u8],
-        flags: OpenFlags,
-        mode: u32,
+        (flags, mode): (OpenFlags, u32),
+        scope: Scope,
     ) -> FsResult<(InodeId, bool)> {
         let exclusive = flags.has(OpenFlags::EXCL);
         let follow = !exclusive && !flags.has(OpenFlags::NOFOLLOW);
-        let found = self.resolve(env, at, path, follow, true)?;
+        let found = self.resolve_within(env, at, path, (follow, true), scope)?;
         match (found.id, found.parent.last) {
             (Some(_), _) if exclusive => fail(Errno::EEXIST),
             (Some(id), _) if self.is_dir(id) => fail(Errno::EISDIR),
@@ -155,7 +191,7 @@ impl Fs {
         if self.is_link(id) {
             return fail(Errno::ELOOP);
         }
-        if dir && flags.writes() {
+        if dir && (flags.changes() || flags.has(OpenFlags::TRUNC)) {
             return fail(Errno::EISDIR);
         }
         if !made {
@@ -164,6 +200,10 @@ impl Fs {
         if ProcNode::of(id).is_none() {
             let has_tty = self.has_tty();
             match &self.inode(id)?.body {
+                // Only what has blocks can be read past a cache.
+                Body::Device(_) | Body::Pipe(_) | Body::Stream(_) if flags.has(OpenFlags::DIRECT) => {
+                    return fail(Errno::EINVAL);
+                }
                 Body::Socket | Body::Foreign | Body::Anon(_) => return fail(Errno::ENXIO),
                 Body::Device(Device::Tty) if !has_tty => return fail(Errno::ENXIO),
                 Body::Pipe(_) => self.open_pipe(id, flags)?,

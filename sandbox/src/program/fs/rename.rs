@@ -1,8 +1,8 @@
 //! `rename`.
 
 use super::Fs;
-use super::env::Env;
-use super::error::{FsError, FsResult, fail};
+use super::env::{Env, look};
+use super::error::{FsResult, fail};
 use super::inode::{Entry, InodeId, Place};
 use super::life::name_cost;
 use super::permission::W_OK;
@@ -18,6 +18,73 @@ enum Relation {
 }
 
 impl Fs {
+    /// Lets two names change places (`RENAME_EXCHANGE`).
+    ///
+    /// # Errors
+    /// As `renameat2(2)`.
+    pub fn exchange(
+        &mut self,
+        env: &mut Env<'_>,
+        (old_at, old_path): (At<'_>, &[u8]),
+        (new_at, new_path): (At<'_>, &[u8]),
+    ) -> FsResult<()> {
+        let old = self.parent(env, old_at, old_path)?;
+        let new = self.parent(env, new_at, new_path)?;
+        if self.place_of(old.dir)? != self.place_of(new.dir)? {
+            return fail(Errno::EXDEV);
+        }
+        let (Last::Name(old_name), Last::Name(new_name)) = (&old.last, &new.last) else {
+            return fail(Errno::EBUSY);
+        };
+        let mut found = Vec::with_capacity(2);
+        for (at, parent, name) in [(old_at, &old, old_name), (new_at, &new, new_name)] {
+            let Some(id) = self.child(env, at, parent.dir, name)? else {
+                return fail(Errno::ENOENT);
+            };
+            found.push(id);
+        }
+        let (first, second) = (found[0], found[1]);
+        for (id, parent) in [(second, &new), (first, &old)] {
+            if parent.slash && !self.is_dir(id) {
+                return fail(Errno::ENOTDIR);
+            }
+        }
+        for (id, dir) in [(first, new.dir), (second, old.dir)] {
+            if self.is_dir(id) && matches!(self.relation(env, id, dir)?, Relation::Above) {
+                return fail(Errno::EINVAL);
+            }
+        }
+        if first == second {
+            return Ok(());
+        }
+        for (dir, id) in [(old.dir, first), (new.dir, second)] {
+            self.expect_changeable(dir)?;
+            self.expect_may_remove(env, dir, id)?;
+            self.expect_removable(dir, id)?;
+            if self.is_dir(id) && old.dir != new.dir {
+                // Its `..` changes.
+                self.expect_permission(env, id, W_OK)?;
+            }
+        }
+        let room =
+            self.chunks.free() + self.given_back(old.dir, old_name)? + self.given_back(new.dir, new_name)?;
+        if name_cost(old_name) + name_cost(new_name) > room {
+            return fail(Errno::ENOSPC);
+        }
+        self.take_name(env, old.dir, old_name)?;
+        self.take_name(env, new.dir, new_name)?;
+        self.add_name(env, new.dir, new_name, first)?;
+        self.add_name(env, old.dir, old_name, second)
+    }
+
+    /// What the quota gets back when a name goes.
+    fn given_back(&self, dir: InodeId, name: &[u8]) -> FsResult<u64> {
+        match self.dir(dir)?.entries.get(name) {
+            Some(Entry::Node { charged: true, .. }) => Ok(name_cost(name)),
+            _ => Ok(0),
+        }
+    }
+
     /// Renames. With `keep` (`RENAME_NOREPLACE`) an existing target is an error.
     ///
     /// # Errors
@@ -51,12 +118,12 @@ impl Fs {
         if !source_is_dir && (old.slash || new.slash) {
             return fail(Errno::ENOTDIR);
         }
-        if source_is_dir && matches!(self.relation(source, new.dir)?, Relation::Above) {
+        if source_is_dir && matches!(self.relation(env, source, new.dir)?, Relation::Above) {
             return fail(Errno::EINVAL);
         }
         if let Some(target) = target
             && self.is_dir(target)
-            && matches!(self.relation(target, old.dir)?, Relation::Above)
+            && matches!(self.relation(env, target, old.dir)?, Relation::Above)
         {
             return fail(Errno::ENOTEMPTY);
         }
@@ -94,11 +161,8 @@ impl Fs {
     }
 
     fn expect_room(&self, old: &Parent, old_name: &[u8], new: &Parent, new_name: &[u8]) -> FsResult<()> {
-        let given_back = |dir: InodeId, name: &[u8]| match self.dir(dir)?.entries.get(name) {
-            Some(Entry::Node { charged: true, .. }) => Ok::<_, FsError>(name_cost(name)),
-            _ => Ok(0),
-        };
-        let room = self.chunks.free() + given_back(old.dir, old_name)? + given_back(new.dir, new_name)?;
+        let back = self.given_back(old.dir, old_name)? + self.given_back(new.dir, new_name)?;
+        let room = self.chunks.free() + back;
         if name_cost(new_name) > room { fail(Errno::ENOSPC) } else { Ok(()) }
     }
 
@@ -126,9 +190,14 @@ impl Fs {
     }
 
     /// Where directory `a` lies to directory `b`.
-    fn relation(&self, a: InodeId, b: InodeId) -> FsResult<Relation> {
+    fn relation(&self, env: &Env<'_>, a: InodeId, b: InodeId) -> FsResult<Relation> {
+        /// Directories on the way up after which the deadline is looked at.
+        const LOOK: u64 = 4096;
         let mut at = b;
-        loop {
+        for depth in 1u64.. {
+            if depth.is_multiple_of(LOOK) {
+                look(env.host)?;
+            }
             if at == a {
                 return Ok(Relation::Above);
             }
@@ -141,5 +210,6 @@ impl Fs {
                 _ => return Ok(Relation::Apart),
             }
         }
+        Ok(Relation::Apart)
     }
 }

@@ -1,9 +1,9 @@
 //! From paths to inodes.
 
 use super::Fs;
-use super::env::Env;
+use super::env::{Env, look};
 use super::error::{FsResult, fail};
-use super::inode::{Body, InodeId};
+use super::inode::{Body, InodeId, Place};
 use super::proc::ProcNode;
 use crate::errno::Errno;
 
@@ -15,6 +15,41 @@ pub const NAME_MAX: usize = 255;
 
 /// Symbolic links that one path may go through.
 const LINKS_MAX: u32 = 40;
+
+/// Components of one path after which the deadline is looked at.
+const LOOK: u32 = 256;
+
+/// How far a path may lead: `RESOLVE_*` of `openat2`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Scope(pub u64);
+
+#[allow(missing_docs)]
+impl Scope {
+    pub const NO_XDEV: u64 = 1;
+    pub const NO_MAGICLINKS: u64 = 2;
+    pub const NO_SYMLINKS: u64 = 4;
+    pub const BENEATH: u64 = 8;
+    pub const IN_ROOT: u64 = 0x10;
+    pub const CACHED: u64 = 0x20;
+    pub const ALL: u64 = 0x3f;
+}
+
+impl Scope {
+    fn has(self, flags: u64) -> bool {
+        self.0 & flags != 0
+    }
+}
+
+/// A walk along a path: what it may do, and what it did so far.
+struct Walk {
+    scope: Scope,
+    /// Where the path starts.
+    start: InodeId,
+    links: u32,
+    components: u32,
+    /// It started at the root.
+    rooted: bool,
+}
 
 /// Where a path starts: the directory for relative ones, and the descriptors that
 /// `/proc/self/fd` shows.
@@ -107,12 +142,24 @@ impl Fs {
         follow: bool,
         create: bool,
     ) -> FsResult<Resolved> {
-        let mut links = 0;
+        self.resolve_within(env, at, path, (follow, create), Scope::default())
+    }
+
+    /// The same within a scope.
+    pub(super) fn resolve_within(
+        &mut self,
+        env: &mut Env<'_>,
+        at: At<'_>,
+        path: &[u8],
+        (follow, create): (bool, bool),
+        scope: Scope,
+    ) -> FsResult<Resolved> {
+        let mut walk = Walk { scope, start: at.base, links: 0, components: 0, rooted: false };
         let mut base = at.base;
         let mut slash = false;
         let mut path = path.to_vec();
         loop {
-            let mut parent = self.walk(env, at, base, path, &mut links)?;
+            let mut parent = self.walk(env, at, base, path, &mut walk)?;
             if create && parent.slash && matches!(parent.last, Last::Name(_)) {
                 return fail(Errno::EISDIR);
             }
@@ -124,11 +171,11 @@ impl Fs {
                     self.expect_dir(parent.dir)?;
                     Some(parent.dir)
                 }
-                Last::DotDot => Some(self.dotdot(parent.dir)?),
-                Last::Name(name) => self.child(env, at, parent.dir, name)?,
+                Last::DotDot => Some(self.dotdot_within(parent.dir, &walk)?),
+                Last::Name(name) => self.child_within(env, at, parent.dir, name, &walk)?,
             };
             if let Some(link) = id.filter(|id| (follow || slash) && self.is_link(*id)) {
-                match self.follow(env, at, link, &mut links)? {
+                match self.follow(env, at, link, &mut walk)? {
                     Target::Path(target) => {
                         base = parent.dir;
                         path = target;
@@ -151,7 +198,11 @@ impl Fs {
 
     /// Goes to the directory of a path's last component, without a look at the last component.
     pub(super) fn parent(&mut self, env: &mut Env<'_>, at: At<'_>, path: &[u8]) -> FsResult<Parent> {
-        self.walk(env, at, at.base, path.to_vec(), &mut 0)
+        {
+            let mut walk =
+                Walk { scope: Scope::default(), start: at.base, links: 0, components: 0, rooted: false };
+            self.walk(env, at, at.base, path.to_vec(), &mut walk)
+        }
     }
 
     fn walk(
@@ -160,7 +211,7 @@ impl Fs {
         at: At<'_>,
         base: InodeId,
         mut path: Vec<u8>,
-        links: &mut u32,
+        walk: &mut Walk,
     ) -> FsResult<Parent> {
         if path.is_empty() {
             return fail(Errno::ENOENT);
@@ -171,7 +222,7 @@ impl Fs {
         if path.contains(&0) {
             return fail(Errno::EINVAL);
         }
-        let mut dir = if path[0] == b'/' { self.root } else { base };
+        let mut dir = if path[0] == b'/' { self.root_within(base, walk)? } else { base };
         self.ensure(env, dir)?;
         let mut at_byte = 0;
         loop {
@@ -184,6 +235,10 @@ impl Fs {
             let end = skip(&path, at_byte, |b| b != b'/');
             let next = skip(&path, end, |b| b == b'/');
             let part = &path[at_byte..end];
+            walk.components += 1;
+            if walk.components.is_multiple_of(LOOK) {
+                look(env.host)?;
+            }
             if next == path.len() {
                 let last = match part {
                     b"." => Last::Dot,
@@ -194,17 +249,17 @@ impl Fs {
             }
             match part {
                 b"." => {}
-                b".." => dir = self.dotdot(dir)?,
+                b".." => dir = self.dotdot_within(dir, walk)?,
                 name => {
-                    let Some(child) = self.child(env, at, dir, name)? else {
+                    let Some(child) = self.child_within(env, at, dir, name, walk)? else {
                         return fail(Errno::ENOENT);
                     };
                     if self.is_link(child) {
-                        match self.follow(env, at, child, links)? {
+                        match self.follow(env, at, child, walk)? {
                             Target::Jump(id) => dir = id,
                             Target::Path(mut target) => {
                                 if target[0] == b'/' {
-                                    dir = self.root;
+                                    dir = self.root_within(dir, walk)?;
                                 }
                                 target.push(b'/');
                                 target.extend_from_slice(&path[next..]);
@@ -224,14 +279,76 @@ impl Fs {
         }
     }
 
-    fn follow(&mut self, env: &mut Env<'_>, at: At<'_>, link: InodeId, links: &mut u32) -> FsResult<Target> {
-        *links += 1;
-        if *links > LINKS_MAX {
+    /// The root, for an absolute path, or an absolute link in `base`.
+    fn root_within(&self, base: InodeId, walk: &mut Walk) -> FsResult<InodeId> {
+        if walk.scope.has(Scope::BENEATH) {
+            return fail(Errno::EXDEV);
+        }
+        let root = if walk.scope.has(Scope::IN_ROOT) { walk.start } else { self.root };
+        if walk.links == 0 {
+            // The path itself may start on another file system than the directory.
+            walk.rooted = true;
+            return Ok(root);
+        }
+        // Linux knows only the root of a path that started there (`nd_jump_root`).
+        if walk.scope.has(Scope::NO_XDEV) && !walk.rooted {
+            return fail(Errno::EXDEV);
+        }
+        self.expect_same_place(base, root, walk)?;
+        Ok(root)
+    }
+
+    fn dotdot_within(&self, dir: InodeId, walk: &Walk) -> FsResult<InodeId> {
+        if walk.scope.has(Scope::BENEATH | Scope::IN_ROOT) && dir == walk.start {
+            self.expect_dir(dir)?;
+            return if walk.scope.has(Scope::BENEATH) { fail(Errno::EXDEV) } else { Ok(dir) };
+        }
+        let parent = self.dotdot(dir)?;
+        self.expect_same_place(dir, parent, walk)?;
+        Ok(parent)
+    }
+
+    fn child_within(
+        &mut self,
+        env: &mut Env<'_>,
+        at: At<'_>,
+        dir: InodeId,
+        name: &[u8],
+        walk: &Walk,
+    ) -> FsResult<Option<InodeId>> {
+        let child = self.child(env, at, dir, name)?;
+        if let Some(child) = child {
+            self.expect_same_place(dir, child, walk)?;
+        }
+        Ok(child)
+    }
+
+    /// Refuses to go from one file system to another where the scope says so.
+    fn expect_same_place(&self, from: InodeId, to: InodeId, walk: &Walk) -> FsResult<()> {
+        let place = |id| match ProcNode::of(id) {
+            Some(_) => Some(Place::Proc),
+            None => self.inodes.get(&id).map(|inode| inode.place),
+        };
+        if walk.scope.has(Scope::NO_XDEV) && place(from) != place(to) { fail(Errno::EXDEV) } else { Ok(()) }
+    }
+
+    fn follow(&mut self, env: &mut Env<'_>, at: At<'_>, link: InodeId, walk: &mut Walk) -> FsResult<Target> {
+        walk.links += 1;
+        if walk.links > LINKS_MAX || walk.scope.has(Scope::NO_SYMLINKS) {
             return fail(Errno::ELOOP);
         }
         if let Some(node) = ProcNode::of(link) {
+            if walk.scope.has(Scope::NO_MAGICLINKS) {
+                return fail(Errno::ELOOP);
+            }
+            if walk.scope.has(Scope::BENEATH | Scope::IN_ROOT) {
+                return fail(Errno::EXDEV);
+            }
             return match self.proc_jump(env, at, node)? {
-                Some(id) => Ok(Target::Jump(id)),
+                Some(id) => {
+                    self.expect_same_place(link, id, walk)?;
+                    Ok(Target::Jump(id))
+                }
                 None => Ok(Target::Path(self.proc_link(env, at, node)?)),
             };
         }

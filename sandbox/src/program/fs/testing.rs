@@ -14,6 +14,7 @@ use super::{
 };
 use crate::errno::Errno;
 use crate::exit::SourceKind;
+use crate::program::fs::DirFormat;
 use crate::ram::{PAGE_SIZE, PageError, PageSource};
 use crate::world::{
     BLOCK_SIZE, DirEntry, FileKind, HostClock, Metadata, Request, Response, Stream, Wake, Woken, World,
@@ -358,7 +359,9 @@ impl Bench {
         let mut cursor = super::DirCursor::default();
         let mut all = Vec::new();
         loop {
-            let bytes = errno(self.run(|fs, env, at| fs.getdents(env, at, id, &mut cursor, 100)))?;
+            let bytes = errno(
+                self.run(|fs, env, at| fs.getdents(env, at, id, &mut cursor, (100, DirFormat::Large))),
+            )?;
             if bytes.is_empty() {
                 all.retain(|name| name != "." && name != "..");
                 return Ok(all);

@@ -147,10 +147,33 @@ fn carry_is_used(code: &[u8]) -> bool {
 /// The instructions in a block of a file: offsets in the block.
 type BlockSites = Arc<[usize]>;
 
+/// Blocks, and instructions in them, that are kept in mind at most. What is forgotten is found again.
+const BLOCKS_MAX: usize = 1024;
+const SITES_MAX: usize = 1 << 17;
+
 /// The instructions in blocks of files that were looked at.
 #[derive(Debug, Default)]
 pub struct Sites {
-    blocks: Mutex<HashMap<(ContentRef, u64), BlockSites>>,
+    blocks: Mutex<Kept>,
+}
+
+#[derive(Debug, Default)]
+struct Kept {
+    blocks: HashMap<(ContentRef, u64), BlockSites>,
+    /// Instructions in all of them.
+    sites: usize,
+}
+
+impl Kept {
+    fn insert(&mut self, key: (ContentRef, u64), sites: BlockSites) {
+        if self.blocks.len() >= BLOCKS_MAX || self.sites + sites.len() > SITES_MAX {
+            *self = Kept::default();
+        }
+        self.sites += sites.len();
+        if let Some(before) = self.blocks.insert(key, sites) {
+            self.sites -= before.len();
+        }
+    }
 }
 
 impl Sites {
@@ -182,7 +205,7 @@ impl Sites {
     fn in_block(&self, outside: &SharedOutside, content: ContentRef, block: u64) -> FsResult<BlockSites> {
         let key = (content, block);
         let blocks = || self.blocks.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(sites) = blocks().get(&key) {
+        if let Some(sites) = blocks().blocks.get(&key) {
             return Ok(sites.clone());
         }
         let mut code = vec![0; BLOCK_SIZE];

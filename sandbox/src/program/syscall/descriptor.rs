@@ -2,152 +2,22 @@
 
 use super::Args;
 use crate::errno::Errno;
-use crate::program::files::{Answer, fcntl_input, ioctl_input};
-use crate::program::fs::{IoOutcome, Nature, OpenFlags};
+use crate::program::files::{Answer, fcntl_input, fcntl_knows, ioctl_input};
+use crate::program::fs::{DirFormat, Nature, OpenFlags, SEAL_EXEC, SEAL_SEAL};
 use crate::program::mm::Access;
-use crate::program::process::{PID, Process, SysError, SysResult};
-use crate::program::signal::number::SIGPIPE;
-use crate::program::signal::{Info, SI_USER};
+use crate::program::process::{Process, SysError, SysResult};
 
-/// Bytes that one call moves at most (`MAX_RW_COUNT` is 2 GiB; programs go on where it stopped).
-const MOST: usize = 64 << 20;
-/// `IOV_MAX`.
-const IOV_MAX: u64 = 1024;
 /// `CLOSE_RANGE_CLOEXEC`.
 const CLOSE_RANGE_CLOEXEC: u64 = 4;
 
-/// One direction of a transfer: which offset it works at.
-#[derive(Clone, Copy)]
-enum At {
-    /// The description's own.
-    Position,
-    /// The given one.
-    Offset(i64),
-}
-
 impl Process {
-    /// How many bytes of a buffer a call may use; none of a non-empty one is `EFAULT`.
-    pub(super) fn usable(&self, address: u64, len: u64, access: Access) -> Result<usize, SysError> {
-        let len = usize::try_from(len).unwrap_or(usize::MAX).min(MOST);
-        let usable = self.space.accessible(address, len, access);
-        if usable == 0 && len > 0 { Err(Errno::EFAULT.into()) } else { Ok(usable) }
-    }
-
-    /// Reads into one buffer.
-    fn read_into(&mut self, fd: u64, address: u64, len: u64, at: At) -> Result<usize, SysError> {
-        self.with_files(|_, files, _, _| files.get(fd as i32).map(|_| ()))?;
-        let len = self.usable(address, len, Access::Write)?;
-        let mut buf = vec![0u8; len];
-        let n = self.with_files(|fs, files, env, _| match at {
-            At::Position => files.read(fs, env, fd as i32, &mut buf),
-            At::Offset(offset) => files.pread(fs, env, fd as i32, &mut buf, offset),
-        })?;
-        self.write(address, &buf[..n])?;
-        Ok(n)
-    }
-
-    /// Writes out one buffer.
-    fn write_from(&mut self, fd: u64, address: u64, len: u64, at: At) -> Result<usize, SysError> {
-        self.with_files(|_, files, _, _| files.get(fd as i32).map(|_| ()))?;
-        let len = self.usable(address, len, Access::Read)?;
-        let mut buf = vec![0u8; len];
-        self.read(address, &mut buf)?;
-        // What is written to a terminal or file is an effect as much as what is written to memory.
-        self.effects.add(0, &buf);
-        let outcome = self.with_files(|fs, files, env, _| match at {
-            At::Position => files.write(fs, env, fd as i32, &buf),
-            At::Offset(offset) => files.pwrite(fs, env, fd as i32, &buf, offset),
-        });
-        match self.broken_pipe(outcome.map_err(SysError::from))? {
-            IoOutcome::Done(n) | IoOutcome::Partial(n) => Ok(n),
-            IoOutcome::Control(words) => {
-                self.control.push(words);
-                Ok(len)
-            }
-        }
-    }
-
-    /// Sends `SIGPIPE` with an `EPIPE`.
-    fn broken_pipe<T>(&mut self, result: Result<T, SysError>) -> Result<T, SysError> {
-        if let Err(SysError::Errno(Errno::EPIPE)) = &result {
-            self.signals.send(Info { signal: SIGPIPE, code: SI_USER, value: PID.into(), fault: None });
-        }
-        result
-    }
-
-    pub(super) fn sys_read(&mut self, a: Args) -> SysResult {
-        Ok(self.read_into(a[0], a[1], a[2], At::Position)? as u64)
-    }
-
-    pub(super) fn sys_write(&mut self, a: Args) -> SysResult {
-        Ok(self.write_from(a[0], a[1], a[2], At::Position)? as u64)
-    }
-
-    pub(super) fn sys_pread(&mut self, a: Args) -> SysResult {
-        Ok(self.read_into(a[0], a[1], a[2], At::Offset(a[3] as i64))? as u64)
-    }
-
-    pub(super) fn sys_pwrite(&mut self, a: Args) -> SysResult {
-        Ok(self.write_from(a[0], a[1], a[2], At::Offset(a[3] as i64))? as u64)
-    }
-
-    /// Runs a call over a vector of buffers, until one is not filled.
-    fn vectored(
-        &mut self,
-        a: Args,
-        offset: Option<u64>,
-        mut one: impl FnMut(&mut Process, u64, u64, u64, At) -> Result<usize, SysError>,
-    ) -> SysResult {
-        let [fd, vector, count, ..] = a;
-        self.with_files(|_, files, _, _| files.get(fd as i32).map(|_| ()))?;
-        if count > IOV_MAX {
-            return Err(Errno::EINVAL.into());
-        }
-        let mut total = 0u64;
-        // preadv2 and pwritev2 take -1 for the description's own position.
-        let offset = offset.map(|o| o as i64).filter(|o| *o != -1);
-        for i in 0..count {
-            let [address, len] = self.read_words::<2>(vector + i * 16)?;
-            if len as i64 <= -1 {
-                return Err(Errno::EINVAL.into());
-            }
-            if len == 0 {
-                continue;
-            }
-            let at = offset.map_or(At::Position, |o| At::Offset(o.saturating_add(total as i64)));
-            match one(self, fd, address, len, at) {
-                Ok(n) => {
-                    total += n as u64;
-                    if (n as u64) < len {
-                        break;
-                    }
-                }
-                Err(SysError::Errno(_) | SysError::Block | SysError::Signal | SysError::Input(_))
-                    if total > 0 =>
-                {
-                    break;
-                }
-                Err(e) => return Err(e),
-            }
-        }
-        Ok(total)
-    }
-
-    pub(super) fn sys_readv(&mut self, a: Args, offset: Option<u64>) -> SysResult {
-        self.vectored(a, offset, Process::read_into)
-    }
-
-    pub(super) fn sys_writev(&mut self, a: Args, offset: Option<u64>) -> SysResult {
-        self.vectored(a, offset, Process::write_from)
-    }
-
     pub(super) fn sys_sendfile(&mut self, a: Args) -> SysResult {
         let [output, input, offset, len, ..] = a;
         let start = if offset == 0 { None } else { Some(self.read_u64(offset)? as i64) };
         let copied = self.with_files(|fs, files, env, _| {
             files.sendfile(fs, env, output as i32, (input as i32, start), len)
         });
-        let copied = self.broken_pipe(copied.map_err(SysError::from))?;
+        let copied = self.broken_pipe(copied.map_err(SysError::from), true)?;
         if let Some(next) = copied.input_offset.filter(|_| offset != 0) {
             self.write_words(offset, &[next as u64])?;
         }
@@ -236,9 +106,12 @@ impl Process {
     }
 
     pub(super) fn sys_fcntl(&mut self, a: Args) -> SysResult {
+        if !fcntl_knows(a[1] as u32) {
+            self.count_unknown(super::number::FCNTL);
+        }
         let input = self.argument(a[2], fcntl_input(a[1] as u32))?;
-        let answer =
-            self.with_files(|fs, files, _, _| files.fcntl(fs, a[0] as i32, a[1] as u32, a[2], &input))?;
+        let answer = self
+            .with_files(|fs, files, env, _| files.fcntl(fs, env, a[0] as i32, (a[1] as u32, a[2]), &input))?;
         self.answer(a[2], answer)
     }
 
@@ -254,9 +127,8 @@ impl Process {
         self.answer(a[2], answer)
     }
 
-    /// Whole-file locks: there is nobody to lock out.
     pub(super) fn sys_flock(&mut self, a: Args) -> SysResult {
-        self.with_files(|_, files, _, _| files.get(a[0] as i32).map(|_| ()))?;
+        self.with_files(|_, files, _, _| files.flock(a[0] as i32, a[1] as u32))?;
         Ok(0)
     }
 
@@ -294,12 +166,71 @@ impl Process {
         Ok(0)
     }
 
-    pub(super) fn sys_getdents64(&mut self, a: Args) -> SysResult {
+    pub(super) fn sys_getdents(&mut self, a: Args, format: DirFormat) -> SysResult {
         self.with_files(|_, files, _, _| files.get(a[0] as i32).map(|_| ()))?;
         let max = self.usable(a[1], u64::from(a[2] as u32), Access::Write)?;
-        let records = self.with_files(|fs, files, env, _| files.getdents(fs, env, a[0] as i32, max))?;
+        let records =
+            self.with_files(|fs, files, env, _| files.getdents(fs, env, a[0] as i32, (max, format)))?;
         self.write(a[1], &records)?;
         Ok(records.len() as u64)
+    }
+
+    pub(super) fn sys_memfd_create(&mut self, a: Args) -> SysResult {
+        /// `MFD_*` (`include/uapi/linux/memfd.h`).
+        const CLOEXEC: u32 = 1;
+        const ALLOW_SEALING: u32 = 2;
+        const HUGETLB: u32 = 4;
+        const NOEXEC_SEAL: u32 = 8;
+        const EXEC: u32 = 0x10;
+        const KNOWN: u32 = CLOEXEC | ALLOW_SEALING | NOEXEC_SEAL | EXEC;
+        /// Bytes of the longest name: what `memfd:` leaves.
+        const NAME: usize = 249;
+        let flags = a[1] as u32;
+        if flags & HUGETLB != 0 {
+            // As a kernel without them.
+            return Err(Errno::ENOSYS.into());
+        }
+        if flags & !KNOWN != 0 || flags & (EXEC | NOEXEC_SEAL) == EXEC | NOEXEC_SEAL {
+            return Err(Errno::EINVAL.into());
+        }
+        let name = self.space.read_string(&mut self.memory, a[0], NAME + 1)?.ok_or(Errno::EINVAL)?;
+        let file = match flags & (NOEXEC_SEAL | ALLOW_SEALING) {
+            0 => (0o777, SEAL_SEAL),
+            ALLOW_SEALING => (0o777, 0),
+            _ => (0o666, SEAL_EXEC),
+        };
+        let fd =
+            self.with_files(|fs, files, env, _| files.memfd(fs, env, &name, file, flags & CLOEXEC != 0))?;
+        Ok(fd as u64)
+    }
+
+    /// Nothing is read ahead: a hint.
+    pub(super) fn sys_readahead(&mut self, a: Args) -> SysResult {
+        self.with_files(|fs, files, _, _| {
+            files.expect_open(a[0] as i32)?;
+            let description = files.get(a[0] as i32)?;
+            match (description.flags().reads(), fs.is_regular(description.inode())) {
+                (false, _) => Err(Errno::EBADF.into()),
+                (_, false) => Err(Errno::EINVAL.into()),
+                _ => Ok(0),
+            }
+        })
+    }
+
+    /// What was written is as safe as it gets.
+    pub(super) fn sys_sync_file_range(&mut self, a: Args) -> SysResult {
+        /// `SYNC_FILE_RANGE_*`
+        const KNOWN: u64 = 7;
+        let [fd, offset, len, flags, ..] = a;
+        let end = (offset as i64).checked_add(len as i64);
+        self.with_files(|fs, files, _, _| {
+            files.expect_open(fd as i32)?;
+            if flags & !KNOWN != 0 || (offset as i64) < 0 || end.is_none_or(|end| end < offset as i64) {
+                return Err(Errno::EINVAL.into());
+            }
+            let inode = files.get(fd as i32)?.inode();
+            if fs.is_regular(inode) || fs.is_dir(inode) { Ok(0) } else { Err(Errno::ESPIPE.into()) }
+        })
     }
 
     /// Whether a descriptor is the sandbox's standard input.

@@ -3,7 +3,6 @@
 use super::Args;
 use crate::errno::Errno;
 use crate::program::credentials::cap;
-use crate::program::mm::Access;
 use crate::program::process::{PID, Process, SysError, SysResult};
 use crate::program::settings::{NAME_MAX, PERSONALITY_KIND, PERSONALITY_LINUX32};
 
@@ -16,9 +15,6 @@ mod futex {
     pub const COMMAND: u64 = 0x7f;
     pub const CLOCK_REALTIME: u64 = 0x100;
 }
-
-/// Bytes that one `getrandom` gives at most.
-const RANDOM_MAX: u64 = 1 << 20;
 
 impl Process {
     /// Futexes of a program with one task: a wake finds nobody, a wait is for nobody.
@@ -92,18 +88,6 @@ impl Process {
         words[10] = 1;
         words[13] = 1;
         self.write_words(a[0], &words).map(|()| 0)
-    }
-
-    pub(super) fn sys_getrandom(&mut self, a: Args) -> SysResult {
-        let [address, len, flags, ..] = a;
-        if flags & !7 != 0 {
-            return Err(Errno::EINVAL.into());
-        }
-        let len = self.usable(address, len.min(RANDOM_MAX), Access::Write)?;
-        let mut bytes = vec![0u8; len];
-        self.random.fill(&mut bytes);
-        self.write(address, &bytes)?;
-        Ok(bytes.len() as u64)
     }
 
     /// `sethostname`, or `setdomainname`.

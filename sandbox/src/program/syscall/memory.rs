@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::Args;
 use super::limits::is_data;
 use crate::errno::Errno;
-use crate::program::fs::{FsError, MAX_FILE, Mapped};
+use crate::program::fs::{FsError, MAX_FILE, Mapped, SEAL_FUTURE_WRITE, SEAL_WRITE};
 use crate::program::mm::{Backing, CHUNK_BYTES, Protection, Remap, USER_END, USER_MIN, Vma};
 use crate::program::process::{Process, SysError, SysResult};
 use crate::ram::PAGE_SIZE;
@@ -199,7 +199,12 @@ impl Process {
                 return Ok::<_, SysError>((Source::Zeros, inode));
             }
             let name: Arc<[u8]> = Arc::from(&fs.path_of(inode)[..]);
-            let may_write = !shared || open.writes();
+            // What is sealed against writes is never mapped for them.
+            let sealed = fs.seals(inode) & (SEAL_WRITE | SEAL_FUTURE_WRITE) != 0;
+            if shared && protection.write && sealed {
+                return Err(Errno::EPERM.into());
+            }
+            let may_write = !shared || open.writes() && !sealed;
             let backing = if fs.is_shared(inode) || shared && open.writes() {
                 let object = fs.make_shared(env, inode).map_err(no_memory)?;
                 match shared {

@@ -16,10 +16,15 @@ mod prctl;
 mod schedule;
 mod signal;
 mod time;
+mod transfer;
+mod xattr;
 
+use super::files::{RwFlags, Where};
+use super::fs::DirFormat;
 use super::process::{Process, SysError, SysResult};
 use crate::errno::Errno;
 use crate::machine::End;
+use xattr::Of;
 
 /// A call's arguments: RDI, RSI, RDX, R10, R8, R9.
 pub type Args = [u64; 6];
@@ -57,7 +62,7 @@ pub fn call(process: &mut Process, number: u64, args: Args) -> Result<After, Sys
         Ok(after) => Ok(after),
         Err(SysError::Errno(errno)) => {
             if errno == Errno::ENOSYS && number != number::NONE {
-                *process.unknown.entry(number).or_default() += 1;
+                process.count_unknown(number);
             }
             Ok(After::Return(errno.to_rax()))
         }
@@ -91,15 +96,25 @@ fn dispatch(p: &mut Process, call: u64, a: Args) -> SysResult {
         number::OPEN => p.sys_openat([AT_FDCWD, a[0], a[1], a[2], 0, 0]),
         number::CREAT => p.sys_openat([AT_FDCWD, a[0], O_CREAT | O_WRONLY | O_TRUNC, a[1], 0, 0]),
         number::OPENAT => p.sys_openat(a),
+        number::OPENAT2 => p.sys_openat2(a),
+        number::MEMFD_CREATE => p.sys_memfd_create(a),
         number::CLOSE => p.sys_close(a),
         number::CLOSE_RANGE => p.sys_close_range(a),
         number::LSEEK => p.sys_lseek(a),
         number::PREAD64 => p.sys_pread(a),
         number::PWRITE64 => p.sys_pwrite(a),
-        number::READV => p.sys_readv(a, None),
-        number::WRITEV => p.sys_writev(a, None),
-        number::PREADV | number::PREADV2 => p.sys_readv(a, Some(a[3])),
-        number::PWRITEV | number::PWRITEV2 => p.sys_writev(a, Some(a[3])),
+        number::READV => p.sys_readv(a, Where::Position, RwFlags::default()),
+        number::WRITEV => p.sys_writev(a, Where::Position, RwFlags::default()),
+        number::PREADV => p.sys_readv(a, Where::Offset(a[3] as i64), RwFlags::default()),
+        number::PWRITEV => p.sys_writev(a, Where::Offset(a[3] as i64), RwFlags::default()),
+        number::PREADV2 => {
+            let (at, flags) = Process::second_where(a);
+            p.sys_readv(a, at, flags)
+        }
+        number::PWRITEV2 => {
+            let (at, flags) = Process::second_where(a);
+            p.sys_writev(a, at, flags)
+        }
         number::SENDFILE => p.sys_sendfile(a),
         number::COPY_FILE_RANGE => p.sys_copy_file_range(a),
         number::DUP => p.sys_dup(a),
@@ -115,7 +130,11 @@ fn dispatch(p: &mut Process, call: u64, a: Args) -> SysResult {
         number::FADVISE64 => p.sys_fadvise(a),
         number::FTRUNCATE => p.sys_ftruncate(a),
         number::FALLOCATE => p.sys_fallocate(a),
-        number::GETDENTS64 => p.sys_getdents64(a),
+        number::GETDENTS => p.sys_getdents(a, DirFormat::Old),
+        number::GETDENTS64 => p.sys_getdents(a, DirFormat::Large),
+        number::READAHEAD => p.sys_readahead(a),
+        number::SYNC_FILE_RANGE => p.sys_sync_file_range(a),
+        number::NAME_TO_HANDLE_AT => p.sys_name_to_handle_at(a),
         number::FSTAT => p.sys_fstat(a),
 
         number::STAT => p.sys_newfstatat([AT_FDCWD, a[0], a[1], 0, 0, 0]),
@@ -146,7 +165,7 @@ fn dispatch(p: &mut Process, call: u64, a: Args) -> SysResult {
         number::MKNODAT => p.sys_mknodat(a),
         number::CHMOD => p.sys_fchmodat([AT_FDCWD, a[0], a[1], 0, 0, 0]),
         number::FCHMODAT => p.sys_fchmodat([a[0], a[1], a[2], 0, 0, 0]),
-        number::FCHMODAT2 => p.sys_fchmodat(a),
+        number::FCHMODAT2 => p.sys_fchmodat2(a),
         number::FCHMOD => p.sys_fchmod(a),
         number::CHOWN => p.sys_fchownat([AT_FDCWD, a[0], a[1], a[2], 0, 0]),
         number::LCHOWN => p.sys_fchownat([AT_FDCWD, a[0], a[1], a[2], AT_SYMLINK_NOFOLLOW, 0]),
@@ -159,18 +178,18 @@ fn dispatch(p: &mut Process, call: u64, a: Args) -> SysResult {
         number::TRUNCATE => p.sys_truncate(a),
         number::STATFS => p.sys_statfs(a),
         number::FSTATFS => p.sys_fstatfs(a),
-        number::GETXATTR => p.sys_getxattr(a, true),
-        number::LGETXATTR => p.sys_getxattr(a, false),
-        number::FGETXATTR => p.sys_fgetxattr(a),
-        number::LISTXATTR => p.sys_listxattr(a, true),
-        number::LLISTXATTR => p.sys_listxattr(a, false),
-        number::FLISTXATTR => p.sys_flistxattr(a),
-        number::SETXATTR
-        | number::LSETXATTR
-        | number::FSETXATTR
-        | number::REMOVEXATTR
-        | number::LREMOVEXATTR
-        | number::FREMOVEXATTR => Err(Errno::EOPNOTSUPP.into()),
+        number::GETXATTR => p.sys_getxattr(a, Of::Path { follow: true }),
+        number::LGETXATTR => p.sys_getxattr(a, Of::Path { follow: false }),
+        number::FGETXATTR => p.sys_getxattr(a, Of::Descriptor),
+        number::LISTXATTR => p.sys_listxattr(a, Of::Path { follow: true }),
+        number::LLISTXATTR => p.sys_listxattr(a, Of::Path { follow: false }),
+        number::FLISTXATTR => p.sys_listxattr(a, Of::Descriptor),
+        number::SETXATTR => p.sys_setxattr(a, Of::Path { follow: true }),
+        number::LSETXATTR => p.sys_setxattr(a, Of::Path { follow: false }),
+        number::FSETXATTR => p.sys_setxattr(a, Of::Descriptor),
+        number::REMOVEXATTR => p.sys_removexattr(a, Of::Path { follow: true }),
+        number::LREMOVEXATTR => p.sys_removexattr(a, Of::Path { follow: false }),
+        number::FREMOVEXATTR => p.sys_removexattr(a, Of::Descriptor),
         number::UMASK => p.sys_umask(a),
 
         number::MMAP => p.sys_mmap(a),

@@ -3,17 +3,43 @@
 use super::{AT_EMPTY_PATH, AT_FDCWD, AT_REMOVEDIR, AT_SYMLINK_FOLLOW, Args};
 use crate::errno::Errno;
 use crate::program::files::{AT_SYMLINK_NOFOLLOW, FdTable};
-use crate::program::fs::{Env, Fs, FsResult, InodeId, OpenFlags, SetTime, W_OK, X_OK};
+use crate::program::fs::{Env, Fs, FsResult, InodeId, OpenFlags, Scope, SetTime, W_OK, X_OK};
 use crate::program::process::{Process, SysError, SysResult};
+use crate::ram::PAGE_SIZE;
 
 /// `AT_EACCESS`.
 const AT_EACCESS: u64 = 0x200;
 /// `AT_STATX_SYNC_TYPE` and `AT_NO_AUTOMOUNT`: hints.
 const STATX_HINTS: u64 = 0x6000 | 0x800;
-/// `RENAME_NOREPLACE`.
+/// `AT_STATX_SYNC_TYPE`: one of its two bits at most.
+const STATX_SYNC_TYPE: u64 = 0x6000;
+/// What calls that act on what a path names take.
+const LOOKUP_FLAGS: u64 = AT_SYMLINK_NOFOLLOW as u64 | AT_EMPTY_PATH;
 const RENAME_NOREPLACE: u64 = 1;
-/// `RENAME_EXCHANGE | RENAME_WHITEOUT`: not offered.
-const RENAME_OTHERS: u64 = 2 | 4;
+/// `RENAME_WHITEOUT` is not offered, as on Linux's own overlays.
+const RENAME_EXCHANGE: u64 = 2;
+/// Bytes of `struct open_how` in its first version.
+const OPEN_HOW: u64 = 24;
+/// Flags that `openat2` knows; `openat` ignores all others.
+const OPEN_FLAGS: u64 = 0o37_777_703;
+
+/// What `openat2` refuses and `openat` ignores or cannot say (`build_open_flags`).
+fn checked_how(flags: u64, mode: u64, scope: u64) -> Result<OpenFlags, Errno> {
+    let of_path = OpenFlags::PATH | OpenFlags::DIRECTORY | OpenFlags::NOFOLLOW | OpenFlags::CLOEXEC;
+    let creates = flags & u64::from((OpenFlags::CREAT | OpenFlags::TMPFILE).0) != 0;
+    let path_only = flags & u64::from(OpenFlags::PATH.0) != 0;
+    let both = Scope::BENEATH | Scope::IN_ROOT;
+    if flags & !OPEN_FLAGS != 0
+        || scope & !Scope::ALL != 0
+        || scope & both == both
+        || mode & !(if creates { 0o7777 } else { 0 }) != 0
+        || path_only && flags & !u64::from(of_path.0) != 0
+    {
+        return Err(Errno::EINVAL);
+    }
+    let changes = creates || flags & u64::from(OpenFlags::TRUNC.0) != 0;
+    if scope & Scope::CACHED != 0 && changes { Err(Errno::EAGAIN) } else { Ok(OpenFlags(flags as u32)) }
+}
 
 /// An owner that is not to be changed.
 fn owner(id: u64) -> Option<u32> {
@@ -22,7 +48,7 @@ fn owner(id: u64) -> Option<u32> {
 
 impl Process {
     /// Finds an inode by directory descriptor, path and `AT_*` flags, and acts on it.
-    fn at_path<T>(
+    pub(super) fn at_path<T>(
         &mut self,
         dirfd: u64,
         path: u64,
@@ -40,7 +66,7 @@ impl Process {
     }
 
     /// Acts on an open descriptor's inode.
-    fn at_fd<T>(
+    pub(super) fn at_fd<T>(
         &mut self,
         fd: u64,
         act: impl FnOnce(&mut Fs, &mut FdTable, &mut Env<'_>, InodeId) -> FsResult<T>,
@@ -61,8 +87,46 @@ impl Process {
         Ok(fd as u64)
     }
 
+    pub(super) fn sys_openat2(&mut self, a: Args) -> SysResult {
+        let [dirfd, path, how, size, ..] = a;
+        if size < OPEN_HOW {
+            return Err(Errno::EINVAL.into());
+        }
+        if size > PAGE_SIZE as u64 {
+            return Err(Errno::E2BIG.into());
+        }
+        let mut bytes = vec![0; size as usize];
+        self.read(how, &mut bytes)?;
+        if bytes[OPEN_HOW as usize..].iter().any(|b| *b != 0) {
+            return Err(Errno::E2BIG.into());
+        }
+        let field = |n: usize| bytes.as_chunks::<8>().0.get(n).map_or(0, |w| u64::from_le_bytes(*w));
+        let (flags, mode, scope) = (field(0), field(1), field(2));
+        let flags = checked_how(flags, mode, scope)?;
+        let path = self.read_path(path)?;
+        let fd = self.with_files(|fs, files, env, task| {
+            let mode = mode as u32 & !task.umask;
+            files.open_within(fs, env, (dirfd as i32, task.cwd), &path, (flags, mode), Scope(scope))
+        })?;
+        Ok(fd as u64)
+    }
+
+    pub(super) fn sys_name_to_handle_at(&mut self, a: Args) -> SysResult {
+        let [dirfd, path, _, _, flags, _] = a;
+        if flags & !(AT_SYMLINK_FOLLOW | AT_EMPTY_PATH) != 0 {
+            return Err(Errno::EINVAL.into());
+        }
+        let follow = if flags & AT_SYMLINK_FOLLOW != 0 { 0 } else { AT_SYMLINK_NOFOLLOW.into() };
+        self.at_path(dirfd, path, follow | flags & AT_EMPTY_PATH, |_, _, _, _| Ok(()))?;
+        // An overlay has no handles.
+        Err(Errno::EOPNOTSUPP.into())
+    }
+
     pub(super) fn sys_newfstatat(&mut self, a: Args) -> SysResult {
         let [dirfd, path, out, flags, ..] = a;
+        if flags as u32 as u64 & !(LOOKUP_FLAGS | STATX_HINTS) != 0 {
+            return Err(Errno::EINVAL.into());
+        }
         let stat = self.at_path(dirfd, path, flags, |fs, _, env, inode| fs.stat(env, inode))?;
         self.write(out, &stat.to_bytes())?;
         Ok(0)
@@ -76,8 +140,8 @@ impl Process {
 
     pub(super) fn sys_statx(&mut self, a: Args) -> SysResult {
         let [dirfd, path, flags, mask, out, _] = a;
-        let known = u64::from(AT_SYMLINK_NOFOLLOW) | AT_EMPTY_PATH | STATX_HINTS;
-        if flags & !known != 0 || mask & 1 << 31 != 0 {
+        let known = LOOKUP_FLAGS | STATX_HINTS;
+        if flags & !known != 0 || mask & 1 << 31 != 0 || flags & STATX_SYNC_TYPE == STATX_SYNC_TYPE {
             return Err(Errno::EINVAL.into());
         }
         let stat = self.at_path(dirfd, path, flags, |fs, _, env, inode| fs.stat(env, inode))?;
@@ -194,7 +258,9 @@ impl Process {
 
     pub(super) fn sys_renameat2(&mut self, a: Args) -> SysResult {
         let [old_dir, old, new_dir, new, flags, _] = a;
-        if flags & RENAME_OTHERS != 0 || flags & !(RENAME_NOREPLACE | RENAME_OTHERS) != 0 {
+        let flags = flags as u32 as u64;
+        let both = RENAME_NOREPLACE | RENAME_EXCHANGE;
+        if flags & !both != 0 || flags == both {
             return Err(Errno::EINVAL.into());
         }
         let old = self.read_path(old)?;
@@ -205,6 +271,9 @@ impl Process {
         self.with_files(|fs, files, env, task| {
             let from = files.at(old_dir as i32, task.cwd, &old)?;
             let to = files.at(new_dir as i32, task.cwd, &new)?;
+            if flags & RENAME_EXCHANGE != 0 {
+                return fs.exchange(env, (from, &old), (to, &new));
+            }
             fs.rename(env, (from, &old), (to, &new), flags & RENAME_NOREPLACE != 0)
         })?;
         Ok(0)
@@ -235,6 +304,13 @@ impl Process {
         Ok(0)
     }
 
+    pub(super) fn sys_fchmodat2(&mut self, a: Args) -> SysResult {
+        if a[3] as u32 as u64 & !LOOKUP_FLAGS != 0 {
+            return Err(Errno::EINVAL.into());
+        }
+        self.sys_fchmodat(a)
+    }
+
     pub(super) fn sys_fchmodat(&mut self, a: Args) -> SysResult {
         self.at_path(a[0], a[1], a[3], |fs, _, env, inode| fs.chmod(env, inode, a[2] as u32))?;
         Ok(0)
@@ -246,6 +322,9 @@ impl Process {
     }
 
     pub(super) fn sys_fchownat(&mut self, a: Args) -> SysResult {
+        if a[4] as u32 as u64 & !LOOKUP_FLAGS != 0 {
+            return Err(Errno::EINVAL.into());
+        }
         self.at_path(a[0], a[1], a[4], |fs, _, env, inode| fs.chown(env, inode, owner(a[2]), owner(a[3])))?;
         Ok(0)
     }
@@ -272,7 +351,16 @@ impl Process {
             let w = self.read_words::<4>(a[2])?.map(|w| w as i64);
             [SetTime::from_timespec(w[0], w[1])?, SetTime::from_timespec(w[2], w[3])?]
         };
-        self.set_times(a[0], a[1], a[3], times)
+        if times == [SetTime::Omit, SetTime::Omit] {
+            // Linux does not even look at the path.
+            return Ok(0);
+        }
+        let flags = a[3] as u32 as u64;
+        let of_descriptor = a[1] == 0 && a[0] as i32 != AT_FDCWD as i32;
+        if flags & !LOOKUP_FLAGS != 0 || of_descriptor && flags != 0 {
+            return Err(Errno::EINVAL.into());
+        }
+        self.set_times(a[0], a[1], flags, times)
     }
 
     /// `utimes` and `futimesat`: path and `struct timeval` pair.
@@ -321,41 +409,6 @@ impl Process {
     pub(super) fn sys_fstatfs(&mut self, a: Args) -> SysResult {
         let statfs = self.at_fd(a[0], |fs, _, _, inode| Ok(fs.statfs(inode)))?;
         self.write(a[1], &statfs.to_bytes())?;
-        Ok(0)
-    }
-
-    /// The name of an extended attribute: looked at before the file is.
-    fn check_xattr_name(&mut self, address: u64) -> Result<(), SysError> {
-        /// `XATTR_NAME_MAX`, with the NUL.
-        const NAME: usize = 256;
-        match self.space.read_string(&mut self.memory, address, NAME)? {
-            Some(name) if !name.is_empty() => Ok(()),
-            _ => Err(Errno::ERANGE.into()),
-        }
-    }
-
-    pub(super) fn sys_getxattr(&mut self, a: Args, follow: bool) -> SysResult {
-        self.check_xattr_name(a[1])?;
-        let flags = if follow { 0 } else { AT_SYMLINK_NOFOLLOW.into() };
-        self.at_path(AT_FDCWD, a[0], flags, |fs, _, _, inode| fs.get_xattr(inode))?;
-        Ok(0)
-    }
-
-    pub(super) fn sys_fgetxattr(&mut self, a: Args) -> SysResult {
-        self.check_xattr_name(a[1])?;
-        self.at_fd(a[0], |fs, _, _, inode| fs.get_xattr(inode))?;
-        Ok(0)
-    }
-
-    /// No file has extended attributes: the list is empty.
-    pub(super) fn sys_listxattr(&mut self, a: Args, follow: bool) -> SysResult {
-        let flags = if follow { 0 } else { AT_SYMLINK_NOFOLLOW.into() };
-        self.at_path(AT_FDCWD, a[0], flags, |_, _, _, _| Ok(()))?;
-        Ok(0)
-    }
-
-    pub(super) fn sys_flistxattr(&mut self, a: Args) -> SysResult {
-        self.at_fd(a[0], |_, _, _, _| Ok(()))?;
         Ok(0)
     }
 

@@ -1,100 +1,46 @@
-//! What programs need of the host to start at all: programs, libraries, and harmless settings.
+//! What programs need of the host to start at all: programs, libraries, and settings.
 
-use std::fs::{read_dir, read_link, symlink_metadata};
-use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::fs::{read_link, symlink_metadata};
+use std::os::unix::ffi::OsStringExt;
 use std::path::Path;
 
 use super::Grant;
 
-/// Directories of programs and libraries.
-const SYSTEM: [&str; 8] = ["/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/libx32", "/opt"];
+/// Directories of programs and libraries. What is mounted in them is shown: it was put there for
+/// programs.
+const PROGRAMS: [&str; 7] = ["/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/libx32"];
 
-/// Files and directories of `/etc` that programs read and that hold no secrets. Whatever is not
-/// here, the guest does not see: `shadow`, keys, credentials of services.
-const ETC: [&str; 41] = [
-    "alternatives",
-    "bash.bashrc",
-    "ca-certificates.conf",
-    "debian_version",
-    "fonts",
-    "gai.conf",
-    "gitconfig",
-    "group",
-    "host.conf",
-    "inputrc",
-    "ld-musl-x86_64.d",
-    "ld-musl-x86_64.path",
-    "ld.so.cache",
-    "ld.so.conf",
-    "ld.so.conf.d",
-    "ld.so.preload",
-    "locale.alias",
-    "locale.conf",
-    "localtime",
-    "login.defs",
-    "lsb-release",
-    "magic",
-    "magic.mime",
-    "mime.types",
-    "nsswitch.conf",
-    "os-release",
-    "passwd",
-    "perl",
-    "pki/tls/certs",
-    "profile",
-    "profile.d",
-    "protocols",
-    "redhat-release",
-    "rpc",
-    "services",
-    "shells",
-    "skel",
-    "ssl/certs",
-    "ssl/openssl.cnf",
-    "terminfo",
-    "timezone",
-];
+/// Programs that are no part of the system. Anything may be mounted there.
+const OTHERS: &str = "/opt";
 
-/// Beginnings of names in `/etc` of directories that belong to language run-times.
-const ETC_PREFIXES: [&str; 2] = ["java-", "python3"];
+/// The settings of what is installed.
+const SETTINGS: &str = "/etc";
 
-/// The directories of programs and libraries, and what of `/etc` is harmless, each with its guest
-/// path, which is the same as the host's. A host path that is a symbolic link is one for the
-/// guest, too. What does not exist is left out.
+/// The guest paths of [`default_grants`], as far as the host has them.
+pub fn default_paths() -> impl Iterator<Item = &'static str> {
+    PROGRAMS.into_iter().chain([OTHERS, SETTINGS])
+}
+
+/// The directories of programs, libraries and settings, each with its guest path, which is the same as
+/// the host's. A host path that is a symbolic link is one for the guest, too. What does not exist is
+/// left out; so is, in these directories, what holds secrets ([`Grant::without_unreadable`],
+/// [`Grant::without_secrets`]).
 ///
 /// This depends on nothing but what exists on the host.
 pub fn default_grants() -> Vec<(Vec<u8>, Grant)> {
-    let mut paths: Vec<String> = SYSTEM.iter().map(|path| (*path).to_owned()).collect();
-    paths.extend(ETC.iter().map(|name| format!("/etc/{name}")));
-    let mut versions: Vec<String> = read_dir("/etc")
-        .into_iter()
-        .flatten()
-        .flatten()
-        .filter_map(|entry| entry.file_name().into_string().ok())
-        .filter(|name| ETC_PREFIXES.iter().any(|prefix| name.starts_with(prefix)))
-        .map(|name| format!("/etc/{name}"))
-        .collect();
-    versions.sort();
-    paths.append(&mut versions);
-    paths
-        .into_iter()
-        .filter_map(|path| Some((path.as_bytes().to_vec(), grant_of(Path::new(&path))?)))
-        .collect()
+    default_paths().filter_map(|path| Some((path.as_bytes().to_vec(), grant_of(path)?))).collect()
 }
 
 /// A path as it is on the host.
-fn grant_of(path: &Path) -> Option<Grant> {
-    // What lies behind a link in the directory's own path is somewhere else than it seems.
-    let parent = path.parent()?;
-    if parent.as_os_str().as_bytes() != b"/" && parent.canonicalize().ok()? != parent {
-        return None;
-    }
+fn grant_of(path: &str) -> Option<Grant> {
     let kind = symlink_metadata(path).ok()?.file_type();
     if kind.is_symlink() {
         return Some(Grant::symlink(read_link(path).ok()?.into_os_string().into_vec()));
     }
-    if kind.is_dir() {
-        return Some(Grant::directory(path));
-    }
-    kind.is_file().then(|| Grant::file(path))
+    let grant = Grant::directory(Path::new(path)).without_unreadable();
+    kind.is_dir().then(|| match path {
+        SETTINGS => grant.without_secrets(),
+        OTHERS => grant,
+        _ => grant.crossing_mounts(),
+    })
 }

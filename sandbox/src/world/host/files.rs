@@ -4,7 +4,7 @@
 //! no magic one: the guest's file system resolved links already, in the guest's own tree, so a
 //! link on the way now means that the host's tree was changed meanwhile.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
@@ -14,11 +14,19 @@ use rustix::fs::{
 use rustix::io::pread;
 
 use super::grant::Roots;
+use super::interrupt::{Interrupt, check};
+use super::secrets::{hides_mode, hides_path};
 use crate::errno::Errno;
 use crate::world::{BLOCK_SIZE, DirEntry, FileKind, Fingerprint, HostPath, KnownFile, Metadata, WorldError};
 
 /// Files kept open.
 const OPEN_MAX: usize = 16;
+
+/// Directories on the way to files that are known to be shown, at most.
+const WAYS_MAX: usize = 256;
+
+/// Names of a directory after which the deadline is looked at.
+const LOOK: usize = 4096;
 
 /// How often an open is tried again while somebody renames things on the way.
 const TRIES: usize = 8;
@@ -37,22 +45,28 @@ pub(super) struct HostFiles {
     roots: Roots,
     /// Those used last, the last one first.
     open: Vec<(HostPath, OwnedFd)>,
-    /// What files were when their first block was read.
-    first: HashMap<HostPath, Identity>,
+    /// What files were when their first block was read, by a digest of their path: a guest may read
+    /// any number of files.
+    first: HashMap<u64, Identity>,
+    /// Directories whose mode lets others through.
+    ways: HashSet<HostPath>,
     /// Files that the guest knows from before, and that were not looked at yet.
     known: HashMap<HostPath, KnownFile>,
 }
 
 impl HostFiles {
     pub fn new(roots: Roots, known: HashMap<HostPath, KnownFile>) -> HostFiles {
-        HostFiles { roots, open: Vec::new(), first: HashMap::new(), known }
+        HostFiles { roots, open: Vec::new(), first: HashMap::new(), ways: HashSet::new(), known }
     }
 
     /// Fails if a file that the guest knows is not what it was. Asked once a file: from then on it must
     /// stay as it is, like any other.
     fn check_known(&mut self, path: &HostPath) -> Result<(), WorldError> {
-        let Some(known) = self.known.get(path) else { return Ok(()) };
+        if !self.known.contains_key(path) {
+            return Ok(());
+        }
         let metadata = self.metadata(path).ok().filter(|m| m.kind == FileKind::Regular);
+        let Some(known) = self.known.get(path) else { return Ok(()) };
         let is = metadata.map(|m| Fingerprint { size: m.size, mtime: m.mtime });
         if is != Some(known.fingerprint) {
             let path = String::from_utf8_lossy(&known.name).into_owned();
@@ -75,34 +89,109 @@ impl HostFiles {
         Ok(self.block(path, block))
     }
 
-    fn open(&self, path: &HostPath, flags: OFlags) -> Result<OwnedFd, Errno> {
-        let (root, name) = self.roots.locate(path)?;
+    /// Opens a file that is shown.
+    fn open(&mut self, path: &HostPath, flags: OFlags) -> Result<OwnedFd, Errno> {
+        self.expect_shown_way(path)?;
+        let fd = self.open_beneath(path, flags).map_err(|e| match e {
+            // The way leads through a link, or out: to the guest there is nothing there.
+            rustix::io::Errno::LOOP | rustix::io::Errno::XDEV => Errno::ENOENT,
+            e => e.into(),
+        })?;
+        self.expect_shown(path, &fstat(&fd)?)?;
+        Ok(fd)
+    }
+
+    fn open_beneath(&self, path: &HostPath, flags: OFlags) -> Result<OwnedFd, rustix::io::Errno> {
+        let raw = |e: Errno| rustix::io::Errno::from_raw_os_error(e.number());
+        let (root, name) = self.roots.locate(path).map_err(raw)?;
         let flags = flags | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let how = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS;
+        let mut how = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS;
+        if !self.roots.limits(path).mounts {
+            how |= ResolveFlags::NO_XDEV;
+        }
         let mut last = rustix::io::Errno::AGAIN;
         for _ in 0..TRIES {
             match openat2(root, name, flags, Mode::empty(), how) {
-                Ok(fd) => return Ok(fd),
                 Err(e @ (rustix::io::Errno::AGAIN | rustix::io::Errno::INTR)) => last = e,
-                // The way leads through a link, or out: to the guest there is nothing there.
-                Err(rustix::io::Errno::LOOP | rustix::io::Errno::XDEV) => {
-                    return Err(Errno::ENOENT);
-                }
-                Err(e) => return Err(e.into()),
+                done => return done,
             }
         }
-        Err(last.into())
+        Err(last)
     }
 
-    pub fn metadata(&self, path: &HostPath) -> Result<Metadata, Errno> {
+    /// Refuses a file whose mode hides it.
+    fn expect_shown(&self, path: &HostPath, stat: &Stat) -> Result<(), Errno> {
+        let hidden = self.roots.limits(path).readable && hides_mode(stat);
+        if hidden { Err(Errno::ENOENT) } else { Ok(()) }
+    }
+
+    /// Refuses a path with a name that is not shown, and one through a directory that is not.
+    fn expect_shown_way(&mut self, path: &HostPath) -> Result<(), Errno> {
+        let limits = self.roots.limits(path);
+        if limits.settings && hides_path(&path.path) {
+            return Err(Errno::ENOENT);
+        }
+        if !limits.readable {
+            return Ok(());
+        }
+        let ends = path.path.iter().enumerate().filter(|(_, b)| **b == b'/').map(|(at, _)| at);
+        for end in ends.collect::<Vec<_>>() {
+            let way = HostPath { grant: path.grant, path: path.path[..end].to_vec() };
+            if self.ways.contains(&way) {
+                continue;
+            }
+            match self.open_beneath(&way, OFlags::PATH) {
+                Ok(fd) => self.expect_shown(&way, &fstat(&fd)?)?,
+                // The open of the whole says what it is.
+                Err(_) => return Ok(()),
+            }
+            if self.ways.len() >= WAYS_MAX {
+                self.ways.clear();
+            }
+            self.ways.insert(way);
+        }
+        Ok(())
+    }
+
+    /// What is known of a directory that another file system is mounted on and that is not crossed
+    /// into: it is there, and empty.
+    fn mount_point(&mut self, path: &HostPath) -> Option<Metadata> {
+        let at = path.path.iter().rposition(|b| *b == b'/');
+        let (parent, name) = match at {
+            Some(at) => (&path.path[..at], &path.path[at + 1..]),
+            None => (&b""[..], &path.path[..]),
+        };
+        if self.roots.limits(path).mounts || matches!(name, b"" | b"." | b"..") {
+            return None;
+        }
+        self.expect_shown_way(path).ok()?;
+        match self.open_beneath(path, OFlags::PATH) {
+            Err(rustix::io::Errno::XDEV) => {}
+            _ => return None,
+        }
+        let parent = HostPath { grant: path.grant, path: parent.to_vec() };
+        let fd = self.open_beneath(&parent, OFlags::PATH | OFlags::DIRECTORY).ok()?;
+        let stat = statat(&fd, name, AtFlags::SYMLINK_NOFOLLOW | AtFlags::NO_AUTOMOUNT).ok()?;
+        let metadata = metadata_of(&stat);
+        (metadata.kind == FileKind::Directory && self.expect_shown(path, &stat).is_ok()).then_some(Metadata {
+            nlink: 2,
+            size: 4096,
+            ..metadata
+        })
+    }
+
+    pub fn metadata(&mut self, path: &HostPath) -> Result<Metadata, Errno> {
         if let Some(given) = self.roots.given(path) {
             return given.metadata(&path.path);
         }
-        let fd = self.open(path, OFlags::PATH)?;
-        Ok(metadata_of(&fstat(&fd)?))
+        match self.open(path, OFlags::PATH) {
+            Ok(fd) => Ok(metadata_of(&fstat(&fd)?)),
+            Err(Errno::ENOENT) => self.mount_point(path).ok_or(Errno::ENOENT),
+            Err(e) => Err(e),
+        }
     }
 
-    pub fn read_link(&self, path: &HostPath) -> Result<Vec<u8>, Errno> {
+    pub fn read_link(&mut self, path: &HostPath) -> Result<Vec<u8>, Errno> {
         let fd = self.open(path, OFlags::PATH)?;
         if kind_of(FileType::from_raw_mode(fstat(&fd)?.st_mode)) != FileKind::Symlink {
             return Err(Errno::EINVAL);
@@ -110,33 +199,71 @@ impl HostFiles {
         Ok(readlinkat(&fd, "", Vec::new())?.into_bytes())
     }
 
-    pub fn read_dir(&self, path: &HostPath) -> Result<Vec<DirEntry>, Errno> {
+    /// The names in a directory. The outer error is that the run is over.
+    pub fn read_dir(
+        &mut self,
+        path: &HostPath,
+        interrupt: &dyn Interrupt,
+    ) -> Result<Result<Vec<DirEntry>, Errno>, WorldError> {
         if let Some(given) = self.roots.given(path) {
-            return given.read_dir(&path.path);
+            return Ok(given.read_dir(&path.path));
         }
-        let fd = self.open(path, OFlags::RDONLY | OFlags::DIRECTORY)?;
+        let fd = match self.open(path, OFlags::RDONLY | OFlags::DIRECTORY) {
+            Ok(fd) => fd,
+            Err(Errno::ENOENT) if self.mount_point(path).is_some() => return Ok(Ok(Vec::new())),
+            Err(e) => return Ok(Err(e)),
+        };
+        let names = match Dir::read_from(&fd) {
+            Ok(names) => names,
+            Err(e) => return Ok(Err(e.into())),
+        };
         let mut entries = Vec::new();
-        for entry in Dir::read_from(&fd)? {
-            let entry = entry?;
-            let name = entry.file_name();
-            if matches!(name.to_bytes(), b"." | b"..") {
-                continue;
+        for (n, entry) in names.enumerate() {
+            if n % LOOK == LOOK - 1 {
+                check(interrupt)?;
             }
-            let mut kind = entry.file_type();
-            if kind == FileType::Unknown {
-                let stat = match statat(&fd, name, AtFlags::SYMLINK_NOFOLLOW) {
-                    Ok(stat) => stat,
-                    // It went away while the directory was read.
-                    Err(rustix::io::Errno::NOENT) => continue,
-                    Err(e) => return Err(e.into()),
-                };
-                kind = FileType::from_raw_mode(stat.st_mode);
+            match entry.map_err(Errno::from).and_then(|entry| self.entry(path, &fd, &entry)) {
+                Ok(entry) => entries.extend(entry),
+                Err(e) => return Ok(Err(e)),
             }
-            entries.push(DirEntry { name: name.to_bytes().to_vec(), kind: kind_of(kind) });
         }
         entries.sort();
         entries.dedup_by(|a, b| a.name == b.name);
-        Ok(entries)
+        Ok(Ok(entries))
+    }
+
+    /// A name in a directory, if it is shown.
+    fn entry(
+        &self,
+        dir: &HostPath,
+        fd: &OwnedFd,
+        entry: &rustix::fs::DirEntry,
+    ) -> Result<Option<DirEntry>, Errno> {
+        let name = entry.file_name();
+        if matches!(name.to_bytes(), b"." | b"..") {
+            return Ok(None);
+        }
+        let limits = self.roots.limits(dir);
+        if limits.settings {
+            let slash: &[u8] = if dir.path.is_empty() { b"" } else { b"/" };
+            if hides_path(&[&dir.path, slash, name.to_bytes()].concat()) {
+                return Ok(None);
+            }
+        }
+        let mut kind = entry.file_type();
+        if kind == FileType::Unknown || limits.readable && kind != FileType::Symlink {
+            let stat = match statat(fd, name, AtFlags::SYMLINK_NOFOLLOW | AtFlags::NO_AUTOMOUNT) {
+                Ok(stat) => stat,
+                // It went away while the directory was read.
+                Err(rustix::io::Errno::NOENT) => return Ok(None),
+                Err(e) => return Err(e.into()),
+            };
+            kind = FileType::from_raw_mode(stat.st_mode);
+            if limits.readable && hides_mode(&stat) {
+                return Ok(None);
+            }
+        }
+        Ok(Some(DirEntry { name: name.to_bytes().to_vec(), kind: kind_of(kind) }))
     }
 
     fn block(&mut self, path: &HostPath, block: u64) -> Result<Arc<[u8]>, Errno> {
@@ -150,7 +277,7 @@ impl HostFiles {
             return Err(Errno::EIO);
         };
         let now = identity_of(&fstat(fd)?);
-        let first = *self.first.entry(path.clone()).or_insert(now);
+        let first = *self.first.entry(digest(path)).or_insert(now);
         if now != first {
             return Err(Errno::EIO);
         }
@@ -188,7 +315,7 @@ impl HostFiles {
 
     /// Opens a regular file for reading. Opening a device or FIFO can do things, so that what it
     /// is is found out first.
-    fn open_regular(&self, path: &HostPath) -> Result<OwnedFd, Errno> {
+    fn open_regular(&mut self, path: &HostPath) -> Result<OwnedFd, Errno> {
         let regular = |stat: &Stat| match kind_of(FileType::from_raw_mode(stat.st_mode)) {
             FileKind::Regular => Ok(()),
             FileKind::Directory => Err(Errno::EISDIR),
@@ -207,6 +334,11 @@ impl std::fmt::Debug for HostFiles {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("HostFiles").field("roots", &self.roots).finish_non_exhaustive()
     }
+}
+
+/// Tells paths apart.
+fn digest(path: &HostPath) -> u64 {
+    xxhash_rust::xxh3::xxh3_64_with_seed(&path.path, path.grant.into())
 }
 
 fn kind_of(kind: FileType) -> FileKind {

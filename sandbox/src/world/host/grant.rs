@@ -21,12 +21,24 @@ use crate::world::HostPath;
 #[derive(Clone, Debug)]
 pub struct Grant {
     kind: GrantKind,
+    limits: Limits,
     root: Arc<OnceLock<Root>>,
+}
+
+/// What of a granted directory is shown.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Limits {
+    /// What others than owner and group may not read is not.
+    pub readable: bool,
+    /// What has the name of a secret is not: see [`secrets`](super::secrets).
+    pub settings: bool,
+    /// What other file systems are mounted in it is.
+    pub mounts: bool,
 }
 
 impl PartialEq for Grant {
     fn eq(&self, other: &Grant) -> bool {
-        self.kind == other.kind
+        self.kind == other.kind && self.limits == other.limits
     }
 }
 
@@ -34,7 +46,7 @@ impl Eq for Grant {}
 
 impl From<GrantKind> for Grant {
     fn from(kind: GrantKind) -> Grant {
-        Grant { kind, root: Arc::default() }
+        Grant { kind, limits: Limits::default(), root: Arc::default() }
     }
 }
 
@@ -53,8 +65,9 @@ pub enum GrantKind {
 }
 
 impl Grant {
-    /// A directory with all that is in it, but for what it links to elsewhere. If the path itself
-    /// is a link, it is followed when the grant is opened.
+    /// A directory with all that is in it, but for what it links to elsewhere, and what is mounted in
+    /// it ([`Grant::crossing_mounts`]). If the path itself is a link, it is followed when the grant is
+    /// opened.
     pub fn directory(path: impl Into<PathBuf>) -> Grant {
         GrantKind::Directory(path.into()).into()
     }
@@ -74,6 +87,29 @@ impl Grant {
     /// its overlay.
     pub fn files(files: impl IntoIterator<Item = (impl AsRef<[u8]>, impl Into<Arc<[u8]>>)>) -> Grant {
         GrantKind::Given(Arc::new(GivenFiles::new(files))).into()
+    }
+
+    /// With the file systems that are mounted in it, bind mounts included. Without, the place of one is
+    /// an empty directory, and a file that is mounted over another is not there.
+    #[must_use]
+    pub fn crossing_mounts(mut self) -> Grant {
+        self.limits.mounts = true;
+        self
+    }
+
+    /// Without what others than its owner and group may not read. It is as if it did not exist.
+    #[must_use]
+    pub fn without_unreadable(mut self) -> Grant {
+        self.limits.readable = true;
+        self
+    }
+
+    /// Without what has a name of [secrets](crate::world::SECRET_NAMES), as settings in `/etc` do, and
+    /// without what others may not read.
+    #[must_use]
+    pub fn without_secrets(mut self) -> Grant {
+        self.limits = Limits { readable: true, settings: true, ..self.limits };
+        self
     }
 
     /// What it is.
@@ -137,7 +173,7 @@ enum Root {
 
 /// All grants, opened.
 #[derive(Debug)]
-pub(super) struct Roots(Vec<Root>);
+pub(super) struct Roots(Vec<(Root, Limits)>);
 
 impl Roots {
     /// Opens what was granted.
@@ -153,30 +189,42 @@ impl Roots {
                     grant.root.get_or_init(|| root)
                 }
             };
-            roots.push(root.clone());
+            roots.push((root.clone(), grant.limits));
         }
         Ok(Roots(roots))
     }
 
     /// The files given as bytes that a path lies in, if it does.
     pub fn given(&self, path: &HostPath) -> Option<&GivenFiles> {
-        match usize::try_from(path.grant).ok().and_then(|n| self.0.get(n)) {
-            Some(Root::Given(files)) => Some(files),
+        match self.root(path) {
+            Some((Root::Given(files), _)) => Some(files),
             _ => None,
         }
     }
 
     /// The directory that a path starts at, and the path from there.
     pub fn locate<'a>(&'a self, path: &'a HostPath) -> Result<(BorrowedFd<'a>, &'a [u8]), Errno> {
-        match usize::try_from(path.grant).ok().and_then(|n| self.0.get(n)) {
-            Some(Root::Directory(fd)) if path.path.is_empty() => Ok((fd.as_fd(), b".")),
-            Some(Root::Directory(fd)) => Ok((fd.as_fd(), &path.path)),
-            Some(Root::File { directory, name }) if path.path.is_empty() => {
+        match self.root(path) {
+            Some((Root::Directory(fd), _)) if path.path.is_empty() => Ok((fd.as_fd(), b".")),
+            Some((Root::Directory(fd), _)) => Ok((fd.as_fd(), &path.path)),
+            Some((Root::File { directory, name }, _)) if path.path.is_empty() => {
                 Ok((directory.as_fd(), name.as_bytes()))
             }
-            Some(Root::File { .. }) => Err(Errno::ENOTDIR),
-            Some(Root::Nothing | Root::Given(_)) | None => Err(Errno::ENOENT),
+            Some((Root::File { .. }, _)) => Err(Errno::ENOTDIR),
+            Some((Root::Nothing | Root::Given(_), _)) | None => Err(Errno::ENOENT),
         }
+    }
+
+    /// What of a path's grant is shown. A granted file is shown whatever is mounted there.
+    pub fn limits(&self, path: &HostPath) -> Limits {
+        match self.root(path) {
+            Some((Root::Directory(_), limits)) => *limits,
+            _ => Limits { mounts: true, ..Limits::default() },
+        }
+    }
+
+    fn root(&self, path: &HostPath) -> Option<&(Root, Limits)> {
+        usize::try_from(path.grant).ok().and_then(|n| self.0.get(n))
     }
 }
 

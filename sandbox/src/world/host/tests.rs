@@ -182,9 +182,13 @@ fn defaults_hold_no_secrets() {
     assert_eq!(grants, default_grants());
     let paths: Vec<_> = grants.iter().map(|(path, _)| String::from_utf8_lossy(path)).collect();
     assert!(paths.iter().any(|path| path == "/usr"));
-    for secret in ["/etc", "/etc/shadow", "/etc/ssl", "/etc/ssl/private", "/etc/ssh", "/root"] {
-        assert!(!paths.iter().any(|path| path == secret), "{secret}");
+    assert!(!paths.iter().any(|path| path == "/root"));
+    let etc = paths.iter().position(|path| path == "/etc").unwrap() as u32;
+    let world: &mut dyn World = &mut self::world(grants.iter().map(|(_, grant)| grant.clone()));
+    for secret in ["shadow", "gshadow", "ssl/private", "machine-id", "ssh/ssh_host_rsa_key"] {
+        assert_eq!(metadata(world, &at(etc, secret)), Err(Errno::ENOENT), "{secret}");
     }
+    assert!(metadata(world, &at(etc, "passwd")).is_ok());
     for (path, grant) in &grants {
         match grant.kind() {
             GrantKind::Directory(host) | GrantKind::File(host) => {
@@ -197,7 +201,63 @@ fn defaults_hold_no_secrets() {
             GrantKind::Given(_) => panic!("the system gives no files as bytes"),
         }
     }
-    world(grants.into_iter().map(|(_, grant)| grant));
+}
+
+#[test]
+fn what_others_may_not_read_is_not_there() {
+    let dir = tempfile::tempdir().unwrap();
+    let make = |name: &str, mode: u32| {
+        let path = dir.path().join(name);
+        if name.ends_with('/') {
+            fs::create_dir(&path).unwrap()
+        } else {
+            fs::write(&path, name).unwrap()
+        }
+        fs::set_permissions(&path, PermissionsExt::from_mode(mode)).unwrap();
+    };
+    for (name, mode) in [("open", 0o644), ("closed", 0o640), ("dir/", 0o755), ("dir/f", 0o604)] {
+        make(name, mode);
+    }
+    for (name, mode) in [("shut/", 0o755), ("shut/f", 0o644), ("db-password.ini", 0o644), ("shadow", 0o644)] {
+        make(name, mode);
+    }
+    fs::set_permissions(dir.path().join("shut"), PermissionsExt::from_mode(0o751)).unwrap();
+    symlink("closed", dir.path().join("link")).unwrap();
+    let plain = Grant::directory(dir.path());
+    let grants = [plain.clone(), plain.clone().without_unreadable(), plain.without_secrets()];
+    let world: &mut dyn World = &mut self::world(grants);
+    let all = ["closed", "db-password.ini", "dir", "link", "open", "shadow", "shut"];
+    let readable = ["db-password.ini", "dir", "link", "open", "shadow"];
+    for (grant, shown) in [(0, &all[..]), (1, &readable), (2, &["dir", "link", "open"])] {
+        let names = world.read_dir(&at(grant, "")).unwrap().unwrap();
+        let names: Vec<_> = names.iter().map(|e| str::from_utf8(&e.name).unwrap()).collect();
+        assert_eq!(names, shown, "{grant}");
+        for name in all {
+            assert_eq!(metadata(world, &at(grant, name)).is_ok(), shown.contains(&name), "{grant} {name}");
+        }
+        assert_eq!(block(world, &at(grant, "dir/f"), 0), Ok(b"dir/f".to_vec()));
+        // Not even by a path that no guest's file system makes.
+        let inside = block(world, &at(grant, "shut/f"), 0);
+        assert_eq!(inside, if grant == 0 { Ok(b"shut/f".to_vec()) } else { Err(Errno::ENOENT) });
+        assert_eq!(world.read_dir(&at(grant, "shut")).unwrap().is_ok(), grant == 0);
+        assert_eq!(block(world, &at(grant, "closed"), 0).is_ok(), grant == 0);
+    }
+}
+
+#[test]
+fn mounts_are_crossed_only_if_asked() {
+    let root = Grant::directory("/");
+    let world: &mut dyn World =
+        &mut self::world([root.clone(), root.crossing_mounts(), Grant::directory("/proc")]);
+    // `/proc` is a mount everywhere.
+    let point = metadata(world, &at(0, "proc")).unwrap();
+    assert_eq!((point.kind, point.nlink), (FileKind::Directory, 2));
+    assert_eq!(world.read_dir(&at(0, "proc")).unwrap().unwrap(), []);
+    for inside in ["proc/version", "proc/self", "proc/..", "proc/../etc/passwd"] {
+        assert_eq!(metadata(world, &at(0, inside)), Err(Errno::ENOENT), "{inside}");
+    }
+    assert_eq!(metadata(world, &at(1, "proc/version")).unwrap().kind, FileKind::Regular);
+    assert_eq!(metadata(world, &at(2, "version")).unwrap().kind, FileKind::Regular);
 }
 
 /// Ends waits by a descriptor or at a time.

@@ -5,6 +5,7 @@ mod streams;
 
 use super::*;
 use crate::errno::Errno;
+use crate::program::fs::DirFormat;
 use crate::program::fs::testing::{Bench, errno, records, restored};
 use crate::program::fs::{Env, Fs, FsError, FsResult, IoOutcome, OpenFlags, S_IFIFO, Stdio};
 use dejavm_snapshot::codec;
@@ -80,7 +81,7 @@ impl Program {
     }
 
     fn fcntl(&mut self, fd: i32, command: u32, arg: u64) -> Result<i64, Errno> {
-        self.run(|t, fs, _| t.fcntl(fs, fd, command, arg, &[])).map(|answer| answer.value)
+        self.run(|t, fs, env| t.fcntl(fs, env, fd, (command, arg), &[])).map(|answer| answer.value)
     }
 }
 
@@ -177,7 +178,7 @@ fn access_modes() {
     assert_eq!(p.run(|t, fs, env| t.truncate(fs, env, reader, 0)), Err(Errno::EINVAL));
     assert_eq!(p.run(|t, fs, env| t.truncate(fs, env, writer, 0)), Ok(()));
     assert_eq!(p.run(|t, fs, env| t.fallocate(fs, env, reader, 0, (0, 1))), Err(Errno::EBADF));
-    assert_eq!(p.run(|t, fs, env| t.getdents(fs, env, reader, 100)), Err(Errno::ENOTDIR));
+    assert_eq!(p.run(|t, fs, env| t.getdents(fs, env, reader, (100, DirFormat::Large))), Err(Errno::ENOTDIR));
     assert!(p.run(|t, fs, env| t.stat(fs, env, path)).is_ok());
 }
 
@@ -281,7 +282,7 @@ fn descriptors_as_files() {
     assert_eq!(p.write(out, b"printed"), Ok(7));
     assert_eq!(p.bench.world.stdout, b"printed");
     let dir = p.open("/proc/self/fd", OpenFlags::RDONLY).unwrap();
-    let bytes = p.run(|t, fs, env| t.getdents(fs, env, dir, 4096)).unwrap();
+    let bytes = p.run(|t, fs, env| t.getdents(fs, env, dir, (4096, DirFormat::Large))).unwrap();
     assert_eq!(records(&bytes).len(), 2 + 3 + 6);
     let root = p.bench.fs.root();
     let relative = p.run(|t, fs, env| t.lookup_at(fs, env, (dir, root), b"0", 0));
@@ -340,7 +341,8 @@ fn locks_are_granted() {
     let mut p = Program::new();
     let fd = p.open("/f", OpenFlags::WRONLY | OpenFlags::CREAT).unwrap();
     let mut lock = vec![0; 32];
-    let lock_it = |p: &mut Program, command, lock: &[u8]| p.run(|t, fs, _| t.fcntl(fs, fd, command, 0, lock));
+    let lock_it =
+        |p: &mut Program, command, lock: &[u8]| p.run(|t, fs, env| t.fcntl(fs, env, fd, (command, 0), lock));
     assert_eq!(lock_it(&mut p, 6, &lock), Err(Errno::EBADF));
     lock[0] = 1;
     assert!(lock_it(&mut p, 6, &lock).is_ok());
@@ -385,14 +387,14 @@ fn a_snapshot_keeps_descriptors() {
     let (r, w) = p.run(|t, fs, env| t.pipe(fs, env, OpenFlags(0))).unwrap();
     p.write(w, b"in flight").unwrap();
     let dir = p.open("/", OpenFlags::RDONLY).unwrap();
-    p.run(|t, fs, env| t.getdents(fs, env, dir, 60)).unwrap();
+    p.run(|t, fs, env| t.getdents(fs, env, dir, (60, DirFormat::Large))).unwrap();
     let mut q = p.clone();
     (q.bench.fs, q.table) = restored(&p.bench.fs, &p.table);
     let mut rest = Vec::new();
     for p in [&mut p, &mut q] {
         assert_eq!(p.read(fd, 10).unwrap(), b"bytes");
         assert_eq!(p.read(r, 100).unwrap(), b"in flight");
-        rest.push(p.run(|t, fs, env| t.getdents(fs, env, dir, 4096)).unwrap());
+        rest.push(p.run(|t, fs, env| t.getdents(fs, env, dir, (4096, DirFormat::Large))).unwrap());
         p.close(fd).unwrap();
         p.close(w).unwrap();
         assert_eq!(p.open("/new", RW), Ok(fd));

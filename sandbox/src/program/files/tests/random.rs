@@ -8,7 +8,7 @@ use proptest::prelude::*;
 use super::Program;
 use crate::program::files::{AT_FDCWD, FdTable};
 use crate::program::fs::testing::{Bench, FakeWorld, restored, store};
-use crate::program::fs::{Fs, FsError, FsResult, OpenFlags};
+use crate::program::fs::{DirFormat, Fs, FsError, FsResult, OpenFlags, Scope};
 
 const RW: OpenFlags = super::RW;
 
@@ -70,7 +70,7 @@ fn call() -> impl Strategy<Value = Call> {
         "",
     ];
     let path = prop::sample::select(paths.to_vec()).prop_map(str::to_owned);
-    (0u8..32, fd(), fd(), number.clone(), number, path).prop_map(|(number, fd, other, a, b, path)| Call {
+    (0u8..40, fd(), fd(), number.clone(), number, path).prop_map(|(number, fd, other, a, b, path)| Call {
         number,
         fd,
         other,
@@ -104,11 +104,11 @@ fn make(p: &mut Program, call: &Call) -> FsResult<()> {
             15 => t.truncate(fs, env, fd, a)?,
             16 => t.fallocate(fs, env, fd, other as u32 & 0x13, (a, b as i64))?,
             17 => drop(t.ioctl(fs, env, fd, 0x5400 | (a as u32 % 0x80), 0, &[0; 40])?),
-            18 => drop(t.fcntl(fs, fd, a as u32, b, &[0; 32])?),
+            18 => drop(t.fcntl(fs, env, fd, (a as u32, b), &[0; 32])?),
             19 => drop(t.poll(fs, env, fd, a as u16)?),
             20 => drop(t.copy_file_range(fs, env, (fd, Some(a)), (other, None), len as u64)?),
             21 => drop(t.sendfile(fs, env, fd, (other, None), b)?),
-            22 => drop(t.getdents(fs, env, fd, len)?),
+            22 => drop(t.getdents(fs, env, fd, (len, DirFormat::Large))?),
             23 => drop(t.stat(fs, env, fd)?),
             24 => drop(fs.mkdir(env, t.at(from.0, root, path)?, path, b as u32)?),
             25 => fs.unlink(env, t.at(from.0, root, path)?, path)?,
@@ -129,6 +129,33 @@ fn make(p: &mut Program, call: &Call) -> FsResult<()> {
                 fs.make_unshared(env, id)?;
             }
             30 => drop(fs.symlink(env, t.at(from.0, root, path)?, b"/link", path)?),
+            31 => t.flock(fd, b as u32 % 16)?,
+            32 => {
+                let mut lock = [0; 32];
+                lock[0] = b as u8 % 3;
+                lock[8..16].copy_from_slice(&a.to_le_bytes());
+                lock[16..24].copy_from_slice(&(b as i64 >> 3).to_le_bytes());
+                let command = [5, 6, 36, 37][other as usize % 4];
+                drop(t.fcntl(fs, env, fd, (command, 0), &lock)?);
+            }
+            33 => drop(t.memfd(fs, env, path, (0o777, a as u32 % 64), false)?),
+            34 => drop(t.fcntl(fs, env, fd, (1033, b % 64), &[])?),
+            35 => {
+                let id = t.lookup_at(fs, env, from, path, 0)?;
+                fs.set_xattr(env, id, b"user.a", buf, a as u32 % 4)?;
+            }
+            36 => {
+                let id = t.lookup_at(fs, env, from, path, 0)?;
+                fs.remove_xattr(env, id, b"user.a")?;
+            }
+            37 => {
+                let at = t.at(from.0, root, path)?;
+                fs.exchange(env, (at, path), (at, b"/d/f"))?;
+            }
+            38 => {
+                let flags = OpenFlags(b as u32 & 0o1102);
+                t.open_within(fs, env, from, path, (flags, 0o600), Scope(a as u64 % 32))?;
+            }
             _ => t.close_on_exec(fs, env)?,
         }
         Ok(())

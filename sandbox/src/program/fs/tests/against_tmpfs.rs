@@ -9,6 +9,7 @@ use rustix::fs::{
 };
 
 use crate::errno::Errno;
+use crate::program::fs::DirFormat;
 use crate::program::fs::testing::{Bench, errno, records};
 use crate::program::fs::{At, DirCursor, Env, InodeId, NoFds, OpenFlags, Stat};
 
@@ -219,7 +220,7 @@ impl Ours {
             Op::List(path) => {
                 let id = fs.open(env, at, path.as_bytes(), OpenFlags::DIRECTORY, 0)?;
                 let mut cursor = DirCursor::default();
-                let bytes = fs.getdents(env, at, id, &mut cursor, 1 << 16)?;
+                let bytes = fs.getdents(env, at, id, &mut cursor, (1 << 16, DirFormat::Large))?;
                 fs.release(env, id)?;
                 let mut names = records(&bytes);
                 names.sort();

@@ -1,6 +1,7 @@
 //! Guests and answers that mean no good.
 
 use crate::errno::Errno;
+use crate::program::fs::DirFormat;
 use crate::program::fs::testing::{Bench, FakeWorld, errno};
 use crate::program::fs::{At, Env, NoFds, OpenFlags};
 use crate::world::{
@@ -68,7 +69,8 @@ fn a_whole_mebibyte_of_names_is_listed_by_parts() {
     }
     let id = b.lookup("/d").unwrap();
     let mut cursor = crate::program::fs::DirCursor::default();
-    let bytes = b.run(|fs, env, at| fs.getdents(env, at, id, &mut cursor, usize::MAX)).unwrap();
+    let bytes =
+        b.run(|fs, env, at| fs.getdents(env, at, id, &mut cursor, (usize::MAX, DirFormat::Large))).unwrap();
     assert!(bytes.len() <= 1 << 20);
     assert_eq!(b.ls("/d").map(|names| names.len()), Err(Errno::EINVAL));
 }
@@ -127,9 +129,9 @@ fn answers_that_do_not_fit_are_errors() {
             let _ = fs.truncate(&mut env, id, 5);
             let _ = fs.stat(&mut env, id);
             let mut cursor = Default::default();
-            let _ = fs.getdents(&mut env, at, id, &mut cursor, 1000);
+            let _ = fs.getdents(&mut env, at, id, &mut cursor, (1000, DirFormat::Large));
         }
-        let _ = fs.getdents(&mut env, at, fs.root(), &mut Default::default(), 1000);
+        let _ = fs.getdents(&mut env, at, fs.root(), &mut Default::default(), (1000, DirFormat::Large));
         let input = fs.input_ready(&mut env, false, false);
         assert!(input.is_err());
     }

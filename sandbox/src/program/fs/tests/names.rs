@@ -1,6 +1,7 @@
 //! What names do: each error is the one that Linux gives.
 
 use crate::errno::Errno;
+use crate::program::fs::DirFormat;
 use crate::program::fs::testing::{Bench, errno, records};
 use crate::program::fs::{DirCursor, OpenFlags, S_IFDIR, S_IFLNK, S_IFREG};
 
@@ -228,7 +229,8 @@ fn directories_are_listed_in_order_while_they_change() {
     let mut cursor = DirCursor::default();
     let mut seen = Vec::new();
     loop {
-        let bytes = b.run(|fs, env, at| fs.getdents(env, at, id, &mut cursor, 200)).unwrap();
+        let bytes =
+            b.run(|fs, env, at| fs.getdents(env, at, id, &mut cursor, (200, DirFormat::Large))).unwrap();
         if bytes.is_empty() {
             break;
         }
@@ -259,7 +261,7 @@ fn cursors_seek() {
     }
     let id = b.lookup("/d").unwrap();
     let read = |b: &mut Bench, cursor: &mut DirCursor| {
-        let bytes = b.run(|fs, env, at| fs.getdents(env, at, id, cursor, 4096)).unwrap();
+        let bytes = b.run(|fs, env, at| fs.getdents(env, at, id, cursor, (4096, DirFormat::Large))).unwrap();
         records(&bytes).into_iter().map(|(name, _)| name).collect::<String>()
     };
     let mut cursor = DirCursor::default();
@@ -271,6 +273,7 @@ fn cursors_seek() {
         cursor.seek(offset);
         assert_eq!(read(&mut b, &mut cursor), rest, "{offset}");
     }
-    let none = b.run(|fs, env, at| fs.getdents(env, at, id, &mut DirCursor::default(), 20));
+    let none =
+        b.run(|fs, env, at| fs.getdents(env, at, id, &mut DirCursor::default(), (20, DirFormat::Large)));
     assert_eq!(errno(none), Err(Errno::EINVAL));
 }
