@@ -30,16 +30,7 @@ impl Layer {
     /// Opens a file and checks its header and footer.
     pub(crate) fn open(path: &Path) -> Result<Self> {
         let file = SourceFile::open(path)?;
-        let mut header_bytes = [0; HEADER_LEN];
-        let length = file.read_start(&mut header_bytes)?;
-        check_start(&header_bytes[..length], path)?;
-        let header = Header::decode(&header_bytes, path, file.length())?;
-
-        // Decoding has checked that the file is long enough for a footer.
-        let mut footer = [0; FOOTER_LEN];
-        file.read(file.length() - FOOTER_LEN as u64, &mut footer)?;
-        check_footer(&footer, &header_bytes, path, file.length())?;
-
+        let header = read_ends(&file)?;
         Ok(Self {
             salt: header.id.index_salt(),
             file,
@@ -48,6 +39,14 @@ impl Layer {
             dictionary: OnceLock::new(),
             working_set: OnceLock::new(),
         })
+    }
+
+    /// Checks header and footer again.
+    pub(crate) fn check_ends(&self) -> Result<()> {
+        match read_ends(&self.file)? == self.header {
+            true => Ok(()),
+            false => Err(self.corrupt(Section::Header, 0, "it changed while the file was open")),
+        }
     }
 
     /// The path the file was opened by.
@@ -200,6 +199,20 @@ impl Layer {
     pub(crate) fn corrupt(&self, section: Section, offset: u64, reason: &'static str) -> Error {
         Error::Corrupt { path: self.path().to_path_buf(), section, offset, reason }
     }
+}
+
+/// Reads and checks header and footer.
+fn read_ends(file: &SourceFile) -> Result<Header> {
+    let mut header_bytes = [0; HEADER_LEN];
+    let length = file.read_start(&mut header_bytes)?;
+    check_start(&header_bytes[..length], file.path())?;
+    let header = Header::decode(&header_bytes, file.path(), file.length())?;
+
+    // Decoding has checked that the file is long enough for a footer.
+    let mut footer = [0; FOOTER_LEN];
+    file.read(file.length() - FOOTER_LEN as u64, &mut footer)?;
+    check_footer(&footer, &header_bytes, file.path(), file.length())?;
+    Ok(header)
 }
 
 /// The cell's value, read now if it is not there. Two threads may both read;

@@ -71,7 +71,8 @@ fn check_sections(layer: &Layer) -> Result<()> {
             return Err(layer.corrupt(section, extent.offset, "wrong checksum"));
         }
     }
-    check_gap(layer, Section::Footer, end, align(end).unwrap_or(end))
+    check_gap(layer, Section::Footer, end, align(end).unwrap_or(end))?;
+    layer.check_ends()
 }
 
 /// Checks that the padding before a section is zero.

@@ -224,6 +224,7 @@ fn every_shorter_file_is_refused() {
     for length in 0..sample.bytes.len() {
         let path = sample.file(&sample.bytes[..length]);
         match Snapshot::open(&path) {
+            Err(Error::NotASnapshot { reason: "it is empty", .. }) if length == 0 => {}
             Err(Error::Truncated { expected, found, .. }) => {
                 assert_eq!(found, length as u64);
                 assert!(expected > found);
@@ -253,13 +254,60 @@ fn a_file_cut_while_open_is_found() {
     let file = fs::File::options().write(true).open(&path).unwrap();
     file.set_len(sample.bytes.len() as u64 - 1).unwrap();
     let is_truncated = |result| matches!(result, Err(Error::Truncated { .. }));
+    // What is still there can be read, and is right.
+    reader.read(0, &mut [0; PAGE_SIZE]).unwrap();
+    assert!(is_truncated(snapshot.verify(|_, _| {}).map(drop)));
+    file.set_len(HEADER_LEN as u64).unwrap();
+    let mut reader = PageReader::new(Arc::clone(&snapshot)).unwrap();
     assert!(is_truncated(reader.read(0, &mut [0; PAGE_SIZE])));
     assert!(is_truncated(snapshot.entry(1).map(drop)));
-    assert!(is_truncated(snapshot.state().map(drop)));
-    assert!(is_truncated(snapshot.working_set().map(drop)));
     assert!(is_truncated(snapshot.info().map(drop)));
     assert!(is_truncated(snapshot.verify(|_, _| {}).map(drop)));
+    // Read and checked by `verify`, and kept.
+    snapshot.state().unwrap();
+    let snapshot = {
+        fs::write(&path, &sample.bytes).unwrap();
+        Snapshot::open(&path).unwrap()
+    };
+    file.set_len(HEADER_LEN as u64).unwrap();
+    let mut reader = PageReader::new(Arc::clone(&snapshot)).unwrap();
+    assert!(is_truncated(snapshot.state().map(drop)));
+    assert!(is_truncated(snapshot.working_set().map(drop)));
     assert!(is_truncated(reader.working_set_cluster(0, &mut Vec::new()).map(drop)));
+}
+
+/// A file that another process cuts, fills again and overwrites, all the time that it is read. It was
+/// mapped once, and the process that read it died of SIGBUS.
+#[test]
+fn a_file_that_changes_all_the_time_gives_right_pages_or_errors() {
+    let sample = Sample::of(&text_page(7).repeat(64), DictionaryMode::Never);
+    let path = sample.file(&sample.bytes);
+    let done = std::sync::atomic::AtomicBool::new(false);
+    let (mut right, mut wrong) = (0, 0);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            let file = fs::File::options().write(true).open(&path).unwrap();
+            while !done.load(std::sync::atomic::Ordering::Relaxed) {
+                for length in [0, 600, sample.bytes.len() - 4000] {
+                    file.set_len(length as u64).unwrap();
+                    std::os::unix::fs::FileExt::write_all_at(&file, &sample.bytes, 0).unwrap();
+                }
+                std::os::unix::fs::FileExt::write_all_at(&file, &[0xff; 4000], 700).unwrap();
+                std::os::unix::fs::FileExt::write_all_at(&file, &sample.bytes, 0).unwrap();
+            }
+        });
+        while right < 200 || (wrong < 50 && right < 20_000) {
+            match read_everything(&path) {
+                Ok(found) => {
+                    assert!(found == sample.right);
+                    right += 1;
+                }
+                Err(_) => wrong += 1,
+            }
+        }
+        done.store(true, std::sync::atomic::Ordering::Relaxed);
+    });
+    assert!(wrong > 0, "it was never seen in the middle of a change");
 }
 
 #[test]

@@ -196,7 +196,8 @@ impl ProgramState {
         } = self;
         expect(cpu.is_valid(), "the CPU")?;
         expect(*exits < MAX_EXITS, "the count of exits")?;
-        expect(regs.is_valid(USER_END) && fp.is_valid(USER_COMPONENTS), "registers")?;
+        expect(regs.is_valid(USER_END), "registers")?;
+        expect(fp.is_valid(USER_COMPONENTS), "floating-point registers")?;
         let granted = memory.account.limit();
         expect(granted <= MAX_MEMORY && *ram_pages == ram_pages_for(granted), "memory size")?;
         let is_held = |content| task.frozen.contains(&content);
