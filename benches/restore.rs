@@ -88,7 +88,8 @@ fn image_of(host: &Host, dir: &Path, mib: u64) -> Result<PathBuf> {
 /// From opening to the first instruction: the system call that the guest was stopped at.
 fn first_instruction(host: &Host, path: &Path, eager: bool) -> Result<f64> {
     let start = Instant::now();
-    let mut sandbox = Image::open(path)?.restore().eager(eager).deadline(DEADLINE).start(host)?;
+    let restore = Image::open(path)?.restore().memory(u64::MAX).eager(eager).deadline(DEADLINE);
+    let mut sandbox = restore.start(host)?;
     expect_pause(sandbox.run_until(PauseAt::FirstRead)?)?;
     Ok(ms(start.elapsed()))
 }

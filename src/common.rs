@@ -6,11 +6,57 @@ use std::time::{Duration, Instant};
 use dejavm_replay::OutputError;
 use dejavm_sandbox::exit::Observer;
 use dejavm_sandbox::host::stop::StopHandle;
-use dejavm_sandbox::machine::MachineOptions;
-use dejavm_sandbox::world::{Grant, HostWorld, Input, OutputBuffer};
+use dejavm_sandbox::machine::{Claims, MachineOptions, MachineState};
+use dejavm_sandbox::world::{Grant, HostPath, HostWorld, Input, KnownFile, OutputBuffer};
 
 use crate::sink::{CAPTURE_LIMIT, Sink};
 use crate::{Error, View};
+
+/// What a snapshot's guest may claim of the host: as much as a new program gets unless told otherwise.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Ceilings {
+    pub memory: u64,
+    pub disk: u64,
+}
+
+impl Default for Ceilings {
+    fn default() -> Ceilings {
+        Ceilings { memory: 1 << 30, disk: 1 << 30 }
+    }
+}
+
+impl Ceilings {
+    /// Refuses a snapshot whose guest may use more.
+    pub fn check(&self, path: &std::path::Path, state: &MachineState) -> Result<(), Error> {
+        let Claims { memory, disk } = state.claims();
+        let each = [("memory", memory, self.memory), ("disk", disk, self.disk)];
+        match each.into_iter().find(|(_, claimed, allowed)| claimed > allowed) {
+            Some((what, claimed, allowed)) => {
+                Err(Error::Ceiling { path: path.to_owned(), what, claimed, allowed })
+            }
+            None => Ok(()),
+        }
+    }
+}
+
+/// What becomes of a host file that changed since a snapshot was made.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum HostFiles {
+    /// The run ends with an error that names the file, when the guest asks for its content.
+    #[default]
+    Unchanged,
+    /// The guest is given the content that the host has now, with the size that it knew. A file that the
+    /// guest has mapped must still be what it was, since parts of it are in its memory.
+    AsTheyAre,
+}
+
+impl HostFiles {
+    /// The files of a state that must not have changed.
+    pub(crate) fn known(self, state: &MachineState) -> Vec<(HostPath, KnownFile)> {
+        let known = state.program().into_iter().flat_map(|program| program.fs.known_files());
+        known.filter(|(_, file)| self == HostFiles::Unchanged || file.mapped).collect()
+    }
+}
 
 /// The settings that a program, a restore and a replay share.
 pub(crate) struct Common {
@@ -23,7 +69,11 @@ pub(crate) struct Common {
     pub deadline: Option<Duration>,
     pub observer: Option<Box<dyn Observer>>,
     pub record: Option<PathBuf>,
+    pub max_log: Option<u64>,
     pub machine: MachineOptions,
+    /// Of a restore or a replay.
+    pub ceilings: Ceilings,
+    pub host_files: HostFiles,
 }
 
 impl Default for Common {
@@ -38,7 +88,10 @@ impl Default for Common {
             deadline: None,
             observer: None,
             record: None,
+            max_log: None,
             machine: MachineOptions { prefetch: true, ..MachineOptions::default() },
+            ceilings: Ceilings::default(),
+            host_files: HostFiles::default(),
         }
     }
 }
@@ -92,10 +145,16 @@ impl Wiring {
     }
 
     /// The live outside.
-    pub fn host_world(&mut self, grants: Vec<Grant>, stdin: Input) -> Result<HostWorld, Error> {
+    pub fn host_world(
+        &mut self,
+        grants: Vec<Grant>,
+        known: Vec<(HostPath, KnownFile)>,
+        stdin: Input,
+    ) -> Result<HostWorld, Error> {
         self.grants.clone_from(&grants);
         let world = HostWorld::builder()
             .grants(grants)
+            .known(known)
             .input(stdin)
             .stdout(self.stdout.output())
             .stderr(self.stderr.output())
@@ -204,6 +263,28 @@ macro_rules! common_setters {
     };
 }
 
+/// Setters of what goes on from a snapshot.
+macro_rules! ceiling_setters {
+    () => {
+        /// Bytes of memory that the snapshot's guest may use at most, 1 GiB by default. A snapshot keeps
+        /// what its guest was given; one that claims more than this is refused, since it may come from
+        /// anybody.
+        #[must_use]
+        pub fn memory(mut self, bytes: u64) -> Self {
+            self.common.ceilings.memory = bytes;
+            self
+        }
+
+        /// Bytes that the snapshot's guest may write to files at most, 1 GiB by default: see
+        /// [`memory`](Self::memory).
+        #[must_use]
+        pub fn disk(mut self, bytes: u64) -> Self {
+            self.common.ceilings.disk = bytes;
+            self
+        }
+    };
+}
+
 /// Setters of live runs.
 macro_rules! live_setters {
     () => {
@@ -241,6 +322,15 @@ macro_rules! live_setters {
             self
         }
 
+        /// Ends the run when the log of its recording would have more bytes than this, with
+        /// [`Outcome::LogFull`]($crate::Outcome::LogFull). What was recorded until then is sealed, and
+        /// can be replayed. There is no limit without it; the start snapshot does not count.
+        #[must_use]
+        pub fn max_log(mut self, bytes: u64) -> Self {
+            self.common.max_log = Some(bytes);
+            self
+        }
+
         /// Records the run in this directory, which is made; if it is there, it must be empty.
         #[must_use]
         pub fn record(mut self, dir: impl Into<std::path::PathBuf>) -> Self {
@@ -250,4 +340,4 @@ macro_rules! live_setters {
     };
 }
 
-pub(crate) use {common_setters, live_setters};
+pub(crate) use {ceiling_setters, common_setters, live_setters};

@@ -79,6 +79,34 @@ pub enum Error {
         /// What is wrong with it.
         why: String,
     },
+    /// A snapshot's guest may use more than it is allowed here.
+    #[error(
+        "{}: its guest may use {} of {what}, and {} are allowed: if you trust the snapshot, allow more by \
+         --{what} {}",
+        path.display(), size(*claimed), size(*allowed), size(*claimed)
+    )]
+    Ceiling {
+        /// The snapshot.
+        path: PathBuf,
+        /// `memory` or `disk`.
+        what: &'static str,
+        /// Bytes that the snapshot says that the guest may use.
+        claimed: u64,
+        /// Bytes that it may use at most.
+        allowed: u64,
+    },
+    /// Something was asked for that only a program which is yet to be loaded can be given.
+    #[error(
+        "{}: {what} cannot be given to a program that was loaded already: they are in its memory; give them \
+         where the snapshot is made",
+        path.display()
+    )]
+    Loaded {
+        /// The snapshot.
+        path: PathBuf,
+        /// What was asked for.
+        what: &'static str,
+    },
     /// A snapshot was not written.
     #[error("the snapshot was not written: {0}")]
     Save(Box<SaveError>),
@@ -147,6 +175,15 @@ pub enum Error {
     /// The process has no more descriptors.
     #[error("cannot make an eventfd: {0}; raise the limit of open files (`ulimit -n`)")]
     Descriptors(std::io::Error),
+}
+
+/// Bytes as the options take them: a whole number with the largest unit that fits.
+fn size(bytes: u64) -> String {
+    let units = [(30, "G"), (20, "M"), (10, "K")];
+    match units.into_iter().find(|(shift, _)| bytes > 0 && bytes.is_multiple_of(1 << shift)) {
+        Some((shift, unit)) => format!("{}{unit}", bytes >> shift),
+        None => bytes.to_string(),
+    }
 }
 
 /// Where and how a replay diverged.

@@ -1,5 +1,7 @@
 //! Going on from a snapshot.
 
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -7,7 +9,7 @@ use dejavm_sandbox::machine::{self, Machine, MachineState, Memory, StartError};
 use dejavm_sandbox::world::{Input, World};
 use dejavm_snapshot::Snapshot;
 
-use crate::common::{Common, common_setters, live_setters};
+use crate::common::{Common, HostFiles, ceiling_setters, common_setters, live_setters};
 use crate::recording::{self, Taps};
 use crate::{Error, Host, Sandbox};
 
@@ -46,7 +48,13 @@ impl Image {
 
     /// A sandbox that goes on from here.
     pub fn restore(&self) -> Restore {
-        Restore { image: self.clone(), seed: None, common: Common::default() }
+        Restore {
+            image: self.clone(),
+            seed: None,
+            env: Vec::new(),
+            args: Vec::new(),
+            common: Common::default(),
+        }
     }
 }
 
@@ -68,6 +76,8 @@ fn strange(path: &Path, why: &dyn std::fmt::Display) -> Error {
 pub struct Restore {
     image: Image,
     seed: Option<u64>,
+    env: Vec<(Vec<u8>, Vec<u8>)>,
+    args: Vec<Vec<u8>>,
     common: Common,
 }
 
@@ -107,6 +117,52 @@ impl Restore {
 
     common_setters!();
     live_setters!();
+    ceiling_setters!();
+
+    /// Sets a variable of the environment of a program that is yet to be loaded, such as that of a
+    /// recording's start. It takes the place of one of the same name.
+    #[must_use]
+    pub fn env(mut self, name: impl AsRef<OsStr>, value: impl AsRef<OsStr>) -> Restore {
+        self.env.push((name.as_ref().as_bytes().to_vec(), value.as_ref().as_bytes().to_vec()));
+        self
+    }
+
+    /// What becomes of host files that changed since the snapshot was made.
+    #[must_use]
+    pub fn host_files(mut self, files: HostFiles) -> Restore {
+        self.common.host_files = files;
+        self
+    }
+
+    /// Adds an argument to those of a program that is yet to be loaded.
+    #[must_use]
+    pub fn arg(mut self, arg: impl AsRef<OsStr>) -> Restore {
+        self.args.push(arg.as_ref().as_bytes().to_vec());
+        self
+    }
+
+    /// Gives the program that is yet to be loaded what it is to have besides.
+    fn extend(&self, state: &mut MachineState) -> Result<(), Error> {
+        let pending = match state {
+            MachineState::Program(program) => program.pending.as_mut(),
+            MachineState::Kernel(_) => None,
+        };
+        let loaded = |what| Err(Error::Loaded { path: self.image.snapshot.path().to_owned(), what });
+        match pending {
+            Some(command) => {
+                command.args.extend(self.args.iter().cloned());
+                for (name, value) in &self.env {
+                    let start = [&name[..], b"="].concat();
+                    command.env.retain(|variable| !variable.starts_with(&start));
+                    command.env.push([start, value.clone()].concat());
+                }
+                Ok(())
+            }
+            None if !self.args.is_empty() => loaded("arguments"),
+            None if !self.env.is_empty() => loaded("environment variables"),
+            None => Ok(()),
+        }
+    }
 
     /// Makes the sandbox. The guest has not run yet.
     ///
@@ -116,18 +172,21 @@ impl Restore {
     pub fn start(self, host: &Host) -> Result<Sandbox, Error> {
         let _span =
             tracing::info_span!("restore", snapshot = %self.image.snapshot.path().display()).entered();
-        let Restore { image, seed, mut common } = self;
+        self.common.ceilings.check(self.image.snapshot.path(), &self.image.state)?;
+        let mut state = MachineState::clone(&self.image.state);
+        self.extend(&mut state)?;
+        let Restore { image, seed, mut common, .. } = self;
         common.machine.allocator_reads_no_clock = host.allocator_reads_no_clock();
         let mut wiring = common.wiring()?;
-        let mut state = MachineState::clone(&image.state);
         if let Some(seed) = seed {
             state.reseed(seed);
         }
         let grants = common.view.shown(host.system()).grants_of(&state);
         let stdin = std::mem::replace(&mut common.stdin, Input::Empty);
-        let world: Box<dyn World> = Box::new(wiring.host_world(grants, stdin)?);
+        let world: Box<dyn World> =
+            Box::new(wiring.host_world(grants, common.host_files.known(&state), stdin)?);
         let taps = match &common.record {
-            Some(dir) => recording::of_image(dir, &state, &image.snapshot, world)?,
+            Some(dir) => recording::of_image(dir, &state, &image.snapshot, world, common.max_log)?,
             None => Taps::none(world),
         };
         let Taps { world, observer, recording } = taps;

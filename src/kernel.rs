@@ -104,6 +104,14 @@ impl Kernel {
         self
     }
 
+    /// Ends the run when the log of its recording would have more bytes than this: see
+    /// [`Program::max_log`](crate::Program::max_log).
+    #[must_use]
+    pub fn max_log(mut self, bytes: u64) -> Kernel {
+        self.common.max_log = Some(bytes);
+        self
+    }
+
     /// Loads the image. It has not run yet.
     ///
     /// # Errors
@@ -130,11 +138,11 @@ impl Kernel {
         let state = KernelState::start(&loaded, name, cmdline, profile.cpu.clone(), search);
 
         let stdin = std::mem::replace(&mut common.stdin, Input::Empty);
-        let world: Box<dyn World> = Box::new(wiring.host_world(Vec::new(), stdin)?);
+        let world: Box<dyn World> = Box::new(wiring.host_world(Vec::new(), Vec::new(), stdin)?);
         let pages = state.pages();
         let state = MachineState::Kernel(Box::new(state));
         let taps = match &common.record {
-            Some(dir) => recording::of_start(dir, &state, &loaded.memory, pages, world)?,
+            Some(dir) => recording::of_start(dir, &state, &loaded.memory, pages, world, common.max_log)?,
             None => Taps::none(world),
         };
         let Taps { world, observer, recording } = taps;

@@ -66,6 +66,7 @@ pub use dejavm_sandbox::stats::Stats;
 pub use dejavm_sandbox::world::{Grant, Input, WorldError};
 pub use dejavm_snapshot::{Snapshot, WriteOptions};
 
+pub use common::HostFiles;
 pub use confine::{Confined, Confinement};
 pub use error::{Diverged, Error};
 pub use host::Host;

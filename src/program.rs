@@ -201,7 +201,8 @@ impl Program {
         spec.command.args = args;
         spec.command.env = env.iter().map(|(name, value)| [name, &b"="[..], value].concat()).collect();
         let grants = shown.grants_for(&spec.mounts);
-        let mut world = wiring.host_world(grants, std::mem::replace(&mut common.stdin, Input::Empty))?;
+        let mut world =
+            wiring.host_world(grants, Vec::new(), std::mem::replace(&mut common.stdin, Input::Empty))?;
         let mut state = ProgramState::start(spec, host.profile().cpu.clone())?;
 
         let path = env.iter().find(|(name, _)| name == b"PATH").map_or(&b""[..], |(_, value)| value);
@@ -218,7 +219,7 @@ impl Program {
         let world: Box<dyn World> = Box::new(world);
         let state = MachineState::Program(Box::new(state));
         let taps = match &common.record {
-            Some(dir) => recording::of_start(dir, &state, &Zeros, 0, world)?,
+            Some(dir) => recording::of_start(dir, &state, &Zeros, 0, world, common.max_log)?,
             None => Taps::none(world),
         };
         let Taps { world, observer, recording } = taps;

@@ -3,6 +3,7 @@
 use std::ffi::OsStr;
 use std::fs;
 use std::io;
+use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use dejavm_replay::{
@@ -22,6 +23,7 @@ mod why {
     pub const DEADLINE: &str = "deadline";
     pub const STOPPED: &str = "stopped";
     pub const STUCK: &str = "stuck";
+    pub const FULL: &str = dejavm_replay::LOG_FULL;
 }
 
 /// A run's outside, and who watches it for the recording.
@@ -55,11 +57,12 @@ pub(crate) fn of_start(
     memory: &dyn PageSource,
     pages: u64,
     world: Box<dyn World>,
+    max_log: Option<u64>,
 ) -> Result<Taps, Error> {
     let made = make_dir(dir)?;
     let start = dir.join(START_FILE);
     let summary = save_start(&start, state, memory, pages)?;
-    start_recorder(dir, made, vec![start], START_FILE.into(), summary.id, state, world)
+    start_recorder(dir, made, vec![start], START_FILE.into(), summary.id, state, world, max_log)
 }
 
 /// Starts the recording of a restored sandbox.
@@ -68,6 +71,7 @@ pub(crate) fn of_image(
     state: &MachineState,
     snapshot: &Snapshot,
     world: Box<dyn World>,
+    max_log: Option<u64>,
 ) -> Result<Taps, Error> {
     let made = make_dir(dir)?;
     // Layers find their parents by name; the top one keeps its own, lest it take a parent's.
@@ -84,13 +88,13 @@ pub(crate) fn of_image(
         parent = layer.parent();
     }
     let name = name.to_string_lossy().into_owned();
-    start_recorder(dir, made, files, name, snapshot.id(), state, world)
+    start_recorder(dir, made, files, name, snapshot.id(), state, world, max_log)
 }
 
 /// Makes the directory; whether it is new. One that is there must be empty.
 fn make_dir(dir: &Path) -> Result<bool, Error> {
     let io = |what, source| Error::Io { what, path: dir.to_owned(), source };
-    match fs::create_dir(dir) {
+    match fs::DirBuilder::new().mode(0o700).create(dir) {
         Ok(()) => Ok(true),
         Err(e) if e.kind() == io::ErrorKind::AlreadyExists => {
             let mut entries = fs::read_dir(dir).map_err(|e| io("read the directory", e))?;
@@ -114,11 +118,14 @@ fn place(from: &Path, dir: &Path, name: &OsStr, files: &mut Vec<PathBuf>) -> Res
     let real = fs::canonicalize(from).map_err(io)?;
     if fs::hard_link(&real, &to).is_err() {
         fs::copy(&real, &to).map_err(io)?;
+        // Memory may hold secrets, whoever may read the snapshot where it was.
+        fs::set_permissions(&to, fs::Permissions::from_mode(0o600)).map_err(io)?;
     }
     files.push(to);
     Ok(())
 }
 
+#[allow(clippy::too_many_arguments)]
 fn start_recorder(
     dir: &Path,
     made: bool,
@@ -127,6 +134,7 @@ fn start_recorder(
     id: ContentId,
     state: &MachineState,
     world: Box<dyn World>,
+    max_log: Option<u64>,
 ) -> Result<Taps, Error> {
     let mut manifest = Manifest::new(id);
     manifest.snapshot.file = start;
@@ -145,6 +153,7 @@ fn start_recorder(
     manifest.cpu = state.cpu().to_string();
     let mut options = RecorderOptions::default();
     options.begin_later = true;
+    options.max_log = max_log;
     let recorder = Recorder::create_with(dir, manifest, options)?;
     Ok(Taps {
         world: recorder.world(world),
@@ -171,6 +180,7 @@ impl Recording {
             (Some(end), _) => RunEnd::Ended { status: end.status() },
             (None, Outcome::Deadline) => stopped(why::DEADLINE),
             (None, Outcome::Stuck) => stopped(why::STUCK),
+            (None, Outcome::LogFull) => stopped(why::FULL),
             (None, _) => stopped(why::STOPPED),
         };
         Ok(self.recorder.finish(end)?)
@@ -200,6 +210,7 @@ pub(crate) fn outcome_at_end(end: Option<&RunEnd>) -> Outcome {
             why::DEADLINE => Outcome::Deadline,
             why::STOPPED => Outcome::Stopped,
             why::STUCK => Outcome::Stuck,
+            why::FULL => Outcome::LogFull,
             _ => Outcome::LogEnds,
         },
         Some(RunEnd::Ended { .. }) | None => Outcome::LogEnds,

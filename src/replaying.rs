@@ -6,7 +6,7 @@ use dejavm_replay::{Outputs, Recording, Replayer};
 use dejavm_sandbox::machine::{Machine, Memory};
 use dejavm_sandbox::world::Input;
 
-use crate::common::{Common, common_setters};
+use crate::common::{Common, ceiling_setters, common_setters};
 use crate::image::Image;
 use crate::{Error, Host, Sandbox, View};
 
@@ -61,6 +61,7 @@ impl Replay {
     }
 
     common_setters!();
+    ceiling_setters!();
 
     /// Makes the sandbox.
     ///
@@ -79,6 +80,7 @@ impl Replay {
         if snapshot.id() != expected {
             return Err(Error::WrongSnapshot { path, expected, found: snapshot.id() });
         }
+        common.ceilings.check(&path, &state)?;
         if recording.manifest().seed != state.seed() {
             state.reseed(recording.manifest().seed);
         }
@@ -87,7 +89,11 @@ impl Replay {
             wiring.live = true;
             let grants = common.view.shown(host.system()).grants_of(&state);
             let stdin = std::mem::replace(&mut common.stdin, Input::Empty);
-            replayer = replayer.then_live(Box::new(wiring.host_world(grants, stdin)?));
+            replayer = replayer.then_live(Box::new(wiring.host_world(
+                grants,
+                common.host_files.known(&state),
+                stdin,
+            )?));
         }
         let interrupt = Box::new(wiring.stop.clone());
         let outputs = Outputs::to(wiring.stdout.output(), wiring.stderr.output(), interrupt);

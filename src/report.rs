@@ -35,6 +35,9 @@ pub enum Outcome {
     Stuck,
     /// A recording that was interrupted ends here.
     LogEnds,
+    /// The recording came to the limit of its log, and the run was ended: see
+    /// [`Program::max_log`](crate::Program::max_log). What was recorded until then can be replayed.
+    LogFull,
 }
 
 impl Outcome {
@@ -46,7 +49,12 @@ impl Outcome {
             Outcome::Reset => End::Reset,
             Outcome::TripleFault => End::TripleFault,
             Outcome::Halted => End::Halted,
-            Outcome::Deadline | Outcome::Stopped | Outcome::Paused | Outcome::Stuck | Outcome::LogEnds => {
+            Outcome::Deadline
+            | Outcome::Stopped
+            | Outcome::Paused
+            | Outcome::Stuck
+            | Outcome::LogEnds
+            | Outcome::LogFull => {
                 return None;
             }
         })

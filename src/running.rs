@@ -129,6 +129,10 @@ impl Sandbox {
                 let outcome = outcome_at_end(end);
                 Ok(self.over(outcome))
             }
+            Err(RunError::World(WorldError::LogFull { .. })) if self.recording.is_some() => {
+                self.seal(Outcome::LogFull)?;
+                Ok(Outcome::LogFull)
+            }
             Err(error) => Err(self.fail(error)),
         }
     }

@@ -106,7 +106,7 @@ impl Shown {
         let wanted = plain(&mount.path);
         let Some((_, grant)) = self.0.iter().find(|(path, _)| *path == wanted) else {
             if !matches!(mount.source, MountSource::Symlink { .. } | MountSource::Empty { .. }) {
-                tracing::info!(path = %String::from_utf8_lossy(&mount.path), "not shown: the guest will not find it");
+                tracing::info!(path = ?String::from_utf8_lossy(&mount.path), "not shown: the guest will not find it");
             }
             return nothing();
         };

@@ -4,6 +4,14 @@
 //!
 //! `DEJAVM_TEST_FULL=1` tries thirty times as many.
 
+#[path = "forged/claims.rs"]
+mod claims;
 mod common;
+#[path = "forged/host_files.rs"]
+mod host_files;
+#[path = "forged/kinds.rs"]
+mod kinds;
+#[path = "forged/recordings.rs"]
+mod recordings;
 #[path = "forged/states.rs"]
 mod states;

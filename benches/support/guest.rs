@@ -5,8 +5,8 @@ use std::sync::{Arc, Barrier};
 use std::time::{Duration, Instant};
 
 use dejavm_sandbox::fault::{Finding, Ladder, Then};
-use dejavm_sandbox::host::thread::{BlockedSignals, KickTimer};
 use dejavm_sandbox::host::stop::StopHandle;
+use dejavm_sandbox::host::thread::{BlockedSignals, KickTimer};
 use dejavm_sandbox::host::{HostProfile, open_kvm};
 use dejavm_sandbox::program::entry::{self, Entry, SYSCALL_PORT};
 use dejavm_sandbox::program::fs::Fs;

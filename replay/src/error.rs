@@ -44,6 +44,28 @@ pub enum Error {
         /// The newest version that is understood here.
         supported: u32,
     },
+    /// An older dejavm wrote the file.
+    #[error(
+        "{} has format version {found} and this dejavm reads {supported} alone: use the older dejavm that \
+         made it, or record again",
+        path.display()
+    )]
+    OlderVersion {
+        /// The file.
+        path: PathBuf,
+        /// Its version.
+        found: u32,
+        /// The version that is understood here.
+        supported: u32,
+    },
+    /// It is no recording at all.
+    #[error("{} is not a recording: {why}", path.display())]
+    NotARecording {
+        /// The path.
+        path: PathBuf,
+        /// What it is, and what to do.
+        why: &'static str,
+    },
     /// The log uses features that this version does not know.
     #[error("{} needs features {flags:#x} that this dejavm does not know: use a newer dejavm", path.display())]
     UnknownFeatures {

@@ -49,7 +49,8 @@
 //! let other = Exit { rip: 0x40_2000, ..end };
 //! assert!(replayer.observer().exit(&other).is_err());
 //! let divergence = replayer.divergence().expect("the exits differ");
-//! assert_eq!(divergence.headline(), "the replay diverged at exit 1: rip differs");
+//! assert!(divergence.headline().starts_with("the replay diverged at exit 1: "));
+//! assert!(divergence.headline().ends_with("(rip differs)"));
 //! # Ok(())
 //! # }
 //! ```
@@ -71,8 +72,8 @@ pub(crate) use dejavm_snapshot::codec;
 
 pub use digest::{DigestHandle, RunDigest};
 pub use error::Error;
-pub use format::{FORMAT_VERSION, INLINE_LIMIT, MAX_BLOCK};
-pub use manifest::{LOG_FILE, MANIFEST_FILE, Manifest, RunEnd, START_FILE, SnapshotRef};
+pub use format::{FORMAT_VERSION, INLINE_LIMIT, MAX_BLOCK, MAX_RECORDS};
+pub use manifest::{LOG_FILE, LOG_FULL, MANIFEST_FILE, Manifest, RunEnd, START_FILE, SnapshotRef};
 pub use reader::{Ending, Exits, Info, Recording, Records};
 pub use record::{Answer, Asked, BlobId, BlobKind, KeyedRecord, Record, WorldRecord};
 pub use recorder::{Recorder, RecorderOptions, Summary};

@@ -41,6 +41,27 @@ pub enum RunEnd {
     },
 }
 
+/// Why a run was stopped whose log came to its limit ([`RunEnd::Stopped`]).
+pub const LOG_FULL: &str = "log-full";
+
+/// Longest reason that is kept, bytes.
+const MAX_WHY: usize = 4 << 10;
+
+impl RunEnd {
+    /// The end of a log that came to its limit.
+    pub(crate) fn log_full() -> RunEnd {
+        RunEnd::Stopped { why: LOG_FULL.into() }
+    }
+
+    /// With a reason of bounded length.
+    pub(crate) fn shortened(mut self) -> RunEnd {
+        if let RunEnd::Stopped { why } = &mut self {
+            why.truncate(why.floor_char_boundary(MAX_WHY));
+        }
+        self
+    }
+}
+
 /// What a recording is. The embedder fills in what it knows; [`crate::Recorder`] keeps the last
 /// four fields.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -123,6 +144,11 @@ impl Manifest {
         struct Version {
             format: u32,
         }
+        // A snapshot given for a recording is told from a recording that is not there.
+        if dir.is_file() {
+            let why = "it is a file, and a recording is a directory; `dejavm inspect` says what it is";
+            return Err(Error::NotARecording { path: dir.to_owned(), why });
+        }
         let path = dir.join(MANIFEST_FILE);
         let bad = |why: String| Error::Manifest { path: path.clone(), why };
         let (file, _) = open_file(&path)?;
@@ -134,6 +160,9 @@ impl Manifest {
         let Version { format: found } = serde_json::from_slice(&text).map_err(|e| bad(e.to_string()))?;
         if found > FORMAT_VERSION {
             return Err(Error::NewerVersion { path, found, supported: FORMAT_VERSION });
+        }
+        if found < FORMAT_VERSION {
+            return Err(Error::OlderVersion { path, found, supported: FORMAT_VERSION });
         }
         let manifest: Manifest = serde_json::from_slice(&text).map_err(|e| bad(e.to_string()))?;
         manifest.check().map_err(bad)?;
@@ -148,8 +177,8 @@ impl Manifest {
             .map_err(|e| Error::Manifest { path: path.clone(), why: e.to_string() })?;
         text.push(b'\n');
         let write = || -> std::io::Result<()> {
-            // Readable as any other file: the umask still counts.
-            let mode = std::fs::Permissions::from_mode(0o666);
+            // As the log, and the start snapshot.
+            let mode = std::fs::Permissions::from_mode(0o600);
             let mut file = tempfile::Builder::new().prefix(".manifest").permissions(mode).tempfile_in(dir)?;
             file.write_all(&text)?;
             if durable == Durable::Now {
@@ -171,7 +200,8 @@ impl Manifest {
             return Err("there is no format version 0".into());
         }
         let file = &self.snapshot.file;
-        if file.is_empty() || file == "." || file == ".." || file.contains(['/', '\0']) {
+        let plain = !file.contains('/') && !file.contains(char::is_control);
+        if file.is_empty() || file == "." || file == ".." || !plain {
             return Err(format!("the start snapshot must be a file beside it, not {file:?}"));
         }
         if let Some(digest) = &self.digest

@@ -258,7 +258,7 @@ fn manifests_are_checked() {
     assert!(matches!(open(good.replace("start.dvm", "../start.dvm")), Error::Manifest { .. }));
     assert!(matches!(open(good.replace("start.dvm", "")), Error::Manifest { .. }));
     assert!(matches!(open(good.replace("\"exits\": 5", "\"exits\": 6")), Error::Manifest { .. }));
-    assert!(matches!(open(good.replace("\"format\": 1", "\"format\": 0")), Error::Manifest { .. }));
+    assert!(matches!(open(good.replace("\"format\": 1", "\"format\": 0")), Error::OlderVersion { .. }));
     assert!(matches!(open(String::new()), Error::Manifest { .. }));
     assert!(matches!(open("x".repeat(2 << 20)), Error::Manifest { .. }));
     // Whatever else a newer one holds.

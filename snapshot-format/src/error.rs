@@ -88,6 +88,21 @@ pub enum Error {
         supported: u32,
     },
 
+    /// The file was written by an earlier version of the format.
+    #[error(
+        "{} has snapshot format version {found}, this build reads {supported} alone; \
+         use the older dejavm that made it, or make the snapshot again with this one",
+        path.display()
+    )]
+    OlderVersion {
+        /// The file.
+        path: PathBuf,
+        /// The version in the file.
+        found: u32,
+        /// The version that this build reads.
+        supported: u32,
+    },
+
     /// The file needs a feature this build does not have.
     #[error(
         "{} needs snapshot features {unknown:#x} that this build does not know; \

@@ -208,6 +208,7 @@ impl Header {
         }
         let created_by = padded_text(&bytes[CREATED_BY_AT..CREATED_BY_AT + CREATED_BY_LEN])
             .and_then(|text| String::from_utf8(text.to_vec()).ok())
+            .filter(|text| !text.contains(char::is_control))
             .ok_or_else(|| corrupt(CREATED_BY_AT, "the creator's version is not text"))?;
         Ok(Self {
             level: u32_at(bytes, LEVEL_AT).cast_signed(),
@@ -255,7 +256,7 @@ fn check_kind(bytes: &[u8; HEADER_LEN], path: &Path) -> Result<()> {
         found if found > FORMAT_VERSION => {
             Err(Error::NewerVersion { path: path.to_path_buf(), found, supported: FORMAT_VERSION })
         }
-        _ => Err(corrupt_header(path, VERSION_AT, "there is no such version")),
+        found => Err(Error::OlderVersion { path: path.to_path_buf(), found, supported: FORMAT_VERSION }),
     }
 }
 
@@ -364,7 +365,8 @@ pub(crate) fn is_plain_file_name(name: &OsStr) -> bool {
         && bytes.len() < PARENT_NAME_LEN
         && bytes != b"."
         && bytes != b".."
-        && !bytes.iter().any(|byte| matches!(byte, 0 | b'/'))
+        // Messages name it.
+        && !bytes.iter().any(|byte| byte.is_ascii_control() || *byte == b'/')
 }
 
 /// The part of a zero-padded field before the padding, if the padding is.
@@ -438,7 +440,10 @@ mod tests {
             decode_with(VERSION_AT, &2_u32.to_le_bytes()),
             Err(Error::NewerVersion { found: 2, supported: 1, .. })
         ));
-        assert!(matches!(decode_with(VERSION_AT, &0_u32.to_le_bytes()), Err(Error::Corrupt { .. })));
+        assert!(matches!(
+            decode_with(VERSION_AT, &0_u32.to_le_bytes()),
+            Err(Error::OlderVersion { found: 0, supported: 1, .. })
+        ));
         assert!(matches!(
             decode_with(REQUIRED_FEATURES_AT, &0x8000_0001_u32.to_le_bytes()),
             Err(Error::UnsupportedFeature { unknown: 0x8000_0001, .. })

@@ -36,11 +36,19 @@ pub fn conclude(report: &Report, name: &str, options: &RunOptions, voice: Voice)
     if let Some(format) = options.stats {
         stats::print(report, format);
     }
+    if let Some(recording) = report.recording.as_ref().filter(|recording| recording.full)
+        && report.outcome != Outcome::LogFull
+        && !voice.quiet
+    {
+        let exits = recording.exits;
+        say(format_args!("the recording ends at exit {exits}: its log came to its limit (--max-log)"));
+    }
     match report.outcome {
         Outcome::Deadline => status::DEADLINE,
         Outcome::Stuck => status::STUCK,
         // What was recorded was done again, as far as it goes.
         Outcome::LogEnds | Outcome::Stopped => status::LOG_ENDS,
+        Outcome::LogFull => status::LOG_FULL,
         Outcome::TripleFault | Outcome::Halted => status::STOPPED_DEAD,
         outcome => outcome.code().unwrap_or(status::FAILED),
     }
@@ -80,6 +88,9 @@ fn explain(report: &Report, name: &str, options: &RunOptions) {
             Some(what) => say(format_args!("{name} waits {what}, which can never come about")),
             None => say(format_args!("{name} waits for something that can never come")),
         },
+        Outcome::LogFull => {
+            say(format_args!("{name} ended: the log of its recording came to its limit (--max-log)"));
+        }
         Outcome::LogEnds => {
             say(format_args!("the recording ends here, at exit {} (interrupted)", report.exits));
         }

@@ -1,5 +1,6 @@
 //! What ends the tool itself: a message and an exit status.
 
+use std::borrow::Cow;
 use std::fmt::Display;
 use std::io::{self, Write};
 
@@ -9,6 +10,8 @@ use dejavm::{Error, Outcome, WorldError};
 
 /// The tool's own exit statuses.
 pub mod status {
+    /// The log of a recording came to its limit.
+    pub const LOG_FULL: u8 = 119;
     /// A recording ends before its guest did: it was interrupted.
     pub const LOG_ENDS: u8 = 120;
     /// A bare-metal guest halted for ever, or met an exception that it could not take.
@@ -87,6 +90,9 @@ impl From<Error> for Failure {
                 StartError::Run(RunError::World(WorldError::EndOfLog)) => {
                     (status::LOG_ENDS, "the recording ends here, before the program ran (interrupted)".into())
                 }
+                StartError::Run(RunError::World(e @ WorldError::LogFull { .. })) => {
+                    (status::LOG_FULL, format!("the program was not loaded: {e} (--max-log)"))
+                }
                 _ => (status::FAILED, e.to_string()),
             },
             Error::Loading(Outcome::Deadline) => (status::DEADLINE, e.to_string()),
@@ -122,5 +128,60 @@ impl From<io::Error> for Failure {
 /// A message on standard error. That it is closed is no reason to fail.
 pub fn say(message: impl Display) {
     let text = format!("dejavm: {message}");
-    let _ = writeln!(io::stderr(), "{}", text.trim_end());
+    let _ = writeln!(io::stderr(), "{}", harmless(text.trim_end()));
+}
+
+/// Text with its control characters but line ends and tabs escaped: some of it may come from a file or
+/// a guest, and a terminal would obey.
+fn harmless(text: &str) -> Cow<'_, str> {
+    let obeyed = |c: char| c.is_control() && c != '\n' && c != '\t';
+    match text.contains(obeyed) {
+        false => Cow::Borrowed(text),
+        true => text
+            .chars()
+            .flat_map(|c| {
+                let (plain, escaped) =
+                    if obeyed(c) { (None, Some(c.escape_default())) } else { (Some(c), None) };
+                plain.into_iter().chain(escaped.into_iter().flatten())
+            })
+            .collect::<String>()
+            .into(),
+    }
+}
+
+/// Words out of a file or from a guest, on one line, with control characters escaped.
+pub fn shown(text: &str) -> String {
+    text.escape_debug().to_string()
+}
+
+/// A value as one line of JSON. JSON escapes only some of the control characters.
+pub fn json_line(value: &serde_json::Value) -> String {
+    let text = value.to_string();
+    match text.contains(char::is_control) {
+        false => text,
+        // They stand nowhere but in strings.
+        true => text.chars().fold(String::new(), |mut out, c| {
+            match c.is_control() {
+                true => out.push_str(&format!("\\u{:04x}", u32::from(c))),
+                false => out.push(c),
+            }
+            out
+        }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_terminal_is_told_nothing() {
+        assert_eq!(harmless("two\nlines\tand words"), "two\nlines\tand words");
+        assert_eq!(harmless("\x1b[31mred\u{9b}1m\r"), "\\u{1b}[31mred\\u{9b}1m\\r");
+        assert_eq!(shown("a\n\x1b]0;x\x07"), "a\\n\\u{1b}]0;x\\u{7}");
+        let value = serde_json::json!({ "a": "\u{9b}\u{7f}\x1b" });
+        let line = json_line(&value);
+        assert!(!line.contains(char::is_control), "{line}");
+        assert_eq!(serde_json::from_str::<serde_json::Value>(&line).expect("JSON"), value);
+    }
 }

@@ -11,6 +11,15 @@ use super::failure::say;
 use super::options::{GuestOptions, KernelOptions, RunOptions, ViewOptions, apply};
 use super::{Failure, Result, Voice, streams};
 
+/// Where a guest is recorded.
+#[derive(Clone, Copy, Debug)]
+pub struct Recorded<'a> {
+    /// The recording's directory.
+    pub dir: &'a Path,
+    /// Most bytes of its log.
+    pub max_log: Option<u64>,
+}
+
 /// What makes a new guest.
 #[derive(Debug, clap::Args)]
 pub struct NewGuest {
@@ -40,7 +49,13 @@ pub struct NewGuest {
 impl NewGuest {
     /// The guest with this process's standard streams, about to run. A program takes them for
     /// `stdio`. It is recorded in the directory, if one is given.
-    pub fn start(&self, stdio: Stdio, record: Option<&Path>, host: &Host, voice: Voice) -> Result<Sandbox> {
+    pub fn start(
+        &self,
+        stdio: Stdio,
+        record: Option<Recorded<'_>>,
+        host: &Host,
+        voice: Voice,
+    ) -> Result<Sandbox> {
         if let Some(image) = &self.kernel {
             if !self.view.ro.is_empty() || self.view.root.is_some() {
                 return Err(Failure::new(
@@ -58,8 +73,11 @@ impl NewGuest {
             ));
         }
         let mut program = self.program(stdio)?;
-        if let Some(dir) = record {
-            program = program.record(dir);
+        if let Some(recorded) = record {
+            program = program.record(recorded.dir);
+            if let Some(bytes) = recorded.max_log {
+                program = program.max_log(bytes);
+            }
         }
         Ok(program.start(host)?)
     }
@@ -109,7 +127,7 @@ pub fn kernel(
     options: &KernelOptions,
     run: &RunOptions,
     memory: Option<u64>,
-    record: Option<&Path>,
+    record: Option<Recorded<'_>>,
     host: &Host,
 ) -> Result<Sandbox> {
     let mut kernel = Kernel::new(image).cmdline(options.cmdline.as_bytes().to_vec()).unpack(options.unpack);
@@ -128,8 +146,11 @@ pub fn kernel(
     if let Some(protocol) = options.protocol {
         kernel = kernel.protocol(protocol.into());
     }
-    if let Some(dir) = record {
-        kernel = kernel.record(dir);
+    if let Some(recorded) = record {
+        kernel = kernel.record(recorded.dir);
+        if let Some(bytes) = recorded.max_log {
+            kernel = kernel.max_log(bytes);
+        }
     }
     Ok(kernel.start(host)?)
 }

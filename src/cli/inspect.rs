@@ -9,6 +9,7 @@ use dejavm::snapshot::PAGE_SIZE;
 use dejavm::{Image, MachineState};
 use serde_json::{Value, json};
 
+use super::failure::{json_line, shown};
 use super::stats::bytes;
 use super::{Failure, Result};
 
@@ -66,7 +67,7 @@ fn snapshot(args: &Args, out: &mut dyn Write) -> Result<()> {
                 object.insert("kept".into(), kept_json(kernel));
             }
         }
-        writeln!(out, "{value}")?;
+        writeln!(out, "{}", json_line(&value))?;
         return Ok(());
     }
     let pages = &info.pages;
@@ -74,7 +75,13 @@ fn snapshot(args: &Args, out: &mut dyn Write) -> Result<()> {
     if let Some(parent) = &info.parent_id {
         writeln!(out, "parent       {parent}, {} files in all", info.layers)?;
     }
-    writeln!(out, "written by   {}, format {}, level {}", info.created_by, info.format_version, info.level)?;
+    writeln!(
+        out,
+        "written by   {}, format {}, level {}",
+        shown(&info.created_by),
+        info.format_version,
+        info.level
+    )?;
     match state {
         MachineState::Program(program) => {
             let loaded = if program.pending.is_some() { ", not loaded yet" } else { "" };
@@ -83,9 +90,9 @@ fn snapshot(args: &Args, out: &mut dyn Write) -> Result<()> {
         MachineState::Kernel(_) => writeln!(out, "kernel       {}", words(&state.command()))?,
     }
     writeln!(out, "at           exit {}, seed {}", state.exits(), state.seed())?;
-    writeln!(out, "cpu          {}", state.cpu())?;
+    writeln!(out, "cpu          {}", shown(&state.cpu().to_string()))?;
     match state {
-        MachineState::Program(_) => writeln!(out, "sees         {}", mounts(&image).join(" "))?,
+        MachineState::Program(_) => writeln!(out, "sees         {}", shown(&mounts(&image).join(" ")))?,
         MachineState::Kernel(kernel) => writeln!(out, "kept         {}", kept(kernel))?,
     }
     writeln!(
@@ -183,23 +190,23 @@ fn recording(args: &Args, out: &mut dyn Write) -> Result<()> {
             "start_bytes": snapshot_bytes,
             "verified": args.verify,
         });
-        writeln!(out, "{value}")?;
+        writeln!(out, "{}", json_line(&value))?;
         return Ok(());
     }
     let command: Vec<String> = manifest.command.iter().map(|arg| arg.escape_debug().to_string()).collect();
-    writeln!(out, "recording    format {}, written by {}", manifest.format, manifest.created_by)?;
+    writeln!(out, "recording    format {}, written by {}", manifest.format, shown(&manifest.created_by))?;
     writeln!(out, "program      {}", command.join(" "))?;
     writeln!(
         out,
         "start        {} ({}), seed {}, clock {} from {} ns",
-        manifest.snapshot.file,
+        shown(&manifest.snapshot.file),
         snapshot_bytes.map_or_else(|| "missing".into(), bytes),
         manifest.seed,
-        manifest.clock,
+        shown(&manifest.clock),
         manifest.start
     )?;
-    writeln!(out, "cpu          {}", manifest.cpu)?;
-    writeln!(out, "ending       {}", info.ending)?;
+    writeln!(out, "cpu          {}", shown(&manifest.cpu))?;
+    writeln!(out, "ending       {}", shown(&info.ending))?;
     let kinds: u64 = info.faults_by_rung.values().sum();
     writeln!(
         out,

@@ -36,6 +36,9 @@ pub struct Args {
     /// Records the run in this directory, which is made, or empty.
     #[arg(long, value_name = "DIR")]
     record: Option<PathBuf>,
+    /// Ends a recorded run, with exit status 119, when its log would pass this size, such as 100M.
+    #[arg(long, requires = "record", value_name = "SIZE", value_parser = parse::size)]
+    max_log: Option<u64>,
     #[command(flatten)]
     options: KernelOptions,
     #[command(flatten)]
@@ -45,8 +48,9 @@ pub struct Args {
 pub fn main(args: Args, voice: Voice) -> Result {
     let signals = Signals::block()?;
     let host = super::host()?;
-    let Args { image, memory, record, options, run } = args;
-    let sandbox = guest::kernel(&image, &options, &run, memory, record.as_deref(), &host)?;
+    let Args { image, memory, record, max_log, options, run } = args;
+    let record = record.as_deref().map(|dir| guest::Recorded { dir, max_log });
+    let sandbox = guest::kernel(&image, &options, &run, memory, record, &host)?;
     guest::warn_of_unpacking(&sandbox, &host, voice);
     confine::confine(&sandbox, run.no_confine, None)?;
     conclude::run(sandbox, &signals, &image.to_string_lossy(), &run, voice)

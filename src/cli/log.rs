@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use dejavm::replay::text::{format_record, json_record};
 use dejavm::replay::{Ending, Record, Recording};
 
-use super::failure::say;
+use super::failure::{json_line, say};
 use super::{Failure, Result};
 
 /// Shows the exits of a recording, as strace would.
@@ -62,7 +62,7 @@ pub fn main(args: Args) -> Result {
             Record::World(_) | Record::Keyed(_) => args.answers,
         };
         if wanted && args.json {
-            writeln!(out, "{}", json_record(&record))?;
+            writeln!(out, "{}", json_line(&json_record(&record)))?;
         } else if wanted {
             writeln!(out, "{}", format_record(&record))?;
         }

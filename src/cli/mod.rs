@@ -53,6 +53,7 @@ fn runtime_dir() -> Option<PathBuf> {
 const AFTER_HELP: &str = "\
 Exit status of run, kernel, record, replay and restore:
   the guest's own, or 128 plus the number of the signal that ended it;
+  119  the log of a recording came to its limit (--max-log)
   120  a recording ends before its guest did: it was interrupted
   121  a bare-metal guest halted for ever, or met an exception that it could not take
   122  a replay did something else than the recorded run

@@ -96,6 +96,27 @@ pub struct ViewOptions {
     pub root: Option<PathBuf>,
 }
 
+/// What a snapshot's guest may use at most.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "What the snapshot's guest may use")]
+pub struct CeilingOptions {
+    /// Refuses a snapshot whose guest may use more memory than this.
+    #[arg(long, value_name = "SIZE", default_value = "1G", value_parser = parse::size)]
+    pub memory: u64,
+    /// Refuses a snapshot whose guest may write more to files than this.
+    #[arg(long, value_name = "SIZE", default_value = "1G", value_parser = parse::size)]
+    pub disk: u64,
+}
+
+/// Which host files a restored guest is given.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum FilesOption {
+    /// Only those that are as they were.
+    Unchanged,
+    /// Those that the host has.
+    Host,
+}
+
 /// How the guest is run.
 #[derive(Debug, Args)]
 #[command(next_help_heading = "The run")]

@@ -1,5 +1,6 @@
 //! Values on the command line.
 
+use std::ffi::OsString;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use dejavm::{Evict, PauseAt, Rung};
@@ -46,6 +47,14 @@ pub fn timer_step(text: &str) -> Result<Duration, String> {
     match duration(text)? {
         time if time < Duration::from_nanos(1) => Err("too short: give a nanosecond at least".into()),
         time => Ok(time),
+    }
+}
+
+/// A variable: `NAME=VALUE`.
+pub fn variable(text: &str) -> Result<(OsString, OsString), String> {
+    match text.split_once('=') {
+        Some((name, value)) if !name.is_empty() => Ok((name.into(), value.into())),
+        _ => Err("give NAME=VALUE".into()),
     }
 }
 

@@ -3,9 +3,9 @@
 use std::path::PathBuf;
 
 use super::conclude;
-use super::guest::NewGuest;
+use super::guest::{NewGuest, Recorded};
 use super::signals::Signals;
-use super::{Result, Voice, confine, streams};
+use super::{Result, Voice, confine, parse, streams};
 
 /// Runs a program in a sandbox and records the run.
 ///
@@ -27,6 +27,10 @@ pub struct Args {
     /// The directory for the recording: made, or empty.
     #[arg(short, long, value_name = "DIR")]
     output: PathBuf,
+    /// Ends the run, with exit status 119, when the log would pass this size, such as 100M. What was
+    /// recorded until then can be replayed.
+    #[arg(long, value_name = "SIZE", value_parser = parse::size)]
+    max_log: Option<u64>,
     #[command(flatten)]
     new: NewGuest,
 }
@@ -34,7 +38,8 @@ pub struct Args {
 pub fn main(args: Args, voice: Voice) -> Result {
     let signals = Signals::block()?;
     let host = super::host()?;
-    let sandbox = args.new.start(streams::to_record(), Some(&args.output), &host, voice)?;
+    let recorded = Recorded { dir: &args.output, max_log: args.max_log };
+    let sandbox = args.new.start(streams::to_record(), Some(recorded), &host, voice)?;
     confine::confine(&sandbox, args.new.run.no_confine, None)?;
     conclude::run(sandbox, &signals, &args.new.name(), &args.new.run, voice)
 }

@@ -5,7 +5,8 @@ use std::path::PathBuf;
 use dejavm::Replay;
 
 use super::conclude::conclude;
-use super::options::{RunOptions, ViewOptions, apply};
+use super::failure::shown;
+use super::options::{CeilingOptions, RunOptions, ViewOptions, apply};
 use super::{Failure, Result, Voice, confine};
 
 /// Does a recorded run again: the same output, the same exit status.
@@ -31,6 +32,8 @@ pub struct Args {
     #[arg(long)]
     any_cpu: bool,
     #[command(flatten)]
+    ceilings: CeilingOptions,
+    #[command(flatten)]
     view: ViewOptions,
     #[command(flatten)]
     run: RunOptions,
@@ -39,10 +42,11 @@ pub struct Args {
 pub fn main(args: Args, voice: Voice) -> Result {
     let host = super::host()?;
     let mut replay = Replay::open(&args.dir)?.any_cpu(args.any_cpu);
+    replay = replay.memory(args.ceilings.memory).disk(args.ceilings.disk);
     if args.live {
         replay = replay.then_live(args.view.view()?);
     }
-    let name = replay.recording().manifest().command.first().cloned().unwrap_or_default();
+    let name = replay.recording().manifest().command.first().map(|name| shown(name)).unwrap_or_default();
     let mut sandbox = apply!(&args.run, replay).start(&host)?;
     confine::confine(&sandbox, args.run.no_confine, None)?;
     let report = sandbox.run()?;

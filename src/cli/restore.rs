@@ -1,13 +1,15 @@
 //! `dejavm restore`
 
+use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
-use dejavm::Image;
+use dejavm::{HostFiles, Image};
 
 use super::conclude;
-use super::options::{RunOptions, ViewOptions, apply};
+use super::failure::shown;
+use super::options::{CeilingOptions, FilesOption, RunOptions, ViewOptions, apply};
 use super::signals::Signals;
-use super::{Result, Voice, confine};
+use super::{Result, Voice, confine, parse};
 
 /// Goes on from a snapshot.
 ///
@@ -26,6 +28,9 @@ pub struct Args {
     /// Records the run in this directory, which is made, or empty.
     #[arg(long, value_name = "DIR")]
     record: Option<PathBuf>,
+    /// Ends a recorded run, with exit status 119, when its log would pass this size, such as 100M.
+    #[arg(long, requires = "record", value_name = "SIZE", value_parser = parse::size)]
+    max_log: Option<u64>,
     /// Draws random bytes from this seed from now on, instead of going on with the snapshot's: else
     /// all that is restored from it sees the same ones.
     #[arg(long, value_name = "N")]
@@ -33,6 +38,19 @@ pub struct Args {
     /// Runs on a CPU with other features than the snapshot's.
     #[arg(long)]
     any_cpu: bool,
+    /// Sets a variable of the environment, where the snapshot was made before its program was loaded.
+    #[arg(long, value_name = "NAME=VALUE", value_parser = parse::variable)]
+    env: Vec<(OsString, OsString)>,
+    /// Adds an argument, where the snapshot was made before its program was loaded.
+    #[arg(long, value_name = "ARG", allow_hyphen_values = true)]
+    arg: Vec<OsString>,
+    /// What becomes of a host file that changed since the snapshot was made: `unchanged` ends the run
+    /// with an error that names it; `host` gives the guest what the host has now, unless it has mapped
+    /// the file.
+    #[arg(long, value_name = "WHICH", value_enum, default_value = "unchanged")]
+    files: FilesOption,
+    #[command(flatten)]
+    ceilings: CeilingOptions,
     #[command(flatten)]
     view: ViewOptions,
     #[command(flatten)]
@@ -43,9 +61,20 @@ pub fn main(args: Args, voice: Voice) -> Result {
     let signals = Signals::block()?;
     let host = super::host()?;
     let image = Image::open(&args.file)?;
+    args.view.check(&image, &args.file)?;
     let mut restore = image.restore().any_cpu(args.any_cpu).view(args.view.view()?);
+    restore = restore.memory(args.ceilings.memory).disk(args.ceilings.disk);
+    restore = args.env.iter().fold(restore, |restore, (name, value)| restore.env(name, value));
+    restore = args.arg.iter().fold(restore, |restore, arg| restore.arg(arg));
+    restore = restore.host_files(match args.files {
+        FilesOption::Unchanged => HostFiles::Unchanged,
+        FilesOption::Host => HostFiles::AsTheyAre,
+    });
     if let Some(dir) = args.record {
         restore = restore.record(dir);
+    }
+    if let Some(bytes) = args.max_log {
+        restore = restore.max_log(bytes);
     }
     if let Some(seed) = args.seed {
         restore = restore.seed(seed);
@@ -58,7 +87,7 @@ pub fn main(args: Args, voice: Voice) -> Result {
 /// The restored program's name, for messages.
 fn name(image: &Image, file: &Path) -> String {
     match image.state().command().first() {
-        Some(name) => String::from_utf8_lossy(name).into_owned(),
+        Some(name) => shown(&String::from_utf8_lossy(name)),
         None => file.display().to_string(),
     }
 }

@@ -4,7 +4,8 @@ use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Component, Path, PathBuf};
 
-use dejavm::{Grant, View};
+use dejavm::sandbox::program::fs::MountSource;
+use dejavm::{Grant, Image, View};
 
 use super::options::ViewOptions;
 use super::{Failure, Result};
@@ -30,6 +31,47 @@ impl ViewOptions {
             view = view.show(guest, grant(&host)?);
         }
         Ok(view)
+    }
+
+    /// Refuses what a snapshot's guest cannot be shown: it sees the host at the paths that it had
+    /// where the snapshot was made, and at no others.
+    pub fn check(&self, image: &Image, file: &Path) -> Result<()> {
+        let mounts = image.state().program().map_or(&[][..], |program| program.fs.mounts());
+        let shown: Vec<(&[u8], bool)> = mounts
+            .iter()
+            .filter_map(|mount| match mount.source {
+                MountSource::Directory { .. } => Some((&mount.path[..], true)),
+                MountSource::File { .. } => Some((&mount.path[..], false)),
+                MountSource::Symlink { .. } | MountSource::Empty { .. } => None,
+            })
+            .collect();
+        let check = |guest: &Path, is_dir: bool| {
+            let path = guest.as_os_str().as_bytes();
+            let path = if path.len() > 1 { path.strip_suffix(b"/").unwrap_or(path) } else { path };
+            let (file, guest) = (file.display(), guest.display());
+            match shown.iter().find(|(at, _)| *at == path) {
+                Some((_, kind)) if *kind == is_dir => Ok(()),
+                Some((_, true)) => Err(Failure::new(format_args!(
+                    "{file}: its guest was shown a directory at {guest}, and cannot be shown a file there"
+                ))),
+                Some((_, false)) => Err(Failure::new(format_args!(
+                    "{file}: its guest was shown a file at {guest}, and cannot be shown a directory there"
+                ))),
+                None => Err(Failure::new(format_args!(
+                    "{file}: its guest was shown nothing at {guest} where the snapshot was made, so nothing \
+                     can be shown there now; `dejavm inspect` lists what it sees"
+                ))),
+            }
+        };
+        if self.root.is_some() {
+            check(Path::new("/"), true)?;
+        }
+        for ro in &self.ro {
+            let (host, guest) = split(ro);
+            let guest = guest.map_or_else(|| own_path(&host), Ok)?;
+            check(&guest, host.is_dir())?;
+        }
+        Ok(())
     }
 
     /// Where a program starts unless told otherwise.

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use dejavm::{Image, Input};
 
-use super::options::ViewOptions;
+use super::options::{CeilingOptions, ViewOptions};
 use super::stats::bytes;
 use super::{Failure, Result, confine, parse, streams};
 
@@ -36,6 +36,8 @@ pub struct Args {
     #[arg(long)]
     no_confine: bool,
     #[command(flatten)]
+    ceilings: CeilingOptions,
+    #[command(flatten)]
     view: ViewOptions,
 }
 
@@ -51,7 +53,9 @@ pub fn main(args: Args) -> Result {
         None => Input::HostStdin,
     };
     let image = Image::open(&args.file)?;
+    args.view.check(&image, &args.file)?;
     let mut restore = image.restore().any_cpu(args.any_cpu).view(args.view.view()?).stdin_from(input);
+    restore = restore.memory(args.ceilings.memory).disk(args.ceilings.disk);
     if let Some(time) = args.deadline {
         restore = restore.deadline(time);
     }

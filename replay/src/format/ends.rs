@@ -41,8 +41,8 @@ pub(crate) fn check_file_header(path: &Path, bytes: &[u8; FILE_HEADER]) -> Resul
     if found > FORMAT_VERSION {
         return Err(Error::NewerVersion { path: path.to_owned(), found, supported: FORMAT_VERSION });
     }
-    if found == 0 {
-        return Err(Error::corrupt(path, 8, "there is no format version 0"));
+    if found < FORMAT_VERSION {
+        return Err(Error::OlderVersion { path: path.to_owned(), found, supported: FORMAT_VERSION });
     }
     let flags = u32_at(bytes, 12) & !KNOWN_FEATURES;
     if flags != 0 {
@@ -88,7 +88,7 @@ mod tests {
         assert!(check(|_| ()).is_ok());
         assert!(matches!(check(|b| b[8] = 2), Err(Error::NewerVersion { found: 2, supported: 1, .. })));
         assert!(matches!(check(|b| b[12] = 4), Err(Error::UnknownFeatures { flags: 4, .. })));
-        assert!(matches!(check(|b| b[8] = 0), Err(Error::Corrupt { .. })));
+        assert!(matches!(check(|b| b[8] = 0), Err(Error::OlderVersion { found: 0, supported: 1, .. })));
         assert!(matches!(check(|b| b[16] = 1), Err(Error::Corrupt { .. })));
         assert!(matches!(check(|b| b[0] = 0), Err(Error::NotALog { .. })));
     }

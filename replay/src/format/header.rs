@@ -2,7 +2,7 @@
 
 use xxhash_rust::xxh3::xxh3_64;
 
-use super::{MAX_BLOCK, array_at, u32_at, u64_at};
+use super::{MAX_BLOCK, MAX_RECORDS, array_at, u32_at, u64_at};
 
 /// Bytes of a block header.
 pub(crate) const BLOCK_HEADER: usize = 72;
@@ -106,7 +106,11 @@ impl BlockHeader {
             id: array_at(bytes, 40),
             checksum: u64_at(bytes, 56),
         };
-        if header.raw_len as usize > MAX_BLOCK || header.stored_len as usize > MAX_BLOCK {
+        let most = match kind {
+            BlockKind::Records | BlockKind::Keyed => MAX_RECORDS,
+            BlockKind::Blob | BlockKind::End => MAX_BLOCK,
+        };
+        if header.raw_len as usize > most || header.stored_len as usize > MAX_BLOCK {
             return Err("a block longer than any block may be");
         }
         if !compressed && header.raw_len != header.stored_len {

@@ -4,6 +4,7 @@
 //! trailer. All numbers are little-endian.
 
 pub(crate) mod block;
+pub(crate) mod budget;
 pub(crate) mod ends;
 pub(crate) mod header;
 pub(crate) mod stored;
@@ -13,6 +14,10 @@ pub const FORMAT_VERSION: u32 = 1;
 
 /// Most bytes in a block, both as stored and uncompressed. A reader never allocates more for one.
 pub const MAX_BLOCK: usize = 16 << 20;
+
+/// Most bytes in a block of records or keyed answers, uncompressed. Decoded, they take some times as
+/// much, and a reader holds a few blocks at once.
+pub const MAX_RECORDS: usize = 2 << 20;
 
 /// Answers of more bytes than this are kept by content, once.
 pub const INLINE_LIMIT: usize = 256;

@@ -10,7 +10,7 @@ use super::file::{Found, LogFile};
 use crate::codec;
 use crate::error::Error;
 use crate::format::ends::{FILE_HEADER, TRAILER, check_file_header, parse_trailer};
-use crate::format::header::{BlockHeader, BlockKind};
+use crate::format::header::{BLOCK_HEADER, BlockHeader, BlockKind};
 use crate::format::stored::{BlobEntry, EndBlock, Index, RecordsEntry};
 use crate::manifest::{LOG_FILE, MANIFEST_FILE, Manifest};
 use crate::record::BlobId;
@@ -71,7 +71,7 @@ impl Inner {
         if !self.manifest.complete {
             return Ok(());
         }
-        let count: u64 = self.index.records.iter().map(|entry| u64::from(entry.exits)).sum();
+        let count = self.index.records.iter().fold(0u64, |n, entry| n.saturating_add(u64::from(entry.exits)));
         let wrong = |what: &str| Error::Manifest {
             path: self.dir.join(MANIFEST_FILE),
             why: format!("its {what} is not the log's: they are not of one recording"),
@@ -122,7 +122,14 @@ fn by_trailer(file: &LogFile) -> Result<Option<Layout>, Error> {
     Ok(Some(Layout { ending: Ending::Sealed { end, digest }, stop: end_at, index }))
 }
 
+/// Bytes of an end block that any log may have: all but its index.
+const END_WITHOUT_INDEX: u64 = 64 << 10;
+
 fn end_block(file: &LogFile, offset: u64, header: &BlockHeader) -> Result<EndBlock, Error> {
+    // Its index has less for each block than the block itself takes.
+    if u64::from(header.raw_len) > END_WITHOUT_INDEX + offset {
+        return Err(file.corrupt(offset, "the end block is longer than a log of this length can have"));
+    }
     let raw = file.payload(offset, header)?;
     let end: EndBlock =
         codec::decode(&raw).map_err(|e| file.corrupt(offset, format!("the end block: {e}")))?;
@@ -135,6 +142,10 @@ fn end_block(file: &LogFile, offset: u64, header: &BlockHeader) -> Result<EndBlo
 /// Whether an index could be that of a log whose end block is at `end_at`.
 fn sound(index: &Index, end_at: u64, exits: u64) -> bool {
     let inside = |offset: u64| (FILE_HEADER as u64..end_at).contains(&offset);
+    let entries = index.records.len() + index.blobs.len() + index.keyed.len();
+    if entries as u64 > end_at / BLOCK_HEADER as u64 {
+        return false;
+    }
     let mut count = 0u64;
     let mut last: Option<RecordsEntry> = None;
     for entry in &index.records {
@@ -149,6 +160,7 @@ fn sound(index: &Index, end_at: u64, exits: u64) -> bool {
         if !follows || !ends || entry.exits == 0 || !inside(entry.offset) {
             return false;
         }
+        // No overflow: the numbers of the exits do not.
         count += u64::from(entry.exits);
         last = Some(*entry);
     }

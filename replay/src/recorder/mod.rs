@@ -8,6 +8,7 @@ mod writer;
 #[cfg(test)]
 mod tests;
 
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::thread::JoinHandle;
@@ -18,7 +19,7 @@ use dejavm_sandbox::world::World;
 
 use crate::digest::RunDigest;
 use crate::error::Error;
-use crate::format::FORMAT_VERSION;
+use crate::format::{FORMAT_VERSION, MAX_RECORDS};
 use crate::manifest::{Durable, LOG_FILE, MANIFEST_FILE, Manifest, RunEnd};
 use queue::{Close, Queue};
 use writer::{LogWriter, Sink};
@@ -29,7 +30,7 @@ use writer::{LogWriter, Sink};
 pub struct RecorderOptions {
     /// zstd level, 1 to 22; 1 by default. Higher ones are smaller and slower.
     pub level: i32,
-    /// A block is closed once it has about this many bytes, uncompressed: 256 bytes to 4 MiB, 256 KiB
+    /// A block is closed once it has about this many bytes, uncompressed: 256 bytes to 1 MiB, 256 KiB
     /// by default.
     pub block_bytes: usize,
     /// A block is closed once its first record is this old: 100 ms by default. It is what a killed
@@ -39,7 +40,14 @@ pub struct RecorderOptions {
     /// a process that is yet to be confined, since a thread that is there already is not. At once by
     /// default.
     pub begin_later: bool,
+    /// Most bytes of the log, 4 KiB at least; without a limit by default. A run whose log would pass it
+    /// is ended by [`WorldError::LogFull`](dejavm_sandbox::world::WorldError::LogFull), and its log
+    /// sealed with what there is: see [`Summary::full`].
+    pub max_log: Option<u64>,
 }
+
+/// The lowest limit of a log: room for its ends.
+const MIN_LOG: u64 = 4 << 10;
 
 impl Default for RecorderOptions {
     fn default() -> RecorderOptions {
@@ -48,6 +56,7 @@ impl Default for RecorderOptions {
             block_bytes: 256 << 10,
             flush_after: Duration::from_millis(100),
             begin_later: false,
+            max_log: None,
         }
     }
 }
@@ -82,6 +91,8 @@ pub struct Summary {
     pub blobs: u64,
     /// Their length, uncompressed, bytes.
     pub blob_bytes: u64,
+    /// Whether the log came to its limit: then it ends before the run did.
+    pub full: bool,
 }
 
 impl Recorder {
@@ -105,7 +116,9 @@ impl Recorder {
         options: RecorderOptions,
     ) -> Result<Recorder, Error> {
         let dir = dir.as_ref();
-        std::fs::create_dir_all(dir).map_err(|e| Error::io("make", dir, e))?;
+        // A recording holds what the guest read, and with its start what it had in memory.
+        let make = std::fs::DirBuilder::new().recursive(true).mode(0o700).create(dir);
+        make.map_err(|e| Error::io("make", dir, e))?;
         let path = dir.join(LOG_FILE);
         for file in [&path, &dir.join(MANIFEST_FILE)] {
             if file.symlink_metadata().is_ok() {
@@ -121,7 +134,8 @@ impl Recorder {
             ..manifest
         };
         manifest.write(dir, Durable::Later)?;
-        let file = std::fs::File::create_new(&path).map_err(|e| Error::io("make", &path, e))?;
+        let file = std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path);
+        let file = file.map_err(|e| Error::io("make", &path, e))?;
         Recorder::start(dir, manifest, Box::new(file), &options)
     }
 
@@ -133,13 +147,14 @@ impl Recorder {
     ) -> Result<Recorder, Error> {
         let path = dir.join(LOG_FILE);
         let io = |e| Error::io("write", &path, e);
-        let mut writer = LogWriter::new(sink, dir, options.level.clamp(1, 22)).map_err(io)?;
+        let limit = options.max_log.map(|bytes| bytes.max(MIN_LOG));
+        let mut writer = LogWriter::new(sink, dir, options.level.clamp(1, 22), limit).map_err(io)?;
         // Written before anything else runs: a log is never without its header for long.
         writer.write_header().map_err(io)?;
         let mut recorder = Recorder {
             dir: dir.to_owned(),
             manifest,
-            queue: Arc::new(Queue::new(options.block_bytes.clamp(256, 4 << 20))),
+            queue: Arc::new(Queue::new(options.block_bytes.clamp(256, MAX_RECORDS / 2))),
             writer: Some(writer),
             flush_after: options.flush_after,
             thread: None,
@@ -186,9 +201,11 @@ impl Recorder {
     /// then stays, as that of a killed recorder. [`Error::Io`] for the manifest.
     pub fn finish(mut self, end: RunEnd) -> Result<Summary, Error> {
         self.begin()?;
+        let end = end.shortened();
         let summary = self
             .stop(Close::Seal(end.clone()))
             .map_err(|why| Error::Recorder { path: self.dir.join(LOG_FILE), why })?;
+        let end = if summary.full { RunEnd::log_full() } else { end };
         let manifest = Manifest {
             complete: true,
             end: Some(end),

@@ -106,7 +106,25 @@ struct State {
     /// Whether somebody takes what is closed: before, nothing waits for it.
     begun: bool,
     /// Why nothing more is taken.
-    stopped: Option<String>,
+    stopped: Option<Stop>,
+}
+
+/// Why a queue takes nothing more.
+#[derive(Debug)]
+enum Stop {
+    /// The log came to its limit, bytes.
+    Full(u64),
+    /// Something else.
+    Other(String),
+}
+
+impl Stop {
+    fn error(&self) -> WorldError {
+        match self {
+            Stop::Full(limit) => WorldError::LogFull { limit: *limit },
+            Stop::Other(why) => WorldError::Recorder(why.clone()),
+        }
+    }
 }
 
 impl Queue {
@@ -125,8 +143,8 @@ impl Queue {
         while state.begun && state.waiting.len() >= MAX_WAITING && state.stopped.is_none() {
             state = self.room.wait(state).unwrap_or_else(PoisonError::into_inner);
         }
-        if let Some(why) = &state.stopped {
-            return Err(WorldError::Recorder(why.clone()));
+        if let Some(stop) = &state.stopped {
+            return Err(stop.error());
         }
         if let Entry::Exit(exit) = &entry {
             state.next_exit = next_exit(state.next_exit, exit.number)?;
@@ -152,7 +170,7 @@ impl Queue {
     /// Takes no more entries; the writer ends once it has written those that there are.
     pub fn close(&self, close: Close) {
         let mut state = self.lock();
-        state.stopped.get_or_insert_with(|| "the recording is finished".into());
+        state.stopped.get_or_insert_with(|| Stop::Other("the recording is finished".into()));
         state.close = Some(close);
         drop(state);
         self.work.notify_one();
@@ -162,9 +180,24 @@ impl Queue {
     /// Throws away what waits and refuses what comes: the writer is gone.
     pub fn fail(&self, why: String) {
         let mut state = self.lock();
+        // That it is full says more than that it is finished.
+        let stop = match state.stopped.take() {
+            Some(full @ Stop::Full(_)) => full,
+            _ => Stop::Other(why),
+        };
+        self.stop(state, stop);
+    }
+
+    /// Throws away what waits and refuses what comes: the log has come to its limit. The writer is still
+    /// there to be closed.
+    pub fn full(&self, limit: u64) {
+        self.stop(self.lock(), Stop::Full(limit));
+    }
+
+    fn stop(&self, mut state: MutexGuard<'_, State>, stop: Stop) {
         state.open = Vec::new();
         state.waiting.clear();
-        state.stopped = Some(why);
+        state.stopped = Some(stop);
         drop(state);
         self.room.notify_all();
     }

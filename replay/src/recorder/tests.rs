@@ -235,3 +235,54 @@ fn a_wrong_kind_of_answer_is_not_logged() {
     recorder.finish(RunEnd::Ended { status: 0 }).unwrap();
     assert_eq!(Recording::open(dir.path()).unwrap().records().count(), 0);
 }
+
+#[test]
+fn a_log_that_comes_to_its_limit_is_sealed_and_replays() {
+    let dir = tempfile::tempdir().unwrap();
+    let options = RecorderOptions {
+        block_bytes: 4096,
+        flush_after: Duration::from_millis(1),
+        max_log: Some(20_000),
+        ..Default::default()
+    };
+    let recorder =
+        Recorder::create_with(dir.path(), Manifest::new(ContentId::from_bytes([0; 32])), options).unwrap();
+    let mut observer = recorder.observer();
+    let mut full = None;
+    for number in 1..1_000_000 {
+        let mut exit = exit(number);
+        // Not to be compressed.
+        exit.effects = number.wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        exit.result = exit.effects.rotate_left(17).wrapping_mul(exit.effects);
+        if let Err(e) = observer.exit(&exit) {
+            full = Some((number, e));
+            break;
+        }
+    }
+    let (stopped_at, error) = full.expect("an end");
+    assert!(matches!(error, WorldError::LogFull { limit: 20_000 }), "{error}");
+    let summary = recorder.finish(RunEnd::Ended { status: 0 }).unwrap();
+    assert!(summary.full && summary.exits > 100 && summary.exits < stopped_at, "{summary:?}");
+    let length = std::fs::metadata(dir.path().join("log")).unwrap().len();
+    assert!(length <= 20_000 && length == summary.log_bytes, "{length}");
+
+    let recording = crate::Recording::open(dir.path()).unwrap();
+    recording.verify().unwrap();
+    assert_eq!(recording.exit_count(), summary.exits);
+    let end = RunEnd::Stopped { why: crate::LOG_FULL.into() };
+    assert_eq!((recording.end(), recording.manifest().end.as_ref()), (Some(&end), Some(&end)));
+}
+
+#[test]
+fn a_recording_is_its_owners_alone() {
+    use std::os::unix::fs::PermissionsExt;
+    let parent = tempfile::tempdir().unwrap();
+    let dir = parent.path().join("new/recording");
+    let recorder = Recorder::create(&dir, Manifest::new(ContentId::from_bytes([0; 32]))).unwrap();
+    recorder.finish(RunEnd::Ended { status: 0 }).unwrap();
+    let mode = |path: &Path| path.metadata().unwrap().permissions().mode() & 0o777;
+    assert_eq!(mode(&dir), 0o700);
+    for file in ["log", "manifest.json"] {
+        assert_eq!(mode(&dir.join(file)), 0o600, "{file}");
+    }
+}

@@ -14,11 +14,12 @@ use super::queue::{Close, Entry, Queue, Work};
 use super::sync::Syncer;
 use crate::codec;
 use crate::digest::RunDigest;
-use crate::format::MAX_BLOCK;
 use crate::format::block::pack;
+use crate::format::budget::KeyedBudget;
 use crate::format::ends::{FILE_HEADER, file_header, trailer};
 use crate::format::header::{BLOCK_HEADER, BlockHeader, BlockKind};
 use crate::format::stored::{BlobEntry, EndBlock, ExitCoder, Index, Long, RecordsEntry, Stored};
+use crate::format::{MAX_BLOCK, MAX_RECORDS};
 use crate::manifest::RunEnd;
 use crate::record::{Answer, BlobId, KeyedRecord, WorldRecord};
 
@@ -63,13 +64,21 @@ pub(super) fn run(mut writer: LogWriter, queue: &Queue, flush_after: Duration) -
             break Err(e);
         }
         match queue.take(flush_after) {
-            Work::Batch(batch) => {
-                if let Err(e) = writer.write_batch(batch) {
-                    break Err(e);
-                }
-            }
+            // Taken before the log was full.
+            Work::Batch(_) if writer.full => {}
+            Work::Batch(batch) => match writer.write_batch(batch) {
+                Ok(()) => {}
+                Err(Stopped::Full(limit)) => queue.full(limit),
+                Err(Stopped::Io(e)) => break Err(e),
+            },
             Work::Close(Close::Abandon) => break Ok(writer.summary()),
-            Work::Close(Close::Seal(end)) => break writer.seal(end),
+            Work::Close(Close::Seal(end)) => {
+                break match writer.seal(end) {
+                    Err(Stopped::Full(_)) => Err(io::ErrorKind::FileTooLarge.into()),
+                    Err(Stopped::Io(e)) => Err(e),
+                    Ok(summary) => Ok(summary),
+                };
+            }
         }
     };
     fuse.1 = match &result {
@@ -78,6 +87,24 @@ pub(super) fn run(mut writer: LogWriter, queue: &Queue, flush_after: Duration) -
     };
     result
 }
+
+/// Why no more is written.
+#[derive(Debug)]
+pub(super) enum Stopped {
+    /// The log would pass its limit, bytes. It can be sealed.
+    Full(u64),
+    /// It cannot be written.
+    Io(io::Error),
+}
+
+impl From<io::Error> for Stopped {
+    fn from(e: io::Error) -> Stopped {
+        Stopped::Io(e)
+    }
+}
+
+/// Room for the end block without its index, with its header, and the trailer.
+const END_ROOM: u64 = 1 << 10;
 
 /// Turns entries into a log.
 pub(super) struct LogWriter {
@@ -96,6 +123,11 @@ pub(super) struct LogWriter {
     index: Index,
     blobs: HashSet<BlobId>,
     blob_bytes: u64,
+    keyed: KeyedBudget,
+    /// Most bytes of the log.
+    limit: Option<u64>,
+    /// It came to its limit: nothing but its end is written any more.
+    pub full: bool,
 }
 
 impl std::fmt::Debug for LogWriter {
@@ -106,7 +138,8 @@ impl std::fmt::Debug for LogWriter {
 
 impl LogWriter {
     /// A writer to `sink`, for a recording in `dir`.
-    pub fn new(sink: Box<dyn Sink>, dir: &Path, level: i32) -> io::Result<LogWriter> {
+    /// The log may have `limit` bytes.
+    pub fn new(sink: Box<dyn Sink>, dir: &Path, level: i32, limit: Option<u64>) -> io::Result<LogWriter> {
         Ok(LogWriter {
             sink,
             dir: dir.to_owned(),
@@ -120,6 +153,9 @@ impl LogWriter {
             index: Index::default(),
             blobs: HashSet::new(),
             blob_bytes: 0,
+            keyed: KeyedBudget::default(),
+            limit,
+            full: false,
         })
     }
 
@@ -139,7 +175,7 @@ impl LogWriter {
 
     /// Writes a batch: first the contents that it is the first to refer to, then its keyed answers,
     /// then its records.
-    pub fn write_batch(&mut self, batch: Vec<Entry>) -> io::Result<()> {
+    pub fn write_batch(&mut self, batch: Vec<Entry>) -> Result<(), Stopped> {
         let first_exit = batch.iter().find_map(|entry| match entry {
             Entry::Exit(exit) => Some(exit.number),
             _ => None,
@@ -164,16 +200,22 @@ impl LogWriter {
         }
         if !keyed.is_empty() {
             let raw = encode(&keyed)?;
-            self.index.keyed.push(self.offset);
+            let offset = self.offset;
             self.write_block(BlockKind::Keyed, self.digest.bytes(), self.next_exit, 0, &raw)?;
+            self.index.keyed.push(offset);
+            if !self.keyed.takes(raw.len() as u64, self.offset - offset - BLOCK_HEADER as u64) {
+                let why = "the run reads more blocks of host files with the same content than a log may name";
+                return Err(io::Error::new(io::ErrorKind::FileTooLarge, why).into());
+            }
         }
         if !records.is_empty() {
             let raw = encode(&records)?;
             let exits = u32::try_from(coder.next() - first_exit).map_err(io::Error::other)?;
-            if exits > 0 {
-                self.index.records.push(RecordsEntry { offset: self.offset, first_exit, exits });
-            }
+            let offset = self.offset;
             self.write_block(BlockKind::Records, self.digest.bytes(), first_exit, exits, &raw)?;
+            if exits > 0 {
+                self.index.records.push(RecordsEntry { offset, first_exit, exits });
+            }
             self.exits += u64::from(exits);
             self.next_exit = coder.next();
             self.digest = coder.digest();
@@ -181,8 +223,9 @@ impl LogWriter {
         Ok(())
     }
 
-    /// Ends the log.
-    pub fn seal(&mut self, end: RunEnd) -> io::Result<Summary> {
+    /// Ends the log; one that is full ends with that.
+    pub fn seal(&mut self, end: RunEnd) -> Result<Summary, Stopped> {
+        let end = if self.full { RunEnd::log_full() } else { end };
         let index = std::mem::take(&mut self.index);
         // A log of hundreds of gigabytes: its reader scans the headers instead.
         let index = (index.encoded_len() < MAX_BLOCK / 2).then_some(index);
@@ -204,11 +247,12 @@ impl LogWriter {
             log_bytes: self.offset,
             blobs: self.blobs.len() as u64,
             blob_bytes: self.blob_bytes,
+            full: self.full,
         }
     }
 
     /// An answer as the log keeps it; its content is written if it is new.
-    fn answer(&mut self, response: Response) -> io::Result<Answer> {
+    fn answer(&mut self, response: Response) -> Result<Answer, Stopped> {
         match Long::split(response).map_err(io::Error::other)? {
             Long::Inline(response) => Ok(Answer::Inline(response)),
             Long::Bytes(kind, content) => {
@@ -233,8 +277,20 @@ impl LogWriter {
         first_exit: u64,
         exits: u32,
         raw: &[u8],
-    ) -> io::Result<()> {
+    ) -> Result<(), Stopped> {
+        if matches!(kind, BlockKind::Records | BlockKind::Keyed) && raw.len() > MAX_RECORDS {
+            let why = format!("{} bytes of records are more than one block can hold", raw.len());
+            return Err(io::Error::new(io::ErrorKind::FileTooLarge, why).into());
+        }
         let packed = pack(&mut self.zstd, raw)?;
+        let length = (BLOCK_HEADER + packed.bytes.len()) as u64;
+        if let Some(limit) = self.limit
+            && kind != BlockKind::End
+            && self.offset + length + self.end_room() > limit
+        {
+            self.full = true;
+            return Err(Stopped::Full(limit));
+        }
         let header = BlockHeader {
             kind,
             compressed: packed.compressed,
@@ -253,6 +309,12 @@ impl LogWriter {
         self.append(&out)?;
         self.block += 1;
         Ok(())
+    }
+
+    /// Bytes that the end of the log takes at most, when one more block has come.
+    fn end_room(&self) -> u64 {
+        // One entry of an index is shorter than the room that is there besides.
+        (self.index.encoded_len().min(MAX_BLOCK / 2)) as u64 + END_ROOM
     }
 
     fn append(&mut self, bytes: &[u8]) -> io::Result<()> {

@@ -100,18 +100,34 @@ impl Divergence {
 
     /// The difference in one line.
     pub fn headline(&self) -> String {
-        let what = match (&self.expected, &self.seen) {
-            (Event::Exit(_), Event::Exit(_)) => {
-                let fields: Vec<&str> = self.fields().iter().map(|f| f.field).collect();
-                format!("{} differ{}", fields.join(", "), if fields.len() == 1 { "s" } else { "" })
-            }
-            (expected, seen) => format!("expected {}, saw {}", expected.name(), seen.name()),
+        let fields: Vec<&str> = self.fields().iter().map(|f| f.field).collect();
+        let differ = match fields.len() {
+            0 => String::new(),
+            1 => format!(" ({} differs)", fields[0]),
+            _ => format!(" ({} differ)", fields.join(", ")),
         };
-        format!("the replay diverged at exit {}: {what}", self.exit)
+        let (recorded, replayed) = (self.expected.headline(), self.seen.headline());
+        format!(
+            "the replay diverged at exit {}: {recorded} was recorded, {replayed} replayed{differ}",
+            self.exit
+        )
     }
 }
 
 impl Event {
+    /// What it is, as a part of a line: a system call with its arguments and its result.
+    fn headline(&self) -> String {
+        match self {
+            Event::Exit(exit) => format_kind(exit),
+            Event::Ask(asked) => format!("the question {}", format_asked(asked)),
+            Event::Block { path, block } => {
+                format!("the question read-block({}, {block})", crate::text::format_path(path))
+            }
+            Event::End => "nothing more".into(),
+            Event::NoSuchBlock => "no such block".into(),
+        }
+    }
+
     /// What it is, in a word or two.
     pub fn name(&self) -> String {
         match self {

@@ -1,6 +1,6 @@
 //! A replay's state: where it is, and what came of it.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::VecDeque;
 use std::sync::Arc;
 
 use dejavm_sandbox::exit::{Exit, Fault};
@@ -10,14 +10,15 @@ use super::cursor::Cursor;
 use super::divergence::{Divergence, Event, MAX_MATCHED, Window};
 use crate::error::Error;
 use crate::manifest::RunEnd;
+use crate::reader::content::Keyed;
 use crate::reader::{Ending, Recording};
-use crate::record::{Answer, Asked, Record};
+use crate::record::{Asked, Record};
 
 /// What world and observer share.
 pub(super) struct State {
     recording: Recording,
     cursor: Cursor,
-    keyed: HashMap<(HostPath, u64), Answer>,
+    keyed: Keyed,
     matched: VecDeque<Exit>,
     recorded_faults: Window,
     seen_faults: Window,
@@ -82,8 +83,7 @@ impl State {
     }
 
     pub fn has_block(&self, path: &HostPath, block: u64) -> bool {
-        // A map of pairs cannot be asked with borrowed halves.
-        self.keyed.contains_key(&(path.clone(), block))
+        self.keyed.get(path, block).is_some()
     }
 
     pub fn position(&self) -> u64 {
@@ -147,7 +147,7 @@ impl State {
 
     /// The answer to a keyed question. Its place in the run is not compared.
     pub fn block(&mut self, path: &HostPath, block: u64) -> Result<Reply, WorldError> {
-        if let Some(answer) = self.keyed.get(&(path.clone(), block)) {
+        if let Some(answer) = self.keyed.get(path, block) {
             let response = self.recording.response(answer);
             return response.map(Reply::Recorded).map_err(|e| self.fail(e));
         }

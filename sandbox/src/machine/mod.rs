@@ -23,5 +23,5 @@ pub(crate) use run::Guest;
 pub use run::{End, Evict, PauseAt, RunEnd, RunOptions};
 pub(crate) use save::RamContents;
 pub use save::{SaveError, open, save_start};
-pub use state::{BadState, MachineState};
+pub use state::{BadState, Claims, MachineState};
 pub(crate) use state::{MAX_EXITS, expect};

@@ -32,7 +32,26 @@ pub(crate) fn expect(holds: bool, what: &'static str) -> Result<(), BadState> {
     if holds { Ok(()) } else { Err(BadState(what)) }
 }
 
+/// What a machine may use of the host at most, bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Claims {
+    /// Memory.
+    pub memory: u64,
+    /// What it may write to files, which are kept in memory.
+    pub disk: u64,
+}
+
 impl MachineState {
+    /// What the machine may use at most.
+    pub fn claims(&self) -> Claims {
+        match self {
+            MachineState::Program(state) => {
+                Claims { memory: state.memory.account.limit(), disk: state.fs.overlay_quota() }
+            }
+            MachineState::Kernel(state) => Claims { memory: state.memory, disk: 0 },
+        }
+    }
+
     /// Checks what a file claims, as far as the monitor relies on it. The snapshot that it came with
     /// has `snapshot_pages` pages, 0 if there is none.
     ///

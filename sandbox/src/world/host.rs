@@ -20,12 +20,15 @@ pub use input::Input;
 pub use interrupt::{Interrupt, Never};
 pub use output::{HostOutput, Output, OutputBuffer};
 
+use std::collections::HashMap;
 use std::time::Duration;
 
 use rustix::event::PollFlags;
 use rustix::time::{ClockId, clock_gettime};
 
-use super::{HostClock, Request, Response, Source, Stream, Wake, Woken, World, WorldError};
+use super::{
+    HostClock, HostPath, KnownFile, Request, Response, Source, Stream, Wake, Woken, World, WorldError,
+};
 use crate::errno::Errno;
 use crate::host::thread::monotonic_ns;
 use files::HostFiles;
@@ -52,6 +55,7 @@ pub struct HostWorldBuilder {
     stdout: Output,
     stderr: Output,
     interrupt: Box<dyn Interrupt>,
+    known: HashMap<HostPath, KnownFile>,
 }
 
 impl HostWorld {
@@ -63,6 +67,7 @@ impl HostWorld {
             stdout: Output::Null,
             stderr: Output::Null,
             interrupt: Box::new(Never),
+            known: HashMap::new(),
         }
     }
 }
@@ -99,6 +104,13 @@ impl HostWorldBuilder {
         self
     }
 
+    /// Files that the guest knows already: their content is read only if they are still what they
+    /// were, and else the run ends with [`WorldError::FileChanged`].
+    pub fn known(mut self, files: impl IntoIterator<Item = (HostPath, KnownFile)>) -> HostWorldBuilder {
+        self.known.extend(files);
+        self
+    }
+
     /// Opens what was granted.
     ///
     /// # Errors
@@ -106,7 +118,7 @@ impl HostWorldBuilder {
     pub fn build(self) -> Result<HostWorld, GrantError> {
         // The first look at a clock asks where the vDSO is, which a confined process may not.
         let _ = clock();
-        let files = HostFiles::new(Roots::open(&self.grants)?);
+        let files = HostFiles::new(Roots::open(&self.grants)?, self.known);
         let input = InputState::new(self.input);
         let (stdout, stderr) = (HostOutput::new(self.stdout), HostOutput::new(self.stderr));
         let terminal = [input.terminal(), stdout.terminal(), stderr.terminal()];
@@ -175,7 +187,7 @@ impl World for HostWorld {
             Request::Metadata { path } => Response::Metadata(self.files.metadata(path)),
             Request::ReadLink { path } => Response::Link(self.files.read_link(path)),
             Request::ReadDir { path } => Response::Dir(self.files.read_dir(path)),
-            Request::ReadBlock { path, block } => Response::Block(self.files.read_block(path, block)),
+            Request::ReadBlock { path, block } => Response::Block(self.files.read_block(path, block)?),
         })
     }
 

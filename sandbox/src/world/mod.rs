@@ -191,6 +191,37 @@ pub struct Metadata {
     pub mtime: i64,
 }
 
+/// What tells whether a host file is still the one that a guest knows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Fingerprint {
+    /// Bytes.
+    pub size: u64,
+    /// Time of last modification, nanoseconds since the Unix epoch.
+    pub mtime: i64,
+}
+
+impl std::fmt::Display for Fingerprint {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let (seconds, nanos) = (self.mtime.div_euclid(1_000_000_000), self.mtime.rem_euclid(1_000_000_000));
+        write!(f, "{} bytes, modified at @{seconds}.{nanos:09}", self.size)
+    }
+}
+
+fn now_has(is: &Option<Fingerprint>) -> String {
+    is.map_or_else(|| "nothing there".into(), |is| is.to_string())
+}
+
+/// A host file that a guest knows already.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct KnownFile {
+    /// Its path in the guest, for messages.
+    pub name: Vec<u8>,
+    /// What it was.
+    pub fingerprint: Fingerprint,
+    /// Whether its content is mapped: the guest has parts of it in memory.
+    pub mapped: bool,
+}
+
 /// A name in a host directory.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct DirEntry {
@@ -241,6 +272,26 @@ pub enum WorldError {
     /// The recorder could not write.
     #[error("recording: {0}")]
     Recorder(String),
+    /// A recording came to the limit of its log. What was recorded until then can be replayed.
+    #[error("the log has come to its limit of {limit} bytes")]
+    LogFull {
+        /// The limit.
+        limit: u64,
+    },
+    /// A host file is not what it was when the snapshot was made.
+    #[error(
+        "{path} changed on the host since the snapshot was made: it had {}, now it has {}; put it back as it \
+         was, or make the snapshot again, or take the host's files as they are (--files host)",
+        .was, now_has(.is)
+    )]
+    FileChanged {
+        /// Its path in the guest.
+        path: String,
+        /// What it was.
+        was: Fingerprint,
+        /// What it is; `None` when it is not there.
+        is: Option<Fingerprint>,
+    },
     /// The answer was of another kind than the question.
     #[error("the outside answered {got} to {asked}")]
     Mismatch {

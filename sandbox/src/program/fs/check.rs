@@ -14,6 +14,7 @@ use super::life::name_cost;
 use super::mount::{Mount, MountSource};
 use super::proc::ProcNode;
 use super::resolve::{NAME_MAX, PATH_MAX};
+use crate::world::{HostPath, KnownFile};
 
 /// What of a decoded file system cannot be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -117,6 +118,42 @@ impl Fs {
             }
         }
         Ok(())
+    }
+
+    /// The host files whose content the guest may still ask for, and what they were when it first saw
+    /// them: for a world that is to find out whether they changed.
+    pub fn known_files(&self) -> impl Iterator<Item = (HostPath, KnownFile)> {
+        let of_inode = |inode: &'_ Inode| match (&inode.body, &inode.loaded) {
+            (Body::File(Content::Blocks(blocks)), Loaded::Yes) => {
+                blocks.known_file().map(|(lower, fingerprint)| (lower.path().clone(), fingerprint))
+            }
+            _ => None,
+        };
+        let inodes = self.inodes.values().filter_map(of_inode).map(|known| (known, false));
+        // These come last, so that they count where a file is mapped.
+        let frozen = self.frozen.values().filter_map(|frozen| {
+            frozen.known_file().map(|(lower, fingerprint)| ((lower.path().clone(), fingerprint), true))
+        });
+        inodes.chain(frozen).map(|((path, fingerprint), mapped)| {
+            let name = self.guest_path(&path);
+            (path, KnownFile { name, fingerprint, mapped })
+        })
+    }
+
+    /// Where the guest sees a host file.
+    fn guest_path(&self, path: &HostPath) -> Vec<u8> {
+        let shows = |mount: &&Mount| match mount.source {
+            MountSource::Directory { grant } | MountSource::File { grant } => grant == path.grant,
+            MountSource::Symlink { .. } | MountSource::Empty { .. } => false,
+        };
+        let mut name = self.mounts.iter().find(shows).map_or(Vec::new(), |mount| mount.path.clone());
+        if !path.path.is_empty() {
+            if name.last() != Some(&b'/') {
+                name.push(b'/');
+            }
+            name.extend_from_slice(&path.path);
+        }
+        name
     }
 
     /// The object that a file's content is in, if it is in guest memory.

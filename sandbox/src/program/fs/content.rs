@@ -10,7 +10,7 @@ use super::check::Inconsistent;
 use super::chunks::{ChunkId, Chunks};
 use super::error::{FsError, FsResult};
 use super::inode::Lower;
-use crate::world::{BLOCK_SIZE, World};
+use crate::world::{BLOCK_SIZE, Fingerprint, World};
 
 const BLOCK: u64 = BLOCK_SIZE as u64;
 
@@ -50,14 +50,16 @@ struct Base {
     file: Lower,
     /// Its size.
     size: u64,
+    /// When it was last modified: with the size, what tells that it is still the same.
+    mtime: i64,
     /// How much of it can be seen: less than the size once the file was cut.
     visible: u64,
 }
 
 impl Blocks {
-    /// A host file of `size` bytes.
-    pub fn lower(file: Lower, size: u64) -> Blocks {
-        let base = Base { file, size, visible: size };
+    /// A host file of `size` bytes, last modified at `mtime`.
+    pub fn lower(file: Lower, size: u64, mtime: i64) -> Blocks {
+        let base = Base { file, size, mtime, visible: size };
         Blocks { len: size, base: Some(base), chunks: BTreeMap::new() }
     }
 
@@ -229,6 +231,12 @@ impl Blocks {
             *references.entry(*id).or_insert(0) += 1;
         }
         Ok(())
+    }
+
+    /// The host's file beneath, if there is one, and what tells that it is still the same.
+    pub fn known_file(&self) -> Option<(&Lower, Fingerprint)> {
+        let fingerprint = |base: &Base| Fingerprint { size: base.size, mtime: base.mtime };
+        self.base.as_ref().map(|base| (&base.file, fingerprint(base)))
     }
 
     /// The host's file beneath, if there is one.

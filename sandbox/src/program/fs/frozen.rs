@@ -55,6 +55,11 @@ pub struct Mapped {
 }
 
 impl Frozen {
+    /// The host's file beneath, if there is one, and what tells that it is still the same.
+    pub fn known_file(&self) -> Option<(&Lower, crate::world::Fingerprint)> {
+        self.blocks.known_file()
+    }
+
     /// The host's file beneath, if there is one.
     pub fn lower(&self) -> Option<&Lower> {
         self.blocks.lower_file()

@@ -32,7 +32,7 @@ fn body_of(lower: Lower, meta: &Metadata) -> FsResult<Body> {
         return fail(Errno::EOVERFLOW);
     }
     Ok(match meta.kind {
-        FileKind::Regular => Body::File(Content::Blocks(Blocks::lower(lower, meta.size))),
+        FileKind::Regular => Body::File(Content::Blocks(Blocks::lower(lower, meta.size, meta.mtime))),
         FileKind::Directory => {
             let subdirs = subdirs_of(meta);
             Body::Dir(Dir { lower: Some(LowerDir::new(lower)), subdirs, ..Dir::default() })

@@ -124,6 +124,11 @@ impl Fs {
         self.chunks.used()
     }
 
+    /// Bytes of the overlay's quota.
+    pub fn overlay_quota(&self) -> u64 {
+        self.chunks.quota()
+    }
+
     fn inode(&self, id: InodeId) -> FsResult<&Inode> {
         self.inodes.get(&id).ok_or(FsError::Errno(Errno::ESTALE))
     }

@@ -271,7 +271,7 @@ impl Fs {
             }
             MountSource::File { grant } => {
                 let lower = Lower::new(grant, Vec::new());
-                let content = Content::Blocks(Blocks::lower(lower.clone(), 0));
+                let content = Content::Blocks(Blocks::lower(lower.clone(), 0, 0));
                 (0o644, Body::File(content), Loaded::Mount(lower))
             }
             MountSource::Symlink { target } => (0o777, Body::Link(Link::Target(target)), Loaded::Yes),

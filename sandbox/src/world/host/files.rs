@@ -15,7 +15,7 @@ use rustix::io::pread;
 
 use super::grant::Roots;
 use crate::errno::Errno;
-use crate::world::{BLOCK_SIZE, DirEntry, FileKind, HostPath, Metadata};
+use crate::world::{BLOCK_SIZE, DirEntry, FileKind, Fingerprint, HostPath, KnownFile, Metadata, WorldError};
 
 /// Files kept open.
 const OPEN_MAX: usize = 16;
@@ -39,11 +39,40 @@ pub(super) struct HostFiles {
     open: Vec<(HostPath, OwnedFd)>,
     /// What files were when their first block was read.
     first: HashMap<HostPath, Identity>,
+    /// Files that the guest knows from before, and that were not looked at yet.
+    known: HashMap<HostPath, KnownFile>,
 }
 
 impl HostFiles {
-    pub fn new(roots: Roots) -> HostFiles {
-        HostFiles { roots, open: Vec::new(), first: HashMap::new() }
+    pub fn new(roots: Roots, known: HashMap<HostPath, KnownFile>) -> HostFiles {
+        HostFiles { roots, open: Vec::new(), first: HashMap::new(), known }
+    }
+
+    /// Fails if a file that the guest knows is not what it was. Asked once a file: from then on it must
+    /// stay as it is, like any other.
+    fn check_known(&mut self, path: &HostPath) -> Result<(), WorldError> {
+        let Some(known) = self.known.get(path) else { return Ok(()) };
+        let metadata = self.metadata(path).ok().filter(|m| m.kind == FileKind::Regular);
+        let is = metadata.map(|m| Fingerprint { size: m.size, mtime: m.mtime });
+        if is != Some(known.fingerprint) {
+            let path = String::from_utf8_lossy(&known.name).into_owned();
+            return Err(WorldError::FileChanged { path, was: known.fingerprint, is });
+        }
+        self.known.remove(path);
+        Ok(())
+    }
+
+    /// A block of a file.
+    ///
+    /// # Errors
+    /// When it is a file that the guest knows, and is not what it was.
+    pub fn read_block(
+        &mut self,
+        path: &HostPath,
+        block: u64,
+    ) -> Result<Result<Arc<[u8]>, Errno>, WorldError> {
+        self.check_known(path)?;
+        Ok(self.block(path, block))
     }
 
     fn open(&self, path: &HostPath, flags: OFlags) -> Result<OwnedFd, Errno> {
@@ -110,7 +139,7 @@ impl HostFiles {
         Ok(entries)
     }
 
-    pub fn read_block(&mut self, path: &HostPath, block: u64) -> Result<Arc<[u8]>, Errno> {
+    fn block(&mut self, path: &HostPath, block: u64) -> Result<Arc<[u8]>, Errno> {
         if let Some(given) = self.roots.given(path) {
             return given.read_block(&path.path, block);
         }
