@@ -72,7 +72,7 @@ fn the_library_has_the_same_ceilings() {
 }
 
 /// How long a snapshot is cut and written over beside restores.
-const CHANGING: Duration = Duration::from_secs(4);
+const CHANGING: Duration = Duration::from_secs(6);
 
 /// Another process may do to a snapshot what it likes while a guest runs from it: the guest goes on, or
 /// its run ends with an error that names the file. It ended the process by SIGBUS once.
@@ -99,7 +99,8 @@ fn a_snapshot_that_is_cut_and_written_over_beside_its_restores() {
                 file.set_len(cut).expect("cut");
                 std::thread::sleep(Duration::from_micros(500));
                 file.write_all_at(&whole, 0).expect("written");
-                std::thread::sleep(Duration::from_millis(20));
+                // Long enough for a restore, now and then.
+                std::thread::sleep(Duration::from_millis(300));
             }
         });
         let start = Instant::now();

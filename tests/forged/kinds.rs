@@ -36,7 +36,10 @@ fn other_things_are_named() {
     says(&tool(dir, ["replay", "dir"]), &["manifest.json", "not a recording's manifest"]);
 
     // Of another version.
-    let made = tool(dir, ["snapshot", "-q", "-o", "s.dvm", "--at", "first-read", "--", "sh", "-c", "read x"]);
+    let made = tool(
+        dir,
+        ["snapshot", "-q", "-o", "s.dvm", "--at", "first-read", "--", "sh", "-c", "read x; exit 0"],
+    );
     assert_eq!(made.status, 0, "{made:?}");
     let whole = std::fs::read(dir.join("s.dvm")).expect("a snapshot");
     for (version, word) in [(0, "older"), (99, "newer dejavm")] {
@@ -53,7 +56,10 @@ fn what_cannot_be_given_to_a_snapshot_is_an_error() {
     let dir = tempfile::tempdir().expect("a directory");
     let dir = dir.path();
     std::fs::create_dir(dir.join("new")).expect("a directory");
-    let made = tool(dir, ["snapshot", "-q", "-o", "s.dvm", "--at", "first-read", "--", "sh", "-c", "read x"]);
+    let made = tool(
+        dir,
+        ["snapshot", "-q", "-o", "s.dvm", "--at", "first-read", "--", "sh", "-c", "read x; exit 0"],
+    );
     assert_eq!(made.status, 0, "{made:?}");
     says(&tool(dir, ["restore", "s.dvm", "--ro", "new:/new"]), &["s.dvm", "/new", "inspect"]);
     says(&tool(dir, ["restore", "s.dvm", "--root", "new"]), &["s.dvm", "shown nothing at /"]);
