@@ -39,7 +39,7 @@ fn an_interrupt_ends_a_program_that_spins() {
 
 #[test]
 fn an_interrupt_runs_the_handler() {
-    let wait = "import sys\ntry:\n input('ready')\nexcept KeyboardInterrupt:\n print('caught')\n sys.exit(7)";
+    let wait = "import sys\ntry:\n print('ready', flush=True)\n input()\nexcept KeyboardInterrupt:\n print('caught')\n sys.exit(7)";
     let mut pty = run(&[&python(), "-c", wait]);
     pty.expect("ready");
     pty.send("\x03");
@@ -49,13 +49,16 @@ fn an_interrupt_runs_the_handler() {
 
 #[test]
 fn a_program_that_waits_for_a_signal_gets_it() {
-    let wait = "import os, signal\nsignal.signal(signal.SIGINT, lambda *_: os.write(1, b'caught\\n'))\n\
-                os.write(1, b'ready\\n')\nsignal.pause()\nprint('over')";
+    let wait = "import os, signal\ncaught = []\nsignal.signal(signal.SIGINT, lambda *_: caught.append(1))\n\
+                os.write(1, b'ready\\n')\nwhile not caught: signal.pause()\nprint('caught')\n\
+                signal.pthread_sigmask(0, {15})\nprint('again', flush=True)\nprint(signal.sigwait({15}))";
     let mut pty = run(&[&python(), "-c", wait]);
     pty.expect("ready");
     pty.send("\x03");
     pty.expect("caught");
-    pty.expect("over");
+    pty.expect("again");
+    pty.kill("TERM");
+    pty.expect("15");
     assert_eq!(pty.end().0, 0);
 }
 
