@@ -80,7 +80,11 @@ fn wrong_use_is_one_line_and_125() {
     refused(&in_temp(&["run", "--workdir", "/nowhere", "--", "true"]), 125, &["/nowhere"]);
     let no_recording = ["no recording is there", "dejavm record -o DIR"];
     refused(&in_temp(&["replay", "nothing"]), 125, &[&["nothing"], &no_recording[..]].concat());
-    refused(&in_temp(&["replay", "/etc/passwd"]), 125, &no_recording);
+    refused(
+        &in_temp(&["replay", "/etc/passwd"]),
+        125,
+        &["/etc/passwd is not a recording", "a recording is a directory"],
+    );
     refused(&in_temp(&["log", "nothing"]), 125, &no_recording);
     refused(&in_temp(&["restore", "/etc/passwd"]), 125, &["/etc/passwd", "not a dejavm snapshot"]);
     refused(&in_temp(&["inspect", "/etc/passwd"]), 125, &["/etc/passwd", "not a dejavm snapshot"]);

@@ -28,6 +28,15 @@ fn build(dir: &Path) -> PathBuf {
     program
 }
 
+/// Keeps this thread on one CPU. Where KVM does not trap CPUID, the C library's start keeps the CPU's
+/// number in memory, and a random call may write it out.
+fn stay_on(cpu: usize) {
+    let mut set = rustix::thread::CpuSet::new();
+    set.set(cpu);
+    // With one CPU there is nowhere else to go.
+    let _ = rustix::thread::sched_setaffinity(None, &set);
+}
+
 /// Runs one case, recorded, and replays it.
 fn case(host: &Host, dir: &Path, program: &Path, seed: u64) -> Result<Outcome, String> {
     let recording = dir.join(format!("rec-{seed}"));
@@ -67,8 +76,9 @@ fn random_system_calls() {
     let until = number("DEJAVM_FUZZ_SECONDS").map(|seconds| Instant::now() + Duration::from_secs(seconds));
     let next = AtomicU64::new(0);
     let ended = AtomicU64::new(0);
-    let threads: Vec<u32> = (0..2).collect();
-    common::for_each(&threads, |_| {
+    let threads: Vec<usize> = (0..2).collect();
+    common::for_each(&threads, |cpu| {
+        stay_on(*cpu);
         loop {
             let n = next.fetch_add(1, Ordering::Relaxed);
             let over = until.map_or(n >= CASES, |until| Instant::now() >= until);

@@ -339,17 +339,13 @@ impl Memory {
             }
         }
         let Some(entry) = self.state.objects.get_mut(&object) else { return false };
-        let neighbour = |number: Option<u64>| {
-            number.and_then(|n| entry.pieces.get(&n)).map_or(Blocks::default(), |piece| piece.blocks)
-        };
-        let (before, behind) = (neighbour(number.checked_sub(1)), neighbour(Some(number + 1)));
         let page = offset % CHUNK_BYTES / PAGE_SIZE as u64;
         let Some(piece) = entry.pieces.get_mut(&number) else { return false };
         if entry.reserved || piece.blocks.has(page) {
             return true;
         }
         let all = self.state.account.is_ample().then_some(Blocks::ALL);
-        let wanted = all.unwrap_or_else(|| piece.blocks.wanted(page, before, behind));
+        let wanted = all.unwrap_or_else(|| piece.blocks.wanted(page));
         for wanted in [wanted, Blocks::of(page)] {
             let new = u64::from(wanted.but(piece.blocks).count()) * BLOCK_BYTES;
             if self.state.account.charge(new).is_ok() {

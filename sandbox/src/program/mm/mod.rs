@@ -377,12 +377,8 @@ impl AddressSpace {
         if region.blocks.has(page) {
             return true;
         }
-        let blocks = |number: Option<u64>| {
-            number.and_then(|n| self.state.regions.get(&n)).map_or(Blocks::default(), |r| r.blocks)
-        };
-        let (before, behind) = (blocks(number.checked_sub(1)), blocks(Some(number + 1)));
         let all = memory.state.account.is_ample().then_some(Blocks::ALL);
-        let wanted = all.unwrap_or_else(|| region.blocks.wanted(page, before, behind));
+        let wanted = all.unwrap_or_else(|| region.blocks.wanted(page));
         for wanted in [wanted, Blocks::of(page)] {
             let new = self.unreserved_in(number, wanted.but(region.blocks));
             if memory.state.account.charge(new).is_ok() {

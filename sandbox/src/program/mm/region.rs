@@ -65,19 +65,12 @@ impl Blocks {
     }
 
     /// The blocks to use for a touch of a page, where these are in use: that of the page, and as many
-    /// more in the same direction as are in use in a row before it. `before` and `behind` are the blocks
-    /// in use of the neighbouring chunks. So a guest that goes through its memory takes ever larger
-    /// steps, and one that touches it here and there is charged for little.
-    pub fn wanted(self, page: u64, before: Blocks, behind: Blocks) -> Blocks {
+    /// more in the same direction as are in use in a row before it. So a guest that goes through a chunk
+    /// takes ever larger steps, and one that touches memory here and there is charged for little.
+    pub fn wanted(self, page: u64) -> Blocks {
         let block = (page / BLOCK_PAGES) as u32;
-        let mut below = (self.0 << (BLOCKS - 1 - block) << 1).leading_ones();
-        if below == block {
-            below += before.0.leading_ones();
-        }
-        let mut above = self.0.checked_shr(block + 1).unwrap_or(0).trailing_ones();
-        if block + above + 1 == BLOCKS {
-            above += behind.0.trailing_ones();
-        }
+        let below = (self.0 << (BLOCKS - 1 - block) << 1).leading_ones();
+        let above = self.0.checked_shr(block + 1).unwrap_or(0).trailing_ones();
         let block = u64::from(block);
         match below >= above {
             true => Blocks::between(block, (block + u64::from(below.max(1))).min(BLOCKS.into())),
@@ -124,16 +117,12 @@ mod tests {
     #[test]
     fn a_guest_that_goes_on_takes_larger_steps() {
         let none = Blocks::default();
-        assert_eq!(none.wanted(100, none, none), blocks(&[6]));
-        assert_eq!(blocks(&[6]).wanted(7 * 16, none, none), blocks(&[7]));
-        assert_eq!(blocks(&[6, 7]).wanted(8 * 16, none, none), blocks(&[8, 9]));
+        assert_eq!(none.wanted(100), blocks(&[6]));
+        assert_eq!(blocks(&[6]).wanted(7 * 16), blocks(&[7]));
+        assert_eq!(blocks(&[6, 7]).wanted(8 * 16), blocks(&[8, 9]));
         // Downwards, as a stack goes.
-        assert_eq!(blocks(&[31]).wanted(30 * 16, none, none), blocks(&[30]));
-        assert_eq!(blocks(&[30, 31]).wanted(29 * 16, none, none), blocks(&[28, 29]));
-        // From chunk to chunk.
-        assert_eq!(none.wanted(0, Blocks::ALL, none), Blocks::ALL);
-        assert_eq!(none.wanted(511, none, Blocks::ALL), Blocks::ALL);
-        assert_eq!(none.wanted(0, blocks(&[31]), none), blocks(&[0]));
-        assert_eq!(Blocks::ALL.but(blocks(&[31])).wanted(511, none, none), blocks(&[31]));
+        assert_eq!(blocks(&[31]).wanted(30 * 16), blocks(&[30]));
+        assert_eq!(blocks(&[30, 31]).wanted(29 * 16), blocks(&[28, 29]));
+        assert_eq!(Blocks::ALL.but(blocks(&[31])).wanted(511), blocks(&[31]));
     }
 }

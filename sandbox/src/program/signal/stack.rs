@@ -14,8 +14,8 @@ const SS_AUTODISARM: u32 = 1 << 31;
 /// Bytes of the smallest (`MINSIGSTKSZ`).
 const MIN_BYTES: u64 = 2048;
 
-/// An alternate signal stack; none when its size is 0.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+/// An alternate signal stack; none when its size is 0, as `execve` leaves it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct AltStack {
     /// Lowest address.
     pub base: u64,
@@ -23,12 +23,6 @@ pub struct AltStack {
     pub size: u64,
     /// As it was set.
     pub flags: u32,
-}
-
-impl Default for AltStack {
-    fn default() -> Self {
-        AltStack { base: 0, size: 0, flags: SS_DISABLE }
-    }
 }
 
 impl AltStack {
