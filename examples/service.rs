@@ -149,18 +149,19 @@ async fn post(address: SocketAddr, code: &str) -> Result<(StatusCode, String), F
     Ok((status, String::from_utf8_lossy(&body).into_owned()))
 }
 
-/// Requests that mean harm, each with the answer's status and a word of the answer.
-const HOSTILE: [(&str, u16, &str); 10] = [
-    ("while True: pass", 408, "time"),
-    ("x = bytearray(1 << 34)", 422, "MemoryError"),
-    ("while True: print('x' * 65536)", 422, "No space left"),
-    ("f = open('/tmp/f', 'wb')\nwhile True: f.write(bytes(1 << 20))", 422, "No space left"),
-    ("import ctypes; ctypes.string_at(0)", 422, "Signalled(11)"),
-    ("print(open('/etc/shadow').read())", 422, "Error"),
-    ("import os\nfor n in range(10 ** 9): os.mkdir(f'/tmp/{n}')", 422, "No space left"),
-    ("import os; os.kill(os.getpid(), 9)", 422, "Signalled(9)"),
-    ("import signal\nsignal.setitimer(0, 1e-6, 1e-6)\nwhile True: pass", 408, "time"),
-    ("import mmap\na = [mmap.mmap(-1, 1 << 20) for n in range(10 ** 6)]", 422, "Error"),
+/// Requests that mean harm, each with the statuses that answer it and a word of the answer. The disk is
+/// used up before the time on a fast machine only.
+const HOSTILE: [(&str, &[u16], &str); 10] = [
+    ("while True: pass", &[408], "time"),
+    ("x = bytearray(1 << 34)", &[422], "MemoryError"),
+    ("while True: print('x' * 65536)", &[422], "No space left"),
+    ("f = open('/tmp/f', 'wb')\nwhile True: f.write(bytes(1 << 20))", &[422], "No space left"),
+    ("import ctypes; ctypes.string_at(0)", &[422], "Signalled(11)"),
+    ("print(open('/etc/shadow').read())", &[422], "Error"),
+    ("import os\nfor n in range(10 ** 9): os.mkdir(f'/tmp/{n}')", &[422, 408], ""),
+    ("import os; os.kill(os.getpid(), 9)", &[422], "Signalled(9)"),
+    ("import signal\nsignal.setitimer(0, 1e-6, 1e-6)\nwhile True: pass", &[408], "time"),
+    ("import mmap\na = [mmap.mmap(-1, 1 << 20) for n in range(10 ** 6)]", &[422], "Error"),
 ];
 
 /// Sends `count` good requests one after the other; how long each took.
@@ -212,7 +213,7 @@ pub async fn demo(count: u32) -> Result<(), Failure> {
     show("beside hostile ones", good(address, count).await?);
     for ((status, text), code, expected, word) in hostile.await?? {
         println!("  {:?} -> {status}, {}", code.lines().next_back().unwrap_or_default(), text.trim());
-        assert_eq!(status.as_u16(), expected, "{code}: {text}");
+        assert!(expected.contains(&status.as_u16()), "{code}: {status}, {text}");
         assert!(text.contains(word), "{code}: {text}");
     }
     show("alone, afterwards", good(address, count).await?);

@@ -165,7 +165,7 @@ impl Program {
             Err(Error::BadText { what, text, why })
         };
         const NUL: &str = "it has a NUL in it, where a program's text ends";
-        for (number, arg) in self.args.iter().enumerate().filter(|(_, arg)| arg.contains(&0)) {
+        if let Some((number, arg)) = self.args.iter().enumerate().find(|(_, arg)| arg.contains(&0)) {
             return bad(format!("argument {number}"), arg, NUL);
         }
         for (name, value) in &self.env {

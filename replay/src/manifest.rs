@@ -56,7 +56,9 @@ impl RunEnd {
     /// With a reason of bounded length.
     pub(crate) fn shortened(mut self) -> RunEnd {
         if let RunEnd::Stopped { why } = &mut self {
-            why.truncate(why.floor_char_boundary(MAX_WHY));
+            let fits = |end: &usize| *end <= MAX_WHY && why.is_char_boundary(*end);
+            let end = (0..=why.len()).rev().find(fits).unwrap_or(0);
+            why.truncate(end);
         }
         self
     }

@@ -121,7 +121,7 @@ impl World for FakeWorld {
                 .collect())),
             Request::Wait { ns, .. } => Response::Wait(Woken { by: Wake::Time, ns: ns.unwrap_or(n) }),
             // One in three comes.
-            Request::Signal { .. } => Response::Signal((n % 3 == 0).then_some(1 + n as u32 % 64)),
+            Request::Signal { .. } => Response::Signal(n.is_multiple_of(3).then_some(1 + n as u32 % 64)),
             Request::Terminal(TerminalRequest::Size) => {
                 Response::Terminal(Ok(TerminalAnswer::Size([24, n as u16, 0, 0])))
             }

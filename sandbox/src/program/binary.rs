@@ -82,12 +82,12 @@ pub struct LoadError {
     /// The script or program that names this file as its interpreter.
     pub of: Option<Vec<u8>>,
     /// What `execve` gives.
-    pub error: SysError,
+    pub error: Box<SysError>,
 }
 
 impl LoadError {
-    fn new(path: &[u8], error: impl Into<SysError>) -> LoadError {
-        LoadError { path: path.to_vec(), of: None, error: error.into() }
+    pub(super) fn new(path: &[u8], error: impl Into<SysError>) -> LoadError {
+        LoadError { path: path.to_vec(), of: None, error: Box::new(error.into()) }
     }
 }
 
@@ -135,7 +135,11 @@ impl Process {
     pub fn find_binary(&mut self, file: Executable, command: Command) -> Result<Found, LoadError> {
         let mut command = Command { path: file.name.clone(), ..command };
         let (file, script) = self.follow_scripts(file, &mut command)?;
-        let at = |error: SysError| LoadError { path: file.path.clone(), of: script.clone(), error };
+        let at = |error: SysError| LoadError {
+            path: file.path.clone(),
+            of: script.clone(),
+            error: Box::new(error),
+        };
         let image = elf::parse(&file.head, file.len).map_err(|e| at(e.into()))?;
         let interpreter = match image.interpreter {
             Some((offset, len)) => Some(self.find_interpreter(&file, offset, len)?),
@@ -179,7 +183,11 @@ impl Process {
             command.args = args;
             let opened = self.open_executable(AT_FDCWD, &interpreter, 0);
             let of = file.path;
-            file = opened.map_err(|error| LoadError { path: interpreter, of: Some(of.clone()), error })?;
+            file = opened.map_err(|error| LoadError {
+                path: interpreter,
+                of: Some(of.clone()),
+                error: Box::new(error),
+            })?;
             script = Some(of);
         }
         Err(LoadError::new(&file.path, Errno::ELOOP))
@@ -199,7 +207,11 @@ impl Process {
         }
         // The kernel takes the path for a string: what lies behind a NUL is not looked at.
         path.truncate(path.iter().position(|b| *b == 0).unwrap_or(path.len()));
-        let of = |error: SysError| LoadError { path: path.clone(), of: Some(file.path.clone()), error };
+        let of = |error: SysError| LoadError {
+            path: path.clone(),
+            of: Some(file.path.clone()),
+            error: Box::new(error),
+        };
         let interpreter = self.open_executable(AT_FDCWD, &path, 0).map_err(of)?;
         let image = elf::parse(&interpreter.head, interpreter.len).map_err(|_| of(Errno::ELIBBAD.into()))?;
         Ok((interpreter, image))

@@ -106,11 +106,10 @@ impl Process {
     /// # Errors
     /// What `execve` gives, or what ends the run.
     pub fn load(&mut self, command: Command, seed: u64) -> Result<(), LoadError> {
-        let at = |path: &[u8], error| LoadError { path: path.to_vec(), of: None, error };
         let path = command.path.clone();
-        let file = self.open_executable(AT_FDCWD, &path, 0).map_err(|e| at(&path, e))?;
+        let file = self.open_executable(AT_FDCWD, &path, 0).map_err(|e| LoadError::new(&path, e))?;
         let found = self.find_binary(file, command)?;
-        self.enter(found, Random::new(seed, LAYOUT_STREAM)).map_err(|e| at(&path, e))
+        self.enter(found, Random::new(seed, LAYOUT_STREAM)).map_err(|e| LoadError::new(&path, e))
     }
 
     /// Gives up the program for another, which was found: what `execve` does from where it cannot

@@ -5,7 +5,6 @@ use std::sync::Arc;
 
 use dejavm_snapshot::{Content, ContentsError, PageContents, Snapshot, Summary, WriteOptions};
 
-use super::binary::LoadError;
 use super::exec::CpuInfo;
 use super::fs::StoredBlocks;
 use super::machine::Machine;
@@ -102,11 +101,9 @@ impl Machine {
         };
         if let Some(command) = state.pending {
             enter_workdir(&mut process)?;
-            process.load(command, state.seed).map_err(|e| match e {
-                LoadError { path, of, error: SysError::Errno(errno) } => {
-                    StartError::Program { path, of, errno }
-                }
-                LoadError { error, .. } => StartError::Run(error.into()),
+            process.load(command, state.seed).map_err(|e| match *e.error {
+                SysError::Errno(errno) => StartError::Program { path: e.path, of: e.of, errno },
+                error => StartError::Run(error.into()),
             })?;
         }
         let core = Core::new(vcpu, host, stop, options, state.exits, state.seed);

@@ -171,7 +171,7 @@ impl Fs {
         let owns = who.user.fs == inode.attr.uid;
         let user = uid.is_none_or(|uid| owns && uid == inode.attr.uid);
         let group = gid.is_none_or(|gid| owns && (gid == inode.attr.gid || who.in_group(gid)));
-        if !(user && group) && !who.can(cap::CHOWN) {
+        if !(who.can(cap::CHOWN) || user && group) {
             return fail(Errno::EPERM);
         }
         inode.attr.uid = uid.unwrap_or(inode.attr.uid);

@@ -479,10 +479,10 @@ mod tests {
     fn a_state_out_of_a_file_is_checked() {
         let with = |pending| Signals { pending, ..Default::default() };
         assert!(Signals::default().check().is_ok());
-        assert!(!with(vec![Info::default()]).check().is_ok());
+        assert!(with(vec![Info::default()]).check().is_err());
         let info = Info { signal: SIGINT, ..Default::default() };
-        assert!(with(vec![info]).check().is_ok() && !with(vec![info, info]).check().is_ok());
-        assert!(!Signals { actions: Vec::new(), ..Default::default() }.check().is_ok());
+        assert!(with(vec![info]).check().is_ok() && with(vec![info, info]).check().is_err());
+        assert!(Signals { actions: Vec::new(), ..Default::default() }.check().is_err());
     }
 
     #[test]

@@ -13,7 +13,7 @@ use crate::ram::PAGE_SIZE;
 const PAGE: u64 = PAGE_SIZE as u64;
 
 /// `MADV_*` (`include/uapi/asm-generic/mman-common.h`).
-mod advice {
+mod madv {
     pub const DONTNEED: u64 = 4;
     pub const FREE: u64 = 8;
     pub const REMOVE: u64 = 9;
@@ -54,13 +54,13 @@ fn pages(start: u64, len: u64) -> Option<Range<u64>> {
 /// Whether advice of this kind can be given of a mapping.
 fn applies(advice: u64, vma: &Vma) -> Result<(), Errno> {
     let anonymous = matches!(vma.backing, Backing::Anonymous);
-    let drops = matches!(advice, advice::DONTNEED | advice::FREE | advice::REMOVE);
-    let unlocked = drops || matches!(advice, advice::COLD | advice::PAGEOUT);
+    let drops = matches!(advice, madv::DONTNEED | madv::FREE | madv::REMOVE);
+    let unlocked = drops || matches!(advice, madv::COLD | madv::PAGEOUT);
     match advice {
         _ if unlocked && vma.locked => Err(Errno::EINVAL),
-        advice::FREE | advice::WIPEONFORK if !anonymous => Err(Errno::EINVAL),
-        advice::REMOVE if anonymous => Err(Errno::EINVAL),
-        advice::REMOVE if !vma.backing.is_shared() || !vma.may_write => Err(Errno::EACCES),
+        madv::FREE | madv::WIPEONFORK if !anonymous => Err(Errno::EINVAL),
+        madv::REMOVE if anonymous => Err(Errno::EINVAL),
+        madv::REMOVE if !vma.backing.is_shared() || !vma.may_write => Err(Errno::EACCES),
         _ => Ok(()),
     }
 }
@@ -70,9 +70,9 @@ impl Process {
         let [start, len, advice, ..] = a;
         let known = matches!(
             advice,
-            0..=advice::DONTNEED | advice::FREE | advice::REMOVE | advice::DONTFORK..=advice::DONTNEED_LOCKED
+            0..=madv::DONTNEED | madv::FREE | madv::REMOVE | madv::DONTFORK..=madv::DONTNEED_LOCKED
         );
-        if matches!(advice, advice::HWPOISON | advice::SOFT_OFFLINE) {
+        if matches!(advice, madv::HWPOISON | madv::SOFT_OFFLINE) {
             return Err(Errno::EPERM.into());
         }
         let range = pages(start, len).filter(|range| len == 0 || !range.is_empty());
@@ -82,8 +82,8 @@ impl Process {
         if range.is_empty() {
             return Ok(0);
         }
-        if matches!(advice, advice::POPULATE_READ | advice::POPULATE_WRITE) {
-            return self.populate(range, advice == advice::POPULATE_WRITE);
+        if matches!(advice, madv::POPULATE_READ | madv::POPULATE_WRITE) {
+            return self.populate(range, advice == madv::POPULATE_WRITE);
         }
         // Part by part up to the first that refuses. Gaps are told of in the end.
         for (part, refused) in self.mapped_parts(&range, |vma| applies(advice, vma).err()) {
@@ -105,11 +105,11 @@ impl Process {
     /// are told from others by nothing: that `MADV_FREE` never drops a page keeps runs alike.
     fn advise(&mut self, part: Range<u64>, advice: u64) -> Result<(), SysError> {
         match advice {
-            advice::DONTNEED | advice::DONTNEED_LOCKED => {
+            madv::DONTNEED | madv::DONTNEED_LOCKED => {
                 self.space.discard(&mut self.memory, part.start, part.end - part.start)?;
                 Ok(())
             }
-            advice::REMOVE => self.punch_hole(part),
+            madv::REMOVE => self.punch_hole(part),
             _ => Ok(()),
         }
     }

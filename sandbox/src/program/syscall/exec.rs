@@ -31,7 +31,7 @@ impl Process {
         }
         let env = self.read_strings(env, &mut room)?;
         let command = Command { path, args, env };
-        let found = self.find_binary(file, command).map_err(|e| e.error)?;
+        let found = self.find_binary(file, command).map_err(|e| *e.error)?;
         self.replace_program(found)
     }
 

@@ -164,7 +164,7 @@ impl Process {
         }
         let size = self.read_u32(address)?;
         let size = if size == 0 { ATTR_FIRST } else { size };
-        if size < ATTR_FIRST || size > 4096 {
+        if !(ATTR_FIRST..=4096).contains(&size) {
             self.write(address, &(ATTR_BYTES as u32).to_le_bytes())?;
             return Err(Errno::E2BIG.into());
         }

@@ -93,7 +93,6 @@ pub(super) fn built_in(file: ProcFile) -> &'static str {
 const MOUNTS: &str = "\
 overlay / overlay rw,noatime 0 0
 proc /proc proc rw,nosuid,nodev,noexec,relatime 0 0
-proc /proc/sys proc ro,nosuid,nodev,noexec,relatime 0 0
 sysfs /sys sysfs ro,nosuid,nodev,noexec,relatime 0 0
 devtmpfs /dev devtmpfs rw,nosuid,relatime 0 0
 devpts /dev/pts devpts rw,nosuid,noexec,relatime 0 0
@@ -115,7 +114,6 @@ device tmpfs mounted on /dev/shm with fstype tmpfs
 const MOUNT_INFO: &str = "\
 20 1 0:30 / / rw,noatime - overlay overlay rw
 21 20 0:22 / /proc rw,nosuid,nodev,noexec,relatime - proc proc rw
-26 21 0:22 /sys /proc/sys ro,nosuid,nodev,noexec,relatime - proc proc rw
 22 20 0:21 / /sys ro,nosuid,nodev,noexec,relatime - sysfs sysfs rw
 23 20 0:5 / /dev rw,nosuid,relatime - devtmpfs devtmpfs rw
 24 23 0:24 / /dev/pts rw,nosuid,noexec,relatime - devpts devpts rw
