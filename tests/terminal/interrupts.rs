@@ -44,8 +44,8 @@ fn an_interrupt_runs_the_handler() {
     let wait = "import sys\ntry:\n print('ready', flush=True)\n input()\nexcept KeyboardInterrupt:\n print('caught')\n sys.exit(7)";
     let mut pty = run(&[&python(), "-c", wait]);
     pty.expect("ready");
-    pty.send("\x03");
-    pty.expect("caught");
+    // CPython looks for signals before it reads and while it reads, and not between the two.
+    pty.insist("\x03", "caught");
     assert_eq!(pty.end().0, 7);
 }
 
@@ -68,10 +68,8 @@ fn a_program_that_waits_for_a_signal_gets_it() {
 fn a_program_that_does_not_look_is_ended_by_the_second() {
     let mut pty = run(&["sh", "-c", &format!("trap 'echo trapped' INT; {SPINS}")]);
     pty.expect("begun");
-    pty.send("\x03");
-    pty.expect("^C");
-    pty.send("\x03");
-    assert_eq!(pty.end().0, 130);
+    // The first may still come while it writes.
+    assert_eq!(pty.end_by("\x03").0, 130);
 }
 
 #[test]

@@ -90,6 +90,27 @@ impl Pty {
         self.seen = end;
     }
 
+    /// Sends keys, and again until this is shown: what they do may come a moment too early for a program
+    /// that looks for signals only while it waits.
+    #[track_caller]
+    pub fn insist(&mut self, keys: &str, text: &str) {
+        const AGAIN: Duration = Duration::from_millis(500);
+        let mut sent: Option<Instant> = None;
+        let from = self.seen;
+        self.wait(&format!("{text:?} is shown after {keys:?}"), |pty| {
+            let there = {
+                let shown = pty.shown.lock().expect("no panic");
+                shown[from..].windows(text.len()).any(|bytes| bytes == text.as_bytes())
+            };
+            if !there && sent.is_none_or(|sent| sent.elapsed() > AGAIN) {
+                sent = Some(Instant::now());
+                pty.send(keys);
+            }
+            there
+        });
+        self.seen = self.shown.lock().expect("no panic").len();
+    }
+
     /// Waits until the terminal echoes, or does not.
     #[track_caller]
     pub fn expect_echo(&mut self, echo: bool) {
@@ -124,9 +145,21 @@ impl Pty {
 
     /// Waits for the end: the status, or 128 and the signal. The terminal must be as it was.
     #[track_caller]
-    pub fn end(mut self) -> (i32, String) {
+    pub fn end(self) -> (i32, String) {
+        self.end_by("")
+    }
+
+    /// Sends keys, again and again, until the end.
+    #[track_caller]
+    pub fn end_by(mut self, keys: &str) -> (i32, String) {
+        const AGAIN: Duration = Duration::from_millis(500);
         let mut ended = None;
+        let mut sent: Option<Instant> = None;
         self.wait("it ends", |pty| {
+            if !keys.is_empty() && sent.is_none_or(|sent| sent.elapsed() > AGAIN) {
+                sent = Some(Instant::now());
+                pty.send(keys);
+            }
             ended = pty.child.try_wait().expect("wait");
             ended.is_some()
         });

@@ -302,7 +302,8 @@ impl Process {
         if flags as u32 & !7 != 0 || flags & (RANDOM | INSECURE) == RANDOM | INSECURE {
             return Err(Errno::EINVAL.into());
         }
-        let mut buffers = Buffers::one(address, len)?;
+        // Cut before it is looked at (`import_ubuf`), unlike what is read and written.
+        let mut buffers = Buffers::one(address, len.min(MOST))?;
         let before = self.random.clone();
         let mut buf = vec![0; buffers.left.min(PIECE as u64) as usize];
         let mut done = 0;
