@@ -71,9 +71,8 @@ impl AddressSpace {
         }
         let old_range = old..old + old_len;
         if !how.keep {
-            let end = old.checked_add(new_len).filter(|e| *e <= USER_END).ok_or(Errno::ENOMEM)?;
-            let growth = old_range.end..end;
-            if vma.end == old_range.end && self.has_room(&growth) {
+            let growth = old_range.end..old.saturating_add(new_len);
+            if vma.end == old_range.end && growth.end <= USER_END && self.has_room(&growth) {
                 let mut piece = vma.clone();
                 piece.backing.advance(growth.start - start);
                 self.map(memory, growth.start, growth.end - growth.start, piece)?;
