@@ -140,8 +140,11 @@ fn another_parent_is_refused() {
         }
         other => panic!("{other:?}"),
     }
-    fs::write(&base, "text").unwrap();
+    let bytes = fs::read(&base).unwrap();
+    fs::write(&base, &bytes[..40]).unwrap();
     assert!(matches!(Snapshot::open(&layer), Err(Error::Truncated { .. })));
+    fs::write(&base, "text").unwrap();
+    assert!(matches!(Snapshot::open(&layer), Err(Error::NotASnapshot { .. })));
 }
 
 #[test]

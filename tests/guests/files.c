@@ -104,8 +104,14 @@ static void rwf(void) {
     int null = open("/dev/null", O_RDWR);
     SHOW(write(null, (void *)8, 100));
     SHOW(read(null, (void *)8, 100));
-    SHOW(write(null, buf, 0x7ffff000));
-    SHOW(write(null, buf, 0x80000000));
+    static char low[1]; // far from the end of what a program may name, unlike the stack
+    SHOW(write(null, low, 0x7ffff000));
+    SHOW(write(null, low, 0x80000000));
+    SHOW(write(null, (void *)0x7fff80000000, 0x7fffe000));
+    SHOW(write(null, (void *)0x7fff80000000, 0x7ffff000));
+    SHOW(write(null, (void *)0x7fff80000001, 0x7ffff000));
+    SHOW(write(null, (void *)0x7ffffffff000, 0));
+    SHOW(write(null, (void *)0x7ffffffff001, 0));
     int zero = open("/dev/zero", O_RDWR);
     SHOW(read(zero, (void *)8, 100));
     SHOW(write(zero, (void *)8, 100));
