@@ -14,7 +14,6 @@
 //! A program may jump to the stub, or use the port where it is open: either is no more than a
 //! system call with a strange return address, which the monitor checks.
 
-use iced_x86::code_asm::{CodeAssembler, registers as reg};
 use kvm_bindings::{kvm_dtable, kvm_segment, kvm_sregs};
 
 use super::mm::tables::{NO_EXEC, USER, WRITABLE};
@@ -95,27 +94,15 @@ pub struct Entry {
     stack: u64,
 }
 
-fn stub(error_code: bool) -> Vec<u8> {
-    let assemble = || -> Result<Vec<u8>, iced_x86::IcedError> {
-        let mut a = CodeAssembler::new(64)?;
-        a.out(i32::from(EXCEPTION_PORT), reg::al)?;
-        if error_code {
-            a.add(reg::rsp, 8)?;
-        }
-        a.iretq()?;
-        a.assemble(0)
-    };
-    assemble().expect("constant code")
-}
+/// `out EXCEPTION_PORT, al; iretq`
+const STUB: &[u8] = &[0xe6, EXCEPTION_PORT as u8, 0x48, 0xcf];
+/// `out EXCEPTION_PORT, al; add rsp, 8; iretq`
+const STUB_WITH_CODE: &[u8] = &[0xe6, EXCEPTION_PORT as u8, 0x48, 0x83, 0xc4, 0x08, 0x48, 0xcf];
+/// `out SYSCALL_PORT, al; sysretq`
+const CALL_STUB: &[u8] = &[0xe6, SYSCALL_PORT as u8, 0x48, 0x0f, 0x07];
 
-fn syscall_stub() -> Vec<u8> {
-    let assemble = || -> Result<Vec<u8>, iced_x86::IcedError> {
-        let mut a = CodeAssembler::new(64)?;
-        a.out(i32::from(SYSCALL_PORT), reg::al)?;
-        a.sysretq()?;
-        a.assemble(0)
-    };
-    assemble().expect("constant code")
+fn stub(error_code: bool) -> &'static [u8] {
+    if error_code { STUB_WITH_CODE } else { STUB }
 }
 
 impl Entry {
@@ -128,13 +115,13 @@ impl Entry {
             Ok(gpa)
         };
         let syscall = page(memory, SYSCALL_STUB, USER)?;
-        memory.system.write(syscall, &syscall_stub());
+        memory.system.write(syscall, CALL_STUB);
 
         let idt = page(memory, IDT, NO_EXEC)?;
         let stubs = page(memory, STUBS, 0)?;
         for vector in 0..VECTORS {
             let at = u64::from(vector) * STUB_STRIDE;
-            memory.system.write(stubs + at, &stub(has_error_code(vector)));
+            memory.system.write(stubs + at, stub(has_error_code(vector)));
             // `int3` and `into` may come from the program itself.
             let dpl = if matches!(vector, 3 | 4) { 3 } else { 0 };
             let gate = gate(STUBS + at, dpl);
@@ -330,9 +317,22 @@ mod tests {
     }
 
     #[test]
-    fn stubs_fit() {
+    fn stubs_are_the_instructions_that_they_should_be() {
+        use iced_x86::code_asm::{CodeAssembler, registers as reg};
+
+        let mut a = CodeAssembler::new(64).unwrap();
+        a.out(i32::from(EXCEPTION_PORT), reg::al).unwrap();
+        a.iretq().unwrap();
+        assert_eq!(a.assemble(0).unwrap(), stub(false));
+        a.reset();
+        a.out(i32::from(EXCEPTION_PORT), reg::al).unwrap();
+        a.add(reg::rsp, 8).unwrap();
+        a.iretq().unwrap();
+        assert_eq!(a.assemble(0).unwrap(), stub(true));
+        a.reset();
+        a.out(i32::from(SYSCALL_PORT), reg::al).unwrap();
+        a.sysretq().unwrap();
+        assert_eq!(a.assemble(0).unwrap(), CALL_STUB);
         assert!(stub(true).len() as u64 <= STUB_STRIDE);
-        assert_eq!(stub(false)[..2], [0xe6, 0x11]);
-        assert_eq!(syscall_stub(), [0xe6, 0x10, 0x48, 0x0f, 0x07]);
     }
 }

@@ -282,16 +282,15 @@ impl Process {
 
     /// Maps the clock page and the vDSO above it; returns the vDSO's address.
     fn map_vdso(&mut self) -> Result<u64, SysError> {
-        let vdso = vdso::build();
-        let len = PAGE + vdso.image.len() as u64;
+        let len = PAGE + vdso::IMAGE.len() as u64;
         let at = self.space.find_free(len, None).ok_or(Errno::ENOMEM)?;
         let clock = Vma::anonymous(at + PAGE, Protection::READ_WRITE, b"[vvar]");
         self.space.map(&mut self.memory, at, PAGE, clock)?;
         let code = Vma::anonymous(at + len, Protection::READ_EXEC, b"[vdso]");
         self.space.map(&mut self.memory, at + PAGE, len - PAGE, code)?;
-        self.space.place(&mut self.memory, at + PAGE, &vdso.image)?;
+        self.space.place(&mut self.memory, at + PAGE, vdso::IMAGE)?;
         self.clock.place(&mut self.memory, &mut self.space, at)?;
-        self.task.sigreturn = at + PAGE + vdso.sigreturn_offset;
+        self.task.sigreturn = at + PAGE + vdso::SIGRETURN_OFFSET;
         Ok(at + PAGE)
     }
 

@@ -1,6 +1,6 @@
 //! The program's instructions: reading them, and those that the monitor answers.
 
-use iced_x86::{Code, Decoder, DecoderOptions, Instruction};
+use iced_x86::{Decoder, DecoderOptions, Instruction};
 use kvm_bindings::kvm_regs;
 use smallvec::{SmallVec, smallvec};
 
@@ -61,13 +61,8 @@ impl Machine {
     pub(super) fn answered_at(&mut self, vector: u8, rip: u64) -> Result<Option<Answered>, RunError> {
         match vector {
             vector::PROTECTION => {
-                let instruction = self.instruction(rip)?;
-                let trapped = match instruction.code() {
-                    Code::Rdtsc => Trapped::Rdtsc,
-                    Code::Rdtscp => Trapped::Rdtscp,
-                    _ => return Ok(None),
-                };
-                Ok(Some(Answered::Timestamp(trapped, instruction.len() as u64)))
+                let timestamp = timestamp_at(&self.code(rip)?);
+                Ok(timestamp.map(|(trapped, len)| Answered::Timestamp(trapped, len)))
             }
             vector::INVALID_OPCODE => {
                 let draw = hardware_random::draw_at(&self.code(rip)?);
@@ -155,6 +150,20 @@ impl Machine {
     }
 }
 
+/// Which of `RDTSC` and `RDTSCP` is at the start of `code`, and its length. They are looked for by
+/// hand: every start of a program has some, and a decoder's tables take a millisecond to make.
+fn timestamp_at(code: &[u8]) -> Option<(Trapped, u64)> {
+    // Legacy prefixes but `LOCK`, and REX (Intel SDM volume 2, section 2.1.1).
+    let is_prefix = |byte: &u8| matches!(byte, 0x26 | 0x2e | 0x36 | 0x3e | 0x40..=0x4f | 0x64..=0x67 | 0xf2 | 0xf3);
+    let prefixes = code.iter().take_while(|byte| is_prefix(byte)).count();
+    let (trapped, len) = match code[prefixes..] {
+        [0x0f, 0x31, ..] => (Trapped::Rdtsc, 2),
+        [0x0f, 0x01, 0xf9, ..] => (Trapped::Rdtscp, 3),
+        _ => return None,
+    };
+    Some((trapped, prefixes as u64 + len))
+}
+
 /// A general register by its number in instructions (Intel SDM volume 2, table 2-2), 0 to 15.
 fn general_register(regs: &mut kvm_regs, number: u8) -> &mut u64 {
     match number {
@@ -174,5 +183,40 @@ fn general_register(regs: &mut kvm_regs, number: u8) -> &mut u64 {
         13 => &mut regs.r13,
         14 => &mut regs.r14,
         _ => &mut regs.r15,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use iced_x86::Code;
+
+    use super::*;
+
+    /// What the decoder says.
+    fn decoded(code: &[u8]) -> Option<(Trapped, u64)> {
+        let instruction = Decoder::new(64, code, DecoderOptions::NONE).decode();
+        let trapped = match instruction.code() {
+            Code::Rdtsc => Trapped::Rdtsc,
+            Code::Rdtscp => Trapped::Rdtscp,
+            _ => return None,
+        };
+        Some((trapped, instruction.len() as u64))
+    }
+
+    #[test]
+    fn timestamps_are_found_as_a_decoder_finds_them() {
+        let opcodes: [&[u8]; 6] =
+            [&[0x0f, 0x31], &[0x0f, 0x01, 0xf9], &[0x0f, 0x01, 0xf8], &[0x0f, 0x33], &[0x0f], &[]];
+        for opcode in opcodes {
+            assert_eq!(timestamp_at(opcode), decoded(opcode), "{opcode:x?}");
+            for first in 0..=255u8 {
+                let code = [&[first], opcode].concat();
+                assert_eq!(timestamp_at(&code), decoded(&code), "{code:x?}");
+                for second in 0..=255u8 {
+                    let code = [&[first, second], opcode].concat();
+                    assert_eq!(timestamp_at(&code), decoded(&code), "{code:x?}");
+                }
+            }
+        }
     }
 }

@@ -2,8 +2,9 @@
 //!
 //! C libraries and language runtimes look for `AT_SYSINFO_EHDR` in the auxiliary vector and take
 //! the functions of the ELF shared object there in place of system calls (Linux
-//! `Documentation/ABI/stable/vdso`). The object is made here, byte for byte the same each time, in
-//! place of the host's, whose code reads the host's clock.
+//! `Documentation/ABI/stable/vdso`). The object is our own, as the host's reads the host's clock.
+//! It is made by the assembler in `code` and the linker in `elf` once, not in every run, whose start
+//! it would make longer by a millisecond: `image.bin` is what they make, which a test checks.
 //!
 //! In a program's memory one page of numbers, the clock page, lies directly below the image, as
 //! Linux has its `vvar` pages. The program may write there: a read of the clock is an atomic add.
@@ -13,7 +14,9 @@
 //! There is no `__vdso_getrandom`: without it libraries ask by system call, which is where the
 //! monitor hands out randomness.
 
+#[cfg(test)]
 mod code;
+#[cfg(test)]
 mod elf;
 #[cfg(test)]
 mod tests;
@@ -102,19 +105,10 @@ impl ClockPage {
     }
 }
 
-/// The image, ready to be mapped.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Vdso {
-    /// An ELF64 shared object, padded to whole pages. It may be mapped at any page, readable and
-    /// executable, with the clock page directly below; `AT_SYSINFO_EHDR` is its first byte.
-    pub image: Vec<u8>,
-    /// Where in the image `rt_sigreturn` is called: the return address of a signal handler whose
-    /// `sigaction` named no `sa_restorer`. Exported as `__dejavm_sigreturn`.
-    pub sigreturn_offset: u64,
-}
+/// An ELF64 shared object, padded to whole pages. It may be mapped at any page, readable and
+/// executable, with the clock page directly below; `AT_SYSINFO_EHDR` is its first byte.
+pub const IMAGE: &[u8] = include_bytes!("image.bin");
 
-/// Makes the image: the same bytes each time.
-pub fn build() -> Vdso {
-    let text = code::text(elf::TEXT_OFFSET);
-    Vdso { image: elf::image(&text), sigreturn_offset: text.sigreturn.offset }
-}
+/// Where in the image `rt_sigreturn` is called: the return address of a signal handler whose
+/// `sigaction` named no `sa_restorer`. Exported as `__dejavm_sigreturn`.
+pub const SIGRETURN_OFFSET: u64 = 0x270;

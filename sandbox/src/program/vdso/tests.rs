@@ -18,6 +18,29 @@ const SIGRETURN: &str = "__dejavm_sigreturn";
 /// The hash of `LINUX_2.6` that Go and glibc have as a constant.
 const VERSION_HASH: u32 = 0x3ae_75f6;
 
+/// Makes the image, and says where the signal trampoline is.
+fn build() -> (Vec<u8>, u64) {
+    let text = code::text(super::elf::TEXT_OFFSET);
+    (super::elf::image(&text), text.sigreturn.offset)
+}
+
+#[test]
+fn the_image_is_what_its_code_makes() {
+    assert!(
+        build() == (IMAGE.to_vec(), SIGRETURN_OFFSET),
+        "write it anew: cargo test -p dejavm-sandbox --lib write_the_image -- --ignored"
+    );
+}
+
+#[test]
+#[ignore = "writes src/program/vdso/image.bin"]
+fn write_the_image() {
+    let (image, sigreturn) = build();
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/src/program/vdso/image.bin");
+    std::fs::write(path, image).unwrap();
+    println!("SIGRETURN_OFFSET: {sigreturn:#x}");
+}
+
 fn names() -> impl Iterator<Item = &'static str> {
     NAMES.into_iter().flat_map(|(name, alias)| [name, alias]).chain([SIGRETURN])
 }
@@ -150,11 +173,11 @@ fn version_index(image: &[u8]) -> Option<u16> {
     }
 }
 
-fn functions(vdso: &Vdso) -> Vec<(&'static str, u64, Vec<Instruction>)> {
-    let file = object::read::elf::ElfFile64::<LittleEndian>::parse(&*vdso.image).unwrap();
+fn functions() -> Vec<(&'static str, u64, Vec<Instruction>)> {
+    let file = object::read::elf::ElfFile64::<LittleEndian>::parse(IMAGE).unwrap();
     let code = |name: &str| {
         let symbol = file.dynamic_symbols().find(|symbol| symbol.name() == Ok(name)).unwrap();
-        let bytes = &vdso.image[symbol.address() as usize..][..symbol.size() as usize];
+        let bytes = &IMAGE[symbol.address() as usize..][..symbol.size() as usize];
         let mut decoder =
             Decoder::with_ip(64, bytes, CLOCK_PAGE_BYTES + symbol.address(), DecoderOptions::NONE);
         (symbol.address(), decoder.iter().collect())
@@ -164,16 +187,13 @@ fn functions(vdso: &Vdso) -> Vec<(&'static str, u64, Vec<Instruction>)> {
 }
 
 #[test]
-fn the_image_is_one_page_and_always_the_same() {
-    let vdso = build();
-    assert_eq!(vdso.image.len(), 4096);
-    assert_eq!(vdso, build());
+fn the_image_is_one_page() {
+    assert_eq!(IMAGE.len(), 4096);
 }
 
 #[test]
 fn an_elf_reader_finds_the_symbols() {
-    let vdso = build();
-    let file = object::read::elf::ElfFile64::<LittleEndian>::parse(&*vdso.image).unwrap();
+    let file = object::read::elf::ElfFile64::<LittleEndian>::parse(IMAGE).unwrap();
     let text = file.section_by_name(".text").unwrap();
     let symbol = |name: &str| file.dynamic_symbols().find(|symbol| symbol.name() == Ok(name)).unwrap();
     for (name, alias) in NAMES {
@@ -185,14 +205,13 @@ fn an_elf_reader_finds_the_symbols() {
         );
         assert!((text.address()..text.address() + text.size()).contains(&symbol(name).address()));
     }
-    assert_eq!(symbol(SIGRETURN).address(), vdso.sigreturn_offset);
+    assert_eq!(symbol(SIGRETURN).address(), SIGRETURN_OFFSET);
     assert_eq!(file.dynamic_symbols().count(), names().count());
 }
 
 #[test]
 fn sections_agree_with_the_dynamic_tags() {
-    let vdso = build();
-    let file = object::read::elf::ElfFile64::<LittleEndian>::parse(&*vdso.image).unwrap();
+    let file = object::read::elf::ElfFile64::<LittleEndian>::parse(IMAGE).unwrap();
     let address = |name: &str| file.section_by_name(name).unwrap().address();
     let tags = [
         (DT_HASH, ".hash"),
@@ -203,19 +222,18 @@ fn sections_agree_with_the_dynamic_tags() {
         (DT_VERDEF, ".gnu.version_d"),
     ];
     for (number, section) in tags {
-        assert_eq!(tag(&vdso.image, number), address(section), "{section}");
+        assert_eq!(tag(IMAGE, number), address(section), "{section}");
     }
-    assert_eq!(program_header(&vdso.image, 2).0, address(".dynamic"));
-    assert_eq!(program_header(&vdso.image, elf::PT_GNU_EH_FRAME.0).0, address(".eh_frame_hdr"));
+    assert_eq!(program_header(IMAGE, 2).0, address(".dynamic"));
+    assert_eq!(program_header(IMAGE, elf::PT_GNU_EH_FRAME.0).0, address(".eh_frame_hdr"));
 }
 
 #[test]
 fn an_elf_reader_finds_the_version_of_each_symbol() {
-    let vdso = build();
-    let header = FileHeader64::<LittleEndian>::parse(&*vdso.image).unwrap();
-    let sections = header.sections(LittleEndian, &*vdso.image).unwrap();
-    let versions = sections.versions(LittleEndian, &*vdso.image).unwrap().unwrap();
-    let symbols = sections.symbols(LittleEndian, &*vdso.image, elf::SHT_DYNSYM).unwrap();
+    let header = FileHeader64::<LittleEndian>::parse(IMAGE).unwrap();
+    let sections = header.sections(LittleEndian, IMAGE).unwrap();
+    let versions = sections.versions(LittleEndian, IMAGE).unwrap().unwrap();
+    let symbols = sections.symbols(LittleEndian, IMAGE, elf::SHT_DYNSYM).unwrap();
     assert_eq!(symbols.len(), 1 + names().count());
     for index in (1..symbols.len()).map(object::SymbolIndex) {
         let version = versions.version_index(LittleEndian, index).index();
@@ -223,12 +241,12 @@ fn an_elf_reader_finds_the_version_of_each_symbol() {
         assert_eq!((version.name(), version.hash()), (&b"LINUX_2.6"[..], VERSION_HASH));
     }
     let hash = sections.iter().find(|section| section.sh_type(LittleEndian) == elf::SHT_HASH);
-    assert!(hash.unwrap().hash(LittleEndian, &*vdso.image).unwrap().is_some());
+    assert!(hash.unwrap().hash(LittleEndian, IMAGE).unwrap().is_some());
 }
 
 #[test]
 fn both_hash_tables_find_every_name_at_its_version() {
-    let image = build().image;
+    let image = IMAGE;
     let version = version_index(&image).unwrap();
     for name in names() {
         let index = by_hash(&image, name).unwrap_or_else(|| panic!("{name} in DT_HASH"));
@@ -243,7 +261,7 @@ fn both_hash_tables_find_every_name_at_its_version() {
 
 #[test]
 fn the_dynamic_segment_is_not_writable() {
-    let image = build().image;
+    let image = IMAGE;
     let (start, count) = (u64_at(&image, 32), u64::from(u16_at(&image, 56)));
     for at in (0..count).map(|i| start + i * 56) {
         let flags = elf::ProgramFlags(u32_at(&image, at + 4));
@@ -253,7 +271,7 @@ fn the_dynamic_segment_is_not_writable() {
 
 #[test]
 fn functions_are_whole_and_leave_the_stack_alone() {
-    for (name, _, code) in functions(&build()) {
+    for (name, _, code) in functions() {
         for instruction in &code {
             assert!(!instruction.is_invalid(), "{name}");
             assert_eq!(
@@ -281,7 +299,7 @@ fn functions_reach_the_clock_page_and_change_scratch_registers_only() {
         Register::RIP,
     ];
     let mut factory = InstructionInfoFactory::new();
-    for (name, _, code) in functions(&build()) {
+    for (name, _, code) in functions() {
         let relative: Vec<_> =
             code.iter().filter(|instruction| instruction.is_ip_rel_memory_operand()).collect();
         assert_eq!(relative.len(), usize::from(name != SIGRETURN), "{name}");
@@ -301,7 +319,7 @@ fn functions_reach_the_clock_page_and_change_scratch_registers_only() {
 #[test]
 fn the_last_resort_of_each_function_is_its_system_call() {
     let numbers = [228, 96, 201, 229, 309, 15];
-    for ((name, _, code), number) in functions(&build()).into_iter().zip(numbers) {
+    for ((name, _, code), number) in functions().into_iter().zip(numbers) {
         let at = code.iter().position(|instruction| instruction.mnemonic() == Mnemonic::Syscall).unwrap();
         assert_eq!(code[at - 1].immediate(1), number, "{name}");
     }
@@ -309,16 +327,15 @@ fn the_last_resort_of_each_function_is_its_system_call() {
 
 #[test]
 fn unwinders_know_the_trampoline() {
-    let vdso = build();
-    let at = vdso.sigreturn_offset as usize;
-    assert_eq!(vdso.image[at..][..9], [0x48, 0xc7, 0xc0, 0x0f, 0, 0, 0, 0x0f, 0x05]);
+    let at = SIGRETURN_OFFSET as usize;
+    assert_eq!(IMAGE[at..][..9], [0x48, 0xc7, 0xc0, 0x0f, 0, 0, 0, 0x0f, 0x05]);
     // The byte before belongs to no function.
-    assert_eq!(vdso.image[at - 1], 0xcc);
+    assert_eq!(IMAGE[at - 1], 0xcc);
 }
 
 #[test]
 fn the_unwind_index_covers_all_functions() {
-    let image = build().image;
+    let image = IMAGE;
     let (index, _) = program_header(&image, elf::PT_GNU_EH_FRAME.0);
     let relative = |at: u64, from: u64| from.wrapping_add(u32_at(&image, at) as i32 as u64);
     let (first, entry) = (relative(index + 12, index), relative(index + 16, index));
@@ -326,7 +343,7 @@ fn the_unwind_index_covers_all_functions() {
     let length = u64::from(u32_at(&image, entry + 12));
     let common = relative(index + 4, index + 4);
     assert_eq!(entry + 4 - u64::from(u32_at(&image, entry + 4)), common);
-    for (name, address, code) in functions(&build()) {
+    for (name, address, code) in functions() {
         let end = code.last().unwrap().next_ip() - CLOCK_PAGE_BYTES;
         let covered = first <= address && end <= first + length;
         assert_eq!(covered, name != SIGRETURN, "{name}");
