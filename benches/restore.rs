@@ -100,6 +100,7 @@ fn first_output(host: &Host, path: &Path, prefetch: bool) -> Result<(f64, u64)> 
     let start = Instant::now();
     let report = Image::open(path)?
         .restore()
+        .memory(u64::MAX)
         .stdin("hello\n")
         .prefetch(prefetch)
         .stdout(Sink::writer(FirstByte(sender)))

@@ -23,7 +23,8 @@ use crate::program::fs::{ContentRef, FsResult};
 use crate::program::outside::SharedOutside;
 use crate::world::BLOCK_SIZE;
 
-/// Second byte of the opcode of `RDRAND` and `RDSEED`, and of what stands in their place.
+/// First byte of the opcode of `RDRAND` and `RDSEED`, the second, and that of what stands in their place.
+const ESCAPE: u8 = 0x0f;
 const OPCODE: u8 = 0xc7;
 const REPLACED: u8 = 0xb9;
 
@@ -74,12 +75,12 @@ pub fn differs(held: &[u8], of_file: &[u8]) -> bool {
 
 /// Where the instructions are: offsets in `code` of the byte to replace, ascending.
 fn find(code: &[u8]) -> Vec<usize> {
-    memchr::memchr_iter(OPCODE, code).filter(|at| is_one(code, *at)).collect()
+    memchr::memmem::find_iter(code, &[ESCAPE, OPCODE]).map(|at| at + 1).filter(|at| is_one(code, *at)).collect()
 }
 
 /// Whether the byte at `at` belongs to one of the instructions.
 fn is_one(code: &[u8], at: usize) -> bool {
-    if at == 0 || code[at - 1] != 0x0f || code.get(at + 1).is_none_or(|modrm| *modrm < 0xf0) {
+    if at == 0 || code[at - 1] != ESCAPE || code.get(at + 1).is_none_or(|modrm| *modrm < 0xf0) {
         return false;
     }
     let mut start = at - 1;
@@ -190,7 +191,10 @@ impl Sites {
     ) -> FsResult<()> {
         let end = offset + out.len() as u64;
         for block in offset / BLOCK_SIZE as u64..end.div_ceil(BLOCK_SIZE as u64) {
-            for site in self.in_block(outside, content, block)?.iter() {
+            let whole = (block * BLOCK_SIZE as u64)
+                .checked_sub(offset)
+                .and_then(|start| out.get(start as usize..)?.get(..BLOCK_SIZE));
+            for site in self.in_block(outside, content, block, whole)?.iter() {
                 let at = (block * BLOCK_SIZE as u64 + *site as u64).checked_sub(offset);
                 if let Some(byte) = at.and_then(|at| out.get_mut(at as usize)) {
                     *byte = REPLACED;
@@ -201,16 +205,27 @@ impl Sites {
     }
 
     /// A whole block is looked at, whichever of its pages come in first: what is found must not
-    /// depend on that.
-    fn in_block(&self, outside: &SharedOutside, content: ContentRef, block: u64) -> FsResult<BlockSites> {
+    /// depend on that. `whole` is the block, where it is at hand.
+    fn in_block(
+        &self,
+        outside: &SharedOutside,
+        content: ContentRef,
+        block: u64,
+        whole: Option<&[u8]>,
+    ) -> FsResult<BlockSites> {
         let key = (content, block);
         let blocks = || self.blocks.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(sites) = blocks().blocks.get(&key) {
             return Ok(sites.clone());
         }
-        let mut code = vec![0; BLOCK_SIZE];
-        let len = outside.read_frozen(content, block * BLOCK_SIZE as u64, &mut code)?;
-        let sites: BlockSites = find(&code[..len]).into();
+        let sites: BlockSites = match whole {
+            Some(code) => find(code).into(),
+            None => {
+                let mut code = vec![0; BLOCK_SIZE];
+                let len = outside.read_frozen(content, block * BLOCK_SIZE as u64, &mut code)?;
+                find(&code[..len]).into()
+            }
+        };
         blocks().insert(key, sites.clone());
         Ok(sites)
     }
