@@ -1,5 +1,8 @@
 //! What the host says of its files: asked once, then kept.
 
+use std::collections::btree_map::Entry::Vacant;
+use std::collections::{BTreeMap, BTreeSet};
+
 use super::content::{Blocks, Content, MAX_FILE};
 use super::env::Env;
 use super::error::{FsResult, fail};
@@ -7,6 +10,7 @@ use super::inode::{
     Attr, Body, Dir, Entry, Inode, InodeId, Link, Listing, Loaded, Lower, LowerDir, Place, is_name,
 };
 use super::known::{HOST_INODE_COST, entry_cost};
+use super::life::name_cost;
 use super::resolve::PATH_MAX;
 use super::{Fs, proc};
 use crate::errno::Errno;
@@ -15,6 +19,9 @@ use crate::world::{FileKind, Metadata};
 /// Names that the host lacks which a directory keeps one by one. After that many it asks for the
 /// host's listing, which answers for all other names, so that a guest cannot make it grow.
 const ABSENT_MAX: u32 = 64;
+
+/// The work of listing a name, as that of copying so many bytes.
+const NAME_WORK: usize = 1024;
 
 fn attr_of(meta: &Metadata) -> Attr {
     Attr {
@@ -217,24 +224,28 @@ impl Fs {
                 return fail(errno);
             }
         };
-        let entries = &self.dir(id)?.entries;
-        let new = |name: &[u8]| is_name(name) && !entries.contains_key(name);
-        let cost = |name: &[u8]| super::life::name_cost(name);
-        self.charge_known(names.iter().filter(|e| new(&e.name)).map(|e| cost(&e.name)).sum())?;
         let mut next = self.next_inode;
-        let dir = self.dir_mut(id)?;
+        let mut cost = 0;
+        let dir = self.dir(id)?;
         // Names that came to be on the host after it was found to lack them stay absent.
-        let mut covered = std::collections::BTreeSet::new();
+        let mut covered = BTreeSet::new();
+        let mut listed = BTreeMap::new();
+        let mut pace = env.host.pace();
         for entry in names {
+            if let Some(pace) = &mut pace {
+                pace.bytes(NAME_WORK)?;
+            }
             // A replayed answer is no more to be trusted than a guest's path.
             if !is_name(&entry.name) {
                 continue;
             }
             match dir.entries.get(&entry.name) {
                 None => {
-                    let listed = Entry::Listed { id: InodeId(next), kind: entry.kind };
-                    next += 1;
-                    dir.entries.insert(entry.name, listed);
+                    if let Vacant(new) = listed.entry(entry.name) {
+                        cost += name_cost(new.key());
+                        new.insert(Entry::Listed { id: InodeId(next), kind: entry.kind });
+                        next += 1;
+                    }
                 }
                 Some(Entry::Absent) => {
                     covered.insert(entry.name);
@@ -242,6 +253,9 @@ impl Fs {
                 Some(_) => {}
             }
         }
+        self.charge_known(cost)?;
+        let dir = self.dir_mut(id)?;
+        dir.entries.append(&mut listed);
         let mut forgotten = 0;
         dir.entries.retain(|name, entry| {
             let stays = *entry != Entry::Absent || covered.contains(name);
