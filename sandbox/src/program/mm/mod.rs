@@ -219,8 +219,23 @@ impl AddressSpace {
     /// The page of RAM behind an address of a mapping; `None` where the file behind it has ended,
     /// or where it is not in use yet.
     fn page_behind(&self, memory: &Memory, start: u64, vma: &Vma, address: u64) -> Option<u64> {
-        let page = address / PAGE * PAGE;
-        self.runs_behind(memory, start, vma, page..page + PAGE).pop().map(|(_, pages)| pages.start)
+        match &vma.backing {
+            Backing::Shared { .. } | Backing::Private { .. } => {
+                let page = address / PAGE * PAGE;
+                self.runs_behind(memory, start, vma, page..page + PAGE).pop().map(|(_, pages)| pages.start)
+            }
+            Backing::File { offset, len, .. }
+                if address - start >= len.saturating_sub(*offset).next_multiple_of(PAGE) =>
+            {
+                None
+            }
+            Backing::File { .. } | Backing::Anonymous => {
+                let region = self.state.regions.get(&tables::region_of(address))?;
+                let index = tables::index_of(address);
+                let in_use = !vma.no_reserve || region.blocks.has(index);
+                in_use.then(|| chunk_page(region.chunk) + index)
+            }
+        }
     }
 
     /// The pages of RAM behind a range of a mapping, where it is in use: address and pages of each run.

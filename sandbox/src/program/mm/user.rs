@@ -40,11 +40,10 @@ impl AddressSpace {
         if self.find(address).is_none() && (forced || !self.grow_to(memory, address)?) {
             return Err(bad());
         }
-        let (_, vma) = self.find(address).ok_or_else(bad)?;
+        let (start, vma) = self.find(address).ok_or_else(bad)?;
         if !forced && !vma.protection.allows(access) {
             return Err(bad());
         }
-        let (start, vma) = self.find(address).ok_or_else(bad)?;
         if self.is_beyond(memory, start, vma, address) {
             return Err(bad());
         }
