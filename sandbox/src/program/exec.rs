@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use super::binary::{Binary, Found, LoadError, MAX_ARGUMENTS};
 use super::files::AT_FDCWD;
 use super::fs::InodeId;
-use super::mm::{Backing, GUARD_GAP, Protection, USER_END, Vma};
+use super::mm::{Backing, GUARD_GAP, Held, Protection, USER_END, Vma};
 use super::process::{Process, SysError, Task};
 use super::settings::ADDR_NO_RANDOMIZE;
 use super::signal::number::SIGSEGV;
@@ -126,6 +126,8 @@ impl Process {
         self.regs = UserRegisters::default();
         self.fp = Some(ExtendedState::initial());
         let entered = self.enter(found, Random::new(u64::from_le_bytes(seed), LAYOUT_STREAM));
+        // Also what was read of files of which nothing is mapped.
+        self.space.note_lost(self.task.frozen.iter().map(|content| Held::Content(*content)));
         self.release_unmapped()?;
         match entered {
             Err(SysError::Errno(_)) => {

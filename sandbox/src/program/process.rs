@@ -10,7 +10,7 @@ use super::exception::{self, vector};
 use super::exec::CpuInfo;
 use super::files::FdTable;
 use super::fs::{ContentRef, Env, Fs, FsError, FsResult, InodeId, Kernel, ProcFile, fail};
-use super::mm::{AddressSpace, Backing, MemError, Memory, MemoryState, USER_END};
+use super::mm::{AddressSpace, Held, MemError, Memory, MemoryState, USER_END};
 use super::outside::SharedOutside;
 use super::proc_text;
 use super::settings::{DEFAULT_TIMER_SLACK, Settings};
@@ -540,27 +540,19 @@ impl Process {
     /// # Errors
     /// When the host refuses.
     pub fn release_unmapped(&mut self) -> Result<(), SysError> {
-        if !self.space.take_lost_backing() {
-            return Ok(());
-        }
-        let (mut contents, mut objects) = (BTreeSet::new(), BTreeSet::new());
-        for vma in self.space.state.vmas.values() {
-            match &vma.backing {
-                Backing::File { content, .. } => drop(contents.insert(*content)),
-                Backing::Shared { object, .. } | Backing::Private { object, .. } => {
-                    objects.insert(*object);
+        for held in self.space.take_lost() {
+            let object = match held {
+                Held::Content(content) => {
+                    if self.task.frozen.remove(&content) {
+                        self.outside.fs().release_frozen(content);
+                    }
+                    continue;
                 }
-                Backing::Anonymous => {}
+                Held::Object(object) => object,
+            };
+            if !self.memory.state.objects.contains_key(&object) {
+                continue;
             }
-        }
-        let frozen: Vec<ContentRef> = self.task.frozen.difference(&contents).copied().collect();
-        for content in frozen {
-            self.task.frozen.remove(&content);
-            self.outside.fs().release_frozen(content);
-        }
-        let unmapped: Vec<u64> =
-            self.memory.state.objects.keys().filter(|object| !objects.contains(object)).copied().collect();
-        for object in unmapped {
             match self.task.shared.remove(&object) {
                 // The file goes on without a mapping; if there is no room outside guest memory, it
                 // stays where it is.

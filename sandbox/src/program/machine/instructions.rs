@@ -154,7 +154,8 @@ impl Machine {
 /// hand: every start of a program has some, and a decoder's tables take a millisecond to make.
 fn timestamp_at(code: &[u8]) -> Option<(Trapped, u64)> {
     // Legacy prefixes but `LOCK`, and REX (Intel SDM volume 2, section 2.1.1).
-    let is_prefix = |byte: &u8| matches!(byte, 0x26 | 0x2e | 0x36 | 0x3e | 0x40..=0x4f | 0x64..=0x67 | 0xf2 | 0xf3);
+    let is_prefix =
+        |byte: &u8| matches!(byte, 0x26 | 0x2e | 0x36 | 0x3e | 0x40..=0x4f | 0x64..=0x67 | 0xf2 | 0xf3);
     let prefixes = code.iter().take_while(|byte| is_prefix(byte)).count();
     let (trapped, len) = match code[prefixes..] {
         [0x0f, 0x31, ..] => (Trapped::Rdtsc, 2),

@@ -6,7 +6,7 @@ use crate::ram::PageError;
 impl AddressSpace {
     /// Removes all mappings, as `execve` does, whatever the deadline: the call cannot be made again.
     /// What lay behind those of files and shared objects is still to be given back:
-    /// [`AddressSpace::take_lost_backing`].
+    /// [`AddressSpace::take_lost`].
     ///
     /// # Errors
     /// When the host refuses.

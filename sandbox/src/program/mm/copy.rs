@@ -11,7 +11,7 @@
 use std::ops::Range;
 
 use super::{
-    AddressSpace, Backing, Memory, PAGE, Protection, USER_END, Vma, chunk_page, hardware_random, tables,
+    AddressSpace, Backing, Held, Memory, PAGE, Protection, USER_END, Vma, chunk_page, hardware_random, tables,
 };
 use crate::host::stop::Pace;
 use crate::program::fs::ContentRef;
@@ -97,7 +97,8 @@ impl AddressSpace {
         let found: Vec<(u64, Vma)> =
             self.state.vmas.iter().filter(|(_, vma)| of_it(vma)).map(|(s, vma)| (*s, vma.clone())).collect();
         for (start, vma) in found {
-            let Backing::File { offset, shared, tracked, .. } = vma.backing else { continue };
+            let Backing::File { offset, shared, tracked, content, .. } = vma.backing else { continue };
+            self.lost.insert(Held::Content(content));
             let range = start..vma.end;
             if !shared && !tracked {
                 self.find_copies(memory, range.clone(), object, offset)?;
@@ -122,7 +123,6 @@ impl AddressSpace {
             memory.state.account.refund(before - self.charged_in(&range));
             self.free_regions(memory, &range)?;
         }
-        self.lost_backing = true;
         Ok(())
     }
 

@@ -75,7 +75,10 @@ pub fn differs(held: &[u8], of_file: &[u8]) -> bool {
 
 /// Where the instructions are: offsets in `code` of the byte to replace, ascending.
 fn find(code: &[u8]) -> Vec<usize> {
-    memchr::memmem::find_iter(code, &[ESCAPE, OPCODE]).map(|at| at + 1).filter(|at| is_one(code, *at)).collect()
+    memchr::memmem::find_iter(code, &[ESCAPE, OPCODE])
+        .map(|at| at + 1)
+        .filter(|at| is_one(code, *at))
+        .collect()
 }
 
 /// Whether the byte at `at` belongs to one of the instructions.

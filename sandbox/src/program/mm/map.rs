@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use super::region::Blocks;
 use super::tables::{self, PRESENT, Tables};
-use super::{AddressSpace, BLOCK_BYTES, Backing, Memory, PAGE, Protection, Region, USER_END, USER_MIN, Vma};
+use super::{AddressSpace, BLOCK_BYTES, Memory, PAGE, Protection, Region, USER_END, USER_MIN, Vma};
 use crate::errno::Errno;
 use crate::host::stop::Pace;
 use crate::ram::{CHUNK_PAGES, PageError};
@@ -196,7 +196,7 @@ impl AddressSpace {
         let starts: Vec<u64> = self.state.vmas.range(range.clone()).map(|(start, _)| *start).collect();
         for start in starts {
             if let Some(vma) = self.take(start) {
-                self.lost_backing |= !matches!(vma.backing, Backing::Anonymous);
+                self.lost.extend(vma.backing.held());
             }
         }
         memory.state.account.refund(freed);

@@ -57,6 +57,15 @@ pub enum Access {
     Exec,
 }
 
+/// What mappings hold while they last: something that they share with others.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Held {
+    /// The content of a file.
+    Content(ContentRef),
+    /// An object, by its number.
+    Object(u64),
+}
+
 /// What stands behind a mapping.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Backing {
@@ -94,6 +103,17 @@ pub enum Backing {
         /// Offset in the object of the mapping's first byte.
         offset: u64,
     },
+}
+
+impl Backing {
+    /// What a mapping with this behind it holds.
+    pub fn held(&self) -> Option<Held> {
+        match self {
+            Backing::Anonymous => None,
+            Backing::File { content, .. } => Some(Held::Content(*content)),
+            Backing::Shared { object, .. } | Backing::Private { object, .. } => Some(Held::Object(*object)),
+        }
+    }
 }
 
 impl Backing {

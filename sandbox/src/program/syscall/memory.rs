@@ -119,6 +119,7 @@ impl Process {
             grows_down,
             name: mapping.name,
         };
+        let held = vma.backing.held();
         let replaced = self.mapped_within(start..start + len);
         let data = if is_data(&vma) { len } else { 0 };
         let mapped = match self.expect_mappable(len - replaced, data) {
@@ -127,7 +128,7 @@ impl Process {
         };
         if mapped.is_err() {
             // What was made for it is not mapped anywhere.
-            self.space.note_lost_backing();
+            self.space.note_lost(held);
         }
         self.release_unmapped()?;
         mapped?;

@@ -1,0 +1,162 @@
+//! The guest's page tables: entries for what is in use, written when it is first touched.
+
+use std::collections::HashMap;
+use std::ops::Range;
+
+use super::tables::{self, ACCESSED, DIRTY, NO_EXEC, PRESENT, Tables, USER, WRITABLE};
+use super::{Access, AddressSpace, FaultAnswer, Memory, PAGE, Protection};
+use crate::ram::{CHUNK_PAGES, PageError};
+
+impl AddressSpace {
+    pub(super) fn entry(memory: &Memory, page: u64, protection: Protection) -> u64 {
+        let mut entry = (memory.ram.base() + page * PAGE) | PRESENT | USER | ACCESSED | DIRTY;
+        if protection.write {
+            entry |= WRITABLE;
+        }
+        if !protection.exec {
+            entry |= NO_EXEC;
+        }
+        entry
+    }
+
+    /// Makes an address ready that the guest is about to touch, as far as that costs it nothing.
+    pub fn warm(&mut self, memory: &mut Memory, address: u64) -> Result<(), PageError> {
+        let Some((_, vma)) = self.find(address) else { return Ok(()) };
+        let region = tables::region_of(address);
+        if !vma.backing.is_in_chunk() || self.back_region(memory, region)? {
+            self.attach(memory, region)?;
+        }
+        Ok(())
+    }
+
+    /// Makes a region ready for the guest, as far as it is in use: memory slots, markers, page table.
+    pub fn attach(&mut self, memory: &mut Memory, region: u64) -> Result<(), PageError> {
+        if self.tables.leaf(region).is_some() && !self.partial.remove(&region) {
+            return Ok(());
+        }
+        if self.tables.count() >= memory.table_budget() {
+            self.partial.clear();
+            self.tables.drop_all(&mut memory.system)?;
+        }
+        self.tables.attach_leaf(&mut memory.system, region)?;
+        self.fill(memory, tables::region_start(region)..tables::region_start(region + 1))
+    }
+
+    /// Writes the entries of what is in use of a range, where regions are attached, and marks its absent
+    /// pages. Entries of pages that are not mapped are left alone.
+    pub(super) fn fill(&mut self, memory: &mut Memory, range: Range<u64>) -> Result<(), PageError> {
+        let mut runs = Vec::new();
+        let mut entries = Vec::new();
+        for (region, leaf) in self.tables.leaves(&range) {
+            let part = range.start.max(tables::region_start(region))
+                ..range.end.min(tables::region_start(region + 1));
+            for (start, vma) in self.overlapping(&part).filter(|(_, vma)| vma.protection.any()) {
+                let piece = part.start.max(start)..part.end.min(vma.end);
+                for (address, pages) in self.runs_behind(memory, start, vma, piece) {
+                    let first = tables::index_of(address);
+                    runs.push(pages.clone());
+                    if !vma.backing.notices_writes() {
+                        entries.push((leaf, first, pages, vma.protection));
+                        continue;
+                    }
+                    for (i, page) in (0..).zip(pages) {
+                        let protection = self.page_protection(vma, address + i * PAGE);
+                        entries.push((leaf, first + i, page..page + 1, protection));
+                    }
+                }
+            }
+        }
+        for pages in runs {
+            memory.ram.attach(pages)?;
+        }
+        for (leaf, first, pages, protection) in entries {
+            let len = pages.end - pages.start;
+            Tables::update(&memory.system, leaf, first..first + len, |index, old| {
+                let page = pages.start + (index - first);
+                let new = Self::entry(memory, page, protection);
+                // A page whose touch nothing else would show gets its entry once it is there.
+                (old != new && !memory.ram.is_unguarded(page)).then_some(new)
+            });
+        }
+        Ok(())
+    }
+
+    /// Answers a page fault of the guest.
+    pub fn fault(
+        &mut self,
+        memory: &mut Memory,
+        address: u64,
+        access: Access,
+    ) -> Result<FaultAnswer, PageError> {
+        if self.find(address).is_none() && !self.grow_to(memory, address)? {
+            return Ok(FaultAnswer::NotMapped);
+        }
+        let Some((start, vma)) = self.find(address) else { return Ok(FaultAnswer::NotMapped) };
+        if !vma.protection.allows(access) {
+            return Ok(FaultAnswer::NotAllowed);
+        }
+        if self.is_beyond(memory, start, vma, address) {
+            return Ok(FaultAnswer::BeyondFile);
+        }
+        if !self.back(memory, address)? {
+            return Ok(FaultAnswer::OutOfMemory);
+        }
+        let own = self.find(address).is_some_and(|(_, vma)| self.is_own(vma, address));
+        if access == Access::Write && !own && !self.take_copy(memory, address)? {
+            return Ok(FaultAnswer::OutOfMemory);
+        }
+        let region = tables::region_of(address);
+        if self.tables.leaf(region).is_none() || self.partial.contains(&region) {
+            self.attach(memory, region)?;
+            return Ok(FaultAnswer::Attached);
+        }
+        if self.tables.get(&memory.system, address) & PRESENT == 0 {
+            // In use only since the region was attached.
+            if let Some((start, vma)) = self.find(address)
+                && let Some(page) = self.page_behind(memory, start, vma, address)
+                && memory.ram.is_unguarded(page)
+            {
+                memory.ram.bring_in(page)?;
+            }
+            self.fill(memory, tables::region_start(region)..tables::region_start(region + 1))?;
+            return Ok(FaultAnswer::Attached);
+        }
+        Ok(FaultAnswer::Stale)
+    }
+
+    /// The entry that the guest's tables have for an address, for diagnosis.
+    pub fn entry_of(&self, memory: &Memory, address: u64) -> u64 {
+        self.tables.get(&memory.system, address)
+    }
+
+    /// The page of RAM that the guest's tables map an address to, as KVM would walk them.
+    pub fn walk(&self, memory: &Memory, address: u64) -> Option<u64> {
+        const ADDRESS_MASK: u64 = 0x000f_ffff_ffff_f000;
+        let entry = self.tables.get(&memory.system, address);
+        (entry & PRESENT != 0).then(|| memory.ram.page_at(entry & ADDRESS_MASK)).flatten()
+    }
+
+    /// Maps private pages that are in memory already, and nothing else of their regions: what else
+    /// is there costs nothing until the guest touches it.
+    pub fn map_present(&mut self, memory: &mut Memory, pages: &[u64]) -> Result<(), PageError> {
+        let region_of_chunk: HashMap<u64, u64> =
+            self.state.regions.iter().map(|(region, r)| (u64::from(r.chunk), *region)).collect();
+        for page in pages {
+            let Some(region) = region_of_chunk.get(&(page / CHUNK_PAGES)) else { continue };
+            let address = tables::region_start(*region) + page % CHUNK_PAGES * PAGE;
+            let Some((start, vma)) = self.find(address) else { continue };
+            if !vma.protection.any() || self.page_behind(memory, start, vma, address) != Some(*page) {
+                continue;
+            }
+            let entry = Self::entry(memory, *page, self.page_protection(vma, address));
+            if self.tables.leaf(*region).is_none() && self.tables.count() >= memory.table_budget() {
+                break;
+            }
+            if self.tables.attach_leaf(&mut memory.system, *region)?.1 {
+                self.partial.insert(*region);
+            }
+            self.tables.set(&memory.system, address, entry);
+        }
+        Ok(())
+    }
+}
