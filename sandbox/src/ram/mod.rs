@@ -13,9 +13,11 @@
 
 #![allow(unsafe_code)]
 
+mod access;
 mod aside;
 mod evict;
 mod fetch;
+mod look;
 mod populate;
 mod readahead;
 mod slot;
@@ -30,7 +32,6 @@ use std::sync::{Arc, Mutex, OnceLock};
 
 use kvm_bindings::kvm_userspace_memory_region;
 use kvm_ioctls::VmFd;
-use vm_memory::Bytes;
 
 use aside::Aside;
 use readahead::Readahead;
@@ -362,59 +363,6 @@ impl Ram {
         Ok(())
     }
 
-    /// Calls `access` for each page of a range of guest-physical memory, present, with the offset
-    /// of its bytes in the range.
-    fn pages_of(
-        &self,
-        gpa: u64,
-        len: usize,
-        mut access: impl FnMut(vm_memory::VolatileSlice<'_>, Range<usize>) -> Result<(), PageError>,
-    ) -> Result<(), PageError> {
-        let mut done = 0usize;
-        while done < len {
-            let address = gpa.checked_add(done as u64);
-            let page = address.and_then(|a| self.page_at(a)).ok_or(PageError::Outside {
-                page: (gpa + done as u64) / PAGE_SIZE as u64,
-                pages: self.pages,
-            })?;
-            let offset = ((gpa + done as u64) % PAGE_SIZE as u64) as usize;
-            let n = (len - done).min(PAGE_SIZE - offset);
-            let (slot, index) = self.slot(page)?;
-            if slot.state(index) != PageState::Present {
-                self.bring_in(page)?;
-            }
-            access(slot.bytes(index, offset, n), done..done + n)?;
-            done += n;
-        }
-        Ok(())
-    }
-
-    /// Reads guest-physical memory, bringing pages in first.
-    pub fn read(&self, gpa: u64, out: &mut [u8]) -> Result<(), PageError> {
-        let len = out.len();
-        self.pages_of(gpa, len, |bytes, range| {
-            bytes.copy_to(&mut out[range]);
-            Ok(())
-        })
-    }
-
-    /// Writes guest-physical memory, bringing pages in first.
-    pub fn write(&self, gpa: u64, data: &[u8]) -> Result<(), PageError> {
-        self.pages_of(gpa, data.len(), |bytes, range| {
-            bytes.copy_from(&data[range]);
-            Ok(())
-        })
-    }
-
-    /// Fills guest-physical memory with one byte, bringing pages in first.
-    pub fn fill(&self, gpa: u64, len: usize, byte: u8) -> Result<(), PageError> {
-        self.pages_of(gpa, len, |bytes, range| {
-            bytes
-                .write_slice(&[byte; PAGE_SIZE][..range.len()], 0)
-                .map_err(|e| PageError::Host { what: "filling memory", error: io::Error::other(e) })
-        })
-    }
-
     /// Drops what pages hold, here and in the source: zeros from now on. Gives their memory back
     /// to the host, and makes KVM forget them.
     pub fn reset(&self, pages: Range<u64>) -> Result<(), PageError> {
@@ -504,72 +452,6 @@ impl Ram {
         Ok(())
     }
 
-    /// Pages of the range that may differ from zeros, with what a snapshot needs to know of each.
-    pub fn contents(&self, pages: Range<u64>) -> Result<Vec<(u64, PageState)>, PageError> {
-        let mut out = Vec::new();
-        let mut next = pages.start;
-        while next < pages.end {
-            let (number, first, slot_pages) = slot_of(next);
-            let end = pages.end.min(first + slot_pages);
-            match self.slots.get(number).and_then(OnceLock::get) {
-                None => out.extend((next..end).map(|page| (page, PageState::Fresh))),
-                Some(slot) => {
-                    let range = next - first..end - first;
-                    let resident = slot
-                        .resident(range.start, range.end - range.start)
-                        .map_err(host("residency of pages"))?;
-                    for (index, resident) in range.zip(resident) {
-                        match slot.state(index) {
-                            PageState::Zero if !resident => {}
-                            PageState::Zero => out.push((first + index, PageState::Present)),
-                            state => out.push((first + index, state)),
-                        }
-                    }
-                }
-            }
-            next = end;
-        }
-        Ok(out)
-    }
-
-    /// Pages of the range that may hold anything but zeros, here or in the source, ascending.
-    pub fn held(&self, pages: Range<u64>) -> Result<Vec<u64>, PageError> {
-        let mut held = Vec::new();
-        for (page, state) in self.contents(pages)? {
-            if state != PageState::Fresh || self.source.has_content(page)? {
-                held.push(page);
-            }
-        }
-        Ok(held)
-    }
-
-    /// Copies a page without bringing it in: from memory, from what was set aside, or from the
-    /// source.
-    pub fn peek(&self, page: u64, out: &mut [u8; PAGE_SIZE]) -> Result<(), PageError> {
-        let (number, first, _) = slot_of(page);
-        let slot = self.slots.get(number).and_then(OnceLock::get);
-        match slot.map(|slot| (slot, slot.state(page - first))) {
-            Some((slot, PageState::Present | PageState::Zero)) => {
-                if slot.state(page - first) == PageState::Zero && self.marking == Marking::Missing {
-                    out.fill(0);
-                } else {
-                    slot.bytes(page - first, 0, PAGE_SIZE).copy_to(&mut out[..]);
-                }
-            }
-            Some((_, PageState::Aside)) => match self.aside().get(page) {
-                Some(content) => out.copy_from_slice(&content[..]),
-                None => out.fill(0),
-            },
-            _ => match self.source.has_content(page)? {
-                true => {
-                    self.source.fetch(page, out)?;
-                }
-                false => out.fill(0),
-            },
-        }
-        Ok(())
-    }
-
     fn order(&self) -> std::sync::MutexGuard<'_, Option<Vec<u64>>> {
         self.order.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
     }
@@ -583,30 +465,6 @@ impl Ram {
     pub fn take_order(&self) -> Vec<u64> {
         let mut seen = std::collections::HashSet::new();
         self.order().take().unwrap_or_default().into_iter().filter(|page| seen.insert(*page)).collect()
-    }
-
-    /// Whether a page is in memory, so that a touch of it by KVM cannot fail.
-    pub fn is_there(&self, page: u64) -> bool {
-        let (number, first, _) = slot_of(page);
-        self.slots.get(number).and_then(OnceLock::get).is_some_and(|slot| match slot.state(page - first) {
-            PageState::Present => true,
-            PageState::Zero => self.marking != Marking::Missing,
-            _ => false,
-        })
-    }
-
-    /// Bytes of memory that the host has given so far.
-    pub fn resident_bytes(&self) -> Result<u64, PageError> {
-        let mut pages = 0;
-        for slot in self.made() {
-            let resident = slot.resident(0, slot.pages()).map_err(host("residency of pages"))?;
-            pages += resident
-                .into_iter()
-                .enumerate()
-                .filter(|(i, r)| *r && self.is_there(slot.first + *i as u64))
-                .count();
-        }
-        Ok((pages * PAGE_SIZE) as u64)
     }
 }
 

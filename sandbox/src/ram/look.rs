@@ -1,0 +1,99 @@
+//! Looking at memory without changing it: what pages hold, and what the host has given.
+
+use std::ops::Range;
+use std::sync::OnceLock;
+
+use super::source::host;
+use super::{Marking, PAGE_SIZE, PageError, PageState, Ram, slot_of};
+
+impl Ram {
+    /// Pages of the range that may differ from zeros, with what a snapshot needs to know of each.
+    pub fn contents(&self, pages: Range<u64>) -> Result<Vec<(u64, PageState)>, PageError> {
+        let mut out = Vec::new();
+        let mut next = pages.start;
+        while next < pages.end {
+            let (number, first, slot_pages) = slot_of(next);
+            let end = pages.end.min(first + slot_pages);
+            match self.slots.get(number).and_then(OnceLock::get) {
+                None => out.extend((next..end).map(|page| (page, PageState::Fresh))),
+                Some(slot) => {
+                    let range = next - first..end - first;
+                    let resident = slot
+                        .resident(range.start, range.end - range.start)
+                        .map_err(host("residency of pages"))?;
+                    for (index, resident) in range.zip(resident) {
+                        match slot.state(index) {
+                            PageState::Zero if !resident => {}
+                            PageState::Zero => out.push((first + index, PageState::Present)),
+                            state => out.push((first + index, state)),
+                        }
+                    }
+                }
+            }
+            next = end;
+        }
+        Ok(out)
+    }
+
+    /// Pages of the range that may hold anything but zeros, here or in the source, ascending.
+    pub fn held(&self, pages: Range<u64>) -> Result<Vec<u64>, PageError> {
+        let mut held = Vec::new();
+        for (page, state) in self.contents(pages)? {
+            if state != PageState::Fresh || self.source.has_content(page)? {
+                held.push(page);
+            }
+        }
+        Ok(held)
+    }
+
+    /// Copies a page without bringing it in: from memory, from what was set aside, or from the
+    /// source.
+    pub fn peek(&self, page: u64, out: &mut [u8; PAGE_SIZE]) -> Result<(), PageError> {
+        let (number, first, _) = slot_of(page);
+        let slot = self.slots.get(number).and_then(OnceLock::get);
+        match slot.map(|slot| (slot, slot.state(page - first))) {
+            Some((slot, PageState::Present | PageState::Zero)) => {
+                if slot.state(page - first) == PageState::Zero && self.marking == Marking::Missing {
+                    out.fill(0);
+                } else {
+                    slot.bytes(page - first, 0, PAGE_SIZE).copy_to(&mut out[..]);
+                }
+            }
+            Some((_, PageState::Aside)) => match self.aside().get(page) {
+                Some(content) => out.copy_from_slice(&content[..]),
+                None => out.fill(0),
+            },
+            _ => match self.source.has_content(page)? {
+                true => {
+                    self.source.fetch(page, out)?;
+                }
+                false => out.fill(0),
+            },
+        }
+        Ok(())
+    }
+
+    /// Whether a page is in memory, so that a touch of it by KVM cannot fail.
+    pub fn is_there(&self, page: u64) -> bool {
+        let (number, first, _) = slot_of(page);
+        self.slots.get(number).and_then(OnceLock::get).is_some_and(|slot| match slot.state(page - first) {
+            PageState::Present => true,
+            PageState::Zero => self.marking != Marking::Missing,
+            _ => false,
+        })
+    }
+
+    /// Bytes of memory that the host has given so far.
+    pub fn resident_bytes(&self) -> Result<u64, PageError> {
+        let mut pages = 0;
+        for slot in self.made() {
+            let resident = slot.resident(0, slot.pages()).map_err(host("residency of pages"))?;
+            pages += resident
+                .into_iter()
+                .enumerate()
+                .filter(|(i, r)| *r && self.is_there(slot.first + *i as u64))
+                .count();
+        }
+        Ok((pages * PAGE_SIZE) as u64)
+    }
+}
