@@ -1,4 +1,5 @@
-//! ^C and its like: the guest gets them, as it would from its terminal.
+//! ^C and its like: the guest gets them, as it would from its terminal. ^Z stops this process, and the
+//! guest with it.
 
 use std::fs;
 use std::io::{stderr, stdin, stdout};
@@ -7,14 +8,15 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
 
 use dejavm::{Sandbox, StopHandle};
-use nix::sys::signal::{SigSet, Signal};
-use rustix::termios::{OptionalActions, Termios, tcgetattr, tcsetattr};
+use nix::sys::signal::{SigSet, Signal, raise};
+use rustix::process::getpgrp;
+use rustix::termios::{OptionalActions, Termios, tcgetattr, tcgetpgrp, tcsetattr};
 
 use super::{Failure, Result};
 
-/// Those that are passed on. ^Z is not: it stops this process, and the guest with it.
-const PASSED_ON: [Signal; 5] =
-    [Signal::SIGINT, Signal::SIGQUIT, Signal::SIGTERM, Signal::SIGHUP, Signal::SIGWINCH];
+/// Those that are waited for.
+const AWAITED: [Signal; 6] =
+    [Signal::SIGINT, Signal::SIGQUIT, Signal::SIGTERM, Signal::SIGHUP, Signal::SIGWINCH, Signal::SIGTSTP];
 
 /// How often a signal must come, without having been seen, until this process ends at once. The second
 /// time ends a guest that does not look (see [`StopHandle::signal`]).
@@ -48,7 +50,7 @@ impl Signals {
     pub fn block() -> Result<Signals> {
         let ignored = ignored();
         let set: SigSet =
-            PASSED_ON.into_iter().filter(|signal| ignored & 1 << (*signal as u32 - 1) == 0).collect();
+            AWAITED.into_iter().filter(|signal| ignored & 1 << (*signal as u32 - 1) == 0).collect();
         set.thread_block().map_err(|e| failed(&e))?;
         let state = State { guest: Guest::None, stopped_by: None, terminal: terminal() };
         Ok(Signals { set, state: Arc::new(Mutex::new(state)) })
@@ -85,6 +87,9 @@ fn lock(state: &Mutex<State>) -> MutexGuard<'_, State> {
 
 impl State {
     fn take(&mut self, signal: Signal) {
+        if signal == Signal::SIGTSTP {
+            return self.stop();
+        }
         let times = match &self.guest {
             Guest::Program(handle) => handle.signal(signal as u32),
             Guest::BareMetal(handle) if signal != Signal::SIGWINCH => {
@@ -99,6 +104,23 @@ impl State {
                 let _ = tcsetattr(terminal, OptionalActions::Now, modes);
             }
             std::process::exit(128 + signal as i32);
+        }
+    }
+
+    /// Stops this process. Meanwhile the terminal has the modes that it had before the guest; when the
+    /// process is continued, it gets back the guest's, unless it is somebody else's by then.
+    fn stop(&self) {
+        let guests = self.terminal.as_ref().and_then(|(terminal, modes)| {
+            let guests = tcgetattr(terminal).ok()?;
+            tcsetattr(terminal, OptionalActions::Now, modes).ok()?;
+            Some((terminal, guests))
+        });
+        // To this thread, which so goes no further, and with it to all others.
+        let _ = raise(Signal::SIGSTOP);
+        if let Some((terminal, guests)) = guests
+            && tcgetpgrp(terminal).is_ok_and(|group| group == getpgrp())
+        {
+            let _ = tcsetattr(terminal, OptionalActions::Now, &guests);
         }
     }
 }

@@ -100,6 +100,22 @@ fn modes_come_back_after_a_crash_and_a_kill() {
 }
 
 #[test]
+fn a_stop_gives_the_terminal_back_until_it_is_continued() {
+    let code = "import getpass; print('got', len(getpass.getpass('Secret: ')))";
+    let mut pty = run(&[&python(), "-c", code]);
+    pty.expect("Secret: ");
+    pty.expect_echo(false);
+    pty.kill("TSTP");
+    pty.expect_state('T');
+    pty.expect_echo(true);
+    pty.kill("CONT");
+    pty.expect_echo(false);
+    pty.send("four\n");
+    pty.expect("got 4");
+    assert_eq!(pty.end().0, 0);
+}
+
+#[test]
 fn an_interrupted_recording_has_what_was_seen() {
     let dir = tempfile::tempdir().expect("a directory");
     let programs = [

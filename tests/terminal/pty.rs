@@ -130,6 +130,15 @@ impl Pty {
         });
     }
 
+    /// Waits until dejavm is in a state of `ps`: `T` when it is stopped.
+    #[track_caller]
+    pub fn expect_state(&mut self, state: char) {
+        self.wait(&format!("its state is {state}"), |pty| {
+            let stat = std::fs::read_to_string(format!("/proc/{}/stat", pty.child.id())).expect("a process");
+            stat.rsplit_once(") ").is_some_and(|(_, rest)| rest.starts_with(state))
+        });
+    }
+
     /// Makes the window another size.
     pub fn resize(&self, rows: u16, columns: u16) {
         let size = Winsize { ws_row: rows, ws_col: columns, ws_xpixel: 0, ws_ypixel: 0 };
