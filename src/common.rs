@@ -39,11 +39,15 @@ impl Ceilings {
     }
 }
 
-/// What becomes of a host file that changed since a snapshot was made.
+/// Where a restored guest has the content of the host's files that it knew from.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum HostFiles {
-    /// The run ends with an error that names the file, when the guest asks for its content.
+    /// From the snapshot, if that holds it ([`Sandbox::keep_host_files`](crate::Sandbox::keep_host_files)),
+    /// else from the host, as [`HostFiles::Unchanged`].
     #[default]
+    Stored,
+    /// From the host. If the file changed since the snapshot was made, the run ends with an error that
+    /// names it, when the guest asks for its content.
     Unchanged,
     /// The guest is given the content that the host has now, with the size that it knew. A file that the
     /// guest has mapped must still be what it was, since parts of it are in its memory.
@@ -51,10 +55,17 @@ pub enum HostFiles {
 }
 
 impl HostFiles {
+    /// Makes a state take content from where it is to come from.
+    pub(crate) fn apply(self, state: &mut MachineState) {
+        if let (HostFiles::Unchanged | HostFiles::AsTheyAre, MachineState::Program(program)) = (self, state) {
+            program.fs.forget_kept();
+        }
+    }
+
     /// The files of a state that must not have changed.
     pub(crate) fn known(self, state: &MachineState) -> Vec<(HostPath, KnownFile)> {
         let known = state.program().into_iter().flat_map(|program| program.fs.known_files());
-        known.filter(|(_, file)| self == HostFiles::Unchanged || file.mapped).collect()
+        known.filter(|(_, file)| self != HostFiles::AsTheyAre || file.mapped).collect()
     }
 }
 

@@ -127,7 +127,8 @@ impl Restore {
         self
     }
 
-    /// What becomes of host files that changed since the snapshot was made.
+    /// Where the content of the host's files comes from, and what becomes of those that changed since the
+    /// snapshot was made.
     #[must_use]
     pub fn host_files(mut self, files: HostFiles) -> Restore {
         self.common.host_files = files;
@@ -175,6 +176,7 @@ impl Restore {
         self.common.ceilings.check(self.image.snapshot.path(), &self.image.state)?;
         let mut state = MachineState::clone(&self.image.state);
         self.extend(&mut state)?;
+        self.common.host_files.apply(&mut state);
         let Restore { image, seed, mut common, .. } = self;
         common.machine.allocator_reads_no_clock = host.allocator_reads_no_clock();
         let mut wiring = common.wiring()?;

@@ -32,6 +32,8 @@ pub struct Sandbox {
     replayer: Option<Replayer>,
     wiring: Wiring,
     limit: Option<Duration>,
+    /// Snapshots hold the content of the host's files.
+    keep_files: bool,
     /// Why it cannot be used any more.
     broken: Option<String>,
 }
@@ -71,6 +73,7 @@ impl Sandbox {
             replayer,
             wiring,
             limit,
+            keep_files: false,
             broken: None,
         })
     }
@@ -243,7 +246,15 @@ impl Sandbox {
         self.check()?;
         let path = path.as_ref();
         let _span = tracing::info_span!("snapshot", path = %path.display()).entered();
-        Ok(self.machine.save(path, options, progress)?)
+        Ok(self.machine.save(path, options, self.keep_files, progress)?)
+    }
+
+    /// Whether snapshots from now on hold the content of the host's files that the guest has looked at, so
+    /// that they are restored where the host lacks them or has others. What the guest has not looked at by
+    /// then is asked of the host that it is restored on. A snapshot of what was restored from such a
+    /// snapshot holds at least what that held.
+    pub fn keep_host_files(&mut self, keep: bool) {
+        self.keep_files = keep;
     }
 
     /// Keeps from now on the order in which pages are brought in.

@@ -116,6 +116,8 @@ pub struct CeilingOptions {
 /// Which host files a restored guest is given.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum FilesOption {
+    /// Those in the snapshot, else those that are as they were.
+    Stored,
     /// Only those that are as they were.
     Unchanged,
     /// Those that the host has.

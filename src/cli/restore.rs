@@ -44,10 +44,11 @@ pub struct Args {
     /// Adds an argument, where the snapshot was made before its program was loaded.
     #[arg(long, value_name = "ARG", allow_hyphen_values = true)]
     arg: Vec<OsString>,
-    /// What becomes of a host file that changed since the snapshot was made: `unchanged` ends the run
-    /// with an error that names it; `host` gives the guest what the host has now, unless it has mapped
-    /// the file.
-    #[arg(long, value_name = "WHICH", value_enum, default_value = "unchanged")]
+    /// Where the content of host files that the guest knew comes from: `stored` takes it from the
+    /// snapshot, if that was made `--with-files`, else as `unchanged`; `unchanged` takes it from the
+    /// host, and ends the run with an error that names the file if it changed since the snapshot was
+    /// made; `host` gives the guest what the host has now, unless it has mapped the file.
+    #[arg(long, value_name = "WHICH", value_enum, default_value = "stored")]
     files: FilesOption,
     #[command(flatten)]
     ceilings: CeilingOptions,
@@ -67,6 +68,7 @@ pub fn main(args: Args, voice: Voice) -> Result {
     restore = args.env.iter().fold(restore, |restore, (name, value)| restore.env(name, value));
     restore = args.arg.iter().fold(restore, |restore, arg| restore.arg(arg));
     restore = restore.host_files(match args.files {
+        FilesOption::Stored => HostFiles::Stored,
         FilesOption::Unchanged => HostFiles::Unchanged,
         FilesOption::Host => HostFiles::AsTheyAre,
     });

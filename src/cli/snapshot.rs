@@ -49,6 +49,10 @@ pub struct Args {
     /// How hard to compress, from 1 (fast) to 22 (small).
     #[arg(long, value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(i32).range(1..=22))]
     level: i32,
+    /// Also keeps the content of the host's files that the program has looked at, so that it is restored
+    /// on hosts that lack them.
+    #[arg(long)]
+    with_files: bool,
     #[command(flatten)]
     new: NewGuest,
 }
@@ -71,6 +75,7 @@ pub fn main(args: Args, voice: Voice) -> Result {
         )));
     }
     let options = WriteOptions { level: args.level, ..WriteOptions::default() };
+    sandbox.keep_host_files(args.with_files);
     let mut bar = Progress::new(voice);
     let summary = sandbox.snapshot_with(&args.output, &options, &mut |done, total| bar.show(done, total))?;
     bar.done();

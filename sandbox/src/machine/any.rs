@@ -116,10 +116,11 @@ impl Machine {
         &mut self,
         path: impl AsRef<Path>,
         options: &WriteOptions,
+        with_files: bool,
         progress: &mut dyn FnMut(u64, u64),
     ) -> Result<Summary, SaveError> {
         match self {
-            Machine::Program(machine) => machine.save(path, options, progress),
+            Machine::Program(machine) => machine.save(path, options, with_files, progress),
             Machine::Kernel(machine) => machine.save(path, options, progress),
         }
     }

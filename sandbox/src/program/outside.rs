@@ -2,7 +2,7 @@
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use super::fs::{ContentRef, Env, Fs, FsError, FsResult, InodeId, Kernel, ProcFile};
+use super::fs::{ContentRef, Env, Fs, FsError, FsResult, InodeId, Kernel, Lower, ProcFile};
 use crate::errno::Errno;
 use crate::host::thread::let_rdtsc_run;
 use crate::world::{HostPath, Request, Response, World, WorldError};
@@ -54,6 +54,25 @@ impl Outside {
         let fs = self.fs();
         let world = self.world();
         fs.has_frozen(&**world, content, offset)
+    }
+}
+
+impl Outside {
+    /// A block of a host file of `size` bytes.
+    ///
+    /// # Errors
+    /// When the file is not what the guest knows, or cannot be read.
+    pub fn host_block(&self, file: &Lower, size: u64, block: u64) -> FsResult<Arc<[u8]>> {
+        let mut fs = self.fs();
+        let mut world = self.world();
+        fs.host_block(&mut **world, file, size, block)
+    }
+
+    /// Whether [`Outside::host_block`] has an answer: see [`World::has_block`].
+    pub fn has_host_block(&self, file: &Lower, block: u64) -> bool {
+        let fs = self.fs();
+        let world = self.world();
+        fs.has_host_block(&**world, file, block)
     }
 }
 

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use dejavm_snapshot::{Content, ContentsError, PageContents, Snapshot, Summary, WriteOptions};
 
 use super::exec::CpuInfo;
-use super::fs::StoredBlocks;
+use super::fs::{KeptContent, StoredBlocks};
 use super::machine::Machine;
 use super::mm::source::ProgramPages;
 use super::mm::{AddressSpace, Memory, MemoryState};
@@ -154,7 +154,8 @@ impl Machine {
     }
 
     /// Writes a snapshot. With `options.parent`, the snapshot that this machine was restored from,
-    /// only pages that differ from it.
+    /// only pages that differ from it; with `with_files`, the content of the host's files that the program
+    /// knows, too.
     ///
     /// # Errors
     /// [`SaveError`].
@@ -162,6 +163,7 @@ impl Machine {
         &mut self,
         path: impl AsRef<Path>,
         options: &WriteOptions,
+        with_files: bool,
         progress: &mut dyn FnMut(u64, u64),
     ) -> Result<Summary, SaveError> {
         if self.process.end.is_some() {
@@ -171,9 +173,12 @@ impl Machine {
         let pages = state.memory.used_pages();
         state.memory.stored_pages = pages;
         let files = state.fs.place(pages);
+        let from = files.end().unwrap_or(pages);
+        let kept = state.fs.keep_files(&self.process.outside, from, with_files).map_err(SysError::from);
+        let kept = kept.map_err(RunError::from)?;
         let encoded = dejavm_snapshot::codec::encode(&MachineState::Program(Box::new(state)))?;
         let ram = RamContents::new(&self.process.memory.ram, pages)?;
-        let mut contents = MachineContents { ram, files };
+        let mut contents = MachineContents { ram, files, kept };
         Ok(dejavm_snapshot::write(path, options, &encoded, &mut contents, progress)?)
     }
 
@@ -215,26 +220,33 @@ fn enter_workdir(process: &mut Process) -> Result<(), StartError> {
     }
 }
 
-/// RAM, and behind it the files that the guest wrote, as the snapshot writer wants to see them.
+/// RAM, behind it the files that the guest wrote, and behind those the host's, as the snapshot writer
+/// wants to see them.
 struct MachineContents<'a> {
     ram: RamContents<'a>,
     files: StoredBlocks,
+    kept: KeptContent,
 }
 
 impl PageContents for MachineContents<'_> {
     fn page_count(&self) -> u64 {
-        self.files.end().unwrap_or_else(|| self.ram.page_count())
+        self.kept.end().or(self.files.end()).unwrap_or_else(|| self.ram.page_count())
     }
 
     fn page(&mut self, page: u64, out: &mut [u8; PAGE_SIZE]) -> Result<Content, ContentsError> {
-        if page >= self.ram.page_count() {
-            self.files.read(page, out)?;
-            return Ok(Content::Data);
+        if page < self.ram.page_count() {
+            return self.ram.page(page, out);
         }
-        self.ram.page(page, out)
+        match self.files.end() {
+            Some(end) if page < end => self.files.read(page, out)?,
+            _ => self.kept.read(page, out)?,
+        }
+        Ok(Content::Data)
     }
 
     fn next_data(&mut self, from: u64) -> Option<u64> {
-        self.ram.next_data(from).or_else(|| self.files.next_page(from.max(self.ram.page_count())))
+        let behind = from.max(self.ram.page_count());
+        let in_ram = self.ram.next_data(from);
+        in_ram.or_else(|| self.files.next_page(behind)).or_else(|| self.kept.next_page(behind))
     }
 }

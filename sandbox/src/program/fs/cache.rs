@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use super::error::{FsResult, fail};
 use super::inode::Lower;
+use super::kept::KeptFiles;
 use crate::errno::Errno;
 use crate::world::{BLOCK_SIZE, World};
 
@@ -18,9 +19,10 @@ pub(super) trait HostBlocks {
     fn block(&mut self, file: &Lower, size: u64, block: u64) -> FsResult<Arc<[u8]>>;
 }
 
-/// From the cache, else from the outside.
+/// From the cache, else from the snapshot where it has the file, else from the outside.
 pub(super) struct Cached<'a> {
     pub cache: &'a mut BlockCache,
+    pub kept: &'a KeptFiles,
     pub world: &'a mut dyn World,
 }
 
@@ -30,9 +32,12 @@ impl HostBlocks for Cached<'_> {
         if let Some(bytes) = self.cache.get(&key) {
             return Ok(bytes);
         }
-        let bytes = match self.world.read_block(file.path(), block)? {
-            Ok(bytes) => bytes,
-            Err(errno) => return fail(errno),
+        let bytes = match self.kept.block(file.path(), block)? {
+            Some(bytes) => bytes,
+            None => match self.world.read_block(file.path(), block)? {
+                Ok(bytes) => bytes,
+                Err(errno) => return fail(errno),
+            },
         };
         // The length is known from the metadata: another one means that the file changed.
         let start = block.saturating_mul(BLOCK_SIZE as u64);

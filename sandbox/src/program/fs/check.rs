@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use super::Fs;
 use super::chunks::ChunkId;
 use super::content::{Content, MAX_FILE};
-use super::frozen::ContentRef;
+use super::frozen::{ContentRef, Frozen};
 use super::inode::{Anon, Body, Dir, Entry, Inode, InodeId, Link, Loaded, Lower, LowerDir, is_name};
 use super::known::entry_cost;
 use super::life::name_cost;
@@ -17,14 +17,14 @@ use super::proc::ProcNode;
 use super::resolve::{NAME_MAX, PATH_MAX};
 use super::seal::SEALS;
 use super::xattr::xattrs_are_sound;
-use crate::world::{HostPath, KnownFile};
+use crate::world::{Fingerprint, HostPath, KnownFile};
 
 /// What of a decoded file system cannot be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("the state of the guest's file system is inconsistent: {0}")]
 pub struct Inconsistent(pub(crate) &'static str);
 
-fn expect(holds: bool, what: &'static str) -> Result<(), Inconsistent> {
+pub(super) fn expect(holds: bool, what: &'static str) -> Result<(), Inconsistent> {
     if holds { Ok(()) } else { Err(Inconsistent(what)) }
 }
 
@@ -57,6 +57,8 @@ impl Fs {
             born: _,
             mounts,
             // Empty after decoding.
+            // Where it is in the snapshot is checked with the pages.
+            kept: _,
             cache: _,
         } = self;
         expect(self.dir(*root).is_ok(), "the root")?;
@@ -140,21 +142,25 @@ impl Fs {
     /// The host files whose content the guest may still ask for, and what they were when it first saw
     /// them: for a world that is to find out whether they changed.
     pub fn known_files(&self) -> impl Iterator<Item = (HostPath, KnownFile)> {
-        let of_inode = |inode: &'_ Inode| match (&inode.body, &inode.loaded) {
-            (Body::File(Content::Blocks(blocks)), Loaded::Yes) => {
-                blocks.known_file().map(|(lower, fingerprint)| (lower.path().clone(), fingerprint))
-            }
-            _ => None,
-        };
-        let inodes = self.inodes.values().filter_map(of_inode).map(|known| (known, false));
-        // These come last, so that they count where a file is mapped.
-        let frozen = self.frozen.values().filter_map(|frozen| {
-            frozen.known_file().map(|(lower, fingerprint)| ((lower.path().clone(), fingerprint), true))
-        });
-        inodes.chain(frozen).map(|((path, fingerprint), mapped)| {
+        let asked_for = self.known_lower().filter(|(lower, ..)| !self.kept.has(lower.path()));
+        asked_for.map(|(lower, fingerprint, mapped)| {
+            let path = lower.path().clone();
             let name = self.guest_path(&path);
             (path, KnownFile { name, fingerprint, mapped })
         })
+    }
+
+    /// The host files that the guest knows and may ask for content of, what they were when it first saw
+    /// them, and whether they are mapped.
+    pub(super) fn known_lower(&self) -> impl Iterator<Item = (&Lower, Fingerprint, bool)> {
+        let inodes = self.inodes.values().filter_map(|inode| match (&inode.body, &inode.loaded) {
+            (Body::File(Content::Blocks(blocks)), Loaded::Yes) => blocks.known_file(),
+            _ => None,
+        });
+        // These come last, so that they count where a file is mapped.
+        let frozen = self.frozen.values().filter_map(Frozen::known_file);
+        let known = |mapped| move |(lower, fingerprint)| (lower, fingerprint, mapped);
+        inodes.map(known(false)).chain(frozen.map(known(true)))
     }
 
     /// Where the guest sees a host file.

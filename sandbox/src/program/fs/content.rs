@@ -10,7 +10,8 @@ use super::check::Inconsistent;
 use super::chunks::{ChunkId, Chunks};
 use super::error::{FsError, FsResult};
 use super::inode::Lower;
-use crate::world::{BLOCK_SIZE, Fingerprint, World};
+use super::kept::KeptFiles;
+use crate::world::{BLOCK_SIZE, Fingerprint, HostPath, World};
 
 const BLOCK: u64 = BLOCK_SIZE as u64;
 
@@ -112,9 +113,10 @@ impl Blocks {
     }
 
     /// Whether a block can be read: all can but the host's that this outside does not have.
-    pub fn has_block(&self, world: &dyn World, block: u64) -> bool {
+    pub fn has_block(&self, kept: &KeptFiles, world: &dyn World, block: u64) -> bool {
         let base = self.base.as_ref().filter(|base| block * BLOCK < base.visible);
-        self.chunks.contains_key(&block) || base.is_none_or(|base| world.has_block(base.file.path(), block))
+        let has = |path: &HostPath| kept.has(path) || world.has_block(path, block);
+        self.chunks.contains_key(&block) || base.is_none_or(|base| has(base.file.path()))
     }
 
     /// Writes at `offset`, which with `data` stays below [`MAX_FILE`]. Short when the quota ends

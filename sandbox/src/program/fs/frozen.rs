@@ -171,7 +171,7 @@ impl Fs {
         let Some(frozen) = self.frozen.get(&content) else {
             return fail(Errno::EIO);
         };
-        let mut host = Cached { cache: &mut self.cache, world: env.world };
+        let mut host = Cached { cache: &mut self.cache, kept: &self.kept, world: env.world };
         frozen.blocks.read(&self.chunks, &mut host, offset, buf)
     }
 
@@ -179,7 +179,7 @@ impl Fs {
     /// [`World::has_block`].
     pub fn has_frozen(&self, world: &dyn World, content: ContentRef, offset: u64) -> bool {
         let block = offset / BLOCK_SIZE as u64;
-        self.frozen.get(&content).is_none_or(|frozen| frozen.blocks.has_block(world, block))
+        self.frozen.get(&content).is_none_or(|frozen| frozen.blocks.has_block(&self.kept, world, block))
     }
 
     /// Bytes of frozen content.
@@ -297,7 +297,7 @@ impl Fs {
             let n = (len - at).min(MOVE as u64) as usize;
             env.host.read_shared(object, at, &mut buf[..n])?;
             if buf[..n].iter().any(|b| *b != 0) {
-                let mut host = Cached { cache: &mut self.cache, world: env.world };
+                let mut host = Cached { cache: &mut self.cache, kept: &self.kept, world: env.world };
                 if blocks.write(&mut self.chunks, &mut host, at, &buf[..n])? < n {
                     return fail(Errno::ENOSPC);
                 }

@@ -94,7 +94,7 @@ impl Attr {
 
 /// A path on the host, shared between those who refer to the same file.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub(super) struct Lower(Arc<HostPath>);
+pub struct Lower(Arc<HostPath>);
 
 impl Lower {
     pub fn new(grant: u32, path: Vec<u8>) -> Lower {

@@ -33,6 +33,7 @@ mod error;
 mod frozen;
 mod inode;
 mod io;
+mod kept;
 mod known;
 mod life;
 mod lower;
@@ -65,6 +66,7 @@ pub use error::{FsError, FsResult};
 pub use frozen::{ContentRef, Mapped};
 pub use inode::InodeId;
 pub use io::IoOutcome;
+pub use kept::KeptContent;
 pub use mount::{FsOptions, Mount, MountError, MountSource};
 pub use open::OpenFlags;
 pub use permission::{R_OK, W_OK, X_OK};
@@ -76,6 +78,8 @@ pub use stat::{
 pub use stored::StoredBlocks;
 pub use stream::{Stdio, StdioKind};
 pub use xattr::{XATTR_CREATE, XATTR_NAME_MAX, XATTR_REPLACE, XATTR_SIZE_MAX};
+
+pub(super) use inode::Lower;
 
 pub(crate) use error::fail;
 pub(crate) use io::Nature;
@@ -89,6 +93,7 @@ use cache::{BlockCache, Cached};
 use chunks::Chunks;
 use frozen::Frozen;
 use inode::{Body, Dir, Inode};
+use kept::KeptFiles;
 use stream::Streams;
 
 use crate::errno::Errno;
@@ -112,6 +117,8 @@ pub struct Fs {
     born: i64,
     /// What was mounted at the start, in the order given.
     mounts: Vec<Mount>,
+    /// Host files whose content is in the snapshot that this came from.
+    kept: KeptFiles,
     #[serde(skip)]
     cache: BlockCache,
 }
@@ -168,6 +175,6 @@ impl Fs {
         id: InodeId,
     ) -> FsResult<(&'a mut Inode, &'a mut Chunks, Cached<'a>)> {
         let inode = self.inodes.get_mut(&id).ok_or(FsError::Errno(Errno::ESTALE))?;
-        Ok((inode, &mut self.chunks, Cached { cache: &mut self.cache, world }))
+        Ok((inode, &mut self.chunks, Cached { cache: &mut self.cache, kept: &self.kept, world }))
     }
 }

@@ -8,6 +8,7 @@ use super::cache::BlockCache;
 use super::chunks::Chunks;
 use super::content::{Blocks, Content};
 use super::inode::{Attr, Body, Dir, Entry, Inode, InodeId, Link, Listing, Loaded, Lower, LowerDir, Place};
+use super::kept::KeptFiles;
 use super::resolve::{NAME_MAX, PATH_MAX};
 use super::stream::{Stdio, Streams};
 use super::{Fs, device, proc, sys};
@@ -200,6 +201,7 @@ impl Fs {
             known: 0,
             born: options.time,
             mounts: given,
+            kept: KeptFiles::default(),
             cache: BlockCache::default(),
         };
         // The root comes first: it is the only one without components.

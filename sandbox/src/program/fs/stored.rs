@@ -102,13 +102,16 @@ impl Fs {
     /// Says where the pages are that the overlay's blocks are in.
     pub fn connect(&mut self, source: Option<Arc<dyn PageSource>>) {
         self.chunks.source = Source(source);
+        self.kept.source = self.chunks.source.clone();
     }
 
-    /// Checks that the blocks that were decoded lie in these pages of the snapshot, each in its own.
+    /// Checks that the blocks that were decoded lie in these pages of the snapshot, each in its own, and
+    /// the content of host files too.
     ///
     /// # Errors
     /// When they do not.
     pub fn check_stored(&self, pages: Range<u64>) -> Result<(), Inconsistent> {
+        self.kept.check(&pages)?;
         self.chunks.check_stored(pages)
     }
 
