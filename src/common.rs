@@ -4,12 +4,13 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use dejavm_replay::OutputError;
-use dejavm_sandbox::exit::Observer;
 use dejavm_sandbox::host::stop::StopHandle;
 use dejavm_sandbox::machine::{Claims, MachineOptions, MachineState};
-use dejavm_sandbox::world::{Grant, HostPath, HostWorld, Input, KnownFile, OutputBuffer};
+use dejavm_sandbox::world::{Grant, HostPath, HostWorld, KnownFile, OutputBuffer};
 
 use crate::sink::{CAPTURE_LIMIT, Sink};
+use crate::source::Source;
+use crate::tee::SharedObserver;
 use crate::{Error, View};
 
 /// What a snapshot's guest may claim of the host: as much as a new program gets unless told otherwise.
@@ -70,15 +71,16 @@ impl HostFiles {
 }
 
 /// The settings that a program, a restore and a replay share.
+#[derive(Clone)]
 pub(crate) struct Common {
     pub view: View,
-    pub stdin: Input,
+    pub stdin: Source,
     pub stdout: Sink,
     pub stderr: Sink,
     pub capture: bool,
     pub capture_limit: usize,
     pub deadline: Option<Duration>,
-    pub observer: Option<Box<dyn Observer>>,
+    pub observer: Option<SharedObserver>,
     pub record: Option<PathBuf>,
     pub max_log: Option<u64>,
     pub machine: MachineOptions,
@@ -91,7 +93,7 @@ impl Default for Common {
     fn default() -> Common {
         Common {
             view: View::system(),
-            stdin: Input::Empty,
+            stdin: Source::Empty,
             stdout: Sink::null(),
             stderr: Sink::null(),
             capture: false,
@@ -127,9 +129,9 @@ impl Common {
     pub fn wiring(&self) -> Result<Wiring, Error> {
         let stop = StopHandle::new().map_err(Error::Descriptors)?;
         let captured = self.capture.then(<(OutputBuffer, OutputBuffer)>::default);
-        let captured_by = |buffer| Sink::captured(buffer, self.capture_limit);
+        let limit = self.capture_limit;
         let (stdout, stderr) = match &captured {
-            Some((out, err)) => (captured_by(out), captured_by(err)),
+            Some((out, err)) => (self.stdout.captured(out, limit), self.stderr.captured(err, limit)),
             None => (self.stdout.clone(), self.stderr.clone()),
         };
         let limit = self.deadline.map(|limit| (limit, Instant::now()));
@@ -160,13 +162,13 @@ impl Wiring {
         &mut self,
         grants: Vec<Grant>,
         known: Vec<(HostPath, KnownFile)>,
-        stdin: Input,
+        stdin: Source,
     ) -> Result<HostWorld, Error> {
         self.grants.clone_from(&grants);
         let world = HostWorld::builder()
             .grants(grants)
             .known(known)
-            .input(stdin)
+            .input(stdin.input())
             .stdout(self.stdout.output())
             .stderr(self.stderr.output())
             .interrupt(Box::new(self.stop.clone()));
@@ -180,14 +182,15 @@ macro_rules! common_setters {
         /// Gives the guest this as its standard input. Without it, input is at its end.
         #[must_use]
         pub fn stdin(mut self, bytes: impl Into<Vec<u8>>) -> Self {
-            self.common.stdin = $crate::Input::Bytes(bytes.into());
+            self.common.stdin = $crate::Input::Bytes(bytes.into()).into();
             self
         }
 
-        /// Gives the guest its standard input from here.
+        /// Gives the guest its standard input from here. Clones of a reader or a descriptor read from the
+        /// same place: what one guest has read, another does not get.
         #[must_use]
         pub fn stdin_from(mut self, input: $crate::Input) -> Self {
-            self.common.stdin = input;
+            self.common.stdin = input.into();
             self
         }
 
@@ -205,7 +208,8 @@ macro_rules! common_setters {
             self
         }
 
-        /// Keeps standard output and standard error for the [`Report`]($crate::Report).
+        /// Keeps standard output and standard error for the [`Report`]($crate::Report), besides passing
+        /// them on to where they go.
         #[must_use]
         pub fn capture_output(mut self) -> Self {
             self.common.capture = true;
@@ -228,10 +232,11 @@ macro_rules! common_setters {
             self
         }
 
-        /// Tells an observer of each exit and page fault. Faults cost a little more then.
+        /// Tells an observer of each exit and page fault. Faults cost a little more then. Guests that are
+        /// started from clones tell the same one, of one exit at a time.
         #[must_use]
         pub fn observe(mut self, observer: impl $crate::Observer + 'static) -> Self {
-            self.common.observer = Some(Box::new(observer));
+            self.common.observer = Some($crate::tee::share(observer));
             self
         }
 
@@ -342,7 +347,8 @@ macro_rules! live_setters {
             self
         }
 
-        /// Records the run in this directory, which is made; if it is there, it must be empty.
+        /// Records the run in this directory, which is made; if it is there, it must be empty. A clone needs
+        /// another one.
         #[must_use]
         pub fn record(mut self, dir: impl Into<std::path::PathBuf>) -> Self {
             self.common.record = Some(dir.into());

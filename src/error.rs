@@ -6,7 +6,7 @@ use dejavm_replay::Divergence;
 use dejavm_sandbox::errno::Errno;
 use dejavm_sandbox::host::HostError;
 use dejavm_sandbox::kernel::load::LoadError;
-use dejavm_sandbox::machine::{RunError, SaveError, StartError};
+use dejavm_sandbox::machine::{ReadError, RunError, SaveError, StartError};
 use dejavm_sandbox::program::fs::MountError;
 use dejavm_sandbox::vcpu::registers::UserRegisters;
 use dejavm_sandbox::world::GrantError;
@@ -107,6 +107,9 @@ pub enum Error {
         /// What was asked for.
         what: &'static str,
     },
+    /// The guest's memory could not be read: which address, and why. The sandbox can be run on.
+    #[error("the guest's memory cannot be read: {0}")]
+    Memory(#[from] ReadError),
     /// A snapshot was not written.
     #[error("the snapshot was not written: {0}")]
     Save(Box<SaveError>),

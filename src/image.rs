@@ -6,7 +6,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use dejavm_sandbox::machine::{self, Machine, MachineState, Memory, StartError};
-use dejavm_sandbox::world::{Input, World};
+use dejavm_sandbox::world::World;
 use dejavm_snapshot::Snapshot;
 
 use crate::common::{Common, HostFiles, ceiling_setters, common_setters, live_setters};
@@ -73,6 +73,7 @@ fn strange(path: &Path, why: &dyn std::fmt::Display) -> Error {
 /// }
 /// # Ok::<(), dejavm::Error>(())
 /// ```
+#[derive(Clone)]
 pub struct Restore {
     image: Image,
     seed: Option<u64>,
@@ -184,7 +185,7 @@ impl Restore {
             state.reseed(seed);
         }
         let grants = common.view.shown(host.system()).grants_of(&state);
-        let stdin = std::mem::replace(&mut common.stdin, Input::Empty);
+        let stdin = std::mem::take(&mut common.stdin);
         let world: Box<dyn World> =
             Box::new(wiring.host_world(grants, common.host_files.known(&state), stdin)?);
         let taps = match &common.record {

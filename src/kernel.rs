@@ -9,7 +9,7 @@ use dejavm_sandbox::kernel::start::search_on;
 use dejavm_sandbox::kernel::state::KernelState;
 use dejavm_sandbox::machine::{Machine, MachineState, Memory};
 use dejavm_sandbox::ram::{CHUNK_PAGES, PAGE_SIZE};
-use dejavm_sandbox::world::{Input, World};
+use dejavm_sandbox::world::World;
 
 use crate::common::{Common, common_setters};
 use crate::recording::{self, Taps};
@@ -34,6 +34,7 @@ const MEMORY: u64 = 128 << 20;
 /// println!("{}", String::from_utf8_lossy(&done.stdout));
 /// # Ok::<(), dejavm::Error>(())
 /// ```
+#[derive(Clone)]
 pub struct Kernel {
     image: PathBuf,
     initrd: Option<PathBuf>,
@@ -137,7 +138,7 @@ impl Kernel {
         let search = search_on(profile, &common.machine)?;
         let state = KernelState::start(&loaded, name, cmdline, profile.cpu.clone(), search);
 
-        let stdin = std::mem::replace(&mut common.stdin, Input::Empty);
+        let stdin = std::mem::take(&mut common.stdin);
         let world: Box<dyn World> = Box::new(wiring.host_world(Vec::new(), Vec::new(), stdin)?);
         let pages = state.pages();
         let state = MachineState::Kernel(Box::new(state));

@@ -25,8 +25,9 @@
 //! The other kind of guest is a bare-metal image ([`Kernel`]), which owns its page tables and runs at
 //! CPL 0, with a serial port and a few others. Snapshots, recordings and limits are the same.
 //!
-//! Nothing here is process-wide: no signal handlers, no globals, no environment. Sandboxes live on
-//! any threads, hundreds in one process. A process that is there for one sandbox can be confined to
+//! Nothing here is process-wide: no signal handlers, no environment, and no globals but a note, made before
+//! `main`, of which standard streams were closed then. Sandboxes live on any threads, hundreds in one process.
+//! How a sandbox is made ([`Program`], [`Kernel`], [`Restore`], [`Replay`]) may be cloned and started many times. A process that is there for one sandbox can be confined to
 //! what that needs, which is process-wide then: [`Confinement`].
 //!
 //! The crates below this one are re-exported: [`sandbox`] has the machine, [`snapshot`] the file
@@ -46,6 +47,7 @@ mod replaying;
 mod report;
 mod running;
 mod sink;
+mod source;
 mod tee;
 mod view;
 mod warming;
@@ -74,7 +76,7 @@ pub use image::{Image, Restore};
 pub use kernel::Kernel;
 pub use program::Program;
 pub use replaying::Replay;
-pub use report::{NotDeterministic, Outcome, Report};
+pub use report::{LimitsHit, NotDeterministic, Outcome, Report};
 pub use running::Sandbox;
 pub use sink::Sink;
 pub use view::View;

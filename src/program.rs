@@ -12,7 +12,7 @@ use dejavm_sandbox::program::exec::Command;
 use dejavm_sandbox::program::fs::Stdio;
 use dejavm_sandbox::program::state::{ProgramSpec, ProgramState};
 use dejavm_sandbox::ram::Zeros;
-use dejavm_sandbox::world::{Input, World};
+use dejavm_sandbox::world::World;
 
 use crate::common::{Common, common_setters, live_setters};
 use crate::recording::{self, Taps};
@@ -41,6 +41,7 @@ const ENVIRONMENT: [(&str, &str); 3] = [
 /// assert_eq!(done.stdout, b"42\n");
 /// # Ok::<(), dejavm::Error>(())
 /// ```
+#[derive(Clone)]
 pub struct Program {
     name: Vec<u8>,
     args: Vec<Vec<u8>>,
@@ -201,8 +202,7 @@ impl Program {
         spec.command.args = args;
         spec.command.env = env.iter().map(|(name, value)| [name, &b"="[..], value].concat()).collect();
         let grants = shown.grants_for(&spec.mounts);
-        let mut world =
-            wiring.host_world(grants, Vec::new(), std::mem::replace(&mut common.stdin, Input::Empty))?;
+        let mut world = wiring.host_world(grants, Vec::new(), std::mem::take(&mut common.stdin))?;
         let mut state = ProgramState::start(spec, host.profile().cpu.clone())?;
 
         let path = env.iter().find(|(name, _)| name == b"PATH").map_or(&b""[..], |(_, value)| value);

@@ -4,7 +4,6 @@ use std::path::Path;
 
 use dejavm_replay::{Outputs, Recording, Replayer};
 use dejavm_sandbox::machine::{Machine, Memory};
-use dejavm_sandbox::world::Input;
 
 use crate::common::{Common, ceiling_setters, common_setters};
 use crate::image::Image;
@@ -19,6 +18,7 @@ use crate::{Error, Host, Sandbox, View};
 /// println!("{:?}, {} exits as recorded", done.outcome, done.exits);
 /// # Ok::<(), dejavm::Error>(())
 /// ```
+#[derive(Clone)]
 pub struct Replay {
     recording: Recording,
     live: bool,
@@ -88,7 +88,7 @@ impl Replay {
         if live {
             wiring.live = true;
             let grants = common.view.shown(host.system()).grants_of(&state);
-            let stdin = std::mem::replace(&mut common.stdin, Input::Empty);
+            let stdin = std::mem::take(&mut common.stdin);
             replayer = replayer.then_live(Box::new(wiring.host_world(
                 grants,
                 common.host_files.known(&state),

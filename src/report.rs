@@ -124,10 +124,43 @@ pub struct Report {
     pub unknown_memory: BTreeMap<u64, u64>,
     /// Why another run may differ, although its start and its input are the same; empty for programs.
     pub not_deterministic: Vec<NotDeterministic>,
+    /// Which of its limits the guest came to.
+    pub limits: LimitsHit,
     /// Counts and times of this sandbox.
     pub stats: Stats,
     /// The recording, once it is sealed.
     pub recording: Option<Summary>,
+}
+
+/// Which of its limits a guest came to since its sandbox was made: what it did before a snapshot does not
+/// count. A guest may well go on after it was refused something, and succeed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct LimitsHit {
+    /// It was refused memory, or ended for it ([`Program::memory`](crate::Program::memory)). Limits that it
+    /// has set itself (`setrlimit`) do not count.
+    pub memory: bool,
+    /// It was refused room for what it writes to files ([`Program::disk`](crate::Program::disk)).
+    pub disk: bool,
+    /// It wrote more than is captured ([`Program::capture_limit`](crate::Program::capture_limit)): output
+    /// is cut off there, and the guest was told. In a replay, by what the replay captures.
+    pub output: bool,
+    /// Its time was over ([`Program::deadline`](crate::Program::deadline)).
+    pub deadline: bool,
+}
+
+impl LimitsHit {
+    /// The names of those that were hit.
+    pub fn names(&self) -> impl Iterator<Item = &'static str> {
+        let LimitsHit { memory, disk, output, deadline } = *self;
+        let all = [("memory", memory), ("disk", disk), ("output", output), ("deadline", deadline)];
+        all.into_iter().filter_map(|(name, hit)| hit.then_some(name))
+    }
+
+    /// Whether any was hit.
+    pub fn any(&self) -> bool {
+        self.names().next().is_some()
+    }
 }
 
 /// Why a bare-metal guest's run may not be repeated. What is told is that the code has it: whether it

@@ -16,8 +16,8 @@ use dejavm_snapshot::WriteOptions;
 use crate::common::{Common, Wiring};
 use crate::error::Diverged;
 use crate::recording::{Recording, outcome_at_end};
-use crate::report::NotDeterministic;
-use crate::tee::both;
+use crate::report::{LimitsHit, NotDeterministic};
+use crate::tee::{both, unshare};
 use crate::{Confinement, Error, Outcome, Report};
 
 /// A guest that can be run: a new program, a restored one, or a replayed one.
@@ -34,6 +34,8 @@ pub struct Sandbox {
     limit: Option<Duration>,
     /// Snapshots hold the content of the host's files.
     keep_files: bool,
+    /// Whether it came to a deadline.
+    timed_out: bool,
     /// Why it cannot be used any more.
     broken: Option<String>,
 }
@@ -67,13 +69,14 @@ impl Sandbox {
         let limit = wiring.loaded();
         Ok(Sandbox {
             machine,
-            observer: both(tap, common.observer),
+            observer: both(tap, common.observer.map(unshare)),
             recording,
             sealed: None,
             replayer,
             wiring,
             limit,
             keep_files: false,
+            timed_out: false,
             broken: None,
         })
     }
@@ -95,6 +98,12 @@ impl Sandbox {
     /// # Errors
     /// As [`Sandbox::run`].
     pub fn run_until(&mut self, point: PauseAt) -> Result<Outcome, Error> {
+        let outcome = self.run_to(point)?;
+        self.timed_out |= outcome == Outcome::Deadline;
+        Ok(outcome)
+    }
+
+    fn run_to(&mut self, point: PauseAt) -> Result<Outcome, Error> {
         self.check()?;
         // Threads of the sandbox's own are started only now, so that they are confined as the process is.
         if let Some(recording) = &mut self.recording {
@@ -167,9 +176,32 @@ impl Sandbox {
                 .kernel()
                 .map(|kernel| NotDeterministic::of(kernel.start_state()))
                 .unwrap_or_default(),
+            limits: self.limits_hit(),
             stats: self.stats(),
             recording: self.sealed.clone(),
         }
+    }
+
+    /// Which of its limits the guest came to so far.
+    pub fn limits_hit(&self) -> LimitsHit {
+        let process = self.machine.program().map(|program| &program.process);
+        LimitsHit {
+            memory: process.is_some_and(|process| process.memory.state.account.has_refused()),
+            disk: process.is_some_and(|process| process.outside.fs().has_refused()),
+            output: self.wiring.captured.iter().any(|(out, err)| out.has_refused() || err.has_refused()),
+            deadline: self.timed_out,
+        }
+    }
+
+    /// Reads the guest's memory by its virtual addresses, whatever their protection: of a program, or by
+    /// the page tables of a bare-metal guest as they are. Nothing changes for the guest, and no page
+    /// is brought in. It can be done between runs, and after the last one.
+    ///
+    /// # Errors
+    /// [`Error::Memory`], which names the first address that could not be read; the bytes before it
+    /// are in `out`.
+    pub fn read_memory(&mut self, address: u64, out: &mut [u8]) -> Result<(), Error> {
+        Ok(self.machine.read_memory(address, out)?)
     }
 
     /// The machine counts the exit that it was at when the log ended, which the log may lack.
@@ -366,9 +398,12 @@ mod tests {
     #[test]
     fn sandboxes_go_to_other_threads() {
         fn assert_send<T: Send>() {}
+        fn assert_clone<T: Send + Clone>() {}
+        assert_clone::<crate::Program>();
+        assert_clone::<crate::Kernel>();
+        assert_clone::<crate::Restore>();
+        assert_clone::<crate::Replay>();
         assert_send::<Sandbox>();
-        assert_send::<crate::Program>();
-        assert_send::<crate::Restore>();
         assert_send::<crate::Error>();
         fn assert_shared<T: Send + Sync + Clone>() {}
         assert_shared::<crate::Image>();

@@ -9,7 +9,8 @@ use dejavm_sandbox::world::{Output, OutputBuffer};
 /// Bytes that are kept of captured output unless said otherwise.
 pub(crate) const CAPTURE_LIMIT: usize = 64 << 20;
 
-/// Where a guest's output goes.
+/// Where a guest's output goes. Clones go to the same place, and may be of different guests: what is
+/// written at once by a guest is not mixed with what others write.
 #[derive(Clone)]
 pub struct Sink(Kind);
 
@@ -19,7 +20,7 @@ enum Kind {
     Null,
     Stdout,
     Stderr,
-    Captured(OutputBuffer, usize),
+    Captured(Box<Kind>, OutputBuffer, usize),
     Fd(Arc<OwnedFd>),
     Writer(Arc<Mutex<Box<dyn Write + Send>>>),
 }
@@ -51,18 +52,30 @@ impl Sink {
         Sink(Kind::Writer(Arc::new(Mutex::new(Box::new(writer)))))
     }
 
-    /// Into memory. A guest that writes more than the limit gets `ENOSPC`.
-    pub(crate) fn captured(buffer: &OutputBuffer, limit: usize) -> Sink {
-        Sink(Kind::Captured(buffer.clone(), limit))
+    /// Into memory, and on to here. A guest that writes more than the limit gets `ENOSPC`.
+    pub(crate) fn captured(&self, buffer: &OutputBuffer, limit: usize) -> Sink {
+        Sink(Kind::Captured(Box::new(self.0.clone()), buffer.clone(), limit))
     }
 
     /// For a run.
     pub(crate) fn output(&self) -> Output {
-        match &self.0 {
+        self.0.output()
+    }
+}
+
+impl Kind {
+    fn output(&self) -> Output {
+        match self {
             Kind::Null => Output::Null,
             Kind::Stdout => Output::HostStdout,
             Kind::Stderr => Output::HostStderr,
-            Kind::Captured(buffer, limit) => Output::Capture { buffer: buffer.clone(), limit: *limit },
+            Kind::Captured(to, buffer, limit) => {
+                let (buffer, limit) = (buffer.clone(), *limit);
+                match **to {
+                    Kind::Null => Output::Capture { buffer, limit },
+                    _ => Output::Tee { to: Box::new(to.output()), buffer, limit },
+                }
+            }
             // Without another descriptor to be had, the guest's writes fail.
             Kind::Fd(fd) => fd.try_clone().map_or_else(|e| Output::Writer(Box::new(Failed(e))), Output::Fd),
             Kind::Writer(writer) => Output::Writer(Box::new(Shared(writer.clone()))),

@@ -1,4 +1,6 @@
-//! Two observers of one run.
+//! Two observers of one run, and one observer of several.
+
+use std::sync::{Arc, Mutex, PoisonError};
 
 use dejavm_sandbox::exit::{Exit, Fault, Observer};
 use dejavm_sandbox::world::WorldError;
@@ -15,6 +17,35 @@ impl Observer for Tee {
     fn fault(&mut self, fault: &Fault) {
         self.0.fault(fault);
         self.1.fault(fault);
+    }
+}
+
+/// An observer that builders share.
+pub(crate) type SharedObserver = Arc<Mutex<Box<dyn Observer>>>;
+
+/// One that may be shared.
+pub(crate) fn share(observer: impl Observer + 'static) -> SharedObserver {
+    Arc::new(Mutex::new(Box::new(observer)))
+}
+
+/// For a run. What no other builder has is taken out of its lock.
+pub(crate) fn unshare(observer: SharedObserver) -> Box<dyn Observer> {
+    match Arc::try_unwrap(observer) {
+        Ok(observer) => observer.into_inner().unwrap_or_else(PoisonError::into_inner),
+        Err(shared) => Box::new(Shared(shared)),
+    }
+}
+
+/// One observer of several runs.
+struct Shared(SharedObserver);
+
+impl Observer for Shared {
+    fn exit(&mut self, exit: &Exit) -> Result<(), WorldError> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).exit(exit)
+    }
+
+    fn fault(&mut self, fault: &Fault) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).fault(fault);
     }
 }
 

@@ -325,3 +325,23 @@ fn verbose_runs_tell_their_spans() {
     }
     assert!(!text.contains('\u{1b}'), "no colour where there is no terminal: {text}");
 }
+
+#[test]
+fn limits_that_were_hit_are_named() {
+    let code = "import os\ntry: bytearray(1 << 30)\nexcept MemoryError: os._exit(int(input()))";
+    let run = |args: &[&str], status: &[u8]| {
+        let dir = tempfile::tempdir().expect("a directory");
+        let all = [&["run"][..], args, &["--memory", "64M", "--", "python3", "-S", "-c", code]].concat();
+        dejavm(dir.path(), status, &all)
+    };
+    let failed = run(&[], b"3\n");
+    refused(&failed, 3, &["python3", "its limit of memory (--memory)"]);
+    // One that made do with less is left alone.
+    let done = run(&[], b"0\n");
+    assert_eq!((done.status.code(), text(&done.stderr).as_str()), (Some(0), ""));
+    let told = run(&["--stats"], b"0\n");
+    assert!(text(&told.stderr).contains("limits       came to those of memory"), "{told:?}");
+    let json: serde_json::Value =
+        serde_json::from_slice(&run(&["--stats=json"], b"0\n").stderr).expect("JSON");
+    assert_eq!(json["limits_hit"], serde_json::json!(["memory"]));
+}

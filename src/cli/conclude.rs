@@ -96,6 +96,13 @@ fn explain(report: &Report, name: &str, options: &RunOptions) {
         }
         _ => say(format_args!("{name} was stopped")),
     }
+    // One that succeeded made do with what it had.
+    let limits: Vec<&str> = report.limits.names().filter(|name| matches!(*name, "memory" | "disk")).collect();
+    if !limits.is_empty() && report.outcome.code() != Some(0) {
+        let options: Vec<String> = limits.iter().map(|name| format!("--{name}")).collect();
+        let plural = if limits.len() == 1 { "limit" } else { "limits" };
+        say(format_args!("{name} came to its {plural} of {} ({})", limits.join(" and "), options.join(", ")));
+    }
     if report.spinning {
         say("the program may be spinning until its timer, and virtual time stands still between exits: \
              try --timer-step 100us where it is started");

@@ -4,14 +4,14 @@ use std::io::{IsTerminal, stderr};
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use dejavm::{Outcome, PauseAt, Stdio, WriteOptions};
+use dejavm::{Outcome, PauseAt, WriteOptions};
 use indicatif::{ProgressBar, ProgressStyle};
 
 use super::conclude::conclude;
 use super::failure::say;
 use super::guest::NewGuest;
 use super::stats::bytes;
-use super::{Failure, Result, Voice, confine, parse};
+use super::{Failure, Result, Voice, confine, parse, streams};
 
 /// A snapshot that takes longer shows how far it is.
 const PATIENCE: Duration = Duration::from_secs(1);
@@ -19,7 +19,7 @@ const PATIENCE: Duration = Duration::from_secs(1);
 /// Runs a program up to a point and keeps it there, in a file that `restore` goes on from.
 ///
 /// The program takes its standard streams for pipes, wherever they lead here, since it will see
-/// others when it is restored.
+/// others when it is restored; one that is closed here is closed for it.
 #[derive(Debug, clap::Args)]
 #[command(
     override_usage = "dejavm snapshot -o FILE [OPTIONS] [--] PROGRAM [ARGS]...\n       dejavm snapshot -o FILE [OPTIONS] --kernel IMAGE",
@@ -60,7 +60,7 @@ pub struct Args {
 pub fn main(args: Args, voice: Voice) -> Result {
     let host = super::host()?;
     let name = args.new.name();
-    let mut sandbox = args.new.start(Stdio::default(), None, &host, voice)?;
+    let mut sandbox = args.new.start(streams::to_keep(), None, &host, voice)?;
     confine::confine(&sandbox, args.new.run.no_confine, Some(&args.output))?;
     let outcome = sandbox.run_until(args.at.clone())?;
     if outcome != Outcome::Paused {

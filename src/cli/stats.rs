@@ -83,6 +83,9 @@ fn text(report: &Report) -> String {
             stats.slots
         ),
     );
+    if report.limits.any() {
+        line("limits", format!("came to those of {}", report.limits.names().collect::<Vec<_>>().join(", ")));
+    }
     if let Some(recording) = &report.recording {
         line("recording", format!("{} exits, log {}", recording.exits, bytes(recording.log_bytes)));
     }
@@ -118,6 +121,7 @@ fn json(report: &Report) -> Value {
             "by_rung": map(stats.faults_by_rung.iter().map(|(rung, n)| (lower(rung), *n)).collect()),
             "by_source": map(stats.faults_by_source.iter().map(|(source, n)| (lower(source), *n)).collect()),
         },
+        "limits_hit": report.limits.names().collect::<Vec<_>>(),
         "pages": stats.pages,
         "page_bytes": stats.pages * PAGE,
         "evicted": stats.evicted,

@@ -3,6 +3,7 @@
 use std::io::{stderr, stdin, stdout};
 use std::os::fd::BorrowedFd;
 
+use dejavm::sandbox::host::standard::closed_at_start;
 use dejavm::{Stdio, StdioKind};
 use rustix::fs::{FileType, Stat, fstat, major, minor};
 use rustix::termios::{isatty, tcgetwinsize};
@@ -16,10 +17,13 @@ const USUAL_SIZE: (u16, u16) = (24, 80);
 pub fn of_host() -> Stdio {
     let (stdin, stdout, stderr) = (stdin(), stdout(), stderr());
     use std::os::fd::AsFd;
+    let closed = closed_at_start();
+    // In the place of one that was closed, the standard library has opened /dev/null.
+    let kind = |number: usize, fd| if closed[number] { StdioKind::Closed } else { kind(fd) };
     Stdio {
-        stdin: kind(stdin.as_fd()),
-        stdout: kind(stdout.as_fd()),
-        stderr: kind(stderr.as_fd()),
+        stdin: kind(0, stdin.as_fd()),
+        stdout: kind(1, stdout.as_fd()),
+        stderr: kind(2, stderr.as_fd()),
         merged: same(stdout.as_fd(), stderr.as_fd()),
     }
 }
@@ -30,6 +34,15 @@ pub fn to_record() -> Stdio {
     let output = |kind| if kind == StdioKind::Null { StdioKind::Pipe } else { kind };
     let streams = of_host();
     Stdio { stdout: output(streams.stdout), stderr: output(streams.stderr), ..streams }
+}
+
+/// The streams as a guest is to see them whose snapshot will be given others: pipes, but for what is closed.
+pub fn to_keep() -> Stdio {
+    let [stdin, stdout, stderr] = closed_at_start().map(|closed| match closed {
+        true => StdioKind::Closed,
+        false => StdioKind::Pipe,
+    });
+    Stdio { stdin, stdout, stderr, merged: false }
 }
 
 /// Whether standard input is a terminal.

@@ -106,3 +106,19 @@ fn options_that_do_not_fit() {
     }
     assert_eq!(run(&["run", "-q", "--kernel", &image], b"").status, 0);
 }
+
+/// Memory is read by the guest's own page tables.
+#[test]
+fn memory_is_read_by_its_addresses() {
+    let path = image("hello");
+    let host = dejavm::Host::probe().expect("KVM");
+    let mut guest = dejavm::Kernel::new(&path).memory(16 << 20).start(&host).expect("a guest");
+    guest.run().expect("a run");
+    let rip = guest.machine().registers().general.rip;
+    let mut code = [0; 16];
+    guest.read_memory(rip - 8, &mut code).expect("its code");
+    let file = fs::read(&path).expect("an image");
+    assert!(file.windows(code.len()).any(|bytes| bytes == code), "{code:x?} at {rip:#x}");
+    let error = guest.read_memory(1 << 63, &mut code).expect_err("no canonical address").to_string();
+    assert!(error.contains("0x8000000000000000"), "{error}");
+}

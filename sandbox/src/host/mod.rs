@@ -6,6 +6,7 @@ pub(crate) mod basics;
 pub mod doctor;
 mod known;
 pub mod signals;
+pub mod standard;
 pub mod stop;
 pub mod thread;
 mod tiny;

@@ -11,7 +11,7 @@ use super::paging::{Paging, RamView};
 use crate::exit::{ExitKind, Rung, SourceKind};
 use crate::fault::{EMULATION_FAILED, Finding, Place, Then, fetch};
 use crate::host::thread::BlockedSignals;
-use crate::machine::{Core, End, Guest, PauseAt, RunEnd, RunError, RunOptions};
+use crate::machine::{Core, End, Guest, PauseAt, ReadError, RunEnd, RunError, RunOptions, peek, read_memory};
 use crate::ram::{PageError, Ram};
 use crate::vcpu::registers::General;
 use crate::vcpu::{CpuState, Data, Exit};
@@ -104,6 +104,17 @@ pub(super) fn translate(ram: &Ram, sregs: &kvm_sregs) -> impl Fn(u64) -> Option<
 }
 
 impl Machine {
+    /// Reads memory by the guest's page tables as they are, for [`crate::machine::Machine::read_memory`].
+    pub(crate) fn read_memory(&self, address: u64, out: &mut [u8]) -> Result<(), ReadError> {
+        // Without its system registers no address means anything.
+        let sregs = self.core.vcpu.sregs().map_err(|_| ReadError::Unmapped(address))?;
+        let page_of = translate(&self.ram, &sregs);
+        read_memory(address, out, |at, content| {
+            let page = page_of(at).ok_or(ReadError::Unmapped(at))?;
+            peek(&self.ram, Some(page), at, content)
+        })
+    }
+
     pub(super) fn assemble(
         core: Core,
         ram: Ram,

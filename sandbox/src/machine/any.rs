@@ -6,7 +6,9 @@ use std::sync::Arc;
 use dejavm_snapshot::{Snapshot, Summary, WriteOptions};
 
 use super::run::run;
-use super::{Core, MachineOptions, MachineState, RunEnd, RunError, RunOptions, SaveError, StartError};
+use super::{
+    Core, MachineOptions, MachineState, ReadError, RunEnd, RunError, RunOptions, SaveError, StartError,
+};
 use crate::host::HostProfile;
 use crate::host::stop::StopHandle;
 use crate::ram::{PageSource, Ram};
@@ -122,6 +124,21 @@ impl Machine {
         match self {
             Machine::Program(machine) => machine.save(path, options, with_files, progress),
             Machine::Kernel(machine) => machine.save(path, options, progress),
+        }
+    }
+
+    /// Reads the guest's memory by its virtual addresses, whatever their protection. Nothing changes
+    /// for the guest, and no page is brought in.
+    ///
+    /// # Errors
+    /// [`ReadError`] names the first address that could not be read; what is before it in `out` was.
+    pub fn read_memory(&mut self, address: u64, out: &mut [u8]) -> Result<(), ReadError> {
+        match self {
+            Machine::Program(machine) => {
+                let program::process::Process { space, memory, .. } = &mut machine.process;
+                space.peek(memory, address, out)
+            }
+            Machine::Kernel(machine) => machine.read_memory(address, out),
         }
     }
 

@@ -309,8 +309,9 @@ impl Fs {
                 return fail(Errno::EPERM);
             }
             self.zero_range(env, id, offset, len)?;
-        } else if end.saturating_sub(self.len(id)) > self.chunks.free() {
-            return fail(Errno::ENOSPC);
+        } else {
+            let more = end.saturating_sub(self.len(id));
+            self.chunks.expect(more, 0)?;
         }
         if mode & FALLOC_KEEP_SIZE == 0 && end > self.len(id) {
             self.resize(env, id, end)?;

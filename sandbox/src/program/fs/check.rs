@@ -139,6 +139,11 @@ impl Fs {
         Ok(())
     }
 
+    /// Whether the guest was refused room for what it writes since this sandbox was made.
+    pub fn has_refused(&self) -> bool {
+        self.chunks.has_refused()
+    }
+
     /// The host files whose content the guest may still ask for, and what they were when it first saw
     /// them: for a world that is to find out whether they changed.
     pub fn known_files(&self) -> impl Iterator<Item = (HostPath, KnownFile)> {

@@ -31,6 +31,9 @@ pub(super) struct Chunks {
     next: u64,
     used: u64,
     quota: u64,
+    /// Whether the quota has refused anything since this sandbox was made. The guest does not see it.
+    #[serde(skip)]
+    refused: bool,
     /// Where the blocks are that are in a snapshot alone.
     #[serde(skip)]
     pub source: Source,
@@ -96,7 +99,7 @@ fn cost(len: usize) -> u64 {
 
 impl Chunks {
     pub fn new(quota: u64) -> Chunks {
-        Chunks { map: BTreeMap::new(), next: 0, used: 0, quota, source: Source::default() }
+        Chunks { map: BTreeMap::new(), next: 0, used: 0, quota, refused: false, source: Source::default() }
     }
 
     pub fn used(&self) -> u64 {
@@ -113,11 +116,26 @@ impl Chunks {
 
     /// Takes `n` bytes of the quota for something that is not a block.
     pub fn charge(&mut self, n: u64) -> Result<(), Errno> {
-        if n > self.free() {
-            return Err(Errno::ENOSPC);
-        }
+        self.expect(n, 0)?;
         self.used += n;
         Ok(())
+    }
+
+    /// Finds out whether `n` bytes could be taken once `refund` bytes are given back.
+    ///
+    /// # Errors
+    /// `ENOSPC`.
+    pub fn expect(&mut self, n: u64, refund: u64) -> Result<(), Errno> {
+        if n <= self.free().saturating_add(refund) {
+            return Ok(());
+        }
+        self.refused = true;
+        Err(Errno::ENOSPC)
+    }
+
+    /// Whether the quota has refused anything since this sandbox was made.
+    pub fn has_refused(&self) -> bool {
+        self.refused
     }
 
     /// Gives `n` bytes of the quota back.
@@ -138,8 +156,8 @@ impl Chunks {
     }
 
     /// Whether a block of `len` bytes could be added.
-    pub fn expect_room(&self, len: usize) -> Result<(), Errno> {
-        if cost(len) > self.free() { Err(Errno::ENOSPC) } else { Ok(()) }
+    pub fn expect_room(&mut self, len: usize) -> Result<(), Errno> {
+        self.expect(cost(len), 0)
     }
 
     /// A new block.

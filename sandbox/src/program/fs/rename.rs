@@ -66,11 +66,8 @@ impl Fs {
                 self.expect_permission(env, id, W_OK)?;
             }
         }
-        let room =
-            self.chunks.free() + self.given_back(old.dir, old_name)? + self.given_back(new.dir, new_name)?;
-        if name_cost(old_name) + name_cost(new_name) > room {
-            return fail(Errno::ENOSPC);
-        }
+        let back = self.given_back(old.dir, old_name)? + self.given_back(new.dir, new_name)?;
+        self.chunks.expect(name_cost(old_name) + name_cost(new_name), back)?;
         self.take_name(env, old.dir, old_name)?;
         self.take_name(env, new.dir, new_name)?;
         self.add_name(env, new.dir, new_name, first)?;
@@ -160,10 +157,9 @@ impl Fs {
         Ok(())
     }
 
-    fn expect_room(&self, old: &Parent, old_name: &[u8], new: &Parent, new_name: &[u8]) -> FsResult<()> {
+    fn expect_room(&mut self, old: &Parent, old_name: &[u8], new: &Parent, new_name: &[u8]) -> FsResult<()> {
         let back = self.given_back(old.dir, old_name)? + self.given_back(new.dir, new_name)?;
-        let room = self.chunks.free() + back;
-        if name_cost(new_name) > room { fail(Errno::ENOSPC) } else { Ok(()) }
+        Ok(self.chunks.expect(name_cost(new_name), back)?)
     }
 
     fn expect_replaceable(

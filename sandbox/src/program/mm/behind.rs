@@ -187,12 +187,13 @@ impl AddressSpace {
         let wanted = all.unwrap_or_else(|| region.blocks.wanted(page));
         for wanted in [wanted, Blocks::of(page)] {
             let new = self.unreserved_in(number, wanted.but(region.blocks));
-            if memory.state.account.charge(new).is_ok() {
+            if memory.state.account.offer(new) {
                 let blocks = region.blocks.and(wanted);
                 self.state.regions.insert(number, Region { blocks, ..region });
                 return true;
             }
         }
+        memory.state.account.refuse();
         false
     }
 

@@ -100,9 +100,7 @@ impl AddressSpace {
             (true, true) => self.state.in_use(&range).min(2 * BLOCK_BYTES),
         };
         let own = self.cuts(&[range.start, range.end]).0 + vma.own_cost();
-        if cost.saturating_add(own) > memory.state.account.free() + freed {
-            return Err(Errno::ENOMEM.into());
-        }
+        memory.state.account.expect(cost.saturating_add(own), freed)?;
         if !self.is_free(&range) {
             self.remove(memory, &range, true)?;
         }
@@ -151,10 +149,10 @@ impl AddressSpace {
             && first < range.start
             && range.end < vma.end
         {
-            let room = memory.state.account.free() + self.charged_in(&range);
-            if self.state.vmas.len() >= MAX_MAPPINGS || vma.own_cost() > room {
+            if self.state.vmas.len() >= MAX_MAPPINGS {
                 return Err(Errno::ENOMEM.into());
             }
+            memory.state.account.expect(vma.own_cost(), self.charged_in(&range))?;
         }
         self.remove(memory, &range, true)?;
         self.settle(memory);
@@ -375,10 +373,12 @@ impl AddressSpace {
     ///
     /// # Errors
     /// `ENOMEM` when there are too many mappings, or memory is used up.
-    fn may_cut(&self, memory: &Memory, range: &Range<u64>) -> Result<(), Errno> {
+    fn may_cut(&self, memory: &mut Memory, range: &Range<u64>) -> Result<(), Errno> {
         let (own, cuts) = self.cuts(&[range.start, range.end]);
-        let fits = own <= memory.state.account.free() && self.state.vmas.len() + cuts <= MAX_MAPPINGS;
-        if fits { Ok(()) } else { Err(Errno::ENOMEM) }
+        if self.state.vmas.len() + cuts > MAX_MAPPINGS {
+            return Err(Errno::ENOMEM);
+        }
+        memory.state.account.expect(own, 0)
     }
 
     /// How far a range is mapped without a gap.

@@ -173,7 +173,11 @@ impl Memory {
     /// `None` inside when the machine has no more.
     pub fn take_chunk(&mut self) -> Option<u32> {
         let limit = u32::try_from(self.ram.pages() / CHUNK_PAGES).unwrap_or(u32::MAX);
-        self.state.chunks.take(limit)
+        let chunk = self.state.chunks.take(limit);
+        if chunk.is_none() {
+            self.state.account.refuse();
+        }
+        chunk
     }
 
     /// Gives a chunk back; what it held is dropped.
@@ -348,11 +352,12 @@ impl Memory {
         let wanted = all.unwrap_or_else(|| piece.blocks.wanted(page));
         for wanted in [wanted, Blocks::of(page)] {
             let new = u64::from(wanted.but(piece.blocks).count()) * BLOCK_BYTES;
-            if self.state.account.charge(new).is_ok() {
+            if self.state.account.offer(new) {
                 piece.blocks = piece.blocks.and(wanted);
                 return true;
             }
         }
+        self.state.account.refuse();
         false
     }
 

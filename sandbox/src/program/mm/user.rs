@@ -1,8 +1,9 @@
 //! The monitor's access to a program's memory, on the program's behalf: checked as the kernel
 //! checks it.
 
-use super::{Access, AddressSpace, Memory, PAGE, Vma};
+use super::{Access, AddressSpace, Backing, Memory, PAGE, Vma, tables};
 use crate::errno::Errno;
+use crate::machine::{ReadError, peek, read_memory};
 use crate::ram::PageError;
 
 /// Why an access did not work.
@@ -120,6 +121,28 @@ impl AddressSpace {
         });
         read.or_else(|e| e.errno().map(|_| ()))?;
         Ok(done)
+    }
+
+    /// Reads memory from outside, whatever its protection: no page is brought in and nothing is charged.
+    /// Pages of files alone get their place in RAM, as for a snapshot.
+    ///
+    /// # Errors
+    /// [`ReadError`] names the first address that could not be read.
+    pub fn peek(&mut self, memory: &mut Memory, address: u64, out: &mut [u8]) -> Result<(), ReadError> {
+        read_memory(address, out, |at, content| {
+            let (start, vma) = self.find(at).ok_or(ReadError::Unmapped(at))?;
+            if self.is_beyond(memory, start, vma, at) {
+                return Err(ReadError::Unmapped(at));
+            }
+            if matches!(vma.backing, Backing::File { .. }) {
+                let backed = self.back_region(memory, tables::region_of(at));
+                if !backed.map_err(|source| ReadError::Page { address: at, source })? {
+                    return Err(ReadError::Unmapped(at));
+                }
+            }
+            let (start, vma) = self.find(at).ok_or(ReadError::Unmapped(at))?;
+            peek(&memory.ram, self.page_behind(memory, start, vma, at), at, content)
+        })
     }
 
     /// Writes memory as a debugger does: private pages whatever their protection, shared ones only

@@ -14,7 +14,14 @@ use crate::world::WorldError;
 
 /// Bytes of output kept in memory, which may be looked at while the guest runs.
 #[derive(Clone, Debug, Default)]
-pub struct OutputBuffer(Arc<Mutex<Vec<u8>>>);
+pub struct OutputBuffer(Arc<Mutex<Kept>>);
+
+#[derive(Debug, Default)]
+struct Kept {
+    bytes: Vec<u8>,
+    /// Whether more was written than it may hold.
+    full: bool,
+}
 
 impl OutputBuffer {
     /// An empty one.
@@ -22,19 +29,36 @@ impl OutputBuffer {
         OutputBuffer::default()
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, Vec<u8>> {
+    fn lock(&self) -> std::sync::MutexGuard<'_, Kept> {
         // Bytes are whole whatever happened to another thread that held them.
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// A copy of what is in it.
     pub fn bytes(&self) -> Vec<u8> {
-        self.lock().clone()
+        self.lock().bytes.clone()
     }
 
     /// Takes what is in it.
     pub fn take(&self) -> Vec<u8> {
-        std::mem::take(&mut self.lock())
+        std::mem::take(&mut self.lock().bytes)
+    }
+
+    /// Whether a guest has written more to it than it may hold.
+    pub fn has_refused(&self) -> bool {
+        self.lock().full
+    }
+
+    /// How many of `wanted` more bytes it may take.
+    fn room(&self, limit: usize, wanted: usize) -> Result<usize, Errno> {
+        let mut kept = self.lock();
+        let room = limit.saturating_sub(kept.bytes.len());
+        kept.full |= wanted > room;
+        if room == 0 && wanted > 0 { Err(Errno::ENOSPC) } else { Ok(room.min(wanted)) }
+    }
+
+    fn add(&self, data: &[u8]) {
+        self.lock().bytes.extend_from_slice(data);
     }
 }
 
@@ -46,6 +70,15 @@ pub enum Output {
     /// Into memory.
     Capture {
         /// The memory; streams may share one.
+        buffer: OutputBuffer,
+        /// Bytes that it may hold. A guest that writes more gets `ENOSPC`.
+        limit: usize,
+    },
+    /// On to another place, and what that took into memory.
+    Tee {
+        /// The other place.
+        to: Box<Output>,
+        /// The memory.
         buffer: OutputBuffer,
         /// Bytes that it may hold. A guest that writes more gets `ENOSPC`.
         limit: usize,
@@ -71,6 +104,14 @@ enum Kind {
         buffer: OutputBuffer,
         limit: usize,
     },
+    Tee {
+        to: Box<HostOutput>,
+        buffer: OutputBuffer,
+        limit: usize,
+        /// Bytes of a write that was interrupted: it is made again with as many, however much room there
+        /// is by then.
+        under_way: Option<usize>,
+    },
     Writer(WriterThread),
     Host(HostStream),
     /// It could not be opened.
@@ -83,6 +124,10 @@ impl HostOutput {
         let opened = match output {
             Output::Null => Ok(Kind::Null),
             Output::Capture { buffer, limit } => Ok(Kind::Capture { buffer, limit }),
+            Output::Tee { to, buffer, limit } => {
+                let to = Box::new(HostOutput::new(*to));
+                Ok(Kind::Tee { to, buffer, limit, under_way: None })
+            }
             Output::Writer(writer) => WriterThread::new(writer).map(Kind::Writer),
             Output::Fd(fd) => HostStream::writing(fd.as_fd()).map(Kind::Host),
             Output::HostStdout => HostStream::writing(stdout().as_fd()).map(Kind::Host),
@@ -95,6 +140,7 @@ impl HostOutput {
     pub(super) fn terminal(&self) -> Option<BorrowedFd<'_>> {
         match &self.0 {
             Kind::Host(stream) if stream.is_terminal() => Some(stream.fd()),
+            Kind::Tee { to, .. } => to.terminal(),
             _ => None,
         }
     }
@@ -112,6 +158,22 @@ impl HostOutput {
         match &mut self.0 {
             Kind::Null => Ok(Ok(data.len())),
             Kind::Capture { buffer, limit } => Ok(capture(buffer, *limit, data)),
+            Kind::Tee { to, buffer, limit, under_way } => {
+                let n = match under_way.take() {
+                    Some(n) => n.min(data.len()),
+                    None => match buffer.room(*limit, data.len()) {
+                        Ok(n) => n,
+                        Err(errno) => return Ok(Err(errno)),
+                    },
+                };
+                let answer = to.write(&data[..n], interrupt);
+                match &answer {
+                    Ok(Ok(taken)) => buffer.add(&data[..*taken]),
+                    Ok(Err(Errno::EINTR)) | Err(_) => *under_way = Some(n),
+                    Ok(Err(_)) => {}
+                }
+                answer
+            }
             Kind::Writer(writer) => {
                 check(interrupt)?;
                 writer.write(data, interrupt)
@@ -127,6 +189,7 @@ impl std::fmt::Debug for HostOutput {
         f.write_str(match &self.0 {
             Kind::Null => "Null",
             Kind::Capture { .. } => "Capture",
+            Kind::Tee { .. } => "Tee",
             Kind::Writer(_) => "Writer",
             Kind::Host(_) => "Host",
             Kind::Broken(_) => "Broken",
@@ -135,12 +198,8 @@ impl std::fmt::Debug for HostOutput {
 }
 
 fn capture(buffer: &OutputBuffer, limit: usize, data: &[u8]) -> Result<usize, Errno> {
-    let mut bytes = buffer.lock();
-    let n = limit.saturating_sub(bytes.len()).min(data.len());
-    if n == 0 && !data.is_empty() {
-        return Err(Errno::ENOSPC);
-    }
-    bytes.extend_from_slice(&data[..n]);
+    let n = buffer.room(limit, data.len())?;
+    buffer.add(&data[..n]);
     Ok(n)
 }
 
