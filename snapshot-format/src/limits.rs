@@ -1,10 +1,10 @@
-//! The sizes and limits of format version 1.
+//! The sizes and limits of the format.
 
-/// Size of a page in bytes. Format version 1 has no other.
+/// Size of a page in bytes. There is no other.
 pub const PAGE_SIZE: usize = 4096;
 
 /// The format version this build writes, and the highest one it reads.
-pub const FORMAT_VERSION: u32 = 1;
+pub const FORMAT_VERSION: u32 = 2;
 
 /// Most pages an image may have: 256 GiB of guest memory and files.
 pub const MAX_PAGES: u64 = 1 << 26;
