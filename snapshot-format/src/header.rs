@@ -437,12 +437,12 @@ mod tests {
     fn wrong_kind_of_file() {
         assert!(matches!(decode_with(MAGIC_AT, b"PK"), Err(Error::NotASnapshot { .. })));
         assert!(matches!(
-            decode_with(VERSION_AT, &2_u32.to_le_bytes()),
-            Err(Error::NewerVersion { found: 2, supported: 1, .. })
+            decode_with(VERSION_AT, &(FORMAT_VERSION + 1).to_le_bytes()),
+            Err(Error::NewerVersion { supported: FORMAT_VERSION, .. })
         ));
         assert!(matches!(
-            decode_with(VERSION_AT, &0_u32.to_le_bytes()),
-            Err(Error::OlderVersion { found: 0, supported: 1, .. })
+            decode_with(VERSION_AT, &1_u32.to_le_bytes()),
+            Err(Error::OlderVersion { found: 1, supported: FORMAT_VERSION, .. })
         ));
         assert!(matches!(
             decode_with(REQUIRED_FEATURES_AT, &0x8000_0001_u32.to_le_bytes()),

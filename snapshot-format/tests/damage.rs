@@ -8,7 +8,8 @@ use std::sync::Arc;
 
 use common::*;
 use dejavm_snapshot::{
-    DictionaryMode, Error, PAGE_SIZE, PageReader, Section, Snapshot, WriteOptions, add_working_set,
+    DictionaryMode, Error, FORMAT_VERSION, PAGE_SIZE, PageReader, Section, Snapshot, WriteOptions,
+    add_working_set,
 };
 use proptest::prelude::*;
 use tempfile::TempDir;
@@ -319,8 +320,10 @@ fn other_files_and_versions_are_told_apart() {
     };
     assert!(matches!(with(0, b"\x7fELF"), Error::NotASnapshot { .. }));
     let newer = with(VERSION_AT, &7_u32.to_le_bytes());
-    assert!(matches!(newer, Error::NewerVersion { found: 7, supported: 1, .. }));
+    assert!(matches!(newer, Error::NewerVersion { found: 7, supported: FORMAT_VERSION, .. }));
     assert!(newer.to_string().contains("use a newer dejavm"));
+    let older = with(VERSION_AT, &1_u32.to_le_bytes());
+    assert!(matches!(older, Error::OlderVersion { found: 1, supported: FORMAT_VERSION, .. }));
     assert!(matches!(with(FEATURES_AT, &4_u32.to_le_bytes()), Error::UnsupportedFeature { unknown: 4, .. }));
     assert!(matches!(Snapshot::open(sample.file(&vec![0; 10_000])), Err(Error::NotASnapshot { .. })));
 }
