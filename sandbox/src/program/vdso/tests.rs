@@ -249,22 +249,22 @@ fn both_hash_tables_find_every_name_at_its_version() {
     let image = IMAGE;
     let version = version_index(&image).unwrap();
     for name in names() {
-        let index = by_hash(&image, name).unwrap_or_else(|| panic!("{name} in DT_HASH"));
-        assert_eq!(by_gnu_hash(&image, name), Some(index), "{name} in DT_GNU_HASH");
-        assert_eq!(u16_at(&image, tag(&image, DT_VERSYM) + u64::from(index) * 2), version, "{name}");
-        assert_ne!(symbol_value(&image, index), 0);
+        let index = by_hash(image, name).unwrap_or_else(|| panic!("{name} in DT_HASH"));
+        assert_eq!(by_gnu_hash(image, name), Some(index), "{name} in DT_GNU_HASH");
+        assert_eq!(u16_at(image, tag(image, DT_VERSYM) + u64::from(index) * 2), version, "{name}");
+        assert_ne!(symbol_value(image, index), 0);
     }
     for name in ["__vdso_getrandom", "", "LINUX_2.6", "clock"] {
-        assert_eq!((by_hash(&image, name), by_gnu_hash(&image, name)), (None, None), "{name}");
+        assert_eq!((by_hash(image, name), by_gnu_hash(image, name)), (None, None), "{name}");
     }
 }
 
 #[test]
 fn the_dynamic_segment_is_not_writable() {
     let image = IMAGE;
-    let (start, count) = (u64_at(&image, 32), u64::from(u16_at(&image, 56)));
+    let (start, count) = (u64_at(image, 32), u64::from(u16_at(image, 56)));
     for at in (0..count).map(|i| start + i * 56) {
-        let flags = elf::ProgramFlags(u32_at(&image, at + 4));
+        let flags = elf::ProgramFlags(u32_at(image, at + 4));
         assert!(flags.contains(elf::PF_R) && !flags.contains(elf::PF_W));
     }
 }
@@ -336,13 +336,13 @@ fn unwinders_know_the_trampoline() {
 #[test]
 fn the_unwind_index_covers_all_functions() {
     let image = IMAGE;
-    let (index, _) = program_header(&image, elf::PT_GNU_EH_FRAME.0);
-    let relative = |at: u64, from: u64| from.wrapping_add(u32_at(&image, at) as i32 as u64);
+    let (index, _) = program_header(image, elf::PT_GNU_EH_FRAME.0);
+    let relative = |at: u64, from: u64| from.wrapping_add(u32_at(image, at) as i32 as u64);
     let (first, entry) = (relative(index + 12, index), relative(index + 16, index));
     assert_eq!(relative(entry + 8, entry + 8), first);
-    let length = u64::from(u32_at(&image, entry + 12));
+    let length = u64::from(u32_at(image, entry + 12));
     let common = relative(index + 4, index + 4);
-    assert_eq!(entry + 4 - u64::from(u32_at(&image, entry + 4)), common);
+    assert_eq!(entry + 4 - u64::from(u32_at(image, entry + 4)), common);
     for (name, address, code) in functions() {
         let end = code.last().unwrap().next_ip() - CLOCK_PAGE_BYTES;
         let covered = first <= address && end <= first + length;
