@@ -247,7 +247,7 @@ fn an_elf_reader_finds_the_version_of_each_symbol() {
 #[test]
 fn both_hash_tables_find_every_name_at_its_version() {
     let image = IMAGE;
-    let version = version_index(&image).unwrap();
+    let version = version_index(image).unwrap();
     for name in names() {
         let index = by_hash(image, name).unwrap_or_else(|| panic!("{name} in DT_HASH"));
         assert_eq!(by_gnu_hash(image, name), Some(index), "{name} in DT_GNU_HASH");
