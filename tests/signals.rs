@@ -72,6 +72,18 @@ fn masks() {
     compare("masks");
 }
 
+/// What some KVMs emulate, with all pages there and with pages that are absent again and again.
+#[test]
+fn emulated_instructions() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let program = build(dir.path(), "emulated");
+    let expected = native(&program, &[]);
+    assert!(expected.status == 0 && expected.stdout.len() > 100, "{expected:?}");
+    for options in [&[][..], &["--evict", "every=3"], &["--evict", "every=1"]] {
+        assert_same(&expected, &sandboxed(&program, options, &[]), &format!("{options:?}"));
+    }
+}
+
 #[test]
 fn order() {
     compare("order");

@@ -31,7 +31,8 @@ impl Place {
         self.bases[1].wrapping_add(self.general.rip)
     }
 
-    fn value(&self, register: Register) -> Option<u64> {
+    /// The value of a register: a general one, or the base of a segment.
+    pub(crate) fn value(&self, register: Register) -> Option<u64> {
         match register {
             Register::ES | Register::CS | Register::SS | Register::DS | Register::FS | Register::GS => {
                 Some(self.bases[register as usize - Register::ES as usize])

@@ -248,15 +248,16 @@ impl Machine {
         Ok(())
     }
 
-    /// Whether the guest is at an instruction that is invalid by definition, which is not for KVM's
-    /// emulator to do: kernels use it to report their own faults.
+    /// Whether the guest is at an instruction that is invalid by definition, by which kernels report their
+    /// own faults, or at none: neither is for KVM's emulator to do.
     fn is_at_invalid_opcode(&self) -> Result<bool, RunError> {
-        use iced_x86::{Code, Decoder, DecoderOptions};
+        use iced_x86::{Decoder, DecoderError, DecoderOptions, Mnemonic};
         let sregs = self.core.vcpu.sregs()?;
         let (place, code) = self.code_at_rip(&sregs);
-        let instruction = Decoder::new(place.bits, &code, DecoderOptions::NONE).decode();
-        Ok(matches!(instruction.code(), Code::Ud2)
-            || matches!(instruction.mnemonic(), iced_x86::Mnemonic::Ud0 | iced_x86::Mnemonic::Ud1))
+        let mut decoder = Decoder::new(place.bits, &code, DecoderOptions::NONE);
+        let instruction = decoder.decode();
+        Ok(matches!(instruction.mnemonic(), Mnemonic::Ud0 | Mnemonic::Ud1 | Mnemonic::Ud2)
+            || decoder.last_error() == DecoderError::InvalidInstruction)
     }
 
     /// Brings in what KVM reads by itself, before the guest runs.

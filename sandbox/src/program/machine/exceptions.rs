@@ -1,7 +1,5 @@
 //! Exceptions: page faults, and what becomes a signal.
 
-use iced_x86::Code;
-
 use super::Machine;
 use super::legacy;
 use super::stepping::TRAP_FLAG;
@@ -17,9 +15,6 @@ use crate::vcpu::registers::General;
 
 /// How often a fault may find the tables right without getting anywhere.
 const STALE_PATIENCE: u32 = 3;
-
-/// In the error code of a fault about a vector: it is one of the IDT (Intel SDM volume 3, figure 7-7).
-const IN_IDT: u64 = 2;
 
 impl Machine {
     pub(super) fn exception(
@@ -42,6 +37,9 @@ impl Machine {
         if vector == vector::DEBUG && self.stepper.on {
             return self.step(rsp, &frame, options);
         }
+        if vector == vector::INVALID_OPCODE && self.lacked_pages(&frame, options)? {
+            return Ok(None);
+        }
         if let Some(answered) = self.answered_at(vector, frame.rip)? {
             return self.answer_instruction(answered, vector, rsp, &frame, options);
         }
@@ -51,11 +49,9 @@ impl Machine {
             return self.int80(&frame, options);
         }
         self.take_frame(&frame);
-        // `INT n` without a gate is a general protection fault; where KVM emulates it, it comes as an
-        // invalid opcode.
-        let (vector, error) = match self.interrupt_at(vector, frame.rip)? {
-            Some(number) => (vector::PROTECTION, u64::from(number) << 3 | IN_IDT),
-            None => (vector, error),
+        let (vector, error) = match vector {
+            vector::INVALID_OPCODE => self.behind_invalid(&frame)?,
+            vector => (vector, error),
         };
         self.record_exception(vector, error, frame.rip, options)?;
         let info = match vector {
@@ -70,15 +66,6 @@ impl Machine {
             Some(info) => self.raise(info, options),
             None => self.go_on(options),
         }
-    }
-
-    /// The number of the `INT n` that an invalid opcode is about.
-    fn interrupt_at(&mut self, vector: u8, rip: u64) -> Result<Option<u8>, RunError> {
-        if vector != vector::INVALID_OPCODE {
-            return Ok(None);
-        }
-        let instruction = self.instruction(rip)?;
-        Ok((instruction.code() == Code::Int_imm8).then(|| instruction.immediate8()))
     }
 
     /// A debug exception is for a step, or for `int1`.

@@ -5,6 +5,7 @@ mod delivery;
 mod error;
 mod exceptions;
 mod instructions;
+mod invalid;
 mod legacy;
 mod ports;
 mod stepping;
@@ -13,6 +14,7 @@ mod taking;
 use kvm_bindings::kvm_sregs;
 
 use super::entry::{self, EXCEPTION_PORT, Entry, SYSCALL_PORT};
+use super::exception;
 use super::process::Process;
 use super::signal::Info;
 use crate::exit::{ExitKind, Rung, SourceKind};
@@ -23,7 +25,7 @@ use crate::vcpu::Exit;
 use crate::vcpu::registers::{ExtendedState, UserRegisters};
 pub use delivery::Death;
 use delivery::Resume;
-use stepping::Stepper;
+use stepping::{RESUME_FLAG, Stepper, TRAP_FLAG};
 
 /// A guest whose timer is armed and that has made no compared exit for so long may spin until it.
 const SPINNING_NS: u64 = 100_000_000;
@@ -181,6 +183,11 @@ impl Machine {
     ) -> Result<(), RunError> {
         let Core { ladder, vcpu, .. } = &mut self.core;
         let settled = ladder.settle(pages, rung, then, vcpu, &self.process.memory.ram)?;
+        // An emulated store is through, and KVM forgets the trap behind it. RF is set within a repeated one.
+        let traps = vcpu.regs().rflags & (TRAP_FLAG | RESUME_FLAG) == TRAP_FLAG;
+        if matches!(then, Then::ApplyWrite { .. }) && traps {
+            vcpu.inject_exception(exception::vector::DEBUG)?;
+        }
         self.core.count_fault(settled.page, rung, settled.source, settled.brought, options);
         Ok(())
     }

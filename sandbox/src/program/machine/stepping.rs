@@ -18,6 +18,8 @@ use crate::vcpu::registers::General;
 
 /// RFLAGS.TF.
 pub(super) const TRAP_FLAG: u64 = 1 << 8;
+/// RFLAGS.RF.
+pub(super) const RESUME_FLAG: u64 = 1 << 16;
 
 /// What an instruction has to do with RFLAGS.TF.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -1,0 +1,67 @@
+/* Does what some KVMs emulate: operands that a CPU refuses, a stack pointer that is not canonical, stores of
+ * selectors. Prints the signals and how often it was trapped. */
+#define _GNU_SOURCE
+#include <setjmp.h>
+#include <signal.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+enum { PAGES = 48 };
+static char pages[PAGES * 4096] __attribute__((aligned(4096)));
+static sigjmp_buf back;
+static volatile int traps, last, last_code;
+
+static void caught(int number, siginfo_t *info, void *context) {
+    (void)context;
+    if (number == SIGTRAP) {
+        traps++;
+        return;
+    }
+    last = number, last_code = info->si_code;
+    siglongjmp(back, 1);
+}
+
+#define REFUSED(text, address) do { \
+    last = 0; \
+    if (!sigsetjmp(back, 1)) __asm__ volatile(text :: "a"((uint64_t)(address)) : "memory", "xmm0"); \
+    printf("%s %#lx: %d/%d\n", text, (unsigned long)(address) & 0xffff800000000fff, last, last_code); \
+} while (0)
+
+int main(void) {
+    stack_t stack = { .ss_sp = malloc(1 << 16), .ss_size = 1 << 16 };
+    sigaltstack(&stack, 0);
+    struct sigaction action = { .sa_sigaction = caught, .sa_flags = SA_SIGINFO | SA_ONSTACK | SA_NODEFER };
+    int numbers[] = { SIGSEGV, SIGBUS, SIGILL, SIGTRAP };
+    for (int n = 0; n < 4; n++) sigaction(numbers[n], &action, 0);
+    REFUSED("addps (%%rax), %%xmm0", pages + 8);
+    REFUSED("movaps %%xmm0, (%%rax)", pages + 1);
+    REFUSED("paddb (%%rax), %%xmm0", 1ul << 62);
+    REFUSED("pand (%%rax), %%mm0\n emms", 1ul << 47);
+    REFUSED("movups (%%rax), %%xmm0", 1ul << 63);
+    REFUSED("movss %%xmm0, (%%rax)", 1ul << 60);
+    REFUSED("mulsd (%%rax), %%xmm0", 1ul << 60);
+    REFUSED("xchg %%rax, %%rbp\n addps (%%rbp), %%xmm0", 1ul << 60);
+    REFUSED("ud2", 0);
+    for (int turn = 0; turn < 4; turn++) {
+        uint64_t sum = 0, own;
+        traps = last = 0;
+        memset(pages, turn, sizeof pages);
+        if (!sigsetjmp(back, 1))
+            __asm__ volatile(
+                "mov %%rsp, %[own]\n pushf\n orl $0x100, (%%rsp)\n popf\n mov %[odd], %%rsp\n"
+                "1: add (%%rdi), %[sum]\n movups 64(%%rdi), %%xmm0\n mov %%cs, 128(%%rdi)\n"
+                "mov %%rax, 136(%%rdi)\n add $4096, %%rdi\n dec %%ecx\n jnz 1b\n"
+                "mov %[own], %%rsp\n pushf\n andl $~0x100, (%%rsp)\n popf\n"
+                : [own] "=&r"(own), [sum] "+r"(sum) : "D"(pages), "c"(PAGES), [odd] "r"(0x6e84be5932a24c89), "a"(5)
+                : "memory", "cc", "xmm0");
+        printf("%d traps, sum %lx, signal %d\n", traps, (unsigned long)sum, last);
+        for (int n = 0; n < PAGES; n++) sum = sum * 31 + pages[n * 4096 + 128] + pages[n * 4096 + 136];
+        printf("%lx\n", (unsigned long)sum);
+        syscall(SYS_getpid);
+    }
+    return 0;
+}
