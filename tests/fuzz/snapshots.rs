@@ -110,7 +110,7 @@ impl Real {
         let paused =
             if keeps { sandbox.run_until(PauseAt::Exit(sandbox.exits() + 3)) } else { Ok(Outcome::Paused) };
         if keeps && matches!(paused, Ok(Outcome::Paused)) {
-            let _ = sandbox.snapshot(&dir.join("again.dvm"), &WriteOptions::default());
+            let _ = sandbox.snapshot(dir.join("again.dvm"), &WriteOptions::default());
         }
         let run = match paused
             .and_then(|paused| if paused.goes_on() { sandbox.run() } else { Ok(sandbox.report(paused)) })
