@@ -84,6 +84,18 @@ fn emulated_instructions() {
     }
 }
 
+/// Where KVM emulates a store and makes it as a whole, an absent page does not make a trap more.
+#[test]
+fn traps_of_whole_stores() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let program = build(dir.path(), "emulated");
+    let expected = sandboxed(&program, &[], &["stores"]);
+    assert!(expected.status == 0 && expected.stdout.starts_with(b"195 traps, 196608 bytes"), "{expected:?}");
+    for options in [&["--evict", "every=3"], &["--evict", "every=1"]] {
+        assert_same(&expected, &sandboxed(&program, options, &["stores"]), &format!("{options:?}"));
+    }
+}
+
 #[test]
 fn order() {
     compare("order");

@@ -34,6 +34,9 @@ impl Machine {
         if vector == vector::PAGE_FAULT {
             return self.page_fault(error, &frame, options);
         }
+        if vector == vector::DEBUG && self.stood_still(&frame, options)? {
+            return Ok(None);
+        }
         if vector == vector::DEBUG && self.stepper.on {
             return self.step(rsp, &frame, options);
         }

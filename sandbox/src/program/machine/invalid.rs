@@ -1,10 +1,12 @@
-//! What an invalid opcode is about. Some KVMs emulate the instructions of a program that had a general
+//! What an invalid opcode is about, and a trap too early. Some KVMs emulate the instructions of a program that had a general
 //! protection fault, or whose RSP is not canonical, and give an invalid opcode for what their emulator does not
 //! know or cannot fetch.
 
 use std::arch::is_x86_feature_detected as has;
 
-use iced_x86::{Code, CpuidFeature, EncodingKind, Instruction, InstructionInfoFactory, Mnemonic, Register};
+use iced_x86::{
+    Code, CpuidFeature, EncodingKind, FlowControl, Instruction, InstructionInfoFactory, Mnemonic, Register,
+};
 
 use super::Machine;
 use crate::exit::Rung;
@@ -33,6 +35,24 @@ impl Machine {
         let Some(Finding::Wanted { pages, rung, then }) = found else { return Ok(false) };
         self.fault(&pages, rung, &then, options)?;
         Ok(true)
+    }
+
+    /// Whether a trap came before its instruction was through: where KVM emulates one whose operand it reads
+    /// or writes whole (`FXSAVE`, `SIDT`), and finds the page absent, it goes no further, but traps. The page is
+    /// there now, and the instruction is to be tried again.
+    pub(super) fn stood_still(
+        &mut self,
+        frame: &Frame,
+        options: &mut RunOptions<'_>,
+    ) -> Result<bool, RunError> {
+        let resumed_at = if self.stepper.on { self.stepper.at } else { self.process.regs.general.rip };
+        if frame.rip != resumed_at {
+            return Ok(false);
+        }
+        // Jumps to themselves and repeated instructions trap where they are.
+        let instruction = self.instruction(frame.rip)?;
+        let goes_on = instruction.flow_control() == FlowControl::Next && !instruction.is_string_instruction();
+        Ok(goes_on && self.lacked_pages(frame, options)?)
     }
 
     /// The exception that a CPU has where KVM gives an invalid opcode, with its error code.

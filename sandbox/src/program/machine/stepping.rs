@@ -48,6 +48,8 @@ pub(super) struct Stepper {
     own: bool,
     /// What the instruction that runs next has to do with it.
     next: Touch,
+    /// Where that instruction is.
+    pub at: u64,
 }
 
 impl Machine {
@@ -147,6 +149,7 @@ impl Machine {
         if !self.stepper.on {
             return Ok(());
         }
+        self.stepper.at = rip;
         self.stepper.next = match touch(&self.code(rip)?) {
             Touch::Shadow => {
                 let behind = rip.wrapping_add(self.instruction(rip)?.len() as u64);
