@@ -22,8 +22,15 @@ fn build(dir: &Path) -> PathBuf {
 
 fn native(program: &Path, args: &[&str]) -> Finished {
     let work = tempfile::tempdir().expect("a directory");
-    let mut command = Command::new(program);
-    command.args(args).env_clear().envs(ENVIRONMENT).current_dir(work.path());
+    // Whoever runs the tests may ignore signals; a guest starts with none ignored.
+    let mut command = Command::new("/usr/bin/env");
+    command
+        .arg("--default-signal")
+        .arg(program)
+        .args(args)
+        .env_clear()
+        .envs(ENVIRONMENT)
+        .current_dir(work.path());
     common::finish(&mut command, Input::Pipe(b""))
 }
 

@@ -62,6 +62,23 @@ impl From<VcpuError> for HostError {
     }
 }
 
+/// Makes a virtual machine, again where a signal comes in between: `KVM_CREATE_VM` registers with the memory
+/// manager, which a signal interrupts (`mm_take_all_locks`).
+///
+/// # Errors
+/// What KVM says.
+pub fn create_vm(kvm: &Kvm) -> Result<VmFd, HostError> {
+    /// So that no stream of signals keeps it up for ever.
+    const TRIES: usize = 1000;
+    let mut tries = 0..TRIES;
+    loop {
+        match kvm.create_vm() {
+            Err(e) if e.errno() == libc::EINTR && tries.next().is_some() => {}
+            made => return made.map_err(|e| HostError::Kvm { what: "KVM_CREATE_VM", error: e.into() }),
+        }
+    }
+}
+
 /// Opens `/dev/kvm`.
 ///
 /// # Errors
@@ -156,7 +173,7 @@ impl std::fmt::Debug for IdleVm {
 
 impl IdleVm {
     fn new(kvm: &Kvm) -> Result<IdleVm, HostError> {
-        let vm = kvm.create_vm().map_err(|e| HostError::Kvm { what: "KVM_CREATE_VM", error: e.into() })?;
+        let vm = create_vm(&kvm)?;
         let vcpu =
             vm.create_vcpu(0).map_err(|e| HostError::Kvm { what: "KVM_CREATE_VCPU", error: e.into() })?;
         Ok(IdleVm { _vcpu: vcpu, _vm: vm })

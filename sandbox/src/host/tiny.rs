@@ -9,8 +9,8 @@ use std::time::Duration;
 use kvm_bindings::{CpuId, kvm_dtable, kvm_sregs};
 use kvm_ioctls::{Kvm, VmFd};
 
-use super::HostError;
 use super::thread::{BlockedSignals, KickTimer, Signal};
+use super::{HostError, create_vm};
 use crate::program::entry::{
     self, EXCEPTION_PORT, Frame, GDT_ENTRIES, KERNEL_CS, KERNEL_DS, SYSCALL_PORT, SYSCALL_STUB, VECTORS,
     gate, has_error_code, tss_descriptor,
@@ -277,8 +277,7 @@ impl Tiny {
     /// # Errors
     /// When KVM refuses.
     pub fn new(kvm: &Kvm, cpuid: &CpuId, xcr0: u64, fsgsbase: bool) -> Result<Tiny, HostError> {
-        let vm = kvm.create_vm().map_err(|e| HostError::Kvm { what: "KVM_CREATE_VM", error: e.into() })?;
-        let vm = Arc::new(vm);
+        let vm = Arc::new(create_vm(kvm)?);
         let vcpu = Vcpu::new(&vm, 0)?;
         let tables = Tables::new(&vm)?;
         vcpu.set_cpuid(cpuid)?;

@@ -16,7 +16,7 @@ use super::machine::Machine;
 use super::state::KernelState;
 use crate::exit::{Rung, SourceKind};
 use crate::host::stop::StopHandle;
-use crate::host::{HostError, HostProfile, open_kvm};
+use crate::host::{HostError, HostProfile, create_vm, open_kvm};
 use crate::machine::{
     Core, MachineOptions, MachineState, Memory, RamContents, RunError, SaveError, SnapshotPages, StartError,
     check_cpu, marking,
@@ -80,7 +80,7 @@ impl Machine {
         let out_retires = host.bare_metal()?.out_retires;
         let kvm = open_kvm()?;
         let refused = |what| move |e: kvm_ioctls::Error| HostError::Kvm { what, error: e.into() };
-        let vm = Arc::new(kvm.create_vm().map_err(refused("KVM_CREATE_VM"))?);
+        let vm = Arc::new(create_vm(&kvm)?);
         vm.set_identity_map_address(KVM_IDENTITY_MAP).map_err(refused("KVM_SET_IDENTITY_MAP_ADDR"))?;
         vm.set_tss_address(KVM_TSS).map_err(refused("KVM_SET_TSS_ADDR"))?;
         choose(&vm);

@@ -17,7 +17,7 @@ use crate::errno::Errno;
 use crate::exit::{Rung, SourceKind};
 use crate::host::basics::RAM_BASE;
 use crate::host::stop::StopHandle;
-use crate::host::{HostError, HostProfile, open_kvm};
+use crate::host::{HostProfile, create_vm, open_kvm};
 use crate::machine::{
     Core, MachineOptions, MachineState, RamContents, RunError, SaveError, SnapshotPages, StartError,
     check_cpu, marking,
@@ -48,8 +48,7 @@ impl Machine {
         check_cpu(&state.cpu, &host, options.any_cpu)?;
         let marking = marking(&host, options.rung)?;
         let kvm = open_kvm()?;
-        let vm = kvm.create_vm().map_err(|e| HostError::Kvm { what: "KVM_CREATE_VM", error: e.into() })?;
-        let vm = Arc::new(vm);
+        let vm = Arc::new(create_vm(&kvm)?);
         let mut vcpu = Vcpu::new(&vm, 0)?;
         vcpu.keep_tsc_faulting(options.allocator_reads_no_clock);
         let stored = snapshot.map(|snapshot| {

@@ -8,7 +8,7 @@ use kvm_bindings::{
 
 use super::{Finding, Host, Level};
 use crate::host::basics::missing_capabilities;
-use crate::host::{HostError, HostProfile, open_kvm};
+use crate::host::{HostError, HostProfile, create_vm, open_kvm};
 
 /// `/dev/kvm` present, permitted, and of the one version there is.
 pub fn device() -> Finding {
@@ -70,7 +70,7 @@ const EXTRAS: [(&str, &[u32]); 6] = [
 
 /// Present or not, as a machine says it.
 pub fn extras(host: &Host) -> Result<Finding, HostError> {
-    let vm = host.kvm.create_vm().map_err(|e| HostError::Kvm { what: "KVM_CREATE_VM", error: e.into() })?;
+    let vm = create_vm(&host.kvm)?;
     let (has, lacks): (Vec<_>, Vec<_>) = EXTRAS
         .iter()
         .partition(|(_, caps)| caps.iter().any(|cap| vm.check_extension_raw(u64::from(*cap)) > 0));
