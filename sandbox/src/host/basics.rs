@@ -173,7 +173,7 @@ impl std::fmt::Debug for IdleVm {
 
 impl IdleVm {
     fn new(kvm: &Kvm) -> Result<IdleVm, HostError> {
-        let vm = create_vm(&kvm)?;
+        let vm = create_vm(kvm)?;
         let vcpu =
             vm.create_vcpu(0).map_err(|e| HostError::Kvm { what: "KVM_CREATE_VCPU", error: e.into() })?;
         Ok(IdleVm { _vcpu: vcpu, _vm: vm })
