@@ -1,6 +1,7 @@
 //! Linux programs at CPL 3, with the monitor as their kernel.
 
 pub mod binary;
+mod caller;
 pub mod clock;
 pub mod credentials;
 pub mod elf;
