@@ -61,8 +61,10 @@ pub struct Machine {
     first_read_done: bool,
     /// Nothing has been done since that would take the trap of [`Machine::set_double_fault_trap`] away.
     pub(super) trap_is_set: bool,
-    /// The registers when the guest was looked at last, and how many exits it had made.
+    /// Where the guest was when it was looked at last: its registers, and how many exits it had made.
     pub(super) kicked_at: Option<(kvm_regs, u64)>,
+    /// How often in a row it was there, with nothing absent that KVM is known to want.
+    pub(super) kicked_in_vain: u32,
     /// Exits that were settled as faults, for whoever wants to see what KVM gives.
     pub raw: Option<Vec<Exit>>,
 }
@@ -138,6 +140,7 @@ impl Machine {
             first_read_done: false,
             trap_is_set: false,
             kicked_at: None,
+            kicked_in_vain: 0,
             raw: None,
         }
     }

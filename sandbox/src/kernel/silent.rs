@@ -17,6 +17,11 @@ use crate::machine::{Guest, RunError, RunOptions};
 use crate::ram::PAGE_SIZE;
 use crate::vcpu::registers::General;
 
+/// Kicks in a row that find the guest in one place, and nothing to bring in, until all is brought in. A
+/// guest that was kicked while KVM emulated an instruction goes on by itself: one kick, or two, say
+/// nothing.
+const VAIN_KICKS: u32 = 4;
+
 /// Vectors (Intel SDM volume 3, table 7-1) of the exceptions that are, or may be, traps: RIP is behind
 /// the instruction then, and running it again would not raise them again.
 const DEBUG: u8 = 1;
@@ -28,19 +33,18 @@ const TRAP_FLAG: u64 = 1 << 8;
 
 impl Machine {
     /// The guest made no exit for a while: brings in what KVM may be reading, if it is absent. When
-    /// that is nothing, and the guest is found where it was before, it brings in everything.
+    /// that is nothing, again and again while the guest stays where it is, it brings in everything.
     pub(super) fn kicked(&mut self, options: &mut RunOptions<'_>) -> Result<(), RunError> {
         // The guest may have given itself other tables since.
         self.set_double_fault_trap()?;
         let now = (*self.core.vcpu.regs(), self.core.exits);
-        let before = self.kicked_at.replace(now);
-        if self.bring_in_silent(Rung::Watchdog, options)? > 0
-            || before != Some(now)
-            || !self.ram.lacks_any()
-            || self.is_at_endless_loop()?
-        {
+        let there_before = self.kicked_at.replace(now) == Some(now);
+        let brought = self.bring_in_silent(Rung::Watchdog, options)?;
+        self.kicked_in_vain = if there_before && brought == 0 { self.kicked_in_vain + 1 } else { 0 };
+        if self.kicked_in_vain < VAIN_KICKS || !self.ram.lacks_any() || self.is_at_endless_loop()? {
             return Ok(());
         }
+        self.kicked_in_vain = 0;
         let settled = self.core.ladder.populate(now.0.rip, &self.ram)?;
         tracing::debug!(
             rip = now.0.rip,
