@@ -12,7 +12,7 @@ impl Ram {
     pub fn evict(&self, mut choose: impl FnMut(u64) -> bool) -> Result<u64, PageError> {
         let Some(uffd) = &self.uffd else { return Ok(0) };
         let mut evicted = 0;
-        for slot in self.made() {
+        for slot in self.slots.made() {
             let resident = slot.resident(0, slot.pages()).map_err(host("residency of pages"))?;
             for (index, resident) in resident.into_iter().enumerate() {
                 let index = index as u64;

@@ -92,7 +92,13 @@ impl Ram {
                 let mut few = [0; MAX_AHEAD as usize * PAGE_SIZE];
                 self.fetch_run(slot, run.start, &mut few[..pages as usize * PAGE_SIZE])
             }
-            pages => self.fetch_run(slot, run.start, &mut vec![0; pages as usize * PAGE_SIZE]),
+            pages => {
+                let mut content = std::mem::take(&mut *self.scratch());
+                content.resize(pages as usize * PAGE_SIZE, 0);
+                let fetched = self.fetch_run(slot, run.start, &mut content);
+                *self.scratch() = content;
+                fetched
+            }
         }
     }
 

@@ -1,10 +1,10 @@
 //! Looking at memory without changing it: what pages hold, and what the host has given.
 
 use std::ops::Range;
-use std::sync::OnceLock;
 
+use super::slots::slot_of;
 use super::source::host;
-use super::{Marking, PAGE_SIZE, PageError, PageState, Ram, slot_of};
+use super::{Marking, PAGE_SIZE, PageError, PageState, Ram};
 
 impl Ram {
     /// Pages of the range that may differ from zeros, with what a snapshot needs to know of each.
@@ -12,9 +12,9 @@ impl Ram {
         let mut out = Vec::new();
         let mut next = pages.start;
         while next < pages.end {
-            let (number, first, slot_pages) = slot_of(next);
+            let (_, first, slot_pages) = slot_of(next);
             let end = pages.end.min(first + slot_pages);
-            match self.slots.get(number).and_then(OnceLock::get) {
+            match self.slots.of(next).map(|(slot, _)| slot) {
                 None => out.extend((next..end).map(|page| (page, PageState::Fresh))),
                 Some(slot) => {
                     let range = next - first..end - first;
@@ -49,17 +49,15 @@ impl Ram {
     /// Copies a page without bringing it in: from memory, from what was set aside, or from the
     /// source.
     pub fn peek(&self, page: u64, out: &mut [u8; PAGE_SIZE]) -> Result<(), PageError> {
-        let (number, first, _) = slot_of(page);
-        let slot = self.slots.get(number).and_then(OnceLock::get);
-        match slot.map(|slot| (slot, slot.state(page - first))) {
-            Some((slot, PageState::Present | PageState::Zero)) => {
-                if slot.state(page - first) == PageState::Zero && self.marking == Marking::Missing {
+        match self.slots.of(page).map(|(slot, index)| (slot, index, slot.state(index))) {
+            Some((slot, index, state @ (PageState::Present | PageState::Zero))) => {
+                if state == PageState::Zero && self.marking == Marking::Missing {
                     out.fill(0);
                 } else {
-                    slot.bytes(page - first, 0, PAGE_SIZE).copy_to(&mut out[..]);
+                    slot.bytes(index, 0, PAGE_SIZE).copy_to(&mut out[..]);
                 }
             }
-            Some((_, PageState::Aside)) => match self.aside().get(page) {
+            Some((_, _, PageState::Aside)) => match self.aside().get(page) {
                 Some(content) => out.copy_from_slice(&content[..]),
                 None => out.fill(0),
             },
@@ -75,8 +73,7 @@ impl Ram {
 
     /// Whether a page is in memory, so that a touch of it by KVM cannot fail.
     pub fn is_there(&self, page: u64) -> bool {
-        let (number, first, _) = slot_of(page);
-        self.slots.get(number).and_then(OnceLock::get).is_some_and(|slot| match slot.state(page - first) {
+        self.slots.of(page).is_some_and(|(slot, index)| match slot.state(index) {
             PageState::Present => true,
             PageState::Zero => self.marking != Marking::Missing,
             _ => false,
@@ -86,7 +83,7 @@ impl Ram {
     /// Bytes of memory that the host has given so far.
     pub fn resident_bytes(&self) -> Result<u64, PageError> {
         let mut pages = 0;
-        for slot in self.made() {
+        for slot in self.slots.made() {
             let resident = slot.resident(0, slot.pages()).map_err(host("residency of pages"))?;
             pages += resident
                 .into_iter()

@@ -21,14 +21,15 @@ mod look;
 mod populate;
 mod readahead;
 mod slot;
+mod slots;
 mod source;
 mod system;
 pub mod uffd;
 
 use std::io;
 use std::ops::Range;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, OnceLock};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 
 use kvm_bindings::kvm_userspace_memory_region;
 use kvm_ioctls::VmFd;
@@ -37,6 +38,7 @@ use aside::Aside;
 use readahead::Readahead;
 pub use slot::PageState;
 use slot::Slot;
+use slots::{Slots, slot_of};
 use source::host;
 pub use source::{MAX_CLUSTER, PageError, PageSource, Zeros};
 pub use system::SystemArea;
@@ -46,11 +48,6 @@ use uffd::Uffd;
 pub const PAGE_SIZE: usize = 4096;
 /// Pages in a chunk: 2 MiB, what one page table maps and what physical memory is given out in.
 pub const CHUNK_PAGES: u64 = 512;
-
-/// Slots grow from 16 MiB to 64 MiB, in chunks: small guests pay little, large ones have few.
-const SLOT_CHUNKS: [u64; 3] = [8, 8, 16];
-/// Chunks in every slot after the first ones.
-const LARGE_SLOT_CHUNKS: u64 = 32;
 
 /// How a page that is not there is made known.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -88,9 +85,7 @@ pub struct Ram {
     marking: Marking,
     uffd: Option<Uffd>,
     source: Arc<dyn PageSource>,
-    slots: Box<[OnceLock<Box<Slot>>]>,
-    /// Slots behind the last one that was made are not there.
-    made: AtomicUsize,
+    slots: Slots,
     /// Held while a slot is made, so that KVM is told of it once.
     making: Mutex<()>,
     /// Held while pages leave the state [`PageState::Fresh`].
@@ -138,7 +133,6 @@ impl Ram {
             Marking::Eager => None,
         };
         let uffd = features.map(Uffd::open).transpose().map_err(host("userfaultfd"))?;
-        let slots = if pages == 0 { 0 } else { slot_of(pages - 1).0 + 1 };
         Ok(Ram {
             vm,
             base,
@@ -146,8 +140,7 @@ impl Ram {
             marking,
             uffd,
             source,
-            slots: (0..slots).map(|_| OnceLock::new()).collect(),
-            made: AtomicUsize::new(0),
+            slots: Slots::new(pages),
             making: Mutex::new(()),
             attaching: Mutex::new(()),
             aside: Mutex::default(),
@@ -212,13 +205,7 @@ impl Ram {
 
     /// The page at a host address, as a signal names it.
     pub fn page_at_host(&self, address: u64) -> Option<u64> {
-        self.made().find_map(|slot| slot.page_at_host(address))
-    }
-
-    /// The slots that are there.
-    fn made(&self) -> impl Iterator<Item = &Slot> {
-        let made = self.made.load(Ordering::Acquire);
-        self.slots[..made].iter().filter_map(OnceLock::get).map(|slot| &**slot)
+        self.slots.made().find_map(|slot| slot.page_at_host(address))
     }
 
     /// Makes the slots that are not there yet, where that attaches them.
@@ -233,7 +220,7 @@ impl Ram {
 
     /// Whether slots are yet to be made, where a guest may touch what is in them.
     fn lacks_slots(&self) -> bool {
-        self.whole_slots && self.slots.iter().any(|slot| slot.get().is_none())
+        self.whole_slots && self.slots.lacks_any()
     }
 
     /// The slot of a page, and its index there; made known to KVM first if need be.
@@ -241,22 +228,20 @@ impl Ram {
         if page >= self.pages {
             return Err(PageError::Outside { page, pages: self.pages });
         }
-        let (number, first, pages) = slot_of(page);
-        if let Some(slot) = self.slots[number].get() {
-            return Ok((slot, page - first));
+        if let Some(found) = self.slots.of(page) {
+            return Ok(found);
         }
         let _making = self.making.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-        if self.slots[number].get().is_none() {
+        if self.slots.of(page).is_none() {
+            let (number, first, pages) = slot_of(page);
             let slot = self.make_slot(number, first, pages.min(self.pages - first))?;
             if self.whole_slots {
                 self.attach_in(&slot, 0..slot.pages())?;
             }
-            // Nobody else sets it: `making` is held.
-            let _ = self.slots[number].set(Box::new(slot));
-            self.made.fetch_max(number + 1, Ordering::AcqRel);
+            // Nobody else makes it: `making` is held.
+            self.slots.set(number, slot);
         }
-        let slot = self.slots[number].get().expect("set just now");
-        Ok((slot, page - first))
+        Ok(self.slots.of(page).expect("set just now"))
     }
 
     fn make_slot(&self, number: usize, first: u64, pages: u64) -> Result<Slot, PageError> {
@@ -397,8 +382,7 @@ impl Ram {
 
     /// Whether a chunk, whose first page this is, may have a huge page.
     pub fn is_huge(&self, first: u64) -> bool {
-        let (number, start, _) = slot_of(first);
-        self.slots.get(number).and_then(OnceLock::get).is_some_and(|slot| slot.is_huge(first - start))
+        self.slots.of(first).is_some_and(|(slot, index)| slot.is_huge(index))
     }
 
     /// Takes the huge page of a chunk away again, whose pages were dropped.
@@ -409,10 +393,9 @@ impl Ram {
 
     /// Whether the host has memory for most of the pages of a range in one slot. For guesses only.
     pub fn is_mostly_there(&self, pages: Range<u64>) -> Result<bool, PageError> {
-        let (number, first, _) = slot_of(pages.start);
-        let Some(slot) = self.slots.get(number).and_then(OnceLock::get) else { return Ok(false) };
+        let Some((slot, index)) = self.slots.of(pages.start) else { return Ok(false) };
         let len = pages.end - pages.start;
-        let resident = slot.resident(pages.start - first, len).map_err(host("residency of pages"))?;
+        let resident = slot.resident(index, len).map_err(host("residency of pages"))?;
         Ok(resident.into_iter().filter(|resident| *resident).count() as u64 * 2 > len)
     }
 
@@ -465,40 +448,5 @@ impl Ram {
     pub fn take_order(&self) -> Vec<u64> {
         let mut seen = std::collections::HashSet::new();
         self.order().take().unwrap_or_default().into_iter().filter(|page| seen.insert(*page)).collect()
-    }
-}
-
-/// Number, first page and page count of the slot that holds a page: a function of the page alone,
-/// so that a restored machine cuts its memory as the one before it did.
-fn slot_of(page: u64) -> (usize, u64, u64) {
-    let chunk = page / CHUNK_PAGES;
-    let mut first = 0;
-    for (number, chunks) in SLOT_CHUNKS.into_iter().enumerate() {
-        if chunk < first + chunks {
-            return (number, first * CHUNK_PAGES, chunks * CHUNK_PAGES);
-        }
-        first += chunks;
-    }
-    let number = (chunk - first) / LARGE_SLOT_CHUNKS;
-    (
-        SLOT_CHUNKS.len() + number as usize,
-        (first + number * LARGE_SLOT_CHUNKS) * CHUNK_PAGES,
-        LARGE_SLOT_CHUNKS * CHUNK_PAGES,
-    )
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn slots_tile_memory() {
-        let mut page = 0;
-        for expected in 0..20 {
-            let (number, first, pages) = slot_of(page);
-            assert_eq!((number, first), (expected, page));
-            assert_eq!(slot_of(page + pages - 1).0, number);
-            page += pages;
-        }
     }
 }

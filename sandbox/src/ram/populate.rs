@@ -1,8 +1,6 @@
 //! Bringing in more than the guest wants, and what is then left out: pages that the source lacks.
 
-use std::sync::OnceLock;
-
-use super::{Marking, PageError, PageState, Ram, slot_of};
+use super::{Marking, PageError, PageState, Ram};
 
 impl Ram {
     /// Brings in every page that is known to be absent, but those that the source lacks. Returns
@@ -21,7 +19,7 @@ impl Ram {
         self.make_all()?;
         let trap = *self.trap();
         let mut brought = 0;
-        for slot in self.made() {
+        for slot in self.slots.made() {
             for index in 0..slot.pages() {
                 let page = slot.first + index;
                 let comes = match slot.state(index) {
@@ -44,7 +42,7 @@ impl Ram {
             return true;
         }
         let trap = *self.trap();
-        self.made().any(|slot| {
+        self.slots.made().any(|slot| {
             (0..slot.pages()).any(|index| match slot.state(index) {
                 _ if trap == Some(slot.first + index) => false,
                 PageState::Absent => self.source.can_fetch(slot.first + index),
@@ -56,20 +54,14 @@ impl Ram {
 
     /// Whether a page is absent and the source lacks it.
     pub fn is_withheld(&self, page: u64) -> bool {
-        let (number, first, _) = slot_of(page);
-        let state = self.slots.get(number).and_then(OnceLock::get).map(|slot| slot.state(page - first));
+        let state = self.slots.of(page).map(|(slot, index)| slot.state(index));
         matches!(state, None | Some(PageState::Fresh | PageState::Absent)) && !self.source.can_fetch(page)
     }
 
     /// Whether a page is absent, and a touch of it by KVM would not be noticed: with
     /// [`Marking::Eager`], one that the source lacked when it was attached.
     pub fn is_unguarded(&self, page: u64) -> bool {
-        let (number, first, _) = slot_of(page);
         self.marking == Marking::Eager
-            && self
-                .slots
-                .get(number)
-                .and_then(OnceLock::get)
-                .is_some_and(|slot| slot.state(page - first) == PageState::Absent)
+            && self.slots.of(page).is_some_and(|(slot, index)| slot.state(index) == PageState::Absent)
     }
 }

@@ -9,9 +9,9 @@ use super::kept::KeptFiles;
 use crate::errno::Errno;
 use crate::world::{BLOCK_SIZE, World};
 
-/// Blocks kept at most: 1 MiB. More would save little, since the host keeps its files in memory too, and
+/// Blocks kept at most: 256 KiB. More would save little, since the host keeps its files in memory too, and
 /// costs every sandbox as much, in memory that is touched for the first time.
-const LIMIT: usize = 1024 * 1024 / BLOCK_SIZE;
+const LIMIT: usize = 256 * 1024 / BLOCK_SIZE;
 
 /// Where blocks of host files come from.
 pub(super) trait HostBlocks {
