@@ -41,7 +41,7 @@ impl PageReader {
             decompressor: Decompressor::new()?,
             frame: Box::new([0; PAGE_SIZE]),
             cluster: Vec::new(),
-            lookup: snapshot.lookup(),
+            lookup: Lookup::new(),
             snapshot,
         })
     }

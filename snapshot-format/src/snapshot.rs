@@ -191,7 +191,7 @@ impl Snapshot {
     ///
     /// As [`Self::entry`].
     pub fn are_zero(&self, first: u64, zero: &mut [bool]) -> Result<()> {
-        let mut lookup = self.lookup();
+        let mut lookup = Lookup::new();
         for (page, zero) in (first..).zip(zero) {
             *zero = self.resolve_by(&mut lookup, page)?.is_none();
         }
@@ -222,11 +222,6 @@ impl Snapshot {
     /// The snapshot that the `number`th file of the chain is by itself.
     pub(crate) fn chain_from(&self, number: usize) -> Arc<Self> {
         Arc::new(Self { layers: self.layers[number..].to_vec() })
-    }
-
-    /// What keeps the parts of the index that were read last.
-    pub(crate) fn lookup(&self) -> Lookup {
-        Lookup::new(self.layers.len())
     }
 
     /// The layer that stores a page, or `None` for a zero page.
