@@ -206,7 +206,8 @@ fn is_unsupported(code: &[u8]) -> bool {
         let decoded = Decoder::new(64, &code[at..], DecoderOptions::NONE).decode();
         let draws = [Mnemonic::Rdrand, Mnemonic::Rdseed, Mnemonic::Rdpid];
         let tables = [Mnemonic::Sgdt, Mnemonic::Sldt, Mnemonic::Lsl];
-        draws.contains(&decoded.mnemonic()) || tables.contains(&decoded.mnemonic())
+        let nests = decoded.mnemonic() == Mnemonic::Enter && decoded.immediate8_2nd() != 0;
+        draws.contains(&decoded.mnemonic()) || tables.contains(&decoded.mnemonic()) || nests
     }) || code.windows(3).any(|three| {
         // Invalid, and yet emulated by some KVMs, as what they are without the prefix: it depends on the
         // pages that are there.
