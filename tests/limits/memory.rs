@@ -172,3 +172,32 @@ fn large_mappings_touched_here_and_there() {
     .within(16 * MIB);
     assert_eq!(ended.status, 0, "{ended:?}");
 }
+
+/// Holes take no memory to make, however large they are, and give back what was there.
+#[test]
+fn holes_in_mapped_files() {
+    let ended = hostile(
+        "int main() {
+            int fd = memfd_create(\"f\", 0);
+            if (ftruncate(fd, 4ul << 40)) return 1;
+            char *p = mmap(0, 4ul << 40, 3, MAP_SHARED, fd, 0);
+            char *q = mmap(0, 4ul << 40, 3, MAP_SHARED | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+            if (p == MAP_FAILED || q == MAP_FAILED) return 2;
+            for (long i = 0; i < 20; i++) {
+                char *a = p + (i << 30), *b = q + (i << 30);
+                memset(a, 1, 8 << 20);
+                if (fallocate(fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, i << 30, 8 << 20)) return 3;
+                memset(a, 1, 8 << 20);
+                if (madvise(a, 1 << 30, MADV_REMOVE) || a[0] || a[(8 << 20) - 1]) return 4;
+                memset(b, 1, 8 << 20);
+                if (madvise(b, 8 << 20, MADV_REMOVE) || b[0] || b[(8 << 20) - 1]) return 5;
+            }
+            p[5ul << 30] = 1;
+            if (fallocate(fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, 0, 4ul << 40)) return 6;
+            return madvise(p, 4ul << 40, MADV_REMOVE) || p[5ul << 30] ? 7 : 0;
+        }",
+    )
+    .run(&["--memory", "32M", "--deadline", "60s"])
+    .within(32 * MIB);
+    assert_eq!(ended.status, 0, "{ended:?}");
+}

@@ -1,5 +1,7 @@
 //! The program as the file system knows it: who makes a call, and what it may ask of the rest of the monitor.
 
+use std::ops::Range;
+
 use super::clock::{Clock, ClockMode};
 use super::credentials::{Credentials, cap};
 use super::files::FdTable;
@@ -161,6 +163,10 @@ impl Kernel for Host<'_> {
 
     fn write_shared(&mut self, object: u64, offset: u64, data: &[u8]) -> FsResult<()> {
         self.memory.write_object(object, offset, data)
+    }
+
+    fn zero_shared(&mut self, object: u64, range: Range<u64>) -> FsResult<()> {
+        self.space.zero_object(self.memory, object, range).map_err(machine)
     }
 
     fn resize_shared(&mut self, object: u64, len: u64) -> FsResult<()> {

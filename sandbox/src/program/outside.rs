@@ -1,5 +1,6 @@
 //! What a program's system calls and its page faults both reach: the file system and the world.
 
+use std::ops::Range;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::fs::{ContentRef, Env, Fs, FsError, FsResult, InodeId, Kernel, Lower, ProcFile};
@@ -130,6 +131,10 @@ impl Kernel for Nobody {
     }
 
     fn write_shared(&mut self, _object: u64, _offset: u64, _data: &[u8]) -> FsResult<()> {
+        Err(FsError::Errno(Errno::EIO))
+    }
+
+    fn zero_shared(&mut self, _object: u64, _range: Range<u64>) -> FsResult<()> {
         Err(FsError::Errno(Errno::EIO))
     }
 

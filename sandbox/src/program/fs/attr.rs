@@ -2,7 +2,7 @@
 //! and the like.
 
 use super::content::{Content, MAX_FILE};
-use super::env::{Env, look};
+use super::env::Env;
 use super::error::{FsResult, fail};
 use super::inode::{Body, InodeId, Link, Place, Text};
 use super::permission::W_OK;
@@ -326,17 +326,9 @@ impl Fs {
         match &mut inode.body {
             Body::File(Content::Blocks(blocks)) => blocks.zero(chunks, &mut host, offset, len)?,
             Body::File(Content::Shared { object, len: size }) => {
-                const ZEROS: [u8; 4096] = [0; 4096];
-                const LOOK: u64 = 1 << 20;
                 let end = offset.saturating_add(len).min(*size);
-                let mut at = offset;
-                while at < end {
-                    let n = (end - at).min(ZEROS.len() as u64);
-                    env.host.write_shared(*object, at, &ZEROS[..n as usize])?;
-                    at += n;
-                    if at.is_multiple_of(LOOK) {
-                        look(env.host)?;
-                    }
+                if offset < end {
+                    env.host.zero_shared(*object, offset..end)?;
                 }
             }
             _ => return fail(Errno::ENODEV),

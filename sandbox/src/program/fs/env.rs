@@ -1,5 +1,7 @@
 //! What file operations need from the rest of the monitor.
 
+use std::ops::Range;
+
 use serde::{Deserialize, Serialize};
 
 use super::{ContentRef, FsResult, InodeId};
@@ -135,6 +137,13 @@ pub trait Kernel {
     /// # Errors
     /// When guest memory cannot be written.
     fn write_shared(&mut self, object: u64, offset: u64, data: &[u8]) -> FsResult<()>;
+
+    /// Makes a part of such a file zeros, and gives back the memory of what is zeros as a whole. The range
+    /// lies within the object's length.
+    ///
+    /// # Errors
+    /// When guest memory cannot be changed.
+    fn zero_shared(&mut self, object: u64, range: Range<u64>) -> FsResult<()>;
 
     /// Creates an object, or changes its length; new bytes are zero.
     ///

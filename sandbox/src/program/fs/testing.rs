@@ -219,6 +219,12 @@ impl Kernel for FakeKernel {
         Ok(())
     }
 
+    fn zero_shared(&mut self, object: u64, range: Range<u64>) -> FsResult<()> {
+        let bytes = self.objects.get_mut(&object).ok_or(FsError::Errno(Errno::EIO))?;
+        bytes[range.start as usize..range.end as usize].fill(0);
+        Ok(())
+    }
+
     fn resize_shared(&mut self, object: u64, len: u64) -> FsResult<()> {
         if self.memory.is_some_and(|memory| len > memory) {
             return Err(FsError::Errno(Errno::ENOSPC));

@@ -183,6 +183,37 @@ impl AddressSpace {
         Ok(())
     }
 
+    /// Makes a range of a shared object zeros, as far as the object reaches, and gives back the memory
+    /// that held nothing else. Private copies stay.
+    ///
+    /// # Errors
+    /// When the host refuses.
+    pub fn zero_object(
+        &mut self,
+        memory: &mut Memory,
+        object: u64,
+        range: Range<u64>,
+    ) -> Result<(), PageError> {
+        let mapped: Vec<Range<u64>> = self
+            .state
+            .vmas
+            .iter()
+            .filter_map(|(start, vma)| {
+                let (_, offset) = vma.backing.object().filter(|(number, _)| *number == object)?;
+                let at = |place: u64| start.saturating_add(place.saturating_sub(offset)).min(vma.end);
+                let part = at(range.start / PAGE * PAGE)..at(range.end.next_multiple_of(PAGE));
+                (!part.is_empty()).then_some(part)
+            })
+            .collect();
+        for part in mapped {
+            for pages in self.clear_entries(memory, part) {
+                memory.ram.invalidate(pages)?;
+            }
+        }
+        memory.zero_object(object, range.clone())?;
+        memory.unuse_object(object, range)
+    }
+
     /// Takes the copies that writing to every page of a range would take. `false` when memory is used
     /// up.
     ///
@@ -211,10 +242,7 @@ impl AddressSpace {
 
 impl Memory {
     /// Makes a range of a shared object zeros, as far as the object reaches.
-    ///
-    /// # Errors
-    /// When the host refuses.
-    pub fn zero_object(&mut self, object: u64, range: Range<u64>) -> Result<(), PageError> {
+    fn zero_object(&mut self, object: u64, range: Range<u64>) -> Result<(), PageError> {
         let len = self.state.objects.get(&object).map_or(0, |object| object.len);
         let end = range.end.min(len.next_multiple_of(PAGE));
         let page_start = range.start / PAGE * PAGE;

@@ -308,6 +308,36 @@ impl Memory {
         self.ram.reset(first + pages.start..first + pages.end)
     }
 
+    /// Gives back the memory of a range of a shared object that is zeros, and that no page table points to.
+    /// What is charged by the object's length stays.
+    ///
+    /// # Errors
+    /// When the host refuses.
+    pub(super) fn unuse_object(&mut self, object: u64, range: Range<u64>) -> Result<(), PageError> {
+        let Some(entry) = self.state.objects.get_mut(&object).filter(|entry| !entry.reserved) else {
+            return Ok(());
+        };
+        // The last block may reach beyond the end.
+        let end = if range.end < entry.len { range.end } else { entry.len.next_multiple_of(CHUNK_BYTES) };
+        let before = entry.cost();
+        let mut empty = Vec::new();
+        for (number, piece) in entry.pieces.range_mut(range.start / CHUNK_BYTES..end.div_ceil(CHUNK_BYTES)) {
+            let base = number * CHUNK_BYTES;
+            let first = range.start.saturating_sub(base).div_ceil(PAGE_SIZE as u64);
+            let pages = first..(end - base).min(CHUNK_BYTES) / PAGE_SIZE as u64;
+            piece.blocks = piece.blocks.but(Blocks::inside(&pages));
+            if piece.blocks.count() == 0 {
+                empty.push((*number, piece.chunk));
+            }
+        }
+        for (number, _) in &empty {
+            entry.pieces.remove(number);
+        }
+        let after = entry.cost();
+        self.state.account.refund(before - after);
+        empty.into_iter().try_for_each(|(_, chunk)| self.free_chunk(chunk))
+    }
+
     /// Frees a shared object.
     ///
     /// # Errors

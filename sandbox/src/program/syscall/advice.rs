@@ -120,7 +120,7 @@ impl Process {
         let Some((object, offset)) = vma.backing.object() else { return Ok(()) };
         let (offset, len) = (offset + (part.start - start), part.end - part.start);
         if is_anonymous_object(object) {
-            return Ok(self.memory.zero_object(object, offset..offset + len)?);
+            return Ok(self.space.zero_object(&mut self.memory, object, offset..offset + len)?);
         }
         let Some(file) = self.task.shared.get(&object).copied() else { return Ok(()) };
         let mode = FALLOC_PUNCH_HOLE | FALLOC_KEEP_SIZE;
