@@ -345,3 +345,38 @@ fn limits_that_were_hit_are_named() {
         serde_json::from_slice(&run(&["--stats=json"], b"0\n").stderr).expect("JSON");
     assert_eq!(json["limits_hit"], serde_json::json!(["memory"]));
 }
+
+/// Where nobody reads the output, the recording has it all the same; a replay that cannot show it says so.
+#[test]
+fn output_is_recorded_and_shown_or_missed() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let to = |path: &str, args: &[&str]| {
+        let file = std::fs::File::options().write(true).open(path).expect("a device");
+        let mut command = common::dejavm(args);
+        command.current_dir(dir.path()).stdin(Stdio::null()).stdout(file).output().expect("the tool runs")
+    };
+    let recorded =
+        to("/dev/null", &["record", "-q", "-o", "rec", "--", "sh", "-c", "echo one; echo two; exit 3"]);
+    assert_eq!(recorded.status.code(), Some(3), "{recorded:?}");
+    gave(&dejavm(dir.path(), b"", &["replay", "rec"]), 3, "one\ntwo\n");
+    refused(&to("/dev/full", &["replay", "rec"]), 125, &["No space left", "output"]);
+    // The program itself is told.
+    let told = to("/dev/full", &["run", "-q", "--", "/bin/echo", "hi"]);
+    assert!(told.status.code() == Some(1) && text(&told.stderr).contains("No space left"), "{told:?}");
+}
+
+/// What cannot be is said with the name of what it is.
+#[test]
+fn too_little_memory_and_relative_paths_are_named() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let source = "static char big[3ul << 30]; int main() { big[5] = 1; return 0; }";
+    std::fs::write(dir.path().join("big.c"), source).expect("a source");
+    let gcc =
+        Command::new("gcc").args(["-mcmodel=large", "-o", "big", "big.c"]).current_dir(dir.path()).status();
+    assert!(gcc.expect("gcc").success());
+    let run = |args: &[&str]| dejavm(dir.path(), b"", args);
+    refused(&run(&["run", "--memory", "1G", "--", "./big"]), 126, &["./big", "--memory"]);
+    gave(&run(&["run", "--memory", "4G", "--", "./big"]), 0, "");
+    refused(&run(&["run", "--workdir", "here", "--", "true"]), 125, &["(here)", "absolute path"]);
+    refused(&run(&["run", "--ro", "big:there", "--", "true"]), 125, &["there"]);
+}

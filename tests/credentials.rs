@@ -69,6 +69,15 @@ fn programs_with_the_set_id_bit() {
     same("set-id", &["setuid(1000): ok"]);
 }
 
+/// -1 is everybody else, and there is nobody.
+#[test]
+fn a_signal_to_everybody_spares_the_caller() {
+    let dir = tempfile::tempdir().expect("a directory");
+    common::require_kvm();
+    let seen = sandboxed(dir.path(), "/bin/sh", &["-c", "kill -s TERM -- -1; echo still here"]);
+    assert_eq!((seen.status, &seen.stdout[..]), (0, &b"still here\n"[..]), "{seen:?}");
+}
+
 /// The issue's own lines.
 #[test]
 fn perl_drops_its_privileges() {

@@ -90,6 +90,11 @@ fn extended_attributes() {
 }
 
 #[test]
+fn edges_of_descriptors_paths_and_offsets() {
+    same_as_natively("edges");
+}
+
+#[test]
 fn old_getdents() {
     same_as_natively("dents");
 }

@@ -116,6 +116,38 @@ macro_rules! acts {
     };
 }
 
+/// A library that wants an executable stack changes the whole of it, also what has yet to grow.
+#[test]
+fn a_library_with_an_executable_stack() {
+    let guest = Guest::new();
+    let sources = [
+        (
+            "lib.c",
+            "int deep(int n) { volatile char frame[8192]; frame[0] = n; return n ? deep(n - 1) + frame[0] * 0 : 7; }",
+        ),
+        (
+            "main.c",
+            "#include <dlfcn.h>\n#include <stdio.h>\nint main() { void *lib = dlopen(\"./lib.so\", RTLD_NOW);\n\
+             if (!lib) return puts(dlerror()), 1; int (*deep)(int) = dlsym(lib, \"deep\");\n\
+             char code[] = {0xb8, 5, 0, 0, 0, 0xc3}; __builtin___clear_cache(code, code + 6);\n\
+             printf(\"%d\\n\", deep(500) + ((int (*)(void))code)()); }",
+        ),
+    ];
+    for (name, text) in sources {
+        std::fs::write(guest.file(name), text).expect("a source");
+    }
+    for args in [
+        &["-O0", "-w", "-shared", "-fPIC", "-z", "execstack", "-o", "lib.so", "lib.c"][..],
+        &["-O0", "-w", "-z", "noexecstack", "-o", "main", "main.c"],
+    ] {
+        let built = Command::new("gcc").args(args).current_dir(guest.dir.path()).status();
+        assert!(built.expect("gcc").success(), "{args:?}");
+    }
+    let native = finish(Command::new("./main").current_dir(guest.dir.path()), INPUT).text();
+    assert_eq!(native, "12\n");
+    assert_eq!(guest.tool(&["run", "-q"], &["--", "./main"]), native);
+}
+
 acts! {
     /// A shared mapping that cannot write sees what others write.
     shared_readers: "shared-reader", same_behind_a_snapshot;

@@ -68,6 +68,8 @@ static void ids(void) {
 	SAY(setgid(5)), who();
 	SAY(setgroups(0, NULL)), who();
 	SAY(setuid(-1));
+	SAY(kill(1, 0));
+	SAY(kill(1, 65));
 }
 
 static void groups(void) {
@@ -146,6 +148,8 @@ static void files(void) {
 	make_dir("own/sub", 0555, 1000);
 	make_dir("own/other", 0777, 0);
 	make("set-id", 06755, 1000, 1000);
+	make_dir("team", 0777, 70);
+	chmod("team", 02777);
 	gid_t list[] = {50};
 	setgroups(1, list);
 	SAY(setresgid(1000, 1000, 0));
@@ -214,6 +218,16 @@ static void files(void) {
 	struct stat st;
 	stat("open/new", &st);
 	printf("new: %d %d %o\n", st.st_uid, st.st_gid, st.st_mode);
+	// In a directory that gives its group away, to who is not in it.
+	mode_t mask = umask(0);
+	const char *made[] = {"team/a", "team/b", "team/c", "team/d"};
+	SAY(open(made[0], O_CREAT | O_WRONLY, 02775));
+	SAY(open(made[1], O_CREAT | O_WRONLY, 02764));
+	SAY(mkdir(made[2], 0755));
+	SAY(mkfifo(made[3], 02711));
+	umask(mask);
+	for (int i = 0; i < 4; i++)
+		stat(made[i], &st), printf("%s: %d %d %o\n", made[i], st.st_uid, st.st_gid, st.st_mode);
 	int fd = open("set-id", O_WRONLY);
 	SAY(write(fd, "y", 1));
 	fstat(fd, &st);

@@ -496,6 +496,55 @@ static void xattr(void) {
     SHOW(setxattr("/proc/self/status", "user.a", buf, 1, 0));
 }
 
+/* Descriptors for paths only, empty paths, and offsets at the end of what there is. */
+static void edges(void) {
+    close(file("f", "hello")), mkdir("d", 0755), mkfifo("p", 0600);
+    int path = open("f", O_PATH), dir = open("d", O_RDONLY), plain = open("f", O_RDWR), mem = memfd_create("m", 0);
+    struct stat st;
+    struct timespec times[2] = {{1, 0}, {2, 0}};
+    char buf[8];
+    SHOW(fchmod(path, 0600));
+    SHOW(fchown(path, -1, -1));
+    SHOW(fsync(path));
+    SHOW(fdatasync(path));
+    SHOW(syncfs(path));
+    SHOW(syscall(SYS_fadvise64, path, 0, 0, 3));
+    SHOW(syscall(SYS_utimensat, path, NULL, times, 0));
+    SHOW(syscall(SYS_utimensat, plain, NULL, times, 0));
+    SHOW(fstat(path, &st));
+    SHOW(fchdir(path));
+    SHOW(fchdir(open("d", O_PATH)));
+    SHOW(chdir(".."));
+    int at[] = {path, plain, dir, 99, AT_FDCWD};
+    for (int i = 0; i < 5; i++) {
+        SHOW(fstatat(at[i], "", &st, AT_SYMLINK_NOFOLLOW));
+        SHOW(syscall(SYS_faccessat2, at[i], "", R_OK, 0));
+        SHOW(fchownat(at[i], "", -1, -1, 0));
+        SHOW(utimensat(at[i], "", times, 0));
+        SHOW(openat(at[i], "", O_RDONLY));
+        SHOW(unlinkat(at[i], "", 0));
+        SHOW(mkdirat(at[i], "", 0700));
+        SHOW(renameat(at[i], "", at[i], "x"));
+        SHOW(linkat(at[i], "", AT_FDCWD, "x", 0));
+        SHOW(readlinkat(at[i], "", buf, sizeof buf));
+    }
+    SHOW(open("p", 3 | O_NONBLOCK));
+    long offsets[] = {-1, -5, 0x7fffffffffffffff, 0x7ffffffffffffffb, 0x7ffffffffffffffa};
+    int fds[] = {plain, dir, mem, open("/dev/null", O_RDWR), open("/dev/zero", O_RDWR)};
+    for (int i = 0; i < 5; i++)
+        for (int k = 0; k < 5; k++) {
+            struct iovec vec = {buf, 5};
+            SHOW(pread(fds[i], buf, 5, offsets[k]));
+            SHOW(preadv(fds[i], &vec, 1, offsets[k]));
+            if (i != 2 || k < 4) SHOW(pwrite(fds[i], buf, 5, offsets[k]));
+            if (i != 2 || k < 4) SHOW(pwritev(fds[i], &vec, 1, offsets[k]));
+            if (i != 1) SHOW(lseek(fds[i], offsets[k], SEEK_SET));
+            if (i != 1) SHOW(lseek(fds[i], 0, SEEK_SET));
+        }
+    SHOW(fcntl(plain, F_SETFL, O_ASYNC | O_APPEND));
+    SHOW(fcntl(plain, F_GETFL));
+}
+
 struct old { unsigned long ino, off; unsigned short len; char name[]; };
 
 static void dents(void) {
@@ -538,6 +587,7 @@ int main(int argc, char **argv) {
     else if (!strcmp(argv[1], "memfd")) memfd();
     else if (!strcmp(argv[1], "xattr")) xattr();
     else if (!strcmp(argv[1], "dents")) dents();
+    else if (!strcmp(argv[1], "edges")) edges();
     else return 2;
     puts("done");
     char command[64];

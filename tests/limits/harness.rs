@@ -37,12 +37,18 @@ pub struct Ended {
 
 /// Builds a C program. It need not include what most need.
 pub fn hostile(source: &str) -> Hostile {
+    hostile_with(source, &[])
+}
+
+/// The same with more options for the compiler.
+pub fn hostile_with(source: &str, options: &[&str]) -> Hostile {
     common::require_kvm();
     let dir = tempfile::tempdir().expect("a directory");
     let text = format!("#define _GNU_SOURCE\n{INCLUDES}\n#line 1 \"hostile.c\"\n{source}\n");
     std::fs::write(dir.path().join("hostile.c"), text).expect("the source");
     let gcc = Command::new("gcc")
         .args(["-O1", "-w", "-o", "hostile", "hostile.c"])
+        .args(options)
         .current_dir(dir.path())
         .status()
         .expect("gcc builds the guest: install it (Debian: gcc, libc6-dev)");

@@ -42,3 +42,30 @@ fn no_more_than_linux_allows() {
     .within(1024 * MIB);
     assert_eq!((ended.status, &ended.stdout[..]), (0, "1 12\n"), "{ended:?}");
 }
+
+/// The names of mappings are paths, and `/proc/self/maps` says one for each.
+#[test]
+fn long_names_are_charged() {
+    let ended = hostile(
+        "int main() {
+            char name[241] = {0};
+            chdir(\"/tmp\");
+            memset(name, 'd', 240);
+            for (int i = 0; i < 15; i++) if (mkdir(name, 0700) || chdir(name)) return 1;
+            int fd = open(\"f\", O_RDWR | O_CREAT, 0600);
+            ftruncate(fd, 1 << 30);
+            char *spare = mmap(0, 4 << 20, 3, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+            long n = 0;
+            while (mmap(0, 4096, 1 + (n & 1), MAP_PRIVATE, fd, n % 65536 * 8192) != MAP_FAILED) n++;
+            int error = errno;
+            munmap(spare, 4 << 20);
+            char c = 0;
+            int maps = open(\"/proc/self/maps\", O_RDONLY), smaps = open(\"/proc/self/smaps\", O_RDONLY);
+            printf(\"%d %d %d %d\\n\", n > 1000 && n < 65536, error, pread(maps, &c, 1, n * 3000), pread(smaps, &c, 1, n * 3000));
+            return 0;
+        }",
+    )
+    .run(&["--memory", "64M", "--deadline", "60s"])
+    .within(64 * MIB);
+    assert_eq!((ended.status, &ended.stdout[..]), (0, "1 12 1 1\n"), "{ended:?}");
+}

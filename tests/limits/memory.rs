@@ -1,6 +1,6 @@
 //! Guest memory: charged by what is used, given back at once, and the work in proportion to what exists.
 
-use crate::harness::hostile;
+use crate::harness::{hostile, hostile_with};
 
 const MIB: u64 = 1 << 20;
 
@@ -25,6 +25,20 @@ fn reservations_cost_nothing() {
     .run(&["--memory", "64M", "--deadline", "60s"])
     .within(64 * MIB);
     assert_eq!(ended.status, 0, "{ended:?}");
+}
+
+/// AddressSanitizer reserves 20 TiB for what it keeps.
+#[test]
+fn address_sanitizer() {
+    let guest = hostile_with(
+        "int main(int c, char **v) { char *p = malloc(10); puts(\"ready\"); fflush(stdout); return p[c * 10]; }",
+        &["-fsanitize=address"],
+    );
+    // It looks for leaks from a process of its own.
+    let ended = guest.run(&["--memory", "256M", "--deadline", "60s", "--env", "ASAN_OPTIONS=detect_leaks=0"]);
+    assert_eq!((ended.status, &ended.stdout[..]), (1, "ready\n"), "{ended:?}");
+    assert!(ended.stderr.contains("heap-buffer-overflow"), "{ended:?}");
+    ended.within(256 * MIB);
 }
 
 #[test]

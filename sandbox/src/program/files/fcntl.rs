@@ -86,8 +86,11 @@ impl FdTable {
                 fail(Errno::EINVAL)
             }
             F_SETFL => {
+                // Files are always ready: nobody is ever told that they are.
+                let quiet = matches!(fs.nature(inode), Nature::File | Nature::Dir | Nature::Device);
+                let settable = if quiet { SETTABLE & !OpenFlags::ASYNC.0 } else { SETTABLE };
                 let flags = &mut self.get_mut(fd)?.flags;
-                flags.0 = (flags.0 & !SETTABLE) | (arg as u32 & SETTABLE);
+                flags.0 = (flags.0 & !settable) | (arg as u32 & settable);
                 Ok(Answer::value(0))
             }
             F_GETLK | F_OFD_GETLK => {

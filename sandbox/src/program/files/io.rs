@@ -80,6 +80,16 @@ impl Transfer {
     pub fn in_pieces(&self) -> bool {
         matches!(self.nature, Nature::File | Nature::Device)
     }
+
+    /// Where the next byte goes or comes from.
+    pub fn offset(&self) -> u64 {
+        self.offset
+    }
+
+    /// Whether offsets end at 2^63: not those that are addresses.
+    pub fn has_signed_offsets(&self, fs: &Fs) -> bool {
+        !fs.is_memory(self.inode)
+    }
 }
 
 impl FdTable {

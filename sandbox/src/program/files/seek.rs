@@ -2,7 +2,7 @@
 
 use super::FdTable;
 use crate::errno::Errno;
-use crate::program::fs::{Env, Fs, FsResult, Nature, fail};
+use crate::program::fs::{Env, Fs, FsResult, MAX_FILE, Nature, fail};
 
 const SEEK_SET: u32 = 0;
 const SEEK_CUR: u32 = 1;
@@ -59,7 +59,10 @@ impl FdTable {
             return Ok(new as i64);
         }
         let new = signed(base).checked_add(offset).and_then(|new| u64::try_from(new).ok());
-        let Some(new) = new else {
+        // Files in memory alone have no disk's limits.
+        let on_disk = fs.is_regular(inode) && fs.get_seals(inode).is_err();
+        let longest = if on_disk { MAX_FILE } else { i64::MAX as u64 };
+        let Some(new) = new.filter(|new| *new <= longest) else {
             return fail(Errno::EINVAL);
         };
         let description = self.get_mut(fd)?;

@@ -148,13 +148,16 @@ impl FdTable {
         fd as i32
     }
 
-    /// Where a path starts.
+    /// Where a path starts. An empty one starts nowhere: what looks it up finds that out first.
     ///
     /// # Errors
     /// `EBADF` for a relative path from a bad descriptor.
     pub fn at(&self, dirfd: i32, cwd: InodeId, path: &[u8]) -> FsResult<At<'_>> {
-        let base =
-            if dirfd == AT_FDCWD || path.first() == Some(&b'/') { cwd } else { self.get(dirfd)?.inode };
+        let base = match path.first() {
+            None | Some(b'/') => cwd,
+            _ if dirfd == AT_FDCWD => cwd,
+            _ => self.get(dirfd)?.inode,
+        };
         Ok(At { base, fds: self })
     }
 
@@ -211,7 +214,7 @@ impl FdTable {
         // In a scope the directory matters to absolute paths, too.
         let at = match scope {
             Scope(0) => self.at(dirfd, cwd, path)?,
-            _ => self.at(dirfd, cwd, b"")?,
+            _ => self.at(dirfd, cwd, b".")?,
         };
         let inode = fs.open_within(env, at, path, (flags, mode), scope)?;
         let kept = if flags.has(OpenFlags::PATH) {

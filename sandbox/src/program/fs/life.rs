@@ -9,6 +9,7 @@ use super::known::entry_cost;
 use super::proc::ProcNode;
 use super::resolve::PATH_MAX;
 use crate::errno::Errno;
+use crate::program::credentials::cap;
 
 /// What an inode takes of the quota.
 pub(super) const INODE_COST: u64 = 640;
@@ -53,8 +54,12 @@ impl Fs {
         let mut attr = Attr::of(env.host.credentials(), mode, env.host.now());
         if let Some(gid) = group {
             attr.gid = gid;
+            let who = env.host.credentials();
             if matches!(body, Body::Dir(_)) {
                 attr.mode |= 0o2000;
+            } else if attr.mode & 0o2010 == 0o2010 && !who.in_group(gid) && !who.can(cap::FSETID) {
+                // As `mode_strip_sgid`: nobody makes a program that runs with a group that is not theirs.
+                attr.mode &= !0o2000;
             }
         }
         Ok(self.insert_inode(parent, place, attr, body, charge))

@@ -245,6 +245,7 @@ impl Fs {
         };
         let nonblock = flags.has(OpenFlags::NONBLOCK);
         match (flags.reads(), flags.writes()) {
+            (false, false) => return fail(Errno::EINVAL),
             (true, false) if !nonblock && pipe.writers == 0 && !pipe.writer_waits => {
                 pipe.reader_waits = true;
                 return Err(FsError::Block);

@@ -17,7 +17,7 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use iced_x86::{Code, Decoder, DecoderOptions, Instruction, RflagsBits};
+use iced_x86::{Code, Decoder, DecoderOptions, RflagsBits};
 
 use crate::program::fs::{ContentRef, FsResult};
 use crate::program::outside::SharedOutside;
@@ -75,14 +75,16 @@ pub fn differs(held: &[u8], of_file: &[u8]) -> bool {
 
 /// Where the instructions are: offsets in `code` of the byte to replace, ascending.
 fn find(code: &[u8]) -> Vec<usize> {
+    let mut steps = Steps { code, lengths: vec![0; code.len()] };
     memchr::memmem::find_iter(code, &[ESCAPE, OPCODE])
         .map(|at| at + 1)
-        .filter(|at| is_one(code, *at))
+        .filter(|at| is_one(&mut steps, *at))
         .collect()
 }
 
 /// Whether the byte at `at` belongs to one of the instructions.
-fn is_one(code: &[u8], at: usize) -> bool {
+fn is_one(steps: &mut Steps<'_>, at: usize) -> bool {
+    let code = steps.code;
     if at == 0 || code[at - 1] != ESCAPE || code.get(at + 1).is_none_or(|modrm| *modrm < 0xf0) {
         return false;
     }
@@ -94,31 +96,43 @@ fn is_one(code: &[u8], at: usize) -> bool {
         start -= 1;
     }
     // Of a REX prefix it is not known whether it is one, or the end of the instruction before.
-    [start, at - 1].into_iter().any(|start| starts_at(code, start) && carry_is_used(&code[start..]))
+    [start, at - 1].into_iter().any(|start| carry_is_used(&code[start..]) && steps.come_to(start))
 }
 
-/// Whether decoding from before comes to this place, from most places where it may be begun.
-fn starts_at(code: &[u8], start: usize) -> bool {
-    let first = start.saturating_sub(LEAD);
-    let tries = TRIES.min(start - first);
-    let comes = |from: usize| {
-        let mut decoder = Decoder::with_ip(64, &code[from..], from as u64, DecoderOptions::NONE);
-        let mut instruction = Instruction::default();
-        while decoder.ip() < start as u64 {
-            let at = decoder.position();
-            decoder.decode_out(&mut instruction);
-            if instruction.is_invalid() {
-                // Not code, as seen from here: one byte on, it may be.
-                let next = at + 1;
-                decoder.set_ip((from + next) as u64);
-                if decoder.set_position(next).is_err() {
-                    return false;
-                }
-            }
+/// The steps of a decoder through code, each place decoded once: code may be nothing but instructions
+/// to look for.
+struct Steps<'a> {
+    code: &'a [u8],
+    /// Bytes from a place to the next; 0 where that is not known yet.
+    lengths: Vec<u8>,
+}
+
+impl Steps<'_> {
+    fn length(&mut self, at: usize) -> usize {
+        if self.lengths[at] == 0 {
+            let mut decoder = Decoder::new(64, &self.code[at..], DecoderOptions::NONE);
+            let instruction = decoder.decode();
+            // Not code, as seen from here: one byte on, it may be.
+            let length = if instruction.is_invalid() { 1 } else { instruction.len() };
+            self.lengths[at] = length as u8;
         }
-        decoder.ip() == start as u64
-    };
-    (first..first + tries).filter(|from| comes(*from)).count() * 2 >= tries
+        self.lengths[at].into()
+    }
+
+    /// Whether decoding from before comes to this place, from most places where it may be begun.
+    fn come_to(&mut self, start: usize) -> bool {
+        let first = start.saturating_sub(LEAD);
+        let tries = TRIES.min(start - first);
+        // Of each place before, the nearest last.
+        let mut comes = [false; LEAD + 1];
+        comes[0] = true;
+        for back in 1..=start - first {
+            let length = self.length(start - back);
+            comes[back] = length <= back && comes[back - length];
+        }
+        let come = (first..first + tries).filter(|from| comes[start - from]).count();
+        come * 2 >= tries
+    }
 }
 
 /// Whether the instruction at the start of `code` is one of the two, and the carry flag that it sets

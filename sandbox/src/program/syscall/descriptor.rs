@@ -134,7 +134,7 @@ impl Process {
 
     pub(super) fn sys_fsync(&mut self, a: Args) -> SysResult {
         self.with_files(|fs, files, _, _| {
-            let inode = files.get(a[0] as i32)?.inode();
+            let inode = files.get_open(a[0] as i32)?.inode();
             if fs.is_regular(inode) || fs.is_dir(inode) { Ok(0) } else { Err(Errno::EINVAL.into()) }
         })
     }
@@ -143,7 +143,7 @@ impl Process {
         /// `POSIX_FADV_NOREUSE`, the last.
         const LAST_ADVICE: u64 = 5;
         self.with_files(|fs, files, _, _| {
-            let inode = files.get(a[0] as i32)?.inode();
+            let inode = files.get_open(a[0] as i32)?.inode();
             match (fs.nature(inode) == Nature::Pipe, a[3]) {
                 (true, _) => Err(Errno::ESPIPE.into()),
                 (false, 0..=LAST_ADVICE) => Ok(0),

@@ -3,7 +3,7 @@
 use super::{AT_EMPTY_PATH, AT_FDCWD, AT_REMOVEDIR, AT_SYMLINK_FOLLOW, Args};
 use crate::errno::Errno;
 use crate::program::files::{AT_SYMLINK_NOFOLLOW, FdTable};
-use crate::program::fs::{Env, Fs, FsResult, InodeId, OpenFlags, Scope, SetTime, W_OK, X_OK};
+use crate::program::fs::{Env, Fs, FsError, FsResult, InodeId, OpenFlags, Scope, SetTime, W_OK, X_OK, fail};
 use crate::program::process::{Process, SysError, SysResult};
 use crate::ram::PAGE_SIZE;
 
@@ -65,14 +65,14 @@ impl Process {
         })?)
     }
 
-    /// Acts on an open descriptor's inode.
+    /// Acts on an open descriptor's inode. Descriptors for paths only are none.
     pub(super) fn at_fd<T>(
         &mut self,
         fd: u64,
         act: impl FnOnce(&mut Fs, &mut FdTable, &mut Env<'_>, InodeId) -> FsResult<T>,
     ) -> Result<T, SysError> {
         Ok(self.with_files(|fs, files, env, _| {
-            let inode = files.get(fd as i32)?.inode();
+            let inode = files.get_open(fd as i32)?.inode();
             act(fs, files, env, inode)
         })?)
     }
@@ -178,7 +178,10 @@ impl Process {
             let flags = AT_SYMLINK_NOFOLLOW | if of_fd { AT_EMPTY_PATH as u32 } else { 0 };
             let inode = files.lookup_at(fs, env, (dirfd as i32, task.cwd), &path, flags)?;
             let at = files.at(dirfd as i32, task.cwd, &path)?;
-            fs.readlink(env, at, inode)
+            match fs.readlink(env, at, inode) {
+                Err(FsError::Errno(Errno::EINVAL)) if of_fd => fail(Errno::ENOENT),
+                target => target,
+            }
         })?;
         let n = target.len().min(size as u32 as usize);
         self.write(out, &target[..n])?;
@@ -215,7 +218,7 @@ impl Process {
     }
 
     pub(super) fn sys_fchdir(&mut self, a: Args) -> SysResult {
-        let inode = self.at_fd(a[0], |_, _, _, inode| Ok(inode))?;
+        let inode = self.with_files(|_, files, _, _| files.get(a[0] as i32).map(|d| d.inode()))?;
         self.set_cwd(inode)
     }
 
@@ -407,7 +410,8 @@ impl Process {
     }
 
     pub(super) fn sys_fstatfs(&mut self, a: Args) -> SysResult {
-        let statfs = self.at_fd(a[0], |fs, _, _, inode| Ok(fs.statfs(inode)))?;
+        let statfs =
+            self.with_files(|fs, files, _, _| Ok::<_, FsError>(fs.statfs(files.get(a[0] as i32)?.inode())))?;
         self.write(a[1], &statfs.to_bytes())?;
         Ok(0)
     }

@@ -2,7 +2,8 @@
 
 use super::Args;
 use crate::errno::Errno;
-use crate::program::process::{PID, Process, SysError, SysResult};
+use crate::program::credentials::cap;
+use crate::program::process::{FIRST_PID, PID, Process, SysError, SysResult};
 use crate::program::signal::number::{MAX, SIGKILL, SIGSTOP};
 use crate::program::signal::{Action, AltStack, Info, SI_TKILL, SI_USER, UNBLOCKABLE};
 
@@ -93,8 +94,23 @@ impl Process {
     /// Only the program itself can be signalled: there is nobody else.
     pub(super) fn sys_kill(&mut self, a: Args) -> SysResult {
         let pid = a[0] as i32;
-        let own = [0, -1, PID as i32, -(PID as i32)].contains(&pid);
+        if pid == FIRST_PID as i32 {
+            return self.send_to_first(a[1]);
+        }
+        // -1 is everybody but the first process and the caller.
+        let own = [0, PID as i32, -(PID as i32)].contains(&pid);
         self.send_to_self(own, a[1], SI_USER)
+    }
+
+    /// Signals to the first process: it gets those only that it has handlers for, and it has none.
+    fn send_to_first(&mut self, signal: u64) -> SysResult {
+        let who = &self.task.credentials;
+        let may = who.can(cap::KILL) || [who.user.real, who.user.effective].contains(&0);
+        match (signal as u32 <= MAX, may) {
+            (false, _) => Err(Errno::EINVAL.into()),
+            (_, false) => Err(Errno::EPERM.into()),
+            _ => Ok(0),
+        }
     }
 
     pub(super) fn sys_tgkill(&mut self, a: Args) -> SysResult {

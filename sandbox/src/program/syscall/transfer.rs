@@ -129,6 +129,11 @@ impl Process {
         buffers: Buffers,
         pump: impl FnOnce(&mut Process, &mut Transfer, Buffers) -> SysResult,
     ) -> SysResult {
+        // As `rw_verify_area`: no byte has an offset of 2^63.
+        let end = transfer.offset().saturating_add(buffers.left);
+        if end > i64::MAX as u64 && self.with_files(|fs, _, _, _| transfer.has_signed_offsets(fs)) {
+            return Err(Errno::EINVAL.into());
+        }
         let random = self.random.clone();
         let mut transfer = transfer;
         let done = pump(self, &mut transfer, buffers);

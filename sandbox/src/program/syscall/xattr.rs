@@ -31,10 +31,7 @@ impl Process {
                 let flags = if follow { 0 } else { AT_SYMLINK_NOFOLLOW.into() };
                 self.at_path(super::AT_FDCWD, what, flags, act)
             }
-            Of::Descriptor => {
-                self.with_files(|_, files, _, _| files.expect_open(what as i32))?;
-                self.at_fd(what, act)
-            }
+            Of::Descriptor => self.at_fd(what, act),
         }
     }
 
