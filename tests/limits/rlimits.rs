@@ -85,6 +85,17 @@ int main() {
 	SAY(map(128 << 20, PROT_READ | PROT_WRITE, 0));
 	SAY(map(128 << 20, PROT_READ, 0));
 	SAY(sbrk(64 << 20));
+	// One mapping after the other becomes data, up to the limit.
+	char *three = map(48 << 20, PROT_READ, 0);
+	mprotect(three, 16 << 20, PROT_NONE);
+	mprotect(three + (32 << 20), 16 << 20, PROT_NONE);
+	SAY(mprotect(three, 48 << 20, PROT_READ | PROT_WRITE) ? MAP_FAILED : 0);
+	three[0] = 1;
+	SAY(mprotect(three + (16 << 20), 1 << 20, PROT_READ) ? MAP_FAILED : 0);
+	SAY(mprotect(three + (32 << 20), 16 << 20, PROT_READ | PROT_WRITE) ? MAP_FAILED : 0);
+	SAY(mprotect(three, 16 << 20, PROT_READ | PROT_WRITE | PROT_EXEC) ? MAP_FAILED : 0);
+	void *shared = mmap(NULL, 64 << 20, PROT_READ, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	SAY(mprotect(shared, 64 << 20, PROT_READ | PROT_WRITE) ? MAP_FAILED : 0);
 }"#,
         0,
     );

@@ -4,7 +4,7 @@ use super::Args;
 use crate::errno::Errno;
 use crate::program::credentials::cap;
 use crate::program::files::OPEN_MAX;
-use crate::program::mm::Vma;
+use crate::program::mm::{Protection, Vma};
 use crate::program::process::{Process, SysError, SysResult};
 use crate::program::state::{RLIMIT_AS, RLIMIT_DATA, RLIMIT_NOFILE, RLIMIT_STACK};
 
@@ -75,6 +75,32 @@ impl Process {
             return Err(Errno::ENOMEM.into());
         }
         Ok(())
+    }
+
+    /// The first part of a range that `RLIMIT_DATA` keeps from becoming writable, if there is one before
+    /// the first gap.
+    pub(super) fn first_beyond_data(&self, range: std::ops::Range<u64>) -> Option<u64> {
+        let limit = self.task.limits[RLIMIT_DATA].0;
+        if limit == u64::MAX {
+            return None;
+        }
+        let mut data = self.mapped_bytes(is_data);
+        let mut at = range.start;
+        for (start, vma) in self.space.mappings_in(&range) {
+            let part = start.max(range.start)..vma.end.min(range.end);
+            if part.start > at {
+                return None;
+            }
+            at = part.end;
+            let writable = Protection { write: true, ..vma.protection };
+            if !is_data(vma) && is_data(&Vma { protection: writable, ..vma.clone() }) {
+                data = data.saturating_add(part.end - part.start);
+                if data > limit {
+                    return Some(part.start);
+                }
+            }
+        }
+        None
     }
 
     /// Bytes of a range that are mapped already, where there is a limit that they count against.

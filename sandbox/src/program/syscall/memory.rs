@@ -270,6 +270,14 @@ impl Process {
             len = end - start;
         }
         let protection = self.protection(bits);
+        // Mapping by mapping, up to the first that may not become data.
+        let refused = if protection.write { self.first_beyond_data(start..end) } else { None };
+        if let Some(until) = refused {
+            if until > start {
+                self.space.protect(&mut self.memory, start, until - start, protection)?;
+            }
+            return Err(Errno::ENOMEM.into());
+        }
         self.space.protect(&mut self.memory, start, len, protection)?;
         Ok(0)
     }

@@ -114,6 +114,9 @@ impl Process {
     }
 
     pub(super) fn sys_tgkill(&mut self, a: Args) -> SysResult {
+        if a[0] as i32 <= 0 || a[1] as i32 <= 0 {
+            return Err(Errno::EINVAL.into());
+        }
         let own = a[0] as u32 == PID && a[1] as u32 == PID;
         self.send_to_self(own, a[2], SI_TKILL)
     }
