@@ -11,8 +11,11 @@ fn family(name: &str) {
     common::require_kvm();
     let corpus = programs::corpus::Corpus::new();
     let wanted = std::env::var("DEJAVM_TEST_JOB").unwrap_or_default();
+    let some = programs::selected(true).iter().any(|job| job.name().contains(&wanted));
+    assert!(some, "DEJAVM_TEST_JOB={wanted}: no job has this in its name");
     let jobs: Vec<_> =
         programs::family(name).into_iter().filter(|job| job.name().contains(&wanted)).collect();
+    assert!(!jobs.is_empty() || !wanted.is_empty(), "{name}: no jobs");
     common::for_each(&jobs, |job| programs::run::compare(job, &corpus));
     println!("{} jobs", jobs.len());
 }
