@@ -65,7 +65,7 @@ pub use dejavm_sandbox::program::clock::ClockMode;
 pub use dejavm_sandbox::program::fs::{Stdio, StdioKind};
 pub use dejavm_sandbox::program::machine::Death;
 pub use dejavm_sandbox::stats::Stats;
-pub use dejavm_sandbox::world::{Grant, Input, WorldError};
+pub use dejavm_sandbox::world::{Grant, Input, StandardFile, WorldError};
 pub use dejavm_snapshot::{Snapshot, WriteOptions};
 
 pub use common::HostFiles;

@@ -149,7 +149,8 @@ impl Program {
         self
     }
 
-    /// What the program takes its standard streams for; pipes by default.
+    /// What the program takes its standard streams for; pipes by default, whatever they lead to. For a
+    /// [regular file](crate::StdioKind::File), [`StandardFile`](crate::StandardFile) tells what it is.
     #[must_use]
     pub fn stdio(mut self, stdio: Stdio) -> Program {
         self.spec.stdio = stdio;

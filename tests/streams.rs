@@ -1,6 +1,12 @@
 //! Standard streams as the tool's own are: closed ones.
 
 mod common;
+#[path = "streams/pipes.rs"]
+mod pipes;
+#[path = "streams/regular.rs"]
+mod regular;
+#[path = "streams/restored.rs"]
+mod restored;
 
 use std::path::Path;
 use std::process::Command;

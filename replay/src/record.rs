@@ -3,7 +3,7 @@
 use std::fmt;
 
 use dejavm_sandbox::exit::{Exit, Fault};
-use dejavm_sandbox::world::{HostPath, Request, Response, Source, Stream, TerminalRequest};
+use dejavm_sandbox::world::{HostPath, OutputChange, Request, Response, Source, Stream, TerminalRequest};
 use serde::{Deserialize, Serialize};
 use xxhash_rust::xxh3::xxh3_64;
 
@@ -92,6 +92,53 @@ pub enum Asked {
     },
     /// [`Request::Terminal`].
     Terminal(TerminalRequest),
+    /// [`Request::OutputFile`].
+    OutputFile {
+        /// The stream.
+        stream: Stream,
+        /// The change.
+        change: AskedChange,
+    },
+}
+
+/// An [`OutputChange`] as the log keeps it: data is replaced by its length and digest.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum AskedChange {
+    /// [`OutputChange::Write`].
+    Write {
+        /// The offset.
+        offset: u64,
+        /// Bytes of data.
+        len: u64,
+        /// xxh3-64 of the data.
+        digest: u64,
+    },
+    /// [`OutputChange::Append`].
+    Append {
+        /// Bytes of data.
+        len: u64,
+        /// xxh3-64 of the data.
+        digest: u64,
+    },
+    /// [`OutputChange::Resize`].
+    Resize {
+        /// The length, bytes.
+        len: u64,
+    },
+    /// [`OutputChange::Sync`].
+    Sync,
+}
+
+impl AskedChange {
+    fn of(change: &OutputChange<'_>) -> AskedChange {
+        let (bytes, digest) = (change.data().len() as u64, xxh3_64(change.data()));
+        match *change {
+            OutputChange::Write { offset, .. } => AskedChange::Write { offset, len: bytes, digest },
+            OutputChange::Append { .. } => AskedChange::Append { len: bytes, digest },
+            OutputChange::Resize { len } => AskedChange::Resize { len },
+            OutputChange::Sync => AskedChange::Sync,
+        }
+    }
 }
 
 impl Asked {
@@ -109,6 +156,9 @@ impl Asked {
             Request::Wait { input, ns } => Asked::Wait { input, ns },
             Request::Signal { fatal } => Asked::Signal { fatal: fatal.is_some() },
             Request::Terminal(request) => Asked::Terminal(request),
+            Request::OutputFile { stream, change } => {
+                Asked::OutputFile { stream, change: AskedChange::of(&change) }
+            }
             Request::ReadBlock { .. } => return None,
         })
     }
@@ -129,6 +179,9 @@ impl Asked {
             (Asked::Wait { input, ns }, Request::Wait { input: i, ns: n }) => input == i && ns == n,
             (Asked::Signal { fatal }, Request::Signal { fatal: f }) => *fatal == f.is_some(),
             (Asked::Terminal(asked), Request::Terminal(request)) => asked == request,
+            (Asked::OutputFile { stream, change }, Request::OutputFile { stream: s, change: c }) => {
+                stream == s && *change == AskedChange::of(c)
+            }
             _ => false,
         }
     }
@@ -145,6 +198,7 @@ impl Asked {
             Asked::Wait { .. } => "wait",
             Asked::Signal { .. } => "signal",
             Asked::Terminal(_) => "terminal",
+            Asked::OutputFile { .. } => "output-file",
         }
     }
 }

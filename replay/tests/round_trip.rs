@@ -336,3 +336,38 @@ impl Write for Shared {
         Ok(())
     }
 }
+
+/// Changes of the file that output goes to: what is written comes out in its order.
+#[test]
+fn output_to_a_file_is_replayed() {
+    let steps = || {
+        vec![
+            Step::WriteAt(7, b"abcdef".to_vec()),
+            Step::Resize(3),
+            Step::WriteAt(1 << 40, noise(1, 5000)),
+            Step::Output(Stream::Stdout, b"end".to_vec()),
+            syscall(1, 1),
+        ]
+    };
+    let dir = tempfile::tempdir().unwrap();
+    record(dir.path(), &steps(), small_blocks(), Some(ended())).unwrap();
+    let expected = drive(&steps(), &mut FakeWorld::default(), &mut *RunDigest::watch().1).0;
+
+    let replayer = Replayer::open(dir.path()).unwrap();
+    let stdout = Shared::default();
+    let outputs = Outputs::new(Box::new(stdout.clone()), Box::new(Shared::default()));
+    let (answers, result) = drive(&steps(), &mut *replayer.world(outputs), &mut *replayer.observer());
+    result.unwrap();
+    assert_eq!(answers, expected);
+    let shown = stdout.0.lock().unwrap().clone();
+    assert!(shown.starts_with(b"abc") && shown.ends_with(b"end"), "{}", shown.escape_ascii());
+
+    for (step, other) in [(0, Step::WriteAt(8, b"abcdef".to_vec())), (1, Step::Resize(4))] {
+        let mut others = steps();
+        others[step] = other;
+        let replayer = Replayer::open(dir.path()).unwrap();
+        let mut world = replayer.world(Outputs::sink());
+        let (_, result) = drive(&others, &mut *world, &mut *replayer.observer());
+        assert!(matches!(result, Err(WorldError::Diverged(_))), "{result:?}");
+    }
+}

@@ -4,7 +4,7 @@ use std::io::{stderr, stdin, stdout};
 use std::os::fd::BorrowedFd;
 
 use dejavm::sandbox::host::standard::closed_at_start;
-use dejavm::{Stdio, StdioKind};
+use dejavm::{StandardFile, Stdio, StdioKind};
 use rustix::fs::{FileType, Stat, fstat, major, minor};
 use rustix::termios::{isatty, tcgetwinsize};
 
@@ -19,7 +19,11 @@ pub fn of_host() -> Stdio {
     use std::os::fd::AsFd;
     let closed = closed_at_start();
     // In the place of one that was closed, the standard library has opened /dev/null.
-    let kind = |number: usize, fd| if closed[number] { StdioKind::Closed } else { kind(fd) };
+    let kind = |number: usize, fd| match number {
+        _ if closed[number] => StdioKind::Closed,
+        0 => kind(fd, StandardFile::of_input(fd)),
+        _ => kind(fd, StandardFile::of_output(fd)),
+    };
     Stdio {
         stdin: kind(0, stdin.as_fd()),
         stdout: kind(1, stdout.as_fd()),
@@ -50,7 +54,10 @@ pub fn stdin_is_terminal() -> bool {
     isatty(stdin())
 }
 
-fn kind(fd: BorrowedFd<'_>) -> StdioKind {
+fn kind(fd: BorrowedFd<'_>, file: Option<StandardFile>) -> StdioKind {
+    if let Some(file) = file {
+        return StdioKind::File(file);
+    }
     if isatty(fd) {
         let size = tcgetwinsize(fd).map_or((0, 0), |size| (size.ws_row, size.ws_col));
         let (rows, cols) = if size == (0, 0) { USUAL_SIZE } else { size };

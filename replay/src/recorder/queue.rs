@@ -47,6 +47,7 @@ impl Entry {
                     Asked::Clock
                     | Asked::Input { .. }
                     | Asked::Output { .. }
+                    | Asked::OutputFile { .. }
                     | Asked::Wait { .. }
                     | Asked::Signal { .. } => 0,
                 };

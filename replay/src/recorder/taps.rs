@@ -4,7 +4,7 @@ use std::collections::HashSet;
 use std::sync::Arc;
 
 use dejavm_sandbox::exit::{Exit, Fault, Observer};
-use dejavm_sandbox::world::{HostPath, Request, Response, TerminalRequest, World, WorldError};
+use dejavm_sandbox::world::{HostPath, Request, Response, Stream, TerminalRequest, World, WorldError};
 
 use super::queue::{Entry, Queue};
 use crate::format::MAX_BLOCK;
@@ -53,6 +53,14 @@ impl World for RecordingWorld {
 
     fn may_have_signal(&self) -> bool {
         self.inner.may_have_signal()
+    }
+
+    fn seek_input(&mut self, offset: u64) {
+        self.inner.seek_input(offset);
+    }
+
+    fn seek_output(&mut self, stream: Stream, offset: u64) {
+        self.inner.seek_output(stream, offset);
     }
 }
 

@@ -283,6 +283,9 @@ fn possible(request: &Request<'_>, response: &Response) -> bool {
     match (request, response) {
         (Request::Input { max, .. }, Response::Input(Ok(bytes))) => bytes.len() <= *max,
         (Request::Output { data, .. }, Response::Output(Ok(taken))) => *taken <= data.len(),
+        (Request::OutputFile { change, .. }, Response::OutputFile(Ok(taken))) => {
+            *taken <= change.data().len()
+        }
         (Request::Wait { ns, .. }, Response::Wait(woken)) => ns.is_none_or(|ns| woken.ns <= ns),
         (Request::Signal { .. }, Response::Signal(signal)) => signal.is_none_or(|n| (1..=64).contains(&n)),
         (Request::Terminal(request), Response::Terminal(Ok(answer))) => request.takes(answer),

@@ -3,7 +3,7 @@
 use std::sync::PoisonError;
 
 use dejavm_sandbox::exit::{Exit, Fault, Observer};
-use dejavm_sandbox::world::{HostPath, Request, Response, World, WorldError};
+use dejavm_sandbox::world::{HostPath, Request, Response, Stream, World, WorldError};
 
 use super::state::Reply;
 use super::{Live, Outputs, Shared, lock};
@@ -19,6 +19,15 @@ impl ReplayWorld {
     pub fn new(state: Shared, live: Live, outputs: Outputs) -> ReplayWorld {
         ReplayWorld { state, live, outputs }
     }
+
+    /// Lets the live outside know, once the log is over.
+    fn if_live(&self, tell: impl FnOnce(&mut dyn World)) {
+        if lock(&self.state).is_live()
+            && let Some(world) = &mut *self.live.lock().unwrap_or_else(PoisonError::into_inner)
+        {
+            tell(&mut **world);
+        }
+    }
 }
 
 impl World for ReplayWorld {
@@ -29,10 +38,16 @@ impl World for ReplayWorld {
         };
         match reply {
             Reply::Recorded(response) => {
-                if let (Request::Output { stream, data }, Response::Output(Ok(taken))) = (request, &response)
-                {
-                    // No more than `data`: the state has checked it.
-                    self.outputs.write(stream, &data[..*taken]);
+                // No more than the data: the state has checked it. What the guest wrote elsewhere than at
+                // the position comes in the order that it was written in, too: the file was another.
+                match (request, &response) {
+                    (Request::Output { stream, data }, Response::Output(Ok(taken))) => {
+                        self.outputs.write(stream, &data[..*taken]);
+                    }
+                    (Request::OutputFile { stream, change }, Response::OutputFile(Ok(taken))) => {
+                        self.outputs.write(stream, &change.data()[..*taken]);
+                    }
+                    _ => {}
                 }
                 Ok(response)
             }
@@ -53,6 +68,14 @@ impl World for ReplayWorld {
             world.as_ref().is_some_and(|world| world.has_block(path, block))
         };
         recorded || (live && live_has())
+    }
+
+    fn seek_input(&mut self, offset: u64) {
+        self.if_live(|world| world.seek_input(offset));
+    }
+
+    fn seek_output(&mut self, stream: Stream, offset: u64) {
+        self.if_live(|world| world.seek_output(stream, offset));
     }
 }
 

@@ -107,6 +107,10 @@ fn asked(asked: &Asked) -> Map<String, Value> {
         }
         Asked::Signal { fatal } => put("fatal", json!(fatal)),
         Asked::Terminal(request) => put("what", json!(words::terminal_request(request))),
+        Asked::OutputFile { stream, change } => {
+            put("stream", json!(words::stream_name(*stream)));
+            put("what", json!(words::output_change(change)));
+        }
     }
     object
 }
@@ -122,7 +126,7 @@ fn answer(answer: &Answer) -> Value {
             Response::Clock(clock) => {
                 json!({ "realtime": clock.realtime, "monotonic": clock.monotonic })
             }
-            Response::Output(Ok(taken)) => json!({ "len": taken }),
+            Response::Output(Ok(taken)) | Response::OutputFile(Ok(taken)) => json!({ "len": taken }),
             Response::Input(Ok(bytes)) => bytes_of(bytes),
             Response::Block(Ok(bytes)) => bytes_of(bytes),
             Response::Link(Ok(target)) => json!({ "target": String::from_utf8_lossy(target) }),

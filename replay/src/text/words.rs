@@ -7,7 +7,7 @@ use dejavm_sandbox::world::{
 };
 
 use crate::reader::rung_name;
-use crate::record::{Answer, Asked};
+use crate::record::{Answer, Asked, AskedChange};
 
 /// A fault, such as `page 0x7f from the snapshot (annotated)`.
 pub fn format_fault(fault: &Fault) -> String {
@@ -44,6 +44,20 @@ pub fn format_asked(asked: &Asked) -> String {
         Asked::Signal { fatal: false } => "signal()".into(),
         Asked::Signal { fatal: true } => "signal(that ends it)".into(),
         Asked::Terminal(request) => format!("terminal({})", terminal_request(request)),
+        Asked::OutputFile { stream, change } => {
+            format!("output-file({}, {})", stream_name(*stream), output_change(change))
+        }
+    }
+}
+
+pub(super) fn output_change(change: &AskedChange) -> String {
+    match change {
+        AskedChange::Write { offset, len, digest } => {
+            format!("{len} bytes at {offset}, digest {digest:016x}")
+        }
+        AskedChange::Append { len, digest } => format!("{len} bytes at the end, digest {digest:016x}"),
+        AskedChange::Resize { len } => format!("to {len} bytes"),
+        AskedChange::Sync => "sync".into(),
     }
 }
 
@@ -62,7 +76,7 @@ pub fn format_answer(answer: &Answer) -> String {
             Response::Clock(clock) => {
                 format!("realtime {} ns, monotonic {} ns", clock.realtime, clock.monotonic)
             }
-            Response::Output(Ok(taken)) => format!("{taken} bytes"),
+            Response::Output(Ok(taken)) | Response::OutputFile(Ok(taken)) => format!("{taken} bytes"),
             Response::Input(Ok(bytes)) => format!("{} bytes", bytes.len()),
             Response::Block(Ok(bytes)) => format!("{} bytes", bytes.len()),
             Response::Link(Ok(target)) => format!("{:?}", String::from_utf8_lossy(target)),
@@ -71,7 +85,7 @@ pub fn format_answer(answer: &Answer) -> String {
             }
             Response::Dir(Ok(entries)) => format!("{} names", entries.len()),
             Response::Input(Err(e)) | Response::Link(Err(e)) | Response::Block(Err(e)) => errno(*e),
-            Response::Output(Err(e)) => errno(*e),
+            Response::Output(Err(e)) | Response::OutputFile(Err(e)) => errno(*e),
             Response::Metadata(Err(e)) => errno(*e),
             Response::Dir(Err(e)) => errno(*e),
             Response::Wait(woken) => format!("{} after {} ns", wake(woken.by), woken.ns),

@@ -10,8 +10,8 @@ use dejavm_replay::{Manifest, Record, Recorder, RecorderOptions, Recording, RunE
 use dejavm_sandbox::errno::Errno;
 use dejavm_sandbox::exit::{Exit, ExitKind, Fault, Observer, Rung, SourceKind, Trapped};
 use dejavm_sandbox::world::{
-    DirEntry, FileKind, HostClock, HostPath, Metadata, Request, Response, Source, Stream, TerminalAnswer,
-    TerminalRequest, Wake, Woken, World, WorldError,
+    DirEntry, FileKind, HostClock, HostPath, Metadata, OutputChange, Request, Response, Source, Stream,
+    TerminalAnswer, TerminalRequest, Wake, Woken, World, WorldError,
 };
 
 use dejavm_snapshot::ContentId;
@@ -25,6 +25,9 @@ pub enum Step {
     Terminal(TerminalRequest),
     Input(usize),
     Output(Stream, Vec<u8>),
+    /// At an offset of a file.
+    WriteAt(u64, Vec<u8>),
+    Resize(u64),
     Metadata(HostPath),
     ReadLink(HostPath),
     ReadDir(HostPath),
@@ -43,6 +46,13 @@ impl Step {
             Step::Terminal(request) => Request::Terminal(*request),
             Step::Input(max) => Request::Input { max: *max, wait: true },
             Step::Output(stream, data) => Request::Output { stream: *stream, data },
+            Step::WriteAt(offset, data) => Request::OutputFile {
+                stream: Stream::Stdout,
+                change: OutputChange::Write { offset: *offset, data },
+            },
+            Step::Resize(len) => {
+                Request::OutputFile { stream: Stream::Stdout, change: OutputChange::Resize { len: *len } }
+            }
             Step::Metadata(path) => Request::Metadata { path },
             Step::ReadLink(path) => Request::ReadLink { path },
             Step::ReadDir(path) => Request::ReadDir { path },
@@ -101,6 +111,10 @@ impl World for FakeWorld {
                 0 => Err(Errno::EPIPE),
                 1 => Ok(data.len() / 2),
                 _ => Ok(data.len()),
+            }),
+            Request::OutputFile { change, .. } => Response::OutputFile(match n % 3 {
+                0 => Err(Errno::ENOSPC),
+                _ => Ok(change.data().len() / 2),
             }),
             Request::Metadata { path } => Response::Metadata(if path.path.is_empty() {
                 Err(Errno::ENOENT)

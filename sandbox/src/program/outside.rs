@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use super::fs::{ContentRef, Env, Fs, FsError, FsResult, InodeId, Kernel, Lower, ProcFile};
 use crate::errno::Errno;
 use crate::host::thread::let_rdtsc_run;
-use crate::world::{HostPath, Request, Response, World, WorldError};
+use crate::world::{HostPath, Request, Response, Stream, World, WorldError};
 
 /// The file system and the world of one sandbox. Locks are taken in the order of the fields, and
 /// never while guest memory is being accessed on behalf of a page fault.
@@ -94,6 +94,16 @@ impl World for Foreign {
 
     fn may_have_signal(&self) -> bool {
         self.0.may_have_signal()
+    }
+
+    fn seek_input(&mut self, offset: u64) {
+        let_rdtsc_run();
+        self.0.seek_input(offset);
+    }
+
+    fn seek_output(&mut self, stream: Stream, offset: u64) {
+        let_rdtsc_run();
+        self.0.seek_output(stream, offset);
     }
 }
 

@@ -9,6 +9,7 @@ mod input;
 mod interrupt;
 mod output;
 mod secrets;
+mod stdin;
 mod stream;
 mod terminal;
 #[cfg(test)]
@@ -34,6 +35,7 @@ use super::{
 use crate::errno::Errno;
 use crate::host::thread::monotonic_ns;
 use files::HostFiles;
+pub(super) use files::metadata_of;
 use grant::Roots;
 use input::InputState;
 use interrupt::{Waited, wait};
@@ -120,8 +122,8 @@ impl HostWorldBuilder {
     pub fn build(self) -> Result<HostWorld, GrantError> {
         // The first look at a clock asks where the vDSO is, which a confined process may not.
         let _ = clock();
-        let files = HostFiles::new(Roots::open(&self.grants)?, self.known);
         let input = InputState::new(self.input);
+        let files = HostFiles::new(Roots::open(&self.grants)?, self.known, input.file());
         let (stdout, stderr) = (HostOutput::new(self.stdout), HostOutput::new(self.stderr));
         let terminal = [input.terminal(), stdout.terminal(), stderr.terminal()];
         let terminal = terminal.into_iter().flatten().next().and_then(Terminal::of);
@@ -159,6 +161,13 @@ impl HostWorld {
         Ok(Woken { by, ns })
     }
 
+    fn output_stream(&mut self, stream: Stream) -> &mut HostOutput {
+        match stream {
+            Stream::Stdout => &mut self.stdout,
+            Stream::Stderr => &mut self.stderr,
+        }
+    }
+
     fn signal(&self, fatal: Option<u64>) -> Option<u32> {
         let signals = self.interrupt.signals()?;
         match fatal {
@@ -180,6 +189,9 @@ impl World for HostWorld {
                 };
                 Response::Output(output.write(data, &*self.interrupt)?)
             }
+            Request::OutputFile { stream, change } => {
+                Response::OutputFile(self.output_stream(stream).change(change))
+            }
             Request::Wait { input, ns } => Response::Wait(self.wait(input, ns)?),
             Request::Signal { fatal } => Response::Signal(self.signal(fatal)),
             Request::Terminal(request) => Response::Terminal(match &mut self.terminal {
@@ -195,6 +207,14 @@ impl World for HostWorld {
 
     fn may_have_signal(&self) -> bool {
         self.interrupt.signals().is_some_and(|signals| !signals.is_empty())
+    }
+
+    fn seek_input(&mut self, offset: u64) {
+        self.files.seek_stdin(offset);
+    }
+
+    fn seek_output(&mut self, stream: Stream, offset: u64) {
+        self.output_stream(stream).seek(offset);
     }
 }
 

@@ -13,8 +13,10 @@
 //!   recording keeps it by key.
 
 mod host;
+mod standard;
 mod terminal;
 
+pub use standard::{OutputChange, StandardFile};
 pub use terminal::{TerminalAnswer, TerminalModes, TerminalRequest};
 
 pub use host::{
@@ -32,13 +34,16 @@ use crate::errno::Errno;
 /// also what a fault on a file mapping brings in.
 pub const BLOCK_SIZE: usize = 64 * 1024;
 
+/// The grant of standard input, where that is a regular file: a path in it is empty.
+pub const STDIN_GRANT: u32 = u32::MAX;
+
 /// A file or directory of the host, named from one of the granted roots.
 ///
 /// The path has no leading slash, no `.` or `..` and no symbolic links in it: the guest's file
 /// system resolves those itself, in the guest's own name space.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct HostPath {
-    /// Index of the grant that it lies in.
+    /// Index of the grant that it lies in, or [`STDIN_GRANT`].
     pub grant: u32,
     /// Path from the grant's root; empty for the root itself.
     pub path: Vec<u8>,
@@ -114,6 +119,14 @@ pub enum Request<'a> {
         path: &'a HostPath,
         /// The block's number from the file's start.
         block: u64,
+    },
+    /// Change the regular file that an output stream is, otherwise than by a write at its position; the
+    /// answer is how many bytes were taken, 0 where there are none. Ordered.
+    OutputFile {
+        /// The stream.
+        stream: Stream,
+        /// The change.
+        change: OutputChange<'a>,
     },
 }
 
@@ -254,6 +267,8 @@ pub enum Response {
     Signal(Option<u32>),
     /// To [`Request::Terminal`]; `ENOTTY` where there is no terminal outside.
     Terminal(Result<TerminalAnswer, Errno>),
+    /// To [`Request::OutputFile`]; `ESPIPE` or `EINVAL` where the stream is no regular file.
+    OutputFile(Result<usize, Errno>),
 }
 
 /// Why the outside gave no answer at all. The guest is not told: the run ends.
@@ -322,6 +337,13 @@ pub trait World: Send {
     fn may_have_signal(&self) -> bool {
         true
     }
+
+    /// Moves the position of standard input, which whoever gave it shares, to where the guest's is. It
+    /// tells the guest nothing, and is not kept in a recording.
+    fn seek_input(&mut self, _offset: u64) {}
+
+    /// Moves the position of an output stream: see [`World::seek_input`].
+    fn seek_output(&mut self, _stream: Stream, _offset: u64) {}
 }
 
 impl Request<'_> {
@@ -338,6 +360,7 @@ impl Request<'_> {
             Request::ReadLink { .. } => "readlink",
             Request::ReadDir { .. } => "readdir",
             Request::ReadBlock { .. } => "read-block",
+            Request::OutputFile { .. } => "output-file",
         }
     }
 }
@@ -356,6 +379,7 @@ impl Response {
             Response::Wait(_) => "wait",
             Response::Signal(_) => "signal",
             Response::Terminal(_) => "terminal",
+            Response::OutputFile(_) => "output-file",
         }
     }
 }
@@ -387,6 +411,15 @@ impl dyn World + '_ {
     /// [`Request::Output`].
     pub fn output(&mut self, stream: Stream, data: &[u8]) -> Result<Result<usize, Errno>, WorldError> {
         ask!(self, Request::Output { stream, data }, Output)
+    }
+
+    /// [`Request::OutputFile`].
+    pub fn output_file(
+        &mut self,
+        stream: Stream,
+        change: OutputChange<'_>,
+    ) -> Result<Result<usize, Errno>, WorldError> {
+        ask!(self, Request::OutputFile { stream, change }, OutputFile)
     }
 
     /// [`Request::Wait`].

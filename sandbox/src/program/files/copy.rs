@@ -40,6 +40,10 @@ impl FdTable {
             if fs.is_dir(inode) {
                 return fail(Errno::EISDIR);
             }
+            if fs.is_output_file(inode) {
+                // It is on another file system than all else.
+                return fail(Errno::EXDEV);
+            }
             if !fs.is_regular(inode) {
                 return fail(Errno::EINVAL);
             }
@@ -110,7 +114,7 @@ impl FdTable {
         let moved = bytes as i64;
         match &mut input_offset {
             Some(offset) => *offset = offset.saturating_add(moved),
-            None => self.get_mut(input)?.offset = position.saturating_add(bytes as u64),
+            None => self.move_to(fs, env, input, position.saturating_add(bytes as u64))?,
         }
         if let Some(offset) = &mut output_offset {
             *offset = offset.saturating_add(moved);

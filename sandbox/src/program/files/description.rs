@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use crate::program::fs::{DirCursor, InodeId, OpenFlags};
+use crate::world::StandardFile;
 
 /// Flags that `F_SETFL` changes.
 pub(super) const SETTABLE: u32 = OpenFlags::APPEND.0
@@ -34,6 +35,9 @@ pub struct Description {
     pub(super) owner: i32,
     /// What another part of the monitor knows it by.
     pub(super) tag: Option<u64>,
+    /// Whoever gave the sandbox its streams shares the position: it is a standard stream that is a regular
+    /// file.
+    pub(super) outside: bool,
     /// Descriptors that stand for it.
     refs: u32,
 }
@@ -47,7 +51,18 @@ impl Description {
             cursor: DirCursor::default(),
             owner: 0,
             tag: None,
+            outside: false,
             refs: 0,
+        }
+    }
+
+    /// Of a standard stream that is a regular file.
+    pub(super) fn of_standard_file(inode: InodeId, mode: OpenFlags, file: &StandardFile) -> Description {
+        let append = if file.append { OpenFlags::APPEND } else { OpenFlags(0) };
+        Description {
+            offset: file.position,
+            outside: true,
+            ..Description::new(inode, mode | append | OpenFlags::LARGEFILE)
         }
     }
 
@@ -99,7 +114,9 @@ impl Arena {
     /// something that exists.
     pub fn check(&self, references: &BTreeMap<DescId, u32>, exists: impl Fn(InodeId) -> bool) -> bool {
         let sound = |(id, description): (&DescId, &Description)| {
-            let Description { inode, flags: _, offset, cursor: _, owner: _, tag: _, refs: _ } = description;
+            // A position that is shared with nobody is told to nobody.
+            let Description { inode, flags: _, offset, cursor: _, owner: _, tag: _, outside: _, refs: _ } =
+                description;
             id.0 < self.next && exists(*inode) && *offset <= i64::MAX as u64
         };
         self.map.iter().map(|(id, d)| (id, &d.refs)).eq(references)

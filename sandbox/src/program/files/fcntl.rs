@@ -82,7 +82,10 @@ impl FdTable {
                 Ok(Answer::value(0))
             }
             F_GETFL => Ok(Answer::value(description.flags.0.into())),
-            F_SETFL if arg as u32 & OpenFlags::DIRECT.0 != 0 && fs.nature(inode) != Nature::File => {
+            F_SETFL
+                if arg as u32 & OpenFlags::DIRECT.0 != 0
+                    && !matches!(fs.nature(inode), Nature::File | Nature::Pipe) =>
+            {
                 fail(Errno::EINVAL)
             }
             F_SETFL => {
@@ -126,12 +129,17 @@ impl FdTable {
                 let out = [kind.to_le_bytes(), owner.saturating_abs().to_le_bytes()];
                 Ok(Answer::bytes(out.concat()))
             }
-            F_GETPIPE_SZ if fs.nature(inode) == Nature::Pipe => Ok(Answer::value(PIPE_SIZE as i64)),
             F_SETPIPE_SZ if fs.nature(inode) == Nature::Pipe => {
-                let fits = arg <= PIPE_SIZE as u64;
-                if fits { Ok(Answer::value(PIPE_SIZE as i64)) } else { fail(Errno::EPERM) }
+                Ok(Answer::value(fs.set_pipe_size(env, inode, arg)? as i64))
             }
-            F_GETPIPE_SZ | F_SETPIPE_SZ => fail(Errno::EBADF),
+            F_GETPIPE_SZ if fs.is_pipe_stream(inode) => Ok(Answer::value(PIPE_SIZE as i64)),
+            // The pipe outside stays as it is.
+            F_SETPIPE_SZ if fs.is_pipe_stream(inode) => fail(Errno::EPERM),
+            F_GETPIPE_SZ => match fs.pipe(inode) {
+                Some(pipe) => Ok(Answer::value(pipe.size() as i64)),
+                None => fail(Errno::EBADF),
+            },
+            F_SETPIPE_SZ => fail(Errno::EBADF),
             F_ADD_SEALS if !description.flags.writes() => fail(Errno::EPERM),
             F_ADD_SEALS => fs.add_seals(inode, arg as u32).map(|()| Answer::value(0)),
             F_GET_SEALS => Ok(Answer::value(fs.get_seals(inode)?.into())),

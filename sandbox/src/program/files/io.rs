@@ -3,7 +3,8 @@
 use super::FdTable;
 use crate::errno::Errno;
 use crate::program::fs::{
-    Env, Fs, FsResult, InodeId, IoOutcome, Nature, OpenFlags, SEAL_FUTURE_WRITE, SEAL_GROW, SEAL_WRITE, fail,
+    Env, Fs, FsResult, InodeId, IoOutcome, Nature, OpenFlags, SEAL_FUTURE_WRITE, SEAL_GROW, SEAL_WRITE, Spot,
+    fail,
 };
 
 /// Which offset a call works at.
@@ -67,12 +68,20 @@ pub struct Transfer {
     inode: InodeId,
     nature: Nature,
     nonblock: bool,
+    /// What it writes to a pipe are packets (`O_DIRECT`).
+    packets: bool,
     offset: u64,
     /// It works at the description's position.
     moves: bool,
     /// The file's length before it, if it appends.
     end: Option<u64>,
+    /// Where it writes to in a regular file that output goes to.
+    output: Option<Spot>,
 }
+
+/// Bytes that one call writes at most to a regular file that output goes to: it is not interrupted, since
+/// what is out stays out.
+const OUTPUT_MOST: u64 = 32 << 20;
 
 impl Transfer {
     /// Whether there is more after a piece that was filled: not for what gives or takes as much as it
@@ -89,6 +98,21 @@ impl Transfer {
     /// Whether offsets end at 2^63: not those that are addresses.
     pub fn has_signed_offsets(&self, fs: &Fs) -> bool {
         !fs.is_memory(self.inode)
+    }
+
+    /// Whether there is more to be written after a piece that was taken whole.
+    pub fn writes_on(&self) -> bool {
+        self.in_pieces() || self.nature == Nature::Pipe
+    }
+
+    /// Whether a call that did part of it can be made again from its start.
+    pub fn can_be_undone(&self) -> bool {
+        self.output.is_none() && self.nature != Nature::Pipe
+    }
+
+    /// Bytes that a call moves at most.
+    pub fn most(&self) -> u64 {
+        if self.output.is_some() { OUTPUT_MOST } else { u64::MAX }
     }
 }
 
@@ -123,10 +147,21 @@ impl FdTable {
         if matches!(transfer.nature, Nature::Dir | Nature::Anon | Nature::Closed) {
             return fail(Errno::EINVAL);
         }
-        let append = of_file.has(OpenFlags::APPEND) && !flags.has(RwFlags::NOAPPEND);
-        if append || flags.has(RwFlags::APPEND) {
+        let of_file = of_file.has(OpenFlags::APPEND);
+        let append = of_file && !flags.has(RwFlags::NOAPPEND) || flags.has(RwFlags::APPEND);
+        if append {
             transfer.offset = fs.len(transfer.inode);
             transfer.end = Some(transfer.offset);
+        }
+        if fs.is_output_file(transfer.inode) {
+            // Of the descriptor outside: what the guest changes of its own does not change that one.
+            let appends = fs.standard_file(transfer.inode).is_some_and(|file| file.append);
+            let shared = transfer.moves && self.get(fd)?.outside;
+            transfer.output = Some(match (append, shared && append == appends) {
+                (_, true) => Spot::Position,
+                (true, false) => Spot::End,
+                (false, false) => Spot::Offset,
+            });
         }
         Ok(transfer)
     }
@@ -146,9 +181,11 @@ impl FdTable {
             inode: description.inode,
             nature,
             nonblock: description.nonblock() || flags.has(RwFlags::NOWAIT),
+            packets: description.flags.has(OpenFlags::DIRECT),
             offset,
             moves: at == Where::Position,
             end: None,
+            output: None,
         })
     }
 
@@ -229,7 +266,16 @@ impl FdTable {
         if seals & SEAL_GROW != 0 && grows {
             return fail(Errno::EPERM);
         }
-        let outcome = fs.write(env, transfer.inode, transfer.offset, data, transfer.nonblock)?;
+        let outcome = match transfer.output {
+            Some(spot) => {
+                let at = (transfer.offset, spot);
+                IoOutcome::Done(fs.write_output(env, transfer.inode, at, data)?)
+            }
+            None if transfer.nature == Nature::Pipe => {
+                fs.write_pipe(transfer.inode, data, transfer.nonblock, transfer.packets)?
+            }
+            None => fs.write(env, transfer.inode, transfer.offset, data, transfer.nonblock)?,
+        };
         if let IoOutcome::Done(n) | IoOutcome::Partial(n) = &outcome {
             transfer.offset = transfer.offset.saturating_add(*n as u64);
         }
@@ -240,10 +286,25 @@ impl FdTable {
     ///
     /// # Errors
     /// `EBADF`
-    pub fn finish(&mut self, transfer: &Transfer) -> FsResult<()> {
-        if transfer.moves && transfer.nature == Nature::File {
-            self.get_mut(transfer.fd)?.offset = transfer.offset;
+    pub fn finish(&mut self, fs: &Fs, env: &mut Env<'_>, transfer: &Transfer) -> FsResult<()> {
+        if !transfer.moves || transfer.nature != Nature::File {
+            return Ok(());
         }
+        if transfer.output == Some(Spot::Position) {
+            // Moved outside by the write.
+            self.get_mut(transfer.fd)?.offset = transfer.offset;
+            return Ok(());
+        }
+        self.move_to(fs, env, transfer.fd, transfer.offset)
+    }
+
+    /// Moves a description's position.
+    pub(super) fn move_to(&mut self, fs: &Fs, env: &mut Env<'_>, fd: i32, offset: u64) -> FsResult<()> {
+        let description = self.get_mut(fd)?;
+        if description.outside && description.offset != offset {
+            fs.seek_outside(env, description.inode, offset);
+        }
+        description.offset = offset;
         Ok(())
     }
 
@@ -273,7 +334,7 @@ impl FdTable {
     pub fn read(&mut self, fs: &mut Fs, env: &mut Env<'_>, fd: i32, buf: &mut [u8]) -> FsResult<usize> {
         let mut transfer = self.start_read(fs, fd, Where::Position, RwFlags::default())?;
         let n = self.read_piece(fs, env, &mut transfer, buf)?;
-        self.finish(&transfer)?;
+        self.finish(fs, env, &transfer)?;
         Ok(n)
     }
 
@@ -303,7 +364,7 @@ impl FdTable {
     pub fn write(&mut self, fs: &mut Fs, env: &mut Env<'_>, fd: i32, data: &[u8]) -> FsResult<IoOutcome> {
         let mut transfer = self.start_write(fs, fd, Where::Position, RwFlags::default())?;
         let outcome = FdTable::write_piece(fs, env, &mut transfer, data)?;
-        self.finish(&transfer)?;
+        self.finish(fs, env, &transfer)?;
         Ok(outcome)
     }
 

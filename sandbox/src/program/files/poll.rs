@@ -54,9 +54,7 @@ impl FdTable {
                     ready |= if pipe.writers == 0 { POLLHUP } else { 0 };
                 }
                 if flags.writes() {
-                    // As the kernel has it: a pipe is writable when a whole page of it is free.
-                    let room = pipe.room() >= crate::program::fs::pipe::PIPE_ATOMIC;
-                    ready |= if room { WRITE } else { 0 };
+                    ready |= if pipe.is_writable() { WRITE } else { 0 };
                     ready |= if pipe.readers == 0 { POLLERR } else { 0 };
                 }
                 ready

@@ -37,17 +37,18 @@ impl FdTable {
                 return fail(Errno::ESPIPE);
             }
         };
+        let sized = fs.is_regular(inode) || fs.is_output_file(inode);
         let base = match whence {
             SEEK_SET => 0,
             SEEK_CUR => now,
-            SEEK_END if fs.is_regular(inode) => fs.stat(env, inode)?.size,
-            SEEK_DATA | SEEK_HOLE if fs.is_regular(inode) => {
+            SEEK_END if sized => fs.stat(env, inode)?.size,
+            SEEK_DATA | SEEK_HOLE if sized => {
                 // An offset below 0 is behind no data either.
                 let Ok(offset) = u64::try_from(offset) else {
                     return fail(Errno::ENXIO);
                 };
                 let found = fs.seek_data(inode, offset, whence == SEEK_HOLE)?;
-                self.get_mut(fd)?.offset = found;
+                self.move_to(fs, env, fd, found)?;
                 return Ok(signed(found));
             }
             _ => return fail(Errno::EINVAL),
@@ -65,11 +66,10 @@ impl FdTable {
         let Some(new) = new.filter(|new| *new <= longest) else {
             return fail(Errno::EINVAL);
         };
-        let description = self.get_mut(fd)?;
         if nature == Nature::Dir {
-            description.cursor.seek(new);
+            self.get_mut(fd)?.cursor.seek(new);
         } else {
-            description.offset = new;
+            self.move_to(fs, env, fd, new)?;
         }
         Ok(signed(new))
     }

@@ -81,7 +81,10 @@ impl FdTable {
                 Some(Some(stdout)) if fd == 2 && merged => stdout.id,
                 _ => {
                     fs.hold(inode);
-                    table.arena.add(Description::new(inode, mode))
+                    table.arena.add(match fs.standard_file(inode) {
+                        Some(file) => Description::of_standard_file(inode, mode, &file),
+                        None => Description::new(inode, mode),
+                    })
                 }
             };
             table.arena.hold(id);
@@ -233,17 +236,19 @@ impl FdTable {
     /// # Errors
     /// `EINVAL` for unknown flags, `EMFILE`, `ENFILE`.
     pub fn pipe(&mut self, fs: &mut Fs, env: &mut Env<'_>, flags: OpenFlags) -> FsResult<(i32, i32)> {
-        // A pipe of packets (`O_DIRECT`) is refused, as by kernels that lack it.
-        let known = OpenFlags::CLOEXEC | OpenFlags::NONBLOCK;
+        let of_file = OpenFlags::NONBLOCK | OpenFlags::DIRECT;
+        let known = OpenFlags::CLOEXEC | of_file;
         if flags.0 & !known.0 != 0 {
             return fail(Errno::EINVAL);
         }
         let first = self.vacant(0)?;
         let second = self.vacant(first as u32 + 1)?;
         let inode = fs.make_pipe(env)?;
-        let status = OpenFlags(flags.0 & OpenFlags::NONBLOCK.0);
+        let status = OpenFlags(flags.0 & of_file.0);
         let cloexec = flags.has(OpenFlags::CLOEXEC);
-        let read = self.arena.add(Description::new(inode, OpenFlags::RDONLY | status));
+        // The end that is read takes packets as they were written.
+        let nonblock = OpenFlags(status.0 & OpenFlags::NONBLOCK.0);
+        let read = self.arena.add(Description::new(inode, OpenFlags::RDONLY | nonblock));
         let write = self.arena.add(Description::new(inode, OpenFlags::WRONLY | status));
         Ok((self.put(first, read, cloexec), self.put(second, write, cloexec)))
     }

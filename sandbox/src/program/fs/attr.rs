@@ -70,6 +70,7 @@ impl Fs {
         let kind = inode.kind();
         let size = match &inode.body {
             Body::File(content) => content.len(),
+            Body::Output(file) => file.len(),
             Body::Link(Link::Target(target)) => target.len() as u64,
             Body::Link(Link::Lower { size, .. }) => *size,
             Body::Dir(_) if !matches!(inode.place, Place::Proc | Place::Sys) => 4096,
@@ -176,7 +177,7 @@ impl Fs {
         }
         inode.attr.uid = uid.unwrap_or(inode.attr.uid);
         inode.attr.gid = gid.unwrap_or(inode.attr.gid);
-        if matches!(inode.body, Body::File(_)) {
+        if matches!(inode.body, Body::File(_) | Body::Output(_)) {
             // A file that changes hands must not keep the right to act as its owner.
             let group_runs = inode.attr.mode & 0o010 != 0;
             inode.attr.mode &= if group_runs { !0o6000 } else { !0o4000 };
@@ -226,7 +227,7 @@ impl Fs {
             return fail(Errno::EISDIR);
         }
         self.ensure(env, id)?;
-        if !matches!(self.inode_mut(id)?.body, Body::File(_)) {
+        if !matches!(self.inode_mut(id)?.body, Body::File(_) | Body::Output(_)) {
             return fail(Errno::EINVAL);
         }
         if len > MAX_FILE {
@@ -248,6 +249,9 @@ impl Fs {
 
     /// Cuts or extends a regular file, sealed or not.
     pub(crate) fn set_len(&mut self, env: &mut Env<'_>, id: InodeId, len: u64) -> FsResult<()> {
+        if self.is_output_file(id) {
+            return self.resize_output(env, id, len);
+        }
         let now = env.host.now();
         if len != self.len(id) {
             self.before_change(env, id)?;
@@ -291,6 +295,8 @@ impl Fs {
             return fail(Errno::EOPNOTSUPP);
         }
         match self.nature(id) {
+            // Its bytes are outside, where nothing is reserved or freed.
+            Nature::File if self.is_output_file(id) && mode != 0 => return fail(Errno::EOPNOTSUPP),
             Nature::File => {}
             Nature::Dir => return fail(Errno::EISDIR),
             Nature::Pipe => return fail(Errno::ESPIPE),
@@ -309,7 +315,7 @@ impl Fs {
                 return fail(Errno::EPERM);
             }
             self.zero_range(env, id, offset, len)?;
-        } else {
+        } else if !self.is_output_file(id) {
             let more = end.saturating_sub(self.len(id));
             self.chunks.expect(more, 0)?;
         }

@@ -17,7 +17,7 @@ use super::proc::ProcNode;
 use super::resolve::{NAME_MAX, PATH_MAX};
 use super::seal::SEALS;
 use super::xattr::xattrs_are_sound;
-use crate::world::{Fingerprint, HostPath, KnownFile};
+use crate::world::{Fingerprint, HostPath, KnownFile, STDIN_GRANT};
 
 /// What of a decoded file system cannot be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -108,7 +108,10 @@ impl Fs {
 
     /// Checks that a host path lies in one of the grants.
     fn check_grant(&self, lower: Option<&Lower>) -> Result<(), Inconsistent> {
-        let known = |lower: &Lower| (lower.path().grant as usize) < self.mounts.len();
+        let known = |lower: &Lower| {
+            let HostPath { grant, path } = lower.path();
+            (*grant as usize) < self.mounts.len() || *grant == STDIN_GRANT && path.is_empty()
+        };
         expect(lower.is_none_or(known), "a file of the host's")
     }
 
@@ -170,6 +173,9 @@ impl Fs {
 
     /// Where the guest sees a host file.
     fn guest_path(&self, path: &HostPath) -> Vec<u8> {
+        if path.grant == STDIN_GRANT {
+            return b"/dev/stdin".to_vec();
+        }
         let shows = |mount: &&Mount| match mount.source {
             MountSource::Directory { grant } | MountSource::File { grant } => grant == path.grant,
             MountSource::Symlink { .. } | MountSource::Empty { .. } => false,
@@ -270,6 +276,7 @@ impl Fs {
             | Body::Text(_)
             | Body::Socket
             | Body::Foreign => {}
+            Body::Output(file) => expect(file.is_sound(), "a file that output goes to")?,
         }
         match loaded {
             Loaded::Yes => {}

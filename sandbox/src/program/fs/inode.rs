@@ -8,6 +8,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use super::content::Content;
 use super::env::ProcFile;
 use super::frozen::ContentRef;
+use super::output::OutputFile;
 use super::pipe::Pipe;
 use super::resolve::NAME_MAX;
 use super::stat::makedev;
@@ -174,7 +175,7 @@ impl Inode {
     pub fn kind(&self) -> u32 {
         use super::stat::{S_IFCHR, S_IFDIR, S_IFIFO, S_IFLNK, S_IFREG, S_IFSOCK};
         match &self.body {
-            Body::File(_) | Body::Text(_) => S_IFREG,
+            Body::File(_) | Body::Text(_) | Body::Output(_) => S_IFREG,
             Body::Dir(_) => S_IFDIR,
             Body::Link(_) => S_IFLNK,
             Body::Device(_) => S_IFCHR,
@@ -210,6 +211,8 @@ pub(super) enum Body {
     Anon(Anon),
     /// A host file that is neither regular, directory nor link: it cannot be opened.
     Foreign,
+    /// Standard output or error where it is a regular file.
+    Output(OutputFile),
 }
 
 /// A directory.

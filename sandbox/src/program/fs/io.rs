@@ -5,6 +5,7 @@ use super::content::{Content, MAX_FILE};
 use super::env::Env;
 use super::error::{FsError, FsResult, fail};
 use super::inode::{Body, InodeId, Text, Way};
+use super::output::Spot;
 use super::proc::ProcNode;
 use crate::errno::Errno;
 
@@ -43,7 +44,7 @@ impl Fs {
             return if node.is_dir() { Nature::Dir } else { Nature::File };
         }
         match self.inode(id).map(|inode| &inode.body) {
-            Ok(Body::File(_) | Body::Text(_)) => Nature::File,
+            Ok(Body::File(_) | Body::Text(_) | Body::Output(_)) => Nature::File,
             Ok(Body::Dir(_)) => Nature::Dir,
             Ok(Body::Device(super::inode::Device::Tty)) => Nature::Stream,
             Ok(Body::Device(_)) => Nature::Device,
@@ -147,7 +148,7 @@ impl Fs {
     }
 
     /// What of a write to a regular file is within the caller's `RLIMIT_FSIZE`.
-    fn within_size_limit<'a>(
+    pub(super) fn within_size_limit<'a>(
         &self,
         env: &mut Env<'_>,
         id: InodeId,
@@ -155,7 +156,7 @@ impl Fs {
         data: &'a [u8],
     ) -> FsResult<&'a [u8]> {
         let limit = env.host.file_size_limit();
-        if limit == u64::MAX || data.is_empty() || !self.is_regular(id) {
+        if limit == u64::MAX || data.is_empty() || !(self.is_regular(id) || self.is_output_file(id)) {
             return Ok(data);
         }
         self.expect_size(env, offset.saturating_add(1))?;
@@ -167,6 +168,7 @@ impl Fs {
     pub fn len(&self, id: InodeId) -> u64 {
         match self.inode(id).map(|inode| &inode.body) {
             Ok(Body::File(content)) => content.len(),
+            Ok(Body::Output(file)) => file.len(),
             _ => 0,
         }
     }
@@ -193,7 +195,7 @@ impl Fs {
                 let tty = stream.tty;
                 self.read_input(env, tty, buf, nonblock)
             }
-            Body::Stream(_) => fail(Errno::EBADF),
+            Body::Stream(_) | Body::Output(_) => fail(Errno::EBADF),
             _ => self.read_at(env, id, offset, buf),
         }
     }
@@ -215,14 +217,12 @@ impl Fs {
                 let device = *device;
                 self.write_device(env, device, data)
             }
-            Body::Pipe(pipe) => {
-                let n = pipe.write(data, nonblock)?;
-                Ok(if n < data.len() && !nonblock { IoOutcome::Partial(n) } else { IoOutcome::Done(n) })
-            }
+            Body::Pipe(_) => self.write_pipe(id, data, nonblock, false),
             Body::Stream(stream) => {
                 let stream = *stream;
                 self.write_stream(env, stream, data).map(IoOutcome::Done)
             }
+            Body::Output(_) => self.write_output(env, id, (offset, Spot::Offset), data).map(IoOutcome::Done),
             _ => self.write_at(env, id, offset, data).map(IoOutcome::Done),
         }
     }
@@ -242,6 +242,8 @@ impl Fs {
             Body::File(Content::Shared { len, .. }) => {
                 (offset < *len).then_some(if hole { *len } else { offset })
             }
+            // All of it is data.
+            Body::Output(file) => (offset < file.len()).then_some(if hole { file.len() } else { offset }),
             _ => return fail(Errno::EINVAL),
         };
         found.ok_or(FsError::Errno(Errno::ENXIO))

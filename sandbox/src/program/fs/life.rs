@@ -238,7 +238,7 @@ impl Fs {
         match inode.body {
             Body::File(Content::Blocks(mut blocks)) => blocks.clear(&mut self.chunks),
             Body::File(Content::Shared { object, .. }) => env.host.drop_shared(object)?,
-            Body::Pipe(_) => self.refund_pipe(),
+            Body::Pipe(pipe) => self.drop_pipe(&pipe),
             _ => {}
         }
         Ok(())
@@ -261,6 +261,12 @@ impl Fs {
                 let merged = self.streams.stdio.merged && stream.way == Way::Stderr;
                 let id = if merged { self.streams.inodes.get(1).copied() } else { None };
                 return format!("pipe:[{}]", id.map_or(inode.parent.0, |id| id.0)).into_bytes();
+            }
+            // Its name on the host is not the guest's to know.
+            Body::File(_) | Body::Output(_) if self.standard_file(id).is_some() => {
+                let streams = [&b"/dev/stdin"[..], b"/dev/stdout", b"/dev/stderr"];
+                let own = self.streams.inodes.iter().zip(streams).find(|(inode, _)| **inode == id);
+                return own.map_or(Vec::new(), |(_, name)| name.to_vec());
             }
             Body::Anon(anon) if anon.socket => return format!("socket:[{}]", id.0).into_bytes(),
             Body::Anon(anon) => return format!("anon_inode:[{}]", anon.label).into_bytes(),

@@ -23,7 +23,7 @@ const ABSENT_MAX: u32 = 64;
 /// The work of listing a name, as that of copying so many bytes.
 const NAME_WORK: usize = 1024;
 
-fn attr_of(meta: &Metadata) -> Attr {
+pub(super) fn attr_of(meta: &Metadata) -> Attr {
     Attr {
         mode: meta.mode & 0o7777,
         uid: meta.uid,

@@ -39,6 +39,7 @@ mod life;
 mod lower;
 mod mount;
 mod open;
+mod output;
 mod permission;
 pub(crate) mod pipe;
 mod proc;
@@ -83,6 +84,7 @@ pub(super) use inode::Lower;
 
 pub(crate) use error::fail;
 pub(crate) use io::Nature;
+pub(crate) use output::Spot;
 pub(crate) use stream::TERMIOS_SIZE;
 
 use std::collections::BTreeMap;

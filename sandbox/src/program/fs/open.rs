@@ -207,7 +207,9 @@ impl Fs {
                 Body::Socket | Body::Foreign | Body::Anon(_) => return fail(Errno::ENXIO),
                 Body::Device(Device::Tty) if !has_tty => return fail(Errno::ENXIO),
                 Body::Pipe(_) => self.open_pipe(id, flags)?,
-                Body::File(_) if flags.has(OpenFlags::TRUNC) && !made => {
+                // What is in it stays outside.
+                Body::Output(_) if flags.reads() => return fail(Errno::EACCES),
+                Body::File(_) | Body::Output(_) if flags.has(OpenFlags::TRUNC) && !made => {
                     self.resize(env, id, 0)?;
                 }
                 _ => {}

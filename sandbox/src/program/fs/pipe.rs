@@ -1,22 +1,39 @@
-//! Pipes: a bounded queue of bytes between readers and writers.
+//! Pipes: bytes between readers and writers, in a bounded number of buffers of a page (`fs/pipe.c`).
 
 use std::collections::VecDeque;
 
 use serde::{Deserialize, Serialize};
 
+use super::Fs;
+use super::env::Env;
 use super::error::{FsError, FsResult, fail};
+use super::inode::{Body, InodeId};
 use crate::errno::Errno;
+use crate::program::credentials::cap;
 
-/// Bytes that a pipe holds.
-pub(crate) const PIPE_SIZE: usize = 64 * 1024;
+/// Bytes of a buffer.
+const BUFFER: usize = 4096;
 
-/// A write of at most so many bytes goes in as a whole or not at all (`PIPE_BUF`).
-pub(crate) const PIPE_ATOMIC: usize = 4096;
+/// Bytes that a new pipe holds.
+pub(crate) const PIPE_SIZE: usize = BUFFERS as usize * BUFFER;
+
+/// Buffers of a new pipe.
+const BUFFERS: u32 = 16;
+
+/// Bytes that who is not privileged may make a pipe hold (`/proc/sys/fs/pipe-max-size`).
+pub(super) const PIPE_MAX_SIZE: u64 = 1 << 20;
+
+/// Buffers at most: what describes them is one allocation of the kernel's, of 4 MiB.
+const BUFFERS_MAX: u32 = 1 << 16;
 
 /// A pipe or FIFO.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Pipe {
     queue: VecDeque<u8>,
+    /// What the bytes in the queue are in, in order.
+    buffers: VecDeque<Buffer>,
+    /// Buffers that there may be: a power of two.
+    limit: u32,
     /// Open descriptions that read.
     pub readers: u32,
     /// Open descriptions that write.
@@ -26,6 +43,32 @@ pub(crate) struct Pipe {
     pub writer_waits: bool,
     /// Made by `mknod`, not by `pipe2`.
     pub named: bool,
+}
+
+/// A buffer with something in it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+struct Buffer {
+    /// Bytes in it that were read.
+    read: u16,
+    /// Bytes in it that were not.
+    len: u16,
+    /// It is a packet: nothing is added to it, and a read takes it alone, and whole.
+    packet: bool,
+}
+
+impl Default for Pipe {
+    fn default() -> Pipe {
+        Pipe {
+            queue: VecDeque::new(),
+            buffers: VecDeque::new(),
+            limit: BUFFERS,
+            readers: 0,
+            writers: 0,
+            reader_waits: false,
+            writer_waits: false,
+            named: false,
+        }
+    }
 }
 
 impl Pipe {
@@ -41,7 +84,19 @@ impl Pipe {
 
     /// Whether it can be one, after decoding.
     pub fn is_sound(&self) -> bool {
-        self.queue.len() <= PIPE_SIZE && self.readers < 1 << 24 && self.writers < 1 << 24
+        let Pipe { queue, buffers, limit, readers, writers, reader_waits: _, writer_waits: _, named: _ } =
+            self;
+        let sound = |buffer: &Buffer| {
+            let Buffer { read, len, packet: _ } = *buffer;
+            len > 0 && usize::from(read) + usize::from(len) <= BUFFER
+        };
+        limit.is_power_of_two()
+            && *limit <= BUFFERS_MAX
+            && buffers.len() <= *limit as usize
+            && buffers.iter().all(sound)
+            && buffers.iter().map(|buffer| usize::from(buffer.len)).sum::<usize>() == queue.len()
+            && *readers < 1 << 24
+            && *writers < 1 << 24
     }
 
     /// Bytes that can be read.
@@ -49,9 +104,14 @@ impl Pipe {
         self.queue.len()
     }
 
-    /// Bytes that can be written.
-    pub fn room(&self) -> usize {
-        PIPE_SIZE - self.queue.len().min(PIPE_SIZE)
+    /// Bytes that it holds.
+    pub fn size(&self) -> u64 {
+        u64::from(self.limit) * BUFFER as u64
+    }
+
+    /// Whether a write of a whole buffer goes in.
+    pub fn is_writable(&self) -> bool {
+        self.buffers.len() < self.limit as usize
     }
 
     /// Reads; 0 at the end, which is when there are no writers.
@@ -66,34 +126,145 @@ impl Pipe {
                 (_, false) => Err(FsError::Block),
             };
         }
-        let n = buf.len().min(self.queue.len());
-        for (to, from) in buf.iter_mut().zip(self.queue.drain(..n)) {
-            *to = from;
+        let mut n = 0;
+        while n < buf.len()
+            && let Some(buffer) = self.buffers.front_mut()
+        {
+            let part = usize::from(buffer.len).min(buf.len() - n);
+            let taken = if buffer.packet { usize::from(buffer.len) } else { part };
+            let end = n + part;
+            // Of a packet the rest is lost.
+            for (at, byte) in self.queue.drain(..taken).enumerate() {
+                if let Some(to) = buf[..end].get_mut(n + at) {
+                    *to = byte;
+                }
+            }
+            n = end;
+            // A buffer has at most a page.
+            buffer.read += taken as u16;
+            buffer.len -= taken as u16;
+            let packet = buffer.packet;
+            if buffer.len == 0 {
+                self.buffers.pop_front();
+            }
+            if packet {
+                break;
+            }
         }
         Ok(n)
     }
 
-    /// Writes what there is room for.
-    pub fn write(&mut self, data: &[u8], nonblock: bool) -> FsResult<usize> {
+    /// Writes what there is room for; with `packets` as packets.
+    pub fn write(&mut self, data: &[u8], nonblock: bool, packets: bool) -> FsResult<usize> {
         if data.is_empty() {
             return Ok(0);
         }
         if self.readers == 0 {
             return fail(Errno::EPIPE);
         }
-        let room = self.room();
-        if room == 0 || (data.len() <= PIPE_ATOMIC && data.len() > room) {
-            return if nonblock { fail(Errno::EAGAIN) } else { Err(FsError::Block) };
+        let mut done = 0;
+        // What is no whole number of buffers starts in the last one, if all of it fits there.
+        let odd = data.len() % BUFFER;
+        if let Some(last) = self.buffers.back_mut()
+            && odd > 0
+            && !last.packet
+            && usize::from(last.read) + usize::from(last.len) + odd <= BUFFER
+        {
+            last.len += odd as u16;
+            done = odd;
         }
-        let n = data.len().min(room);
-        self.queue.extend(&data[..n]);
-        Ok(n)
+        while done < data.len() && self.is_writable() {
+            let len = (data.len() - done).min(BUFFER);
+            self.buffers.push_back(Buffer { read: 0, len: len as u16, packet: packets });
+            done += len;
+        }
+        self.queue.extend(&data[..done]);
+        match done {
+            0 if nonblock => fail(Errno::EAGAIN),
+            0 => Err(FsError::Block),
+            n => Ok(n),
+        }
     }
 
     /// Forgets what is in it: the last end was closed.
     pub fn reset(&mut self) {
-        self.queue = VecDeque::new();
+        (self.queue, self.buffers) = (VecDeque::new(), VecDeque::new());
     }
+}
+
+impl Fs {
+    /// Makes a pipe hold so many bytes, rounded up; gives how many those are (`pipe_set_size`). What is
+    /// more than a new pipe holds counts against the quota, full or empty.
+    ///
+    /// # Errors
+    /// `EINVAL`; `EPERM` for more than who is not privileged may have; `EBUSY` when there is more in it;
+    /// `ENOMEM` without room.
+    pub(crate) fn set_pipe_size(&mut self, env: &Env<'_>, id: InodeId, size: u64) -> FsResult<u64> {
+        /// Bytes at most.
+        const MOST: u32 = 1 << 31;
+        // The kernel looks at 32 bits.
+        let size = (size as u32).max(BUFFER as u32);
+        if size > MOST {
+            return fail(Errno::EINVAL);
+        }
+        let size = u64::from(size.next_power_of_two());
+        let limit = (size / BUFFER as u64) as u32;
+        let privileged = env.host.credentials().can(cap::SYS_RESOURCE);
+        let Some(pipe) = self.pipe(id) else { return fail(Errno::EBADF) };
+        if limit > pipe.limit && size > PIPE_MAX_SIZE && !privileged {
+            return fail(Errno::EPERM);
+        }
+        if limit > BUFFERS_MAX {
+            return fail(Errno::ENOMEM);
+        }
+        if pipe.buffers.len() > limit as usize {
+            return fail(Errno::EBUSY);
+        }
+        let (before, after) = (extra_of(pipe.size()), extra_of(size));
+        if after > before {
+            self.chunks.charge(after - before).map_err(|_| FsError::Errno(Errno::ENOMEM))?;
+        } else {
+            self.chunks.refund(before - after);
+        }
+        if let Some(pipe) = self.pipe(id) {
+            pipe.limit = limit;
+        }
+        Ok(size)
+    }
+
+    /// Writes to a pipe.
+    pub(crate) fn write_pipe(
+        &mut self,
+        id: InodeId,
+        data: &[u8],
+        nonblock: bool,
+        packets: bool,
+    ) -> FsResult<super::IoOutcome> {
+        let Some(pipe) = self.pipe(id) else { return fail(Errno::EBADF) };
+        let n = pipe.write(data, nonblock, packets)?;
+        let partial = n < data.len() && !nonblock;
+        Ok(if partial { super::IoOutcome::Partial(n) } else { super::IoOutcome::Done(n) })
+    }
+
+    /// Bytes of the quota that pipes take which hold more than a new one.
+    pub(super) fn pipe_extras(&self) -> u64 {
+        let pipes = self.inodes.values().filter_map(|inode| match &inode.body {
+            Body::Pipe(pipe) => Some(extra_of(pipe.size())),
+            _ => None,
+        });
+        pipes.fold(0, u64::saturating_add)
+    }
+
+    /// Gives back what a pipe takes of the quota.
+    pub(super) fn drop_pipe(&mut self, pipe: &Pipe) {
+        self.chunks.refund(extra_of(pipe.size()));
+        self.refund_pipe();
+    }
+}
+
+/// What a pipe of this size takes of the quota beyond a new one.
+fn extra_of(size: u64) -> u64 {
+    size.saturating_sub(PIPE_SIZE as u64)
 }
 
 #[cfg(test)]
@@ -106,27 +277,47 @@ mod tests {
         let mut buf = [0; 4];
         assert!(matches!(p.read(&mut buf, false), Err(FsError::Block)));
         assert!(matches!(p.read(&mut buf, true), Err(FsError::Errno(Errno::EAGAIN))));
-        assert_eq!(p.write(b"abcdef", false).unwrap(), 6);
+        assert_eq!(p.write(b"abcdef", false, false).unwrap(), 6);
         assert_eq!(p.read(&mut buf, false).unwrap(), 4);
         assert_eq!(&buf, b"abcd");
         p.writers = 0;
         assert_eq!(p.read(&mut buf, false).unwrap(), 2);
         assert_eq!(p.read(&mut buf, false).unwrap(), 0);
         p.readers = 0;
-        assert!(matches!(p.write(b"x", false), Err(FsError::Errno(Errno::EPIPE))));
+        assert!(matches!(p.write(b"x", false, false), Err(FsError::Errno(Errno::EPIPE))));
     }
 
     #[test]
     fn small_writes_are_whole() {
         let mut p = Pipe::with_ends();
-        assert_eq!(p.write(&vec![1; PIPE_SIZE - 10], true).unwrap(), PIPE_SIZE - 10);
-        assert!(matches!(p.write(&[2; 11], true), Err(FsError::Errno(Errno::EAGAIN))));
-        assert!(matches!(p.write(&[2; 11], false), Err(FsError::Block)));
-        assert_eq!(p.write(&[2; 10], false).unwrap(), 10);
+        assert_eq!(p.write(&vec![1; PIPE_SIZE - 10], true, false).unwrap(), PIPE_SIZE - 10);
+        assert!(matches!(p.write(&[2; 11], true, false), Err(FsError::Errno(Errno::EAGAIN))));
+        assert!(matches!(p.write(&[2; 11], false, false), Err(FsError::Block)));
+        assert_eq!(p.write(&[2; 10], false, false).unwrap(), 10);
+        assert!(p.is_sound() && !p.is_writable());
         let mut big = vec![0; PIPE_SIZE];
         assert_eq!(p.read(&mut big, false).unwrap(), PIPE_SIZE);
         // A large write goes in as far as there is room.
-        assert_eq!(p.write(&vec![3; PIPE_SIZE + 1], false).unwrap(), PIPE_SIZE);
-        assert_eq!(p.room(), 0);
+        assert_eq!(p.write(&vec![3; PIPE_SIZE + 1], false, false).unwrap(), PIPE_SIZE);
+        assert!(!p.is_writable() && p.is_sound());
+    }
+
+    #[test]
+    fn packets_are_read_one_by_one() {
+        let mut p = Pipe::with_ends();
+        for packet in [&b"first"[..], b"second", &[7; 5000]] {
+            assert_eq!(p.write(packet, true, true).unwrap(), packet.len());
+        }
+        assert_eq!(p.write(b"bytes", true, false).unwrap(), 5);
+        let mut buf = [0; 4096];
+        assert_eq!(p.read(&mut buf[..3], true).unwrap(), 3);
+        assert_eq!((&buf[..3], p.len()), (&b"fir"[..], 6 + 5000 + 5));
+        assert_eq!(p.read(&mut buf, true).unwrap(), 6);
+        // A long write is several.
+        assert_eq!(p.read(&mut buf, true).unwrap(), 4096);
+        assert_eq!(p.read(&mut buf, true).unwrap(), 904);
+        assert!(p.is_sound());
+        assert_eq!(p.read(&mut buf, true).unwrap(), 5);
+        assert!(p.buffers.is_empty());
     }
 }

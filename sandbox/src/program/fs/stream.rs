@@ -6,12 +6,17 @@ use serde::{Deserialize, Serialize};
 
 use super::Fs;
 use super::check::Inconsistent;
+use super::content::{Blocks, Content, MAX_FILE};
 use super::env::Env;
 use super::error::{FsError, FsResult, fail};
-use super::inode::{Body, Device, InodeId, Place, StreamBody, Way};
+use super::inode::{Body, Device, InodeId, Lower, Place, StreamBody, Way};
+use super::lower::attr_of;
+use super::output::OutputFile;
 use crate::errno::Errno;
 use crate::host::tty::TERMIOS_SIZE as HOST_TERMIOS_SIZE;
-use crate::world::{Source, Stream, TerminalAnswer, TerminalRequest, Wake};
+use crate::world::{
+    FileKind, STDIN_GRANT, Source, StandardFile, Stream, TerminalAnswer, TerminalRequest, Wake,
+};
 
 /// Bytes asked of standard input at once.
 const INPUT_MAX: usize = 1 << 20;
@@ -35,13 +40,16 @@ pub enum StdioKind {
         /// Its width.
         cols: u16,
     },
-    /// A pipe; a file of the host's looks like one too.
+    /// A pipe.
     #[default]
     Pipe,
     /// `/dev/null`.
     Null,
     /// Closed.
     Closed,
+    /// A regular file. Standard input must lead to that very file ([`Input::Fd`](crate::world::Input) or
+    /// the standard input of this process); what is written to standard output and error need not.
+    File(StandardFile),
 }
 
 /// The three standard streams.
@@ -92,14 +100,25 @@ impl Terminal {
     }
 }
 
+/// Whether a file can be what a stream is said to be.
+fn is_possible(kind: StdioKind) -> bool {
+    let StdioKind::File(StandardFile { metadata, position, append: _ }) = kind else { return true };
+    metadata.kind == FileKind::Regular
+        && metadata.mode & !0o7777 == 0
+        && metadata.size <= MAX_FILE
+        && i64::try_from(position).is_ok()
+}
+
 impl Streams {
     /// Checks what was decoded.
     pub fn check(&self, exists: impl Fn(InodeId) -> bool) -> Result<(), Inconsistent> {
-        let Streams { stdio: _, inodes, pts, ahead, end_ahead: _, terminal } = self;
+        let Streams { stdio, inodes, pts, ahead, end_ahead: _, terminal } = self;
+        let Stdio { stdin, stdout, stderr, merged: _ } = *stdio;
         let Terminal { termios, size: _, foreground: _, first_size: _ } = terminal;
         let sound = inodes.len() == 3
             && inodes.iter().chain(pts).all(|id| exists(*id))
             && ahead.len() <= PEEK
+            && [stdin, stdout, stderr].into_iter().all(is_possible)
             && termios.as_ref().is_none_or(|termios| termios.len() == TERMIOS_SIZE);
         if sound { Ok(()) } else { Err(Inconsistent("a standard stream")) }
     }
@@ -118,6 +137,7 @@ impl Fs {
     pub fn is_stdin(&self, id: InodeId) -> bool {
         match self.inode(id).map(|inode| &inode.body) {
             Ok(Body::Stream(stream)) => stream.tty || stream.way == Way::Stdin,
+            Ok(Body::File(_)) => self.standard_file(id).is_some(),
             _ => false,
         }
     }
@@ -126,6 +146,7 @@ impl Fs {
     pub fn is_stdout(&self, id: InodeId) -> bool {
         match self.inode(id).map(|inode| &inode.body) {
             Ok(Body::Stream(stream)) => stream.tty || stream.way == Way::Stdout,
+            Ok(Body::Output(file)) => file.stream() == Stream::Stdout,
             _ => false,
         }
     }
@@ -147,6 +168,8 @@ impl Fs {
         {
             let id = match (kind, null) {
                 (StdioKind::Null | StdioKind::Closed, Some(null)) => null,
+                // One that is longer than files are here is a pipe, as what cannot be sought in.
+                (StdioKind::File(file), _) if is_possible(kind) => self.build_file(way, &file),
                 (kind, _) => {
                     let tty = matches!(kind, StdioKind::Tty { .. });
                     let place = if tty { Place::Pts } else { Place::Pipes };
@@ -157,6 +180,48 @@ impl Fs {
                 }
             };
             self.streams.inodes.push(id);
+        }
+    }
+
+    fn build_file(&mut self, way: Way, file: &StandardFile) -> InodeId {
+        let StandardFile { metadata, .. } = file;
+        let stream = match way {
+            Way::Stdin => None,
+            Way::Stdout => Some(Stream::Stdout),
+            Way::Stderr => Some(Stream::Stderr),
+        };
+        let body = match stream {
+            None => {
+                let lower = Lower::new(STDIN_GRANT, Vec::new());
+                Body::File(Content::Blocks(Blocks::lower(lower, metadata.size, metadata.mtime)))
+            }
+            Some(stream) => Body::Output(OutputFile::new(stream, file)),
+        };
+        let id = InodeId(self.next_inode);
+        self.add_built_in(id, b"", Place::Pipes, metadata.mode, body);
+        if let Some(inode) = self.inodes.get_mut(&id) {
+            inode.attr = attr_of(metadata);
+        }
+        id
+    }
+
+    /// What a regular file on a standard stream was at the start.
+    pub(crate) fn standard_file(&self, id: InodeId) -> Option<StandardFile> {
+        let Stdio { stdin, stdout, stderr, merged: _ } = self.streams.stdio;
+        let kinds = self.streams.inodes.iter().zip([stdin, stdout, stderr]);
+        kinds.into_iter().find_map(|(inode, kind)| match kind {
+            StdioKind::File(file) if *inode == id => Some(file),
+            _ => None,
+        })
+    }
+
+    /// The guest's position in a regular file on a standard stream is another: it is that of whoever gave
+    /// the stream, too.
+    pub(crate) fn seek_outside(&self, env: &mut Env<'_>, id: InodeId, offset: u64) {
+        match self.inode(id).map(|inode| &inode.body) {
+            Ok(Body::Output(file)) => env.world.seek_output(file.stream(), offset),
+            Ok(Body::File(_)) if self.standard_file(id).is_some() => env.world.seek_input(offset),
+            _ => {}
         }
     }
 
@@ -296,6 +361,11 @@ impl Fs {
             Ok(Body::Device(Device::Tty)) => true,
             _ => false,
         }
+    }
+
+    /// Whether it is a standard stream that looks like a pipe.
+    pub(crate) fn is_pipe_stream(&self, id: InodeId) -> bool {
+        matches!(self.inode(id).map(|inode| &inode.body), Ok(Body::Stream(stream)) if !stream.tty)
     }
 
     /// Whether it is one of the random devices.

@@ -17,8 +17,8 @@ use crate::exit::SourceKind;
 use crate::program::fs::DirFormat;
 use crate::ram::{PAGE_SIZE, PageError, PageSource};
 use crate::world::{
-    BLOCK_SIZE, DirEntry, FileKind, HostClock, Metadata, Request, Response, Stream, Wake, Woken, World,
-    WorldError,
+    BLOCK_SIZE, DirEntry, FileKind, HostClock, Metadata, OutputChange, Request, Response, Stream, Wake,
+    Woken, World, WorldError,
 };
 
 /// A file of the host in memory.
@@ -120,6 +120,31 @@ impl World for FakeWorld {
                 }
                 Response::Output(Ok(n))
             }
+            Request::OutputFile { stream, change } => {
+                let file = match stream {
+                    Stream::Stdout => &mut self.stdout,
+                    Stream::Stderr => &mut self.stderr,
+                };
+                let data = change.data();
+                const LONGEST: u64 = 1 << 20;
+                match change {
+                    OutputChange::Write { offset, .. } if offset > LONGEST => {
+                        return Ok(Response::OutputFile(Err(Errno::EFBIG)));
+                    }
+                    OutputChange::Resize { len } if len > LONGEST => {
+                        return Ok(Response::OutputFile(Err(Errno::EFBIG)));
+                    }
+                    OutputChange::Write { offset, .. } => {
+                        let (start, end) = (offset as usize, offset as usize + data.len());
+                        file.resize(file.len().max(end), 0);
+                        file[start..end].copy_from_slice(data);
+                    }
+                    OutputChange::Append { .. } => file.extend_from_slice(data),
+                    OutputChange::Resize { len } => file.resize(len as usize, 0),
+                    OutputChange::Sync => {}
+                }
+                Response::OutputFile(Ok(data.len()))
+            }
             Request::Wait { .. } => {
                 let ready = !self.input.is_empty() || !self.input_open;
                 Response::Wait(Woken { by: if ready { Wake::Input } else { Wake::Time }, ns: 0 })
@@ -164,6 +189,14 @@ impl World for FakeWorld {
                 Err(e) => Err(e),
             }),
         })
+    }
+
+    fn seek_input(&mut self, offset: u64) {
+        self.asked.push(format!("seek input {offset}"));
+    }
+
+    fn seek_output(&mut self, stream: Stream, offset: u64) {
+        self.asked.push(format!("seek {stream:?} {offset}"));
     }
 }
 

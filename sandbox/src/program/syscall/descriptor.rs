@@ -133,8 +133,12 @@ impl Process {
     }
 
     pub(super) fn sys_fsync(&mut self, a: Args) -> SysResult {
-        self.with_files(|fs, files, _, _| {
+        self.with_files(|fs, files, env, _| {
             let inode = files.get_open(a[0] as i32)?.inode();
+            if fs.is_output_file(inode) {
+                fs.sync_output(env, inode)?;
+                return Ok(0);
+            }
             if fs.is_regular(inode) || fs.is_dir(inode) { Ok(0) } else { Err(Errno::EINVAL.into()) }
         })
     }
@@ -229,7 +233,8 @@ impl Process {
                 return Err(Errno::EINVAL.into());
             }
             let inode = files.get(fd as i32)?.inode();
-            if fs.is_regular(inode) || fs.is_dir(inode) { Ok(0) } else { Err(Errno::ESPIPE.into()) }
+            let stored = fs.is_regular(inode) || fs.is_dir(inode) || fs.is_output_file(inode);
+            if stored { Ok(0) } else { Err(Errno::ESPIPE.into()) }
         })
     }
 

@@ -138,7 +138,7 @@ impl Process {
         let mut transfer = transfer;
         let done = pump(self, &mut transfer, buffers);
         match &done {
-            Ok(_) => self.with_files(|_, files, _, _| files.finish(&transfer))?,
+            Ok(_) => self.with_files(|fs, files, env, _| files.finish(fs, env, &transfer))?,
             Err(SysError::World(_)) => {
                 self.random = random;
                 self.with_files(|fs, _, env, _| FdTable::undo(fs, env, &transfer))?;
@@ -192,9 +192,11 @@ impl Process {
             return Ok(buffers.left);
         }
         let most = if transfer.in_pieces() { PIECE } else { STREAM_MOST };
+        buffers.left = buffers.left.min(transfer.most());
         let mut buf = vec![0; buffers.left.min(most as u64) as usize];
         let mut done = 0u64;
         loop {
+            let most = buffers.left.min(most as u64) as usize;
             let parts = buffers.next(self, most, Access::Read);
             let want = bytes_of(&parts);
             if want == 0 && buffers.left > 0 {
@@ -222,10 +224,12 @@ impl Process {
             };
             done += n as u64;
             buffers.advance(n);
-            if n < want || buffers.left == 0 || !transfer.in_pieces() {
+            if n < want || buffers.left == 0 || !transfer.writes_on() {
                 return Ok(done);
             }
-            self.stop.check()?;
+            if transfer.can_be_undone() {
+                self.stop.check()?;
+            }
         }
     }
 

@@ -16,8 +16,11 @@ use rustix::io::pread;
 use super::grant::Roots;
 use super::interrupt::{Interrupt, check};
 use super::secrets::{hides_mode, hides_path};
+use super::stdin::StdinFile;
 use crate::errno::Errno;
-use crate::world::{BLOCK_SIZE, DirEntry, FileKind, Fingerprint, HostPath, KnownFile, Metadata, WorldError};
+use crate::world::{
+    BLOCK_SIZE, DirEntry, FileKind, Fingerprint, HostPath, KnownFile, Metadata, STDIN_GRANT, WorldError,
+};
 
 /// Files kept open.
 const OPEN_MAX: usize = 16;
@@ -52,11 +55,20 @@ pub(super) struct HostFiles {
     ways: HashSet<HostPath>,
     /// Files that the guest knows from before, and that were not looked at yet.
     known: HashMap<HostPath, KnownFile>,
+    /// Standard input, if it is a regular file.
+    stdin: Option<StdinFile>,
 }
 
 impl HostFiles {
-    pub fn new(roots: Roots, known: HashMap<HostPath, KnownFile>) -> HostFiles {
-        HostFiles { roots, open: Vec::new(), first: HashMap::new(), ways: HashSet::new(), known }
+    pub fn new(roots: Roots, known: HashMap<HostPath, KnownFile>, stdin: Option<StdinFile>) -> HostFiles {
+        HostFiles { roots, open: Vec::new(), first: HashMap::new(), ways: HashSet::new(), known, stdin }
+    }
+
+    /// Moves the position of standard input, if it is a regular file.
+    pub fn seek_stdin(&self, offset: u64) {
+        if let Some(stdin) = &self.stdin {
+            stdin.seek(offset);
+        }
     }
 
     /// Fails if a file that the guest knows is not what it was. Asked once a file: from then on it must
@@ -184,6 +196,9 @@ impl HostFiles {
         if let Some(given) = self.roots.given(path) {
             return given.metadata(&path.path);
         }
+        if path.grant == STDIN_GRANT {
+            return self.stdin.as_ref().ok_or(Errno::ENOENT)?.metadata();
+        }
         match self.open(path, OFlags::PATH) {
             Ok(fd) => Ok(metadata_of(&fstat(&fd)?)),
             Err(Errno::ENOENT) => self.mount_point(path).ok_or(Errno::ENOENT),
@@ -268,6 +283,9 @@ impl HostFiles {
     fn block(&mut self, path: &HostPath, block: u64) -> Result<Arc<[u8]>, Errno> {
         if let Some(given) = self.roots.given(path) {
             return given.read_block(&path.path, block);
+        }
+        if path.grant == STDIN_GRANT {
+            return self.stdin.as_mut().ok_or(Errno::ENOENT)?.block(block);
         }
         let offset = block.checked_mul(BLOCK_SIZE as u64).ok_or(Errno::EINVAL)?;
         i64::try_from(offset).map_err(|_| Errno::EINVAL)?;
@@ -354,7 +372,7 @@ fn mtime_of(stat: &Stat) -> i64 {
     (stat.st_mtime as i64).saturating_mul(1_000_000_000).saturating_add(stat.st_mtime_nsec as i64)
 }
 
-fn metadata_of(stat: &Stat) -> Metadata {
+pub(in crate::world) fn metadata_of(stat: &Stat) -> Metadata {
     let kind = kind_of(FileType::from_raw_mode(stat.st_mode));
     Metadata {
         kind,

@@ -8,6 +8,7 @@ use rustix::event::PollFlags;
 
 use super::helper::Helper;
 use super::interrupt::{Interrupt, Waited, check, wait};
+use super::stdin::StdinFile;
 use super::stream::HostStream;
 use crate::errno::Errno;
 use crate::host::tty;
@@ -76,6 +77,14 @@ impl InputState {
     pub fn terminal(&self) -> Option<BorrowedFd<'_>> {
         match self {
             InputState::Host(stream) if stream.is_terminal() => Some(stream.fd()),
+            _ => None,
+        }
+    }
+
+    /// The regular file that it is.
+    pub fn file(&self) -> Option<StdinFile> {
+        match self {
+            InputState::Host(stream) => StdinFile::of(stream.fd()),
             _ => None,
         }
     }

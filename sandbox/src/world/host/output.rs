@@ -10,7 +10,7 @@ use super::helper::Helper;
 use super::interrupt::{Interrupt, Waited, check, wait};
 use super::stream::HostStream;
 use crate::errno::Errno;
-use crate::world::WorldError;
+use crate::world::{OutputChange, WorldError};
 
 /// Bytes of output kept in memory, which may be looked at while the guest runs.
 #[derive(Clone, Debug, Default)]
@@ -180,6 +180,25 @@ impl HostOutput {
             }
             Kind::Host(stream) => write_stream(stream, data, interrupt),
             Kind::Broken(errno) => Ok(Err(*errno)),
+        }
+    }
+}
+
+impl HostOutput {
+    /// Changes the regular file that it is.
+    pub(super) fn change(&self, change: OutputChange<'_>) -> Result<usize, Errno> {
+        match (&self.0, change) {
+            (Kind::Host(stream), _) => Ok(stream.change(change)?),
+            (Kind::Broken(errno), _) => Err(*errno),
+            (_, OutputChange::Write { .. } | OutputChange::Append { .. }) => Err(Errno::ESPIPE),
+            (_, OutputChange::Resize { .. } | OutputChange::Sync) => Err(Errno::EINVAL),
+        }
+    }
+
+    /// Moves the position of the regular file that it is.
+    pub(super) fn seek(&self, offset: u64) {
+        if let Kind::Host(stream) = &self.0 {
+            stream.seek(offset);
         }
     }
 }

@@ -4,11 +4,12 @@ use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
 use rustix::event::PollFlags;
-use rustix::fs::{FileType, Mode, OFlags, fstat, major, open};
+use rustix::fs::{FileType, Mode, OFlags, SeekFrom, fcntl_getfl, fstat, fsync, ftruncate, major, open, seek};
 use rustix::io::{Errno, ReadWriteFlags, fcntl_dupfd_cloexec, preadv2, pwritev2};
 use rustix::termios::isatty;
 
 use super::interrupt::is_ready;
+use crate::world::OutputChange;
 
 /// Bytes that go into a pipe at once without blocking, once `poll` says that it is ready (`PIPE_BUF`).
 const PIPE_BUF: usize = 4096;
@@ -119,6 +120,44 @@ impl HostStream {
             Way::Poll if !is_ready(self.fd(), PollFlags::OUT) => Err(Errno::AGAIN),
             Way::Poll => rustix::io::write(self.io(), &data[..data.len().min(PIPE_BUF)]),
             _ => rustix::io::write(self.io(), data),
+        }
+    }
+}
+
+impl HostStream {
+    /// Changes the regular file that it is.
+    pub fn change(&self, change: OutputChange<'_>) -> Result<usize, Errno> {
+        // RWF_NOAPPEND, of Linux 6.9: at the offset whatever the descriptor's flags are.
+        const AT_OFFSET: ReadWriteFlags = ReadWriteFlags::from_bits_retain(0x20);
+        let all = |data: &[u8], offset, flags| {
+            let mut done = 0;
+            while done < data.len() {
+                // With RWF_APPEND, an offset only says that the position stays.
+                match pwritev2(self.io(), &[io::IoSlice::new(&data[done..])], offset + done as u64, flags) {
+                    Ok(0) => break,
+                    Ok(n) => done += n,
+                    Err(Errno::INTR) => {}
+                    Err(_) if done > 0 => break,
+                    Err(e) => return Err(e),
+                }
+            }
+            Ok(done)
+        };
+        match change {
+            OutputChange::Write { offset, data } => {
+                let append = fcntl_getfl(self.io())?.contains(OFlags::APPEND);
+                all(data, offset, if append { AT_OFFSET } else { ReadWriteFlags::empty() })
+            }
+            OutputChange::Append { data } => all(data, 0, ReadWriteFlags::APPEND),
+            OutputChange::Resize { len } => ftruncate(self.io(), len).map(|()| 0),
+            OutputChange::Sync => fsync(self.io()).map(|()| 0),
+        }
+    }
+
+    /// Moves the position of the regular file that it is.
+    pub fn seek(&self, offset: u64) {
+        if self.way == Way::Never {
+            let _ = seek(self.io(), SeekFrom::Start(offset));
         }
     }
 }

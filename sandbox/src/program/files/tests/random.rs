@@ -6,15 +6,23 @@ use dejavm_snapshot::codec;
 use proptest::prelude::*;
 
 use super::Program;
+use super::streams::file;
 use crate::program::files::{AT_FDCWD, FdTable};
-use crate::program::fs::testing::{Bench, FakeWorld, restored, store};
-use crate::program::fs::{DirFormat, Fs, FsError, FsResult, OpenFlags, Scope};
+use crate::program::fs::testing::{Bench, FakeWorld, HostNode, restored, store};
+use crate::program::fs::{DirFormat, Fs, FsError, FsResult, OpenFlags, Scope, Stdio};
+use crate::world::STDIN_GRANT;
 
 const RW: OpenFlags = super::RW;
 
-fn program() -> Program {
+/// A program with some descriptors, its standard streams regular files if wanted.
+fn program(files: bool) -> Program {
     let world = FakeWorld::default().file("lower", vec![3; 150_000]).dir("dir");
     let mut bench = Bench::new(world.file("dir/x", "lower"));
+    if files {
+        let (stdin, stdout, stderr) = (file(9, 2, false), file(5, 5, false), file(7, 0, true));
+        bench = Bench::with_stdio(Stdio { stdin, stdout, stderr, merged: false });
+        bench.world.nodes.insert((STDIN_GRANT, Vec::new()), HostNode::File(b"123456789".to_vec()));
+    }
     bench.kernel.memory = Some(1 << 20);
     bench.mkdir("/d").unwrap();
     let table = FdTable::with_stdio(&mut bench.fs);
@@ -164,8 +172,8 @@ fn make(p: &mut Program, call: &Call) -> FsResult<()> {
 
 proptest! {
     #[test]
-    fn no_call_panics(calls in prop::collection::vec(call(), 1..80)) {
-        let mut p = program();
+    fn no_call_panics(calls in prop::collection::vec(call(), 1..80), files in any::<bool>()) {
+        let mut p = program(files);
         for (n, call) in calls.iter().enumerate() {
             let failed = make(&mut p, call);
             prop_assert!(!matches!(failed, Err(FsError::World(_) | FsError::Machine(_))));
@@ -185,8 +193,9 @@ proptest! {
         first in prop::collection::vec(call(), 1..30),
         then in prop::collection::vec(call(), 1..30),
         damage in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..4),
+        files in any::<bool>(),
     ) {
-        let mut p = program();
+        let mut p = program(files);
         for call in &first {
             let _ = make(&mut p, call);
         }

@@ -3,8 +3,9 @@
 use super::Program;
 use crate::errno::Errno;
 use crate::program::files::POLLIN;
-use crate::program::fs::testing::errno;
-use crate::program::fs::{OpenFlags, S_IFCHR, S_IFIFO, Stdio, StdioKind};
+use crate::program::fs::testing::{HostNode, errno};
+use crate::program::fs::{OpenFlags, S_IFCHR, S_IFIFO, S_IFREG, Stdio, StdioKind};
+use crate::world::{FileKind, Metadata, STDIN_GRANT, StandardFile};
 
 #[test]
 fn standard_streams() {
@@ -65,4 +66,64 @@ fn merged_streams_are_one_description() {
     assert_eq!(p.fcntl(1, 3, 0), Ok(0o4001));
     p.close(2).unwrap();
     assert_eq!(p.write(1, b"c"), Ok(1));
+}
+
+pub(super) fn file(size: u64, position: u64, append: bool) -> StdioKind {
+    let metadata =
+        Metadata { kind: FileKind::Regular, mode: 0o640, uid: 3, gid: 4, nlink: 1, size, mtime: 1_000 };
+    StdioKind::File(StandardFile { metadata, position, append })
+}
+
+#[test]
+fn input_from_a_file() {
+    let mut p = Program::with(Stdio { stdin: file(10, 2, false), ..Stdio::default() });
+    p.bench.world.nodes.insert((STDIN_GRANT, Vec::new()), HostNode::File(b"0123456789".to_vec()));
+    let stat = p.run(|t, fs, env| t.stat(fs, env, 0)).unwrap();
+    assert_eq!((stat.mode, stat.size, stat.uid, stat.mtime), (S_IFREG | 0o640, 10, 3, 1_000));
+    assert_eq!(p.read(0, 3).unwrap(), b"234");
+    assert_eq!(p.bench.world.asked.pop().unwrap(), "seek input 5");
+    assert_eq!(p.run(|t, fs, env| t.lseek(fs, env, 0, -1, 2)), Ok(9));
+    assert_eq!(p.bench.world.asked.pop().unwrap(), "seek input 9");
+    // A description of its own has a position of its own.
+    let fd = p.open("/dev/stdin", OpenFlags::RDWR).unwrap();
+    assert_eq!(p.read(fd, 2).unwrap(), b"01");
+    assert_eq!(p.write(fd, b"xx"), Ok(2));
+    assert!(!p.bench.world.asked.iter().any(|asked| asked.starts_with("seek")));
+    assert_eq!(p.read(0, 9).unwrap(), b"9");
+    assert_eq!(p.bench.fs.check(), Ok(()));
+    // What is longer than files can be looks like a pipe.
+    let mut p = Program::with(Stdio { stdin: file(u64::MAX, 0, false), ..Stdio::default() });
+    assert_eq!(p.run(|t, fs, env| t.stat(fs, env, 0)).unwrap().kind(), S_IFIFO);
+}
+
+#[test]
+fn output_to_a_file() {
+    let mut p =
+        Program::with(Stdio { stdout: file(3, 3, false), stderr: file(5, 0, true), ..Stdio::default() });
+    (p.bench.world.stdout, p.bench.world.stderr) = (b"old".to_vec(), b"older".to_vec());
+    assert_eq!(p.write(1, b"new"), Ok(3));
+    assert_eq!(p.run(|t, fs, env| t.lseek(fs, env, 1, 4, 0)), Ok(4));
+    assert_eq!(p.bench.world.asked.pop().unwrap(), "seek Stdout 4");
+    assert_eq!(p.run(|t, fs, env| t.pwrite(fs, env, 1, b"E", 4).map(|_| ())), Ok(()));
+    assert_eq!(p.bench.world.stdout, b"oldnEw");
+    // What was there before is not the guest's.
+    for offset in [0, 2] {
+        assert_eq!(p.run(|t, fs, env| t.pwrite(fs, env, 1, b"x", offset).map(|_| ())), Err(Errno::EPERM));
+        assert_eq!(p.run(|t, fs, env| t.truncate(fs, env, 1, offset)), Err(Errno::EPERM));
+    }
+    assert_eq!(p.open("/dev/stdout", OpenFlags::WRONLY | OpenFlags::TRUNC), Err(Errno::EPERM));
+    assert_eq!(p.open("/dev/stdout", OpenFlags::RDWR), Err(Errno::EACCES));
+    assert_eq!(p.run(|t, fs, env| t.truncate(fs, env, 1, 5)), Ok(()));
+    assert_eq!(p.bench.world.stdout, b"oldnE");
+    assert_eq!(p.write(2, b"st"), Ok(2));
+    assert_eq!(p.bench.world.stderr, b"olderst");
+    assert_eq!(p.run(|t, fs, env| t.lseek(fs, env, 2, 0, 1)), Ok(7));
+    assert_eq!(p.read(1, 1), Err(Errno::EBADF));
+    let stat = p.run(|t, fs, env| t.stat(fs, env, 2)).unwrap();
+    assert_eq!((stat.kind(), stat.size), (S_IFREG, 7));
+    // Content that is outside is neither moved into memory nor reserved.
+    assert_eq!(p.run(|t, fs, env| t.fallocate(fs, env, 1, 3, (0, 5))), Err(Errno::EOPNOTSUPP));
+    assert_eq!(p.run(|t, fs, env| t.fallocate(fs, env, 1, 0, (0, 8))), Ok(()));
+    assert_eq!(p.bench.world.stdout.len(), 8);
+    assert_eq!(p.bench.fs.check(), Ok(()));
 }

@@ -52,7 +52,7 @@ pub(super) const SYSTEM: &[(&str, Source)] = &[
     ("sys/vm/nr_hugepages", Source::Fixed("0\n")),
     ("sys/fs/file-max", Source::Fixed("65536\n")),
     ("sys/fs/nr_open", Source::Fixed("65536\n")),
-    ("sys/fs/pipe-max-size", Source::Fixed("65536\n")),
+    ("sys/fs/pipe-max-size", Source::Fixed("1048576\n")),
     ("sys/net/core/somaxconn", Source::Fixed("4096\n")),
     ("sys/net/ipv4/ip_local_port_range", Source::Fixed("32768\t60999\n")),
 ];

@@ -87,6 +87,7 @@ impl World for Liar {
             Request::Clock => Response::Input(Ok(vec![1; 10])),
             Request::Input { max, .. } => Response::Input(Ok(vec![1; max + 1])),
             Request::Output { data, .. } => Response::Output(Ok(data.len() + 1)),
+            Request::OutputFile { change, .. } => Response::OutputFile(Ok(change.data().len() + 1)),
             Request::Wait { .. } => Response::Wait(Woken { by: Wake::Never, ns: u64::MAX }),
             Request::Signal { .. } => Response::Signal(Some(1000)),
             Request::Terminal(_) => Response::Terminal(Ok(TerminalAnswer::Available(u32::MAX))),
