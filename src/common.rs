@@ -83,6 +83,8 @@ pub(crate) struct Common {
     pub observer: Option<SharedObserver>,
     pub record: Option<PathBuf>,
     pub max_log: Option<u64>,
+    /// What stops it.
+    pub stop: Option<StopHandle>,
     pub machine: MachineOptions,
     /// Of a restore or a replay.
     pub ceilings: Ceilings,
@@ -102,6 +104,7 @@ impl Default for Common {
             observer: None,
             record: None,
             max_log: None,
+            stop: None,
             machine: MachineOptions { prefetch: true, ..MachineOptions::default() },
             ceilings: Ceilings::default(),
             host_files: HostFiles::default(),
@@ -127,7 +130,10 @@ pub(crate) struct Wiring {
 
 impl Common {
     pub fn wiring(&self) -> Result<Wiring, Error> {
-        let stop = StopHandle::new().map_err(Error::Descriptors)?;
+        let stop = match &self.stop {
+            Some(stop) => stop.clone(),
+            None => StopHandle::new().map_err(Error::Descriptors)?,
+        };
         let captured = self.capture.then(<(OutputBuffer, OutputBuffer)>::default);
         let limit = self.capture_limit;
         let (stdout, stderr) = match &captured {
@@ -229,6 +235,14 @@ macro_rules! common_setters {
         #[must_use]
         pub fn deadline(mut self, time: std::time::Duration) -> Self {
             self.common.deadline = Some(time);
+            self
+        }
+
+        /// Stops the guest by this handle, while it is being loaded, too. It is for one sandbox: clones have
+        /// the same.
+        #[must_use]
+        pub fn stop_by(mut self, handle: $crate::StopHandle) -> Self {
+            self.common.stop = Some(handle);
             self
         }
 

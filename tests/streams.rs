@@ -1,6 +1,8 @@
 //! Standard streams as the tool's own are: closed ones.
 
 mod common;
+#[path = "streams/loading.rs"]
+mod loading;
 #[path = "streams/pipes.rs"]
 mod pipes;
 #[path = "streams/regular.rs"]

@@ -44,6 +44,11 @@ impl Failure {
         Failure { status: status::FAILED, message: message.to_string() }
     }
 
+    /// A signal came before there was a guest to take it.
+    pub fn signal(number: u8) -> Failure {
+        Failure { status: 128 + number, message: "stopped by a signal while the guest was loaded".into() }
+    }
+
     /// The output of a replay that could not be written.
     pub fn output(errno: Errno) -> Failure {
         match errno {

@@ -5,7 +5,7 @@ use std::fs::File;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
-use dejavm::{Host, Input, Kernel, Program, Sandbox, Stdio};
+use dejavm::{Host, Input, Kernel, Program, Sandbox, Stdio, StopHandle};
 
 use super::failure::say;
 use super::options::{GuestOptions, KernelOptions, RunOptions, ViewOptions, apply};
@@ -48,12 +48,13 @@ pub struct NewGuest {
 
 impl NewGuest {
     /// The guest with this process's standard streams, about to run. A program takes them for
-    /// `stdio`. It is recorded in the directory, if one is given.
+    /// `stdio`. It is recorded in the directory, if one is given, and stopped by the handle.
     pub fn start(
         &self,
         stdio: Stdio,
         record: Option<Recorded<'_>>,
         host: &Host,
+        stop: Option<StopHandle>,
         voice: Voice,
     ) -> Result<Sandbox> {
         if let Some(image) = &self.kernel {
@@ -62,7 +63,7 @@ impl NewGuest {
                     "--ro, --root and --cross-mounts are of programs: a bare-metal guest sees no files",
                 ));
             }
-            let sandbox = kernel(image, &self.bare, &self.run, self.guest.memory, record, host)?;
+            let sandbox = kernel(image, &self.bare, &self.run, self.guest.memory, record, host, stop)?;
             warn_of_unpacking(&sandbox, host, voice);
             return Ok(sandbox);
         }
@@ -78,6 +79,9 @@ impl NewGuest {
             if let Some(bytes) = recorded.max_log {
                 program = program.max_log(bytes);
             }
+        }
+        if let Some(stop) = stop {
+            program = program.stop_by(stop);
         }
         Ok(program.start(host)?)
     }
@@ -129,6 +133,7 @@ pub fn kernel(
     memory: Option<u64>,
     record: Option<Recorded<'_>>,
     host: &Host,
+    stop: Option<StopHandle>,
 ) -> Result<Sandbox> {
     let mut kernel = Kernel::new(image).cmdline(options.cmdline.as_bytes().to_vec()).unpack(options.unpack);
     kernel = apply!(run, kernel);
@@ -151,6 +156,9 @@ pub fn kernel(
         if let Some(bytes) = recorded.max_log {
             kernel = kernel.max_log(bytes);
         }
+    }
+    if let Some(stop) = stop {
+        kernel = kernel.stop_by(stop);
     }
     Ok(kernel.start(host)?)
 }

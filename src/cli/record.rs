@@ -39,7 +39,9 @@ pub fn main(args: Args, voice: Voice) -> Result {
     let signals = Signals::block()?;
     let host = super::host()?;
     let recorded = Recorded { dir: &args.output, max_log: args.max_log };
-    let sandbox = args.new.start(streams::to_record(), Some(recorded), &host, voice)?;
+    let sandbox = signals.while_loading(|stop| {
+        args.new.start(streams::to_record(), Some(recorded), &host, Some(stop), voice)
+    })?;
     confine::confine(&sandbox, args.new.run.no_confine, None)?;
     conclude::run(sandbox, &signals, &args.new.name(), &args.new.run, voice)
 }

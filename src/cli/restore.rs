@@ -81,7 +81,8 @@ pub fn main(args: Args, voice: Voice) -> Result {
     if let Some(seed) = args.seed {
         restore = restore.seed(seed);
     }
-    let sandbox = apply!(&args.run, restore).start(&host)?;
+    let restore = apply!(&args.run, restore);
+    let sandbox = signals.while_loading(|stop| Ok(restore.stop_by(stop).start(&host)?))?;
     confine::confine(&sandbox, args.run.no_confine, None)?;
     conclude::run(sandbox, &signals, &name(&image, &args.file), &args.run, voice)
 }

@@ -33,7 +33,8 @@ pub struct Args {
 pub fn main(args: Args, voice: Voice) -> Result {
     let signals = Signals::block()?;
     let host = super::host()?;
-    let sandbox = args.new.start(streams::of_host(), None, &host, voice)?;
+    let sandbox =
+        signals.while_loading(|stop| args.new.start(streams::of_host(), None, &host, Some(stop), voice))?;
     confine::confine(&sandbox, args.new.run.no_confine, None)?;
     conclude::run(sandbox, &signals, &args.new.name(), &args.new.run, voice)
 }

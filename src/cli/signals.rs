@@ -9,6 +9,9 @@ use std::thread;
 
 use dejavm::{Sandbox, StopHandle};
 use nix::sys::signal::{SigSet, Signal, raise};
+use nix::sys::signalfd::{SfdFlags, SignalFd};
+use rustix::event::{PollFd, PollFlags, poll};
+use rustix::pipe::{PipeFlags, pipe_with};
 use rustix::process::getpgrp;
 use rustix::termios::{OptionalActions, Termios, tcgetattr, tcgetpgrp, tcsetattr};
 
@@ -30,7 +33,7 @@ pub struct Signals {
 
 struct State {
     guest: Guest,
-    /// What a bare-metal guest was stopped by.
+    /// What a guest without signals was stopped by.
     stopped_by: Option<Signal>,
     /// The terminal and its modes at the start.
     terminal: Option<(OwnedFd, Termios)>,
@@ -40,8 +43,8 @@ struct State {
 enum Guest {
     None,
     Program(StopHandle),
-    /// It has no signals: it is stopped.
-    BareMetal(StopHandle),
+    /// A bare-metal guest, or one that is being loaded: it has no signals, and is stopped.
+    WithoutSignals(StopHandle),
 }
 
 impl Signals {
@@ -56,11 +59,55 @@ impl Signals {
         Ok(Signals { set, state: Arc::new(Mutex::new(state)) })
     }
 
+    /// Loads a guest that stops by the handle: a signal that comes meanwhile ends that. What is being loaded
+    /// has no handlers yet.
+    pub fn while_loading<T>(&self, load: impl FnOnce(StopHandle) -> Result<T>) -> Result<T> {
+        let stop = StopHandle::new().map_err(|e| failed(&e))?;
+        lock(&self.state).guest = Guest::WithoutSignals(stop.clone());
+        // The window's size is the guest's own affair.
+        let mut set = self.set;
+        set.remove(Signal::SIGWINCH);
+        let signals = SignalFd::with_flags(&set, SfdFlags::SFD_CLOEXEC).map_err(|e| failed(&e))?;
+        let (over, loading) = pipe_with(PipeFlags::CLOEXEC).map_err(|e| failed(&e))?;
+        let wait = || self.wait_while_loading(&signals, over.as_fd());
+        // It ends before the process is confined, which it would not be.
+        let loaded = thread::scope(|scope| {
+            let thread = thread::Builder::new().name("signals".into());
+            thread.spawn_scoped(scope, wait).map_err(|e| failed(&e))?;
+            let loaded = load(stop);
+            drop(loading);
+            loaded
+        });
+        match (self.stopped_by(), loaded) {
+            (Some(signal), Err(_)) => Err(Failure::signal(signal)),
+            (_, loaded) => loaded,
+        }
+    }
+
+    /// Until `over` is closed.
+    fn wait_while_loading(&self, signals: &SignalFd, over: BorrowedFd<'_>) {
+        loop {
+            let wanted = [over, signals.as_fd()];
+            let mut fds = wanted.map(|fd| PollFd::from_borrowed_fd(fd, PollFlags::IN));
+            match poll(&mut fds, None) {
+                Ok(_) if fds[0].revents().is_empty() => {}
+                Err(rustix::io::Errno::INTR) => continue,
+                _ => return,
+            }
+            let signal = signals.read_signal().ok().flatten();
+            let signal = signal.and_then(|info| Signal::try_from(info.ssi_signo as i32).ok());
+            if let Some(signal) = signal {
+                lock(&self.state).take(signal);
+            }
+        }
+    }
+
     /// Passes signals on to this guest from now on, those that came already too, on a thread of its own.
     pub fn pass_on(&self, sandbox: &Sandbox) -> Result<()> {
         let handle = sandbox.stop_handle();
         let program = sandbox.machine().program().is_some();
-        lock(&self.state).guest = if program { Guest::Program(handle) } else { Guest::BareMetal(handle) };
+        lock(&self.state).guest =
+            if program { Guest::Program(handle) } else { Guest::WithoutSignals(handle) };
         let (set, state) = (self.set, self.state.clone());
         let wait = move || {
             while let Ok(signal) = set.wait() {
@@ -71,7 +118,7 @@ impl Signals {
         Ok(())
     }
 
-    /// The number of the signal that a bare-metal guest was stopped by.
+    /// The number of the signal that a guest without signals was stopped by.
     pub fn stopped_by(&self) -> Option<u8> {
         lock(&self.state).stopped_by.map(|signal| signal as u8)
     }
@@ -92,12 +139,12 @@ impl State {
         }
         let times = match &self.guest {
             Guest::Program(handle) => handle.signal(signal as u32),
-            Guest::BareMetal(handle) if signal != Signal::SIGWINCH => {
+            Guest::WithoutSignals(handle) if signal != Signal::SIGWINCH => {
                 let again = self.stopped_by.replace(signal).is_some();
                 handle.stop();
                 if again { ENOUGH } else { 1 }
             }
-            Guest::BareMetal(_) | Guest::None => 0,
+            Guest::WithoutSignals(_) | Guest::None => 0,
         };
         if times >= ENOUGH && signal != Signal::SIGWINCH {
             if let Some((terminal, modes)) = &self.terminal {

@@ -60,7 +60,7 @@ pub struct Args {
 pub fn main(args: Args, voice: Voice) -> Result {
     let host = super::host()?;
     let name = args.new.name();
-    let mut sandbox = args.new.start(streams::to_keep(), None, &host, voice)?;
+    let mut sandbox = args.new.start(streams::to_keep(), None, &host, None, voice)?;
     confine::confine(&sandbox, args.new.run.no_confine, Some(&args.output))?;
     let outcome = sandbox.run_until(args.at.clone())?;
     if outcome != Outcome::Paused {

@@ -104,6 +104,7 @@ impl Machine {
         let ram = Ram::new(vm, 0, state.pages(), marking, source)?
             .with_readahead(options.prefetch)
             .with_whole_slots();
+        ram.stop_by(stop.clone());
         let pages = ram.pages();
         let cpus = host.cpus;
         let core = Core::new(vcpu, host, stop, options, state.exits, state.seed);

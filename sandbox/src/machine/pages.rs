@@ -110,6 +110,7 @@ impl SnapshotPages {
                 if n >= clusters {
                     return Ok(brought);
                 }
+                ram.look()?;
                 let pages = self.with_reader(|reader| reader.working_set_cluster(n, &mut content))?;
                 // No working set that is dejavm's own names other pages than those of RAM.
                 if pages.iter().all(|page| *page < self.ram) {

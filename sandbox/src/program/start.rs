@@ -71,6 +71,7 @@ impl Machine {
             state: memory_state,
             stop: stop.clone(),
         };
+        memory.ram.stop_by(stop.clone());
         // A shadow page for each page table, and some for KVM's own.
         memory.system.set_shadow_pages(memory.table_budget() + SHADOW_PAGES);
         let space = AddressSpace::new(&mut memory, state.space)?;

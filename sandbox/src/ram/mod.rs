@@ -29,11 +29,12 @@ pub mod uffd;
 use std::io;
 use std::ops::Range;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, OnceLock};
 
 use kvm_bindings::kvm_userspace_memory_region;
 use kvm_ioctls::VmFd;
 
+use crate::host::stop::StopHandle;
 use aside::Aside;
 use readahead::Readahead;
 pub use slot::PageState;
@@ -101,6 +102,8 @@ pub struct Ram {
     counters: RamCounters,
     /// The order in which pages came, while somebody wants to know.
     order: Mutex<Option<Vec<u64>>>,
+    /// What ends the bringing in of many pages.
+    stop: OnceLock<StopHandle>,
 }
 
 impl std::fmt::Debug for Ram {
@@ -150,6 +153,7 @@ impl Ram {
             trap: Mutex::default(),
             counters: RamCounters::default(),
             order: Mutex::default(),
+            stop: OnceLock::new(),
         })
     }
 

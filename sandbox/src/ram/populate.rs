@@ -1,8 +1,23 @@
 //! Bringing in more than the guest wants, and what is then left out: pages that the source lacks.
 
+use crate::host::stop::{Pace, StopHandle};
+
 use super::{Marking, PageError, PageState, Ram};
 
 impl Ram {
+    /// From now on many pages are only brought in as long as the run may go on.
+    pub fn stop_by(&self, stop: StopHandle) {
+        let _ = self.stop.set(stop);
+    }
+
+    /// Whether the run may go on: for who brings in many pages.
+    ///
+    /// # Errors
+    /// When it was stopped, or its deadline has passed.
+    pub fn look(&self) -> Result<(), PageError> {
+        Ok(self.stop.get().map_or(Ok(()), StopHandle::check)?)
+    }
+
     /// Brings in every page that is known to be absent, but those that the source lacks. Returns
     /// how many came.
     pub fn populate(&self) -> Result<u64, PageError> {
@@ -19,9 +34,13 @@ impl Ram {
         self.make_all()?;
         let trap = *self.trap();
         let mut brought = 0;
+        let mut pace = self.stop.get().map(Pace::new);
         for slot in self.slots.made() {
             for index in 0..slot.pages() {
                 let page = slot.first + index;
+                if let Some(pace) = &mut pace {
+                    pace.step()?;
+                }
                 let comes = match slot.state(index) {
                     _ if trap == Some(page) => false,
                     PageState::Absent => wanted(page),
