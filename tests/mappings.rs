@@ -165,6 +165,8 @@ acts! {
     growing_mappings: "grows-down";
     /// `/proc/self/mem`.
     memory_as_a_file: "proc-mem";
+    /// `process_madvise` of the process's own memory.
+    advice_of_several_ranges: "vectors";
     /// Arguments at the edges.
     edges: "edges";
 }

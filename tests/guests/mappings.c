@@ -16,6 +16,7 @@
 #include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
+#include <sys/uio.h>
 #include <unistd.h>
 
 #define PAGE 4096L
@@ -382,6 +383,43 @@ static void *anonymous(int pages, int flags) {
     return mmap(BASE, pages * PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED | flags, -1, 0);
 }
 
+/* Advice of several ranges: what this process's own number stands for is always there, but has been named
+ * by it only since Linux 6.14. */
+static void advise_vectors(void) {
+    int self = -10001;
+    if (syscall(SYS_process_madvise, self, 0, 0, MADV_DONTNEED, 0)) self = syscall(SYS_pidfd_open, getpid(), 0);
+    char *at = anonymous(8, 0);
+    struct iovec parts[] = {{at, PAGE}, {at + 2 * PAGE, 10}, {at, 0}, {at + 4 * PAGE, PAGE}, {at + 6 * PAGE, PAGE}};
+    struct iovec odd[] = {{at, PAGE}, {at + 1, PAGE}}, far[] = {{at, PAGE}, {(void *)-PAGE, PAGE}};
+    struct iovec long_one[] = {{at, PAGE}, {at, -1}};
+    for (int advice = 0; advice < 25; advice++) {
+        /* What is not there for all, or is an end. */
+        if (advice == 5 || advice == 6 || advice == 7 || advice == 12 || advice == 13) continue;
+        memset(at, 'x', 8 * PAGE);
+        mprotect(at + 6 * PAGE, PAGE, PROT_READ);
+        long n = syscall(SYS_process_madvise, self, parts, 5, advice, 0);
+        printf("advice %d: %ld %s; %d %d %d\n", advice, n, n < 0 ? strerror(errno) : "", at[0], at[2 * PAGE], at[4 * PAGE]);
+        mprotect(at + 6 * PAGE, PAGE, PROT_READ | PROT_WRITE);
+    }
+    munmap(at + 4 * PAGE, PAGE);
+    long n = syscall(SYS_process_madvise, self, parts, 5, MADV_DONTNEED, 0);
+    printf("%ld %d %d\n", n, at[0], at[6 * PAGE]);
+    parts[0].iov_base = at + 4 * PAGE;
+    printf("%s\n", name_of(syscall(SYS_process_madvise, self, parts, 5, MADV_DONTNEED, 0)));
+    printf("%ld\n", syscall(SYS_process_madvise, self, odd, 2, MADV_DONTNEED, 0));
+    printf("%s\n", name_of(syscall(SYS_process_madvise, self, odd + 1, 1, MADV_DONTNEED, 0)));
+    printf("%s\n", name_of(syscall(SYS_process_madvise, self, far, 2, MADV_DONTNEED, 0)));
+    printf("%s\n", name_of(syscall(SYS_process_madvise, self, long_one, 2, MADV_DONTNEED, 0)));
+    printf("%s\n", name_of(syscall(SYS_process_madvise, self, parts, 1025, MADV_DONTNEED, 0)));
+    printf("%s\n", name_of(syscall(SYS_process_madvise, self, (void *)8, 1, MADV_DONTNEED, 0)));
+    printf("%s\n", name_of(syscall(SYS_process_madvise, self, odd, 1, MADV_DONTNEED, 1)));
+    printf("%s\n", name_of(syscall(SYS_process_madvise, self, odd, 1, 1000, 0)));
+    printf("%s\n", name_of(syscall(SYS_process_madvise, self, odd, 0, 1000, 0)));
+    printf("%s\n", name_of(syscall(SYS_process_madvise, -1, odd, 1, MADV_DONTNEED, 0)));
+    printf("%s\n", name_of(syscall(SYS_process_madvise, 0, odd, 1, MADV_DONTNEED, 0)));
+    printf("%s\n", name_of(syscall(SYS_process_madvise, 0, (void *)8, 1, MADV_DONTNEED, 0)));
+}
+
 static void edges(void) {
     char *p = anonymous(16, 0);
     int fd = file_of("f", "abcd"), reader = open("f", O_RDONLY), writer = open("f", O_WRONLY);
@@ -575,7 +613,7 @@ int main(int argc, char **argv) {
         void (*act)(void);
     } acts[] = {{"shared-reader", shared_reader}, {"private-reader", private_reader}, {"host-file", host_file},
                 {"cut", cut}, {"remove", remove_pages}, {"stack", stack}, {"grows-down", grows_down},
-                {"proc-mem", proc_mem}, {"edges", edges}};
+                {"proc-mem", proc_mem}, {"vectors", advise_vectors}, {"edges", edges}};
     for (size_t i = 0; i < sizeof acts / sizeof *acts; i++)
         if (!strcmp(what, acts[i].name)) acts[i].act();
     printf("the end\n");

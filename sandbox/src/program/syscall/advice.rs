@@ -24,6 +24,7 @@ mod madv {
     pub const POPULATE_READ: u64 = 22;
     pub const POPULATE_WRITE: u64 = 23;
     pub const DONTNEED_LOCKED: u64 = 24;
+    pub const COLLAPSE: u64 = 25;
     pub const HWPOISON: u64 = 100;
     pub const SOFT_OFFLINE: u64 = 101;
 }
@@ -68,6 +69,12 @@ fn applies(advice: u64, vma: &Vma) -> Result<(), Errno> {
 impl Process {
     pub(super) fn sys_madvise(&mut self, a: Args) -> SysResult {
         let [start, len, advice, ..] = a;
+        // An `int`.
+        let advice = u64::from(advice as u32);
+        if advice == madv::COLLAPSE {
+            // Huge pages are not the guest's to have: as a kernel that lacks them.
+            self.count_unknown(super::number::MADVISE);
+        }
         let known = matches!(
             advice,
             0..=madv::DONTNEED | madv::FREE | madv::REMOVE | madv::DONTFORK..=madv::DONTNEED_LOCKED
@@ -93,6 +100,30 @@ impl Process {
             }
         }
         if self.space.mapped_until(&range) < range.end { Err(Errno::ENOMEM.into()) } else { Ok(0) }
+    }
+
+    /// `madvise` of several ranges. Whose memory is meant is said by a descriptor: other processes have none
+    /// here, and this one has the numbers that stand for it.
+    pub(super) fn sys_process_madvise(&mut self, a: Args) -> SysResult {
+        /// `PIDFD_SELF_THREAD` and `PIDFD_SELF_THREAD_GROUP` (`include/uapi/linux/fcntl.h`).
+        const SELF: [i32; 2] = [-10000, -10001];
+        let [whose, vector, count, advice, flags, _] = a;
+        if flags as u32 != 0 {
+            return Err(Errno::EINVAL.into());
+        }
+        let ranges = self.ranges(vector, count)?;
+        if !SELF.contains(&(whose as i32)) {
+            return Err(Errno::EBADF.into());
+        }
+        let mut done = 0;
+        for (start, len) in ranges {
+            match self.sys_madvise([start, len, advice, 0, 0, 0]) {
+                Ok(_) => done += len,
+                Err(SysError::Errno(_)) if done > 0 => break,
+                Err(e) => return Err(e),
+            }
+        }
+        Ok(done)
     }
 
     /// The mapped parts of a range, one for each mapping, and what there is to say of each.

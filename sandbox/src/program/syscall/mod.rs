@@ -198,6 +198,7 @@ fn dispatch(p: &mut Process, call: u64, a: Args) -> SysResult {
         number::MREMAP => p.sys_mremap(a),
         number::BRK => p.sys_brk(a),
         number::MADVISE => p.sys_madvise(a),
+        number::PROCESS_MADVISE => p.sys_process_madvise(a),
         number::MSYNC => p.sys_msync(a),
         number::MINCORE => p.sys_mincore(a),
         number::MLOCK => p.sys_mlock(a, 0),

@@ -213,4 +213,5 @@ pub const RSEQ: u64 = 334;
 pub const CLOSE_RANGE: u64 = 436;
 pub const OPENAT2: u64 = 437;
 pub const FACCESSAT2: u64 = 439;
+pub const PROCESS_MADVISE: u64 = 440;
 pub const FCHMODAT2: u64 = 452;

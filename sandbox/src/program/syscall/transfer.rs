@@ -121,6 +121,11 @@ impl Process {
         Ok(buffers)
     }
 
+    /// The ranges of memory that a vector names: address and length each.
+    pub(super) fn ranges(&mut self, vector: u64, count: u64) -> Result<Vec<(u64, u64)>, SysError> {
+        Ok(self.buffers(vector, count)?.segments)
+    }
+
     /// Runs a transfer piece by piece. One that ends the run leaves no trace that would show when the
     /// call is made again.
     fn run_transfer(
