@@ -134,9 +134,7 @@ fn what_was_there_before_stays() {
     common::require_kvm();
     let command = format!("{DEJAVM} run --deadline 60s --");
     for (script, g) in [
-        ("$RUN sh -c 'echo gone >/dev/stdout' >>g", "before\n"),
         ("$RUN truncate -s 3 /dev/stdout >>g", "before\n"),
-        ("$RUN dd bs=1 count=3 of=/dev/stdout conv=notrunc >>g", "before\n"),
         ("{ echo mine; $RUN truncate -s 0 /dev/stdout; } >g", "mine\n"),
         (
             "{ echo mine; $RUN python3 -S -c 'import os; os.lseek(1, 2, 0); os.write(1, b\"x\")'; } >g",
@@ -148,6 +146,23 @@ fn what_was_there_before_stays() {
         assert_eq!(files[1], g, "{script}: {finished:?}");
         let stderr = String::from_utf8_lossy(&finished.stderr).into_owned();
         assert!(stderr.contains("not permitted"), "{script}: {finished:?}");
+    }
+}
+
+/// Opened anew, such a file is cut to what is not the program's, and appended to: as logs are by scripts that
+/// write to `/dev/stderr`.
+#[test]
+fn a_file_with_something_in_it_is_appended_to() {
+    common::require_kvm();
+    let command = format!("{DEJAVM} run --deadline 60s --");
+    for (script, g) in [
+        ("$RUN sh -c 'echo one >/dev/stderr; echo two >&2' 2>>g", "before\none\ntwo\n"),
+        ("$RUN sh -c 'echo one >&2; echo two >/dev/stderr' 2>>g", "before\ntwo\n"),
+        ("$RUN dd bs=1 count=3 of=/dev/stdout conv=notrunc <f >>g", "before\nlin"),
+    ] {
+        let dir = tempfile::tempdir().expect("a directory");
+        let (finished, files) = run(script, &command, dir.path());
+        assert_eq!(files[1], g, "{script}: {finished:?}");
     }
 }
 

@@ -23,13 +23,14 @@ pub struct RwFlags(pub u32);
 impl RwFlags {
     /// Poll for the end: a hint.
     const HIPRI: u32 = 1;
+    /// `RWF_DSYNC` and `RWF_SYNC`.
+    const SYNC: u32 = 6;
     const NOWAIT: u32 = 8;
     const APPEND: u32 = 0x10;
     const NOAPPEND: u32 = 0x20;
     const ATOMIC: u32 = 0x40;
     const DONTCACHE: u32 = 0x80;
     const NOSIGNAL: u32 = 0x100;
-    /// Those, and `RWF_DSYNC` and `RWF_SYNC`: what is written here is as safe as it gets.
     const KNOWN: u32 = 0x1ff;
 
     fn has(self, flag: u32) -> bool {
@@ -75,8 +76,9 @@ pub struct Transfer {
     moves: bool,
     /// The file's length before it, if it appends.
     end: Option<u64>,
-    /// Where it writes to in a regular file that output goes to.
-    output: Option<Spot>,
+    /// Where it writes to in a regular file that output goes to, and whether what it writes is to be on the
+    /// disk. All else that a program writes is as safe as it gets.
+    output: Option<(Spot, bool)>,
 }
 
 /// Bytes that one call writes at most to a regular file that output goes to: it is not interrupted, since
@@ -147,6 +149,7 @@ impl FdTable {
         if matches!(transfer.nature, Nature::Dir | Nature::Anon | Nature::Closed) {
             return fail(Errno::EINVAL);
         }
+        let sync = flags.has(RwFlags::SYNC) || of_file.has(OpenFlags::DSYNC);
         let of_file = of_file.has(OpenFlags::APPEND);
         let append = of_file && !flags.has(RwFlags::NOAPPEND) || flags.has(RwFlags::APPEND);
         if append {
@@ -157,11 +160,12 @@ impl FdTable {
             // Of the descriptor outside: what the guest changes of its own does not change that one.
             let appends = fs.standard_file(transfer.inode).is_some_and(|file| file.append);
             let shared = transfer.moves && self.get(fd)?.outside;
-            transfer.output = Some(match (append, shared && append == appends) {
+            let spot = match (append, shared && append == appends) {
                 (_, true) => Spot::Position,
                 (true, false) => Spot::End,
                 (false, false) => Spot::Offset,
-            });
+            };
+            transfer.output = Some((spot, sync));
         }
         Ok(transfer)
     }
@@ -267,9 +271,13 @@ impl FdTable {
             return fail(Errno::EPERM);
         }
         let outcome = match transfer.output {
-            Some(spot) => {
+            Some((spot, sync)) => {
                 let at = (transfer.offset, spot);
-                IoOutcome::Done(fs.write_output(env, transfer.inode, at, data)?)
+                let n = fs.write_output(env, transfer.inode, at, data)?;
+                if sync {
+                    fs.sync_output(env, transfer.inode)?;
+                }
+                IoOutcome::Done(n)
             }
             None if transfer.nature == Nature::Pipe => {
                 fs.write_pipe(transfer.inode, data, transfer.nonblock, transfer.packets)?
@@ -290,7 +298,7 @@ impl FdTable {
         if !transfer.moves || transfer.nature != Nature::File {
             return Ok(());
         }
-        if transfer.output == Some(Spot::Position) {
+        if matches!(transfer.output, Some((Spot::Position, _))) {
             // Moved outside by the write.
             self.get_mut(transfer.fd)?.offset = transfer.offset;
             return Ok(());

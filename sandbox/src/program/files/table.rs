@@ -224,8 +224,9 @@ impl FdTable {
             let of_path = OpenFlags::PATH | OpenFlags::DIRECTORY | OpenFlags::NOFOLLOW;
             OpenFlags(flags.0 & of_path.0)
         } else {
+            let append = if fs.is_only_appended_to(inode) { OpenFlags::APPEND } else { OpenFlags(0) };
             // A 64-bit kernel sets it for everyone.
-            flags | OpenFlags::LARGEFILE
+            flags | OpenFlags::LARGEFILE | append
         };
         let id = self.arena.add(Description::new(inode, kept));
         Ok(self.put(fd, id, flags.has(OpenFlags::CLOEXEC)))

@@ -209,9 +209,12 @@ impl Fs {
                 Body::Pipe(_) => self.open_pipe(id, flags)?,
                 // What is in it stays outside.
                 Body::Output(_) if flags.reads() => return fail(Errno::EACCES),
-                Body::File(_) | Body::Output(_) if flags.has(OpenFlags::TRUNC) && !made => {
-                    self.resize(env, id, 0)?;
+                Body::Output(file) if flags.has(OpenFlags::TRUNC) => {
+                    // As scripts do that write to `/dev/stderr`.
+                    let others = file.others();
+                    self.resize(env, id, others)?;
                 }
+                Body::File(_) if flags.has(OpenFlags::TRUNC) && !made => self.resize(env, id, 0)?,
                 _ => {}
             }
         }

@@ -2,7 +2,8 @@
 //!
 //! What is in such a file stays outside: it can be written, cut and extended, but not read or mapped. Its
 //! length is what the guest makes of it; whatever others write to it meanwhile the guest does not see. What
-//! was before the guest's first byte is not the guest's to change.
+//! was before the guest's first byte is not the guest's to change: where there is something, opening the file
+//! anew cuts what is behind it, and appends.
 
 use serde::{Deserialize, Serialize};
 
@@ -47,6 +48,11 @@ impl OutputFile {
         self.len
     }
 
+    /// Bytes at its start that are not the guest's.
+    pub fn others(&self) -> u64 {
+        self.others
+    }
+
     /// Whether it can be one, after decoding.
     pub fn is_sound(&self) -> bool {
         let OutputFile { stream: _, len, others } = *self;
@@ -65,6 +71,12 @@ impl Fs {
     /// Whether it is a regular file that output goes to.
     pub(crate) fn is_output_file(&self, id: InodeId) -> bool {
         matches!(self.inode(id).map(|inode| &inode.body), Ok(Body::Output(_)))
+    }
+
+    /// Whether whoever opens it anew can only append to it: a write at its start would be to what is not the
+    /// guest's.
+    pub(crate) fn is_only_appended_to(&self, id: InodeId) -> bool {
+        matches!(self.inode(id).map(|inode| &inode.body), Ok(Body::Output(file)) if file.others > 0)
     }
 
     /// Writes to it. What is written is out: it cannot be taken back.
