@@ -6,6 +6,8 @@
 
 mod common;
 
+#[path = "limits/answers.rs"]
+mod answers;
 #[path = "limits/deadline.rs"]
 mod deadline;
 #[path = "limits/files.rs"]
@@ -18,7 +20,11 @@ mod mappings;
 mod memory;
 #[path = "limits/rlimits.rs"]
 mod rlimits;
+#[path = "limits/shared_files.rs"]
+mod shared_files;
 #[path = "limits/streams.rs"]
 mod streams;
+#[path = "limits/texts.rs"]
+mod texts;
 #[path = "limits/time.rs"]
 mod time;

@@ -1,5 +1,6 @@
-//! Private mappings of files, dropped and moved (`tests/guests/discard.c`): natively and in the
-//! sandbox, straight on and behind a snapshot, recorded and replayed, they hold the same.
+//! Private mappings of files, dropped and moved (`tests/guests/discard.c`), and shared ones, written
+//! (`shared.c`): natively and in the sandbox, straight on and behind a snapshot, recorded and replayed,
+//! they hold the same.
 
 mod common;
 
@@ -19,15 +20,16 @@ const INPUT: Input<'_> = Input::Pipe(b"x");
 /// The guest, and what it prints natively.
 struct Guest {
     dir: TempDir,
+    program: String,
     native: String,
 }
 
 impl Guest {
-    fn new() -> Guest {
+    fn new(name: &str) -> Guest {
         common::require_kvm();
         let dir = TempDir::new().expect("temporary directory");
-        let program = dir.path().join("discard");
-        let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/guests/discard.c");
+        let program = dir.path().join(name);
+        let source = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("tests/guests/{name}.c"));
         let status = Command::new("gcc").args(["-O1", "-o"]).args([&program, &source]).status();
         assert!(status.expect("gcc builds the guest: install it (Debian: gcc, libc6-dev)").success());
         let mut host = Vec::new();
@@ -40,8 +42,8 @@ impl Guest {
         let scratch = TempDir::new().expect("temporary directory");
         std::fs::write(scratch.path().join("host"), &host).expect("a file");
         let native = finish(Command::new(program).current_dir(scratch.path()), INPUT).text();
-        assert!(native.lines().count() > 40, "{native}");
-        Guest { dir, native }
+        assert!(native.lines().count() > 20, "{native}");
+        Guest { dir, program: format!("./{name}"), native }
     }
 
     fn file(&self, name: &str) -> PathBuf {
@@ -56,19 +58,28 @@ impl Guest {
 
     /// A snapshot before the input, and what the guest printed until then.
     fn snapshot(&self) -> String {
-        self.tool(&["snapshot", "-q", "--at", "first-read", "-o", "s.dvm"], &["--", "./discard"])
+        self.tool(&["snapshot", "-q", "--at", "first-read", "-o", "s.dvm"], &["--", &self.program])
     }
 }
 
 #[test]
 fn dropped_and_moved() {
-    let guest = Guest::new();
+    straight_on("discard");
+}
+
+#[test]
+fn shared_and_written() {
+    straight_on("shared");
+}
+
+fn straight_on(name: &str) {
+    let guest = Guest::new(name);
     for way in WAYS {
         let mut args = vec!["run", "-q"];
         args.extend(way);
-        assert_eq!(guest.tool(&args, &["--", "./discard"]), guest.native, "{way:?}");
+        assert_eq!(guest.tool(&args, &["--", &guest.program]), guest.native, "{way:?}");
     }
-    guest.tool(&["record", "-q", "-o", "rec"], &["--", "./discard"]);
+    guest.tool(&["record", "-q", "-o", "rec"], &["--", &guest.program]);
     std::fs::rename(guest.file("host"), guest.file("away")).expect("rename");
     for way in WAYS {
         assert_eq!(guest.tool(&["replay", "-q", "rec"], way), guest.native, "{way:?}");
@@ -77,7 +88,32 @@ fn dropped_and_moved() {
 
 #[test]
 fn dropped_and_moved_behind_a_snapshot() {
-    let guest = Guest::new();
+    behind_a_snapshot("discard");
+}
+
+#[test]
+fn shared_and_written_behind_a_snapshot() {
+    behind_a_snapshot("shared");
+}
+
+/// The content of the host's file that nobody has touched comes from the host, or from the snapshot.
+#[test]
+fn a_shared_file_that_changes_on_the_host_is_named() {
+    let guest = Guest::new("shared");
+    let before = guest.snapshot();
+    let with_files = ["snapshot", "-q", "--at", "first-read", "--with-files", "-o", "f.dvm"];
+    assert_eq!(guest.tool(&with_files, &["--", &guest.program]), before);
+    std::fs::write(guest.file("host"), "another").expect("a file");
+    let restore = |snapshot| finish(dejavm(["restore", "-q", snapshot]).current_dir(guest.dir.path()), INPUT);
+    let refused = restore("s.dvm");
+    assert_eq!(refused.status, 125, "{refused:?}");
+    assert!(String::from_utf8_lossy(&refused.stderr).contains("host"), "{refused:?}");
+    std::fs::remove_file(guest.file("host")).expect("remove");
+    assert_eq!(before + &restore("f.dvm").text(), guest.native);
+}
+
+fn behind_a_snapshot(name: &str) {
+    let guest = Guest::new(name);
     let before = guest.snapshot();
     let whole = |after: String| before.clone() + &after;
     for way in WAYS {

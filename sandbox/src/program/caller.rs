@@ -5,7 +5,7 @@ use std::ops::Range;
 use super::clock::{Clock, ClockMode};
 use super::credentials::{Credentials, cap};
 use super::files::FdTable;
-use super::fs::{ContentRef, Env, Fs, FsError, FsResult, InodeId, Kernel, ProcFile, fail};
+use super::fs::{ContentRef, Env, Fs, FsError, FsResult, InodeId, Kernel, ProcFile, ReadContent, fail};
 use super::mm::{AddressSpace, Memory};
 use super::proc_text;
 use super::process::{FIRST_PID, PID, Process, Task};
@@ -153,12 +153,24 @@ impl Kernel for Host<'_> {
         Ok(self.memory.state.account.charge(bytes)?)
     }
 
+    fn offer(&mut self, bytes: u64) -> bool {
+        self.memory.state.account.offer(bytes)
+    }
+
     fn refund(&mut self, bytes: u64) {
         self.memory.state.account.refund(bytes);
     }
 
-    fn read_shared(&mut self, object: u64, offset: u64, buf: &mut [u8]) -> FsResult<()> {
+    fn read_shared(&mut self, object: u64, offset: u64, buf: &mut [u8]) -> FsResult<Vec<Range<usize>>> {
         self.memory.read_object(object, offset, buf)
+    }
+
+    fn lacks_shared(&self, object: u64, offset: u64) -> bool {
+        self.memory.lacks(object, offset)
+    }
+
+    fn put_below(&mut self, object: u64, content: ContentRef, len: u64) {
+        self.memory.put_below(object, content, len);
     }
 
     fn write_shared(&mut self, object: u64, offset: u64, data: &[u8]) -> FsResult<()> {
@@ -177,8 +189,14 @@ impl Kernel for Host<'_> {
         self.memory.resize_object(object, len)
     }
 
-    fn content_moved(&mut self, content: ContentRef, file: InodeId, object: u64) -> FsResult<()> {
-        self.space.follow(self.memory, content, object).map_err(machine)?;
+    fn content_moved(
+        &mut self,
+        content: ContentRef,
+        file: InodeId,
+        object: u64,
+        read: &mut ReadContent<'_>,
+    ) -> FsResult<()> {
+        self.space.follow(self.memory, content, object, read).map_err(machine)?;
         self.moved.push((content, file));
         Ok(())
     }

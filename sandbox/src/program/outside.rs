@@ -136,9 +136,11 @@ impl Kernel for Nobody {
         None
     }
 
-    fn read_shared(&mut self, _object: u64, _offset: u64, _buf: &mut [u8]) -> FsResult<()> {
+    fn read_shared(&mut self, _object: u64, _offset: u64, _buf: &mut [u8]) -> FsResult<Vec<Range<usize>>> {
         Err(FsError::Errno(Errno::EIO))
     }
+
+    fn put_below(&mut self, _object: u64, _content: ContentRef, _len: u64) {}
 
     fn write_shared(&mut self, _object: u64, _offset: u64, _data: &[u8]) -> FsResult<()> {
         Err(FsError::Errno(Errno::EIO))

@@ -10,7 +10,7 @@ use super::exec::Command;
 use super::files::FdTable;
 use super::fs::{Fs, FsOptions, InodeId, Mount, MountError, Stdio};
 use super::mm::{
-    Account, BLOCK_BYTES, CHUNK_BYTES, MAPPING_BYTES, MAX_MAPPINGS, MemoryState, SpaceState, USER_END,
+    Account, BLOCK_BYTES, CHUNK_BYTES, MAPPING_BYTES, MAX_MAPPINGS, MemoryState, Object, SpaceState, USER_END,
 };
 use super::process::Task;
 use super::signal::Signals;
@@ -204,8 +204,12 @@ impl ProgramState {
         expect(granted <= MAX_MEMORY && *ram_pages == ram_pages_for(granted), "memory size")?;
         let is_held = |content| task.frozen.contains(&content);
         space.check(memory, is_held)?;
+        let objects = memory.objects.values().map(Object::cost).fold(0, u64::saturating_add);
+        let cost = objects.saturating_add(space.cost()).saturating_add(files.text_cost());
+        expect(cost <= memory.account.charged(), "the account of memory")?;
         let chunks = u32::try_from(ram_pages / CHUNK_PAGES).unwrap_or(u32::MAX);
-        memory.check(space, chunks, is_held)?;
+        let lies_below = |content| memory.objects.values().any(|object| object.is_above(content));
+        memory.check(space, chunks, |content| is_held(content) || lies_below(content))?;
         if let Some(command) = pending {
             command.check()?;
             let empty = space.vmas.is_empty() && space.regions.is_empty() && memory.chunks.used() == 0;
@@ -214,8 +218,10 @@ impl ProgramState {
         let inconsistent = |e: super::fs::Inconsistent| BadState(e.0);
         fs.check().map_err(inconsistent)?;
         fs.check_stored(memory.stored_pages..snapshot_pages).map_err(inconsistent)?;
-        fs.check_shared(|object| memory.objects.get(&object).map(|object| object.len))
+        fs.check_shared(|object| memory.objects.get(&object).map(|object| (object.len, object.below)))
             .map_err(inconsistent)?;
+        let stray = memory.objects.iter().any(|(number, o)| o.below.is_some() && !fs.has_object(*number));
+        expect(!stray, "what lies below a shared object")?;
         files.check(fs).map_err(inconsistent)?;
         signals.check()?;
         clock.check()?;
@@ -237,7 +243,8 @@ fn ram_pages_for(memory: u64) -> u64 {
     chunks.min(MOST_CHUNKS) * CHUNK_PAGES
 }
 
-fn task(cwd: InodeId, workdir: Vec<u8>) -> Task {
+/// The limits that the first processes have.
+pub(super) fn first_limits() -> [(u64, u64); 16] {
     let mut limits = [(INFINITY, INFINITY); 16];
     limits[RLIMIT_STACK] = (super::exec::STACK_BYTES, INFINITY);
     limits[RLIMIT_CORE] = (0, INFINITY);
@@ -247,6 +254,10 @@ fn task(cwd: InodeId, workdir: Vec<u8>) -> Task {
     limits[RLIMIT_MSGQUEUE] = (819_200, 819_200);
     limits[RLIMIT_NICE] = (0, 0);
     limits[RLIMIT_RTPRIO] = (0, 0);
+    limits
+}
+
+fn task(cwd: InodeId, workdir: Vec<u8>) -> Task {
     Task {
         exe: Vec::new(),
         executable: None,
@@ -257,7 +268,7 @@ fn task(cwd: InodeId, workdir: Vec<u8>) -> Task {
         cwd,
         workdir,
         umask: 0o022,
-        limits,
+        limits: first_limits(),
         stack: 0,
         sigreturn: 0,
         credentials: super::credentials::ROOT.clone(),

@@ -71,10 +71,15 @@ impl Ram {
         })
     }
 
+    /// Whether a page is absent, and the source is asked for it when it is touched.
+    pub fn is_absent(&self, page: u64) -> bool {
+        let state = self.slots.of(page).map(|(slot, index)| slot.state(index));
+        matches!(state, None | Some(PageState::Fresh | PageState::Absent))
+    }
+
     /// Whether a page is absent and the source lacks it.
     pub fn is_withheld(&self, page: u64) -> bool {
-        let state = self.slots.of(page).map(|(slot, index)| slot.state(index));
-        matches!(state, None | Some(PageState::Fresh | PageState::Absent)) && !self.source.can_fetch(page)
+        self.is_absent(page) && !self.source.can_fetch(page)
     }
 
     /// Whether a page is absent, and a touch of it by KVM would not be noticed: with

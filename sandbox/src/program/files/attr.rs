@@ -2,7 +2,7 @@
 
 use super::FdTable;
 use crate::errno::Errno;
-use crate::program::fs::{At, DirCursor, DirFormat, Env, Fs, FsResult, Stat, fail};
+use crate::program::fs::{At, DirCursor, DirFormat, Env, Fs, FsResult, InodeId, Stat, fail};
 
 impl FdTable {
     /// What is known of an open file.
@@ -10,7 +10,20 @@ impl FdTable {
     /// # Errors
     /// `EBADF`
     pub fn stat(&self, fs: &mut Fs, env: &mut Env<'_>, fd: i32) -> FsResult<Stat> {
-        fs.stat(env, self.get(fd)?.inode)
+        self.stat_inode(fs, env, self.get(fd)?.inode)
+    }
+
+    /// What is known of a file. The links in `/proc/<pid>/fd` tell how their descriptors are open.
+    ///
+    /// # Errors
+    /// As [`Fs::stat`].
+    pub fn stat_inode(&self, fs: &mut Fs, env: &mut Env<'_>, inode: InodeId) -> FsResult<Stat> {
+        let stat = fs.stat(env, inode)?;
+        let open = fs.linked_descriptor(inode).and_then(|fd| self.get(i32::try_from(fd).ok()?).ok());
+        let Some(flags) = open.map(|description| description.flags) else { return Ok(stat) };
+        let read = if flags.reads() { 0o500 } else { 0 };
+        let write = if flags.writes() { 0o300 } else { 0 };
+        Ok(Stat { mode: stat.mode & !0o777 | read | write, ..stat })
     }
 
     /// Cuts or extends an open file.

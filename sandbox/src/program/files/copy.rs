@@ -79,7 +79,9 @@ impl FdTable {
             return fail(Errno::EBADF);
         }
         let device = matches!(fs.nature(from.inode), Nature::File | Nature::Device);
-        if !device || to.flags.has(OpenFlags::APPEND) {
+        // The kernel has no `splice` for it.
+        let memory = [from, to].iter().any(|description| fs.is_memory(description.inode));
+        if !device || memory || to.flags.has(OpenFlags::APPEND) {
             return fail(Errno::EINVAL);
         }
         let len = len.min(MOST as u64) as usize;

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use super::text::KeptText;
 use crate::program::fs::{DirCursor, InodeId, OpenFlags};
 use crate::world::StandardFile;
 
@@ -38,6 +39,8 @@ pub struct Description {
     /// Whoever gave the sandbox its streams shares the position: it is a standard stream that is a regular
     /// file.
     pub(super) outside: bool,
+    /// A text of `/proc` that is being read.
+    pub(super) text: Option<KeptText>,
     /// Descriptors that stand for it.
     refs: u32,
 }
@@ -52,6 +55,7 @@ impl Description {
             owner: 0,
             tag: None,
             outside: false,
+            text: None,
             refs: 0,
         }
     }
@@ -115,9 +119,21 @@ impl Arena {
     pub fn check(&self, references: &BTreeMap<DescId, u32>, exists: impl Fn(InodeId) -> bool) -> bool {
         let sound = |(id, description): (&DescId, &Description)| {
             // A position that is shared with nobody is told to nobody.
-            let Description { inode, flags: _, offset, cursor: _, owner: _, tag: _, outside: _, refs: _ } =
-                description;
-            id.0 < self.next && exists(*inode) && *offset <= i64::MAX as u64
+            let Description {
+                inode,
+                flags: _,
+                offset,
+                cursor: _,
+                owner: _,
+                tag: _,
+                outside: _,
+                text,
+                refs: _,
+            } = description;
+            text.as_ref().is_none_or(KeptText::is_sound)
+                && id.0 < self.next
+                && exists(*inode)
+                && *offset <= i64::MAX as u64
         };
         self.map.iter().map(|(id, d)| (id, &d.refs)).eq(references)
             && self.map.iter().all(sound)
@@ -127,6 +143,11 @@ impl Arena {
     /// What the descriptions are open on, one by one.
     pub fn inodes(&self) -> impl Iterator<Item = InodeId> {
         self.map.values().map(|description| description.inode)
+    }
+
+    /// The texts that are being read.
+    pub fn texts(&self) -> impl Iterator<Item = &KeptText> {
+        self.map.values().filter_map(|description| description.text.as_ref())
     }
 
     /// One more stands for it.

@@ -79,6 +79,8 @@ pub struct Transfer {
     /// Where it writes to in a regular file that output goes to, and whether what it writes is to be on the
     /// disk. All else that a program writes is as safe as it gets.
     output: Option<(Spot, bool)>,
+    /// It is of a process's memory, at addresses.
+    of_memory: bool,
 }
 
 /// Bytes that one call writes at most to a regular file that output goes to: it is not interrupted, since
@@ -92,14 +94,22 @@ impl Transfer {
         matches!(self.nature, Nature::File | Nature::Device)
     }
 
+    pub(super) fn fd(&self) -> i32 {
+        self.fd
+    }
+
+    pub(super) fn inode(&self) -> InodeId {
+        self.inode
+    }
+
     /// Where the next byte goes or comes from.
     pub fn offset(&self) -> u64 {
         self.offset
     }
 
-    /// Whether offsets end at 2^63: not those that are addresses.
-    pub fn has_signed_offsets(&self, fs: &Fs) -> bool {
-        !fs.is_memory(self.inode)
+    /// Whether it is of a process's memory: offsets are addresses, and do not end at 2^63.
+    pub fn is_of_memory(&self) -> bool {
+        self.of_memory
     }
 
     /// Whether there is more to be written after a piece that was taken whole.
@@ -190,6 +200,7 @@ impl FdTable {
             moves: at == Where::Position,
             end: None,
             output: None,
+            of_memory: fs.is_memory(description.inode),
         })
     }
 
@@ -220,7 +231,7 @@ impl FdTable {
     /// # Errors
     /// As `read(2)`; [`FsError::Block`](crate::program::fs::FsError::Block) for an empty pipe.
     pub fn read_piece(
-        &self,
+        &mut self,
         fs: &mut Fs,
         env: &mut Env<'_>,
         transfer: &mut Transfer,
@@ -231,7 +242,10 @@ impl FdTable {
         }
         let n = match fs.told_descriptor(transfer.inode) {
             Some(told) => self.read_info(told, transfer.offset, buf)?,
-            None => fs.read(env, transfer.inode, transfer.offset, buf, transfer.nonblock)?,
+            None => match self.read_text(fs, env, transfer, buf)? {
+                Some(n) => n,
+                None => fs.read(env, transfer.inode, transfer.offset, buf, transfer.nonblock)?,
+            },
         };
         transfer.offset = transfer.offset.saturating_add(n as u64);
         Ok(n)
@@ -239,7 +253,7 @@ impl FdTable {
 
     /// Whether a read would give nothing, whatever its buffer: at the end of a file, and of
     /// `/dev/null`.
-    pub fn is_at_end(&self, fs: &mut Fs, env: &mut Env<'_>, transfer: &Transfer) -> FsResult<bool> {
+    pub fn is_at_end(&mut self, fs: &mut Fs, env: &mut Env<'_>, transfer: &Transfer) -> FsResult<bool> {
         match transfer.nature {
             Nature::File => Ok(self.read_piece(fs, env, &mut transfer.clone(), &mut [0])? == 0),
             Nature::Pipe => {

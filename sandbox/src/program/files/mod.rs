@@ -18,6 +18,7 @@ mod lock;
 mod poll;
 mod seek;
 mod table;
+mod text;
 
 pub use copy::Copied;
 pub use description::Description;

@@ -322,6 +322,9 @@ impl FdTable {
             return Ok(());
         };
         self.locks.released(description.inode, slot.id);
+        if let Some(text) = &description.text {
+            env.host.refund(text.cost());
+        }
         self.closed.extend(description.tag);
         fs.close_inode(env, description.inode, description.flags)
     }

@@ -259,13 +259,10 @@ impl Fs {
         let (inode, chunks, _) = self.parts(env.world, id)?;
         match &mut inode.body {
             Body::File(Content::Blocks(blocks)) => blocks.resize(chunks, len)?,
-            Body::File(Content::Shared { object, len: old }) => {
-                env.host.resize_shared(*object, len)?;
-                *old = len;
-            }
+            Body::File(Content::Shared { .. }) => self.resize_shared(env, id, len)?,
             _ => return fail(Errno::EINVAL),
         }
-        inode.attr.modified(now);
+        self.inode_mut(id)?.attr.modified(now);
         Ok(())
     }
 
@@ -331,15 +328,16 @@ impl Fs {
         let (inode, chunks, mut host) = self.parts(env.world, id)?;
         match &mut inode.body {
             Body::File(Content::Blocks(blocks)) => blocks.zero(chunks, &mut host, offset, len)?,
-            Body::File(Content::Shared { object, len: size }) => {
+            Body::File(Content::Shared { object, len: size, below }) => {
                 let end = offset.saturating_add(len).min(*size);
+                let content = (*object, *below);
                 if offset < end {
-                    env.host.zero_shared(*object, offset..end)?;
+                    self.zero_shared(env, content, offset..end)?;
                 }
             }
             _ => return fail(Errno::ENODEV),
         }
-        inode.attr.modified(now);
+        self.inode_mut(id)?.attr.modified(now);
         Ok(())
     }
 

@@ -17,6 +17,7 @@ use super::proc::ProcNode;
 use super::resolve::{NAME_MAX, PATH_MAX};
 use super::seal::SEALS;
 use super::xattr::xattrs_are_sound;
+use crate::program::mm::Below;
 use crate::world::{Fingerprint, HostPath, KnownFile, STDIN_GRANT};
 
 /// What of a decoded file system cannot be.
@@ -128,18 +129,27 @@ impl Fs {
         Ok(())
     }
 
-    /// Checks that the files whose content is in guest memory are those that `len_of` knows objects
-    /// for, and as long.
+    /// Checks that the files whose content is in guest memory are those that `known` knows objects
+    /// for: as long, and with the same below them.
     ///
     /// # Errors
     /// What cannot be.
-    pub fn check_shared(&self, len_of: impl Fn(u64) -> Option<u64>) -> Result<(), Inconsistent> {
+    pub fn check_shared(
+        &self,
+        known: impl Fn(u64) -> Option<(u64, Option<Below>)>,
+    ) -> Result<(), Inconsistent> {
         for inode in self.inodes.values() {
-            if let Body::File(Content::Shared { object, len }) = &inode.body {
-                expect(len_of(*object) == Some(*len), "a file in guest memory")?;
+            if let Body::File(Content::Shared { object, len, below }) = &inode.body {
+                let below = below.map(|content| Below { content, len: self.frozen_len(content) });
+                expect(known(*object) == Some((*len, below)), "a file in guest memory")?;
             }
         }
         Ok(())
+    }
+
+    /// Whether a file's content is in the object of this number.
+    pub fn has_object(&self, object: u64) -> bool {
+        self.object_of(InodeId(object)) == Some(object)
     }
 
     /// Whether the guest was refused room for what it writes since this sandbox was made.
@@ -238,11 +248,13 @@ impl Fs {
         let mut used = *charge;
         match body {
             Body::File(Content::Blocks(blocks)) => {
-                blocks.check(references)?;
+                used = used.saturating_add(blocks.check(references)?);
                 self.check_grant(blocks.lower_file())?;
             }
-            Body::File(Content::Shared { object, len }) => {
+            Body::File(Content::Shared { object, len, below }) => {
                 expect(*object == id.0 && *len <= MAX_FILE, "a file in guest memory")?;
+                let own = |content| self.frozen.get(&content).is_some_and(|f| f.of().is_none());
+                expect(below.is_none_or(own), "what lies below a file in guest memory")?;
             }
             Body::Pipe(pipe) => expect(pipe.is_sound(), "a pipe")?,
             Body::Link(Link::Target(target)) => expect(target.len() <= PATH_MAX, "a link")?,

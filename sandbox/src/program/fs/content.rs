@@ -2,6 +2,7 @@
 //! object in guest memory.
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 
 use serde::{Deserialize, Serialize};
 
@@ -9,6 +10,8 @@ use super::cache::HostBlocks;
 use super::check::Inconsistent;
 use super::chunks::{ChunkId, Chunks};
 use super::error::{FsError, FsResult};
+use super::frozen::ContentRef;
+use super::hidden::HiddenBlocks;
 use super::inode::Lower;
 use super::kept::KeptFiles;
 use crate::world::{BLOCK_SIZE, Fingerprint, HostPath, World};
@@ -24,7 +27,13 @@ pub(super) enum Content {
     /// In the overlay and on the host.
     Blocks(Blocks),
     /// In guest memory, since the file is mapped shared.
-    Shared { object: u64, len: u64 },
+    Shared {
+        object: u64,
+        len: u64,
+        /// What shows where the object has no memory: the content of a file of the host's as it was
+        /// before. It is the object's alone.
+        below: Option<ContentRef>,
+    },
 }
 
 impl Content {
@@ -55,19 +64,41 @@ struct Base {
     mtime: i64,
     /// How much of it can be seen: less than the size once the file was cut.
     visible: u64,
+    /// Blocks of it that were zeroed as a whole.
+    hidden: HiddenBlocks,
+}
+
+impl Base {
+    /// The first block from `block` on that shows.
+    fn next_shown(&self, block: u64) -> Option<u64> {
+        let at = self.hidden.end_at(block);
+        (at < self.blocks()).then_some(at)
+    }
+
+    /// Whether a block shows.
+    fn shows(&self, block: u64) -> bool {
+        self.next_shown(block) == Some(block)
+    }
+
+    /// Blocks that it reaches into, as far as it can be seen.
+    fn blocks(&self) -> u64 {
+        self.visible.div_ceil(BLOCK)
+    }
 }
 
 impl Blocks {
     /// A host file of `size` bytes, last modified at `mtime`.
     pub fn lower(file: Lower, size: u64, mtime: i64) -> Blocks {
-        let base = Base { file, size, mtime, visible: size };
+        let base = Base { file, size, mtime, visible: size, hidden: HiddenBlocks::default() };
         Blocks { len: size, base: Some(base), chunks: BTreeMap::new() }
     }
 
     /// Whether the bytes are others than the host's.
     pub fn is_changed(&self) -> bool {
         !self.chunks.is_empty()
-            || self.base.as_ref().is_none_or(|base| self.len != base.size || base.visible != base.size)
+            || self.base.as_ref().is_none_or(|base| {
+                self.len != base.size || base.visible != base.size || !base.hidden.is_empty()
+            })
     }
 
     /// Reads from `offset`; short only at the end.
@@ -101,7 +132,7 @@ impl Blocks {
     ) -> FsResult<()> {
         let copied = if let Some(id) = self.chunks.get(&block) {
             chunks.read(*id, start, out)?
-        } else if let Some(base) = self.base.as_ref().filter(|base| block * BLOCK < base.visible) {
+        } else if let Some(base) = self.base.as_ref().filter(|base| base.shows(block)) {
             let bytes = host.block(&base.file, base.size, block)?;
             let seen = (base.visible - block * BLOCK).min(bytes.len() as u64) as usize;
             copy_from(&bytes[..seen], start, out)
@@ -114,7 +145,7 @@ impl Blocks {
 
     /// Whether a block can be read: all can but the host's that this outside does not have.
     pub fn has_block(&self, kept: &KeptFiles, world: &dyn World, block: u64) -> bool {
-        let base = self.base.as_ref().filter(|base| block * BLOCK < base.visible);
+        let base = self.base.as_ref().filter(|base| base.shows(block));
         let has = |path: &HostPath| kept.has(path) || world.has_block(path, block);
         self.chunks.contains_key(&block) || base.is_none_or(|base| has(base.file.path()))
     }
@@ -161,6 +192,7 @@ impl Blocks {
         let below = self
             .base
             .as_ref()
+            .filter(|base| base.shows(block))
             .map_or(0, |base| base.visible.saturating_sub(block * BLOCK).min(BLOCK) as usize);
         let len = below.max(end);
         // The host is not asked for what there is no room for.
@@ -197,6 +229,9 @@ impl Blocks {
         }
         if let Some(base) = &mut self.base {
             base.visible = base.visible.min(len);
+            let before = base.hidden.cost();
+            base.hidden.cut(base.visible.div_ceil(BLOCK));
+            chunks.refund(before - base.hidden.cost());
             if base.visible == 0 {
                 self.base = None;
             }
@@ -209,22 +244,37 @@ impl Blocks {
         for id in std::mem::take(&mut self.chunks).into_values() {
             chunks.drop(id);
         }
-        self.base = None;
+        if let Some(base) = self.base.take() {
+            chunks.refund(base.hidden.cost());
+        }
         self.len = 0;
     }
 
     /// A copy that shares the blocks.
-    pub fn share(&self, chunks: &mut Chunks) -> Blocks {
+    ///
+    /// # Errors
+    /// `ENOSPC`
+    pub fn share(&self, chunks: &mut Chunks) -> FsResult<Blocks> {
+        chunks.charge(self.hidden_cost())?;
         for id in self.chunks.values() {
             chunks.share(*id);
         }
-        self.clone()
+        Ok(self.clone())
     }
 
-    /// Checks what was decoded, and counts the blocks that it uses.
-    pub fn check(&self, references: &mut BTreeMap<ChunkId, u32>) -> Result<(), Inconsistent> {
+    /// What the hidden blocks take of the quota.
+    fn hidden_cost(&self) -> u64 {
+        self.base.as_ref().map_or(0, |base| base.hidden.cost())
+    }
+
+    /// Checks what was decoded, counts the blocks that it uses, and gives what it takes of the quota
+    /// besides them.
+    pub fn check(&self, references: &mut BTreeMap<ChunkId, u32>) -> Result<u64, Inconsistent> {
         let base = self.base.as_ref();
-        let sound = base.is_none_or(|b| b.visible <= b.size && b.size <= MAX_FILE);
+        let sound = base.is_none_or(|b| {
+            let Base { file: _, size, mtime: _, visible, hidden } = b;
+            visible <= size && *size <= MAX_FILE && hidden.is_sound(b.blocks())
+        });
         let last = self.chunks.last_key_value().map_or(0, |(block, _)| *block);
         if self.len > MAX_FILE || !sound || last > MAX_FILE / BLOCK {
             return Err(Inconsistent("a file's length"));
@@ -232,7 +282,13 @@ impl Blocks {
         for id in self.chunks.values() {
             *references.entry(*id).or_insert(0) += 1;
         }
-        Ok(())
+        Ok(self.hidden_cost())
+    }
+
+    /// Where the last block ends that may hold something else than zeros.
+    pub fn data_end(&self) -> u64 {
+        let chunks = self.chunks.last_key_value().map_or(0, |(block, _)| (block + 1) * BLOCK);
+        self.base.as_ref().map_or(0, |base| base.visible).max(chunks).min(self.len)
     }
 
     /// The host's file beneath, if there is one, and what tells that it is still the same.
@@ -259,52 +315,70 @@ impl Blocks {
         offset: u64,
         len: u64,
     ) -> FsResult<()> {
-        static ZEROS: [u8; BLOCK_SIZE] = [0; BLOCK_SIZE];
         let end = offset.saturating_add(len).min(self.len);
-        let mut at = offset;
-        // Only blocks that hold something need work: a hole may be of any length.
-        while at < end
-            && let Some(block) = self.next_data(at / BLOCK)
-        {
-            let from = at.max(block.saturating_mul(BLOCK));
-            let to = end.min(from / BLOCK * BLOCK + BLOCK);
-            if from >= to {
-                break;
-            }
-            if to - from == BLOCK {
-                self.zero_block(chunks, block)?;
-            } else {
-                let start = (from % BLOCK) as usize;
-                let zeros = &ZEROS[..(to - from) as usize];
-                self.write_part(chunks, host, block, start, zeros)?;
-            }
-            at = to;
+        if offset >= end {
+            return Ok(());
         }
-        Ok(())
+        let whole = offset.div_ceil(BLOCK)..end / BLOCK;
+        if whole.start > whole.end {
+            return self.zero_part(chunks, host, offset..end);
+        }
+        self.zero_blocks(chunks, whole.clone())?;
+        self.zero_part(chunks, host, offset..whole.start * BLOCK)?;
+        self.zero_part(chunks, host, whole.end * BLOCK..end)
     }
 
-    /// Zeroes a whole block: gives it back, or, above the host's, keeps an empty one.
-    fn zero_block(&mut self, chunks: &mut Chunks, block: u64) -> FsResult<()> {
-        if let Some(id) = self.chunks.remove(&block) {
-            chunks.drop(id);
+    /// Zeroes a part of one block.
+    fn zero_part(
+        &mut self,
+        chunks: &mut Chunks,
+        host: &mut dyn HostBlocks,
+        part: Range<u64>,
+    ) -> FsResult<()> {
+        static ZEROS: [u8; BLOCK_SIZE] = [0; BLOCK_SIZE];
+        let block = part.start / BLOCK;
+        if part.is_empty() || self.next_data(block) != Some(block) {
+            return Ok(());
         }
-        if block < self.base_blocks() {
-            self.chunks.insert(block, chunks.add(Vec::new())?);
-        }
-        Ok(())
+        let zeros = &ZEROS[..(part.end - part.start) as usize];
+        self.write_part(chunks, host, block, (part.start % BLOCK) as usize, zeros)
     }
 
-    /// Blocks that the host's file reaches into.
-    fn base_blocks(&self) -> u64 {
-        self.base.as_ref().map_or(0, |base| base.visible.div_ceil(BLOCK))
+    /// Zeroes whole blocks: gives the overlay's back, and hides the host's.
+    fn zero_blocks(&mut self, chunks: &mut Chunks, blocks: Range<u64>) -> FsResult<()> {
+        if let Some(base) = &mut self.base {
+            let shown = blocks.start..blocks.end.min(base.blocks());
+            let before = base.hidden.cost();
+            // At most one run more: room for that is made sure of first.
+            chunks.expect(HiddenBlocks::RUN_COST, 0)?;
+            base.hidden.add(shown);
+            let after = base.hidden.cost();
+            chunks.charge(after.saturating_sub(before))?;
+            chunks.refund(before.saturating_sub(after));
+        }
+        let mut above = self.chunks.split_off(&blocks.start);
+        self.chunks.append(&mut above.split_off(&blocks.end.max(blocks.start)));
+        above.into_values().for_each(|id| chunks.drop(id));
+        Ok(())
     }
 
     /// The first block from `block` on that may hold something else than zeros.
     fn next_data(&self, block: u64) -> Option<u64> {
-        if block < self.base_blocks() {
-            return Some(block);
+        let below = self.base.as_ref().and_then(|base| base.next_shown(block));
+        let above = self.chunks.range(block..).next().map(|(block, _)| *block);
+        below.into_iter().chain(above).min()
+    }
+
+    /// The first block from `block` on that holds zeros, as far as is known.
+    fn next_hole(&self, mut block: u64) -> u64 {
+        loop {
+            let below = self.base.as_ref().filter(|base| base.shows(block));
+            block = match below {
+                Some(base) => base.hidden.next_from(block).unwrap_or(u64::MAX).min(base.blocks()),
+                None if self.chunks.contains_key(&block) => block + 1,
+                None => return block,
+            };
         }
-        self.chunks.range(block..).next().map(|(block, _)| *block)
     }
 
     /// The first offset from `offset` on where there is data (or, with `hole`, where there is
@@ -314,18 +388,7 @@ impl Blocks {
             return None;
         }
         let first = offset / BLOCK;
-        let found = if hole {
-            let mut block = first.max(self.base_blocks());
-            for (chunk, _) in self.chunks.range(block..) {
-                if *chunk != block {
-                    break;
-                }
-                block += 1;
-            }
-            block
-        } else {
-            self.next_data(first)?
-        };
+        let found = if hole { self.next_hole(first) } else { self.next_data(first)? };
         let at = found.saturating_mul(BLOCK).max(offset);
         if hole { Some(at.min(self.len)) } else { Some(at).filter(|at| *at < self.len) }
     }

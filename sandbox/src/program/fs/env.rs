@@ -9,6 +9,9 @@ use crate::host::stop::Pace;
 use crate::program::credentials::{Credentials, ROOT};
 use crate::world::World;
 
+/// Reads a file's content from an offset on; zeros behind its end.
+pub type ReadContent<'a> = dyn FnMut(u64, &mut [u8]) -> FsResult<()> + 'a;
+
 /// The two parties that a file operation may ask: the outside, and the rest of the monitor.
 pub struct Env<'a> {
     /// The outside.
@@ -121,25 +124,39 @@ pub trait Kernel {
         Ok(())
     }
 
+    /// [`Kernel::charge`] for what can be done without: whether it fits.
+    fn offer(&mut self, _bytes: u64) -> bool {
+        true
+    }
+
     /// Gives back what [`Kernel::charge`] charged.
     fn refund(&mut self, _bytes: u64) {}
 
     /// Reads bytes of a file whose content lives in guest memory (see
-    /// [`Fs::make_shared`](super::Fs::make_shared)). The range lies within the object's length.
+    /// [`Fs::make_shared`](super::Fs::make_shared)). The range lies within the object's length. Returns
+    /// the parts that still come from below: they are not read.
     ///
     /// # Errors
     /// When guest memory cannot be read.
-    fn read_shared(&mut self, object: u64, offset: u64, buf: &mut [u8]) -> FsResult<()>;
+    fn read_shared(&mut self, object: u64, offset: u64, buf: &mut [u8]) -> FsResult<Vec<Range<usize>>>;
+
+    /// Whether the page at an offset of an object still comes from below.
+    fn lacks_shared(&self, _object: u64, _offset: u64) -> bool {
+        false
+    }
+
+    /// Puts content below an object, to show where the object has no memory.
+    fn put_below(&mut self, object: u64, content: ContentRef, len: u64);
 
     /// Writes bytes of a file whose content lives in guest memory. The range lies within the
-    /// object's length.
+    /// object's length, its last page counted whole. Pages that still come from below are written whole.
     ///
     /// # Errors
     /// When guest memory cannot be written.
     fn write_shared(&mut self, object: u64, offset: u64, data: &[u8]) -> FsResult<()>;
 
     /// Makes a part of such a file zeros, and gives back the memory of what is zeros as a whole. The range
-    /// lies within the object's length.
+    /// lies within the object's length, and what lies below it is zeros already.
     ///
     /// # Errors
     /// When guest memory cannot be changed.
@@ -152,11 +169,17 @@ pub trait Kernel {
     fn resize_shared(&mut self, object: u64, len: u64) -> FsResult<()>;
 
     /// A file's content that is mapped has moved into an object, since the file is about to change:
-    /// its mappings follow the object from now on.
+    /// its mappings follow the object from now on. `read` reads the content.
     ///
     /// # Errors
     /// When guest memory cannot be changed.
-    fn content_moved(&mut self, _content: ContentRef, _file: InodeId, _object: u64) -> FsResult<()> {
+    fn content_moved(
+        &mut self,
+        _content: ContentRef,
+        _file: InodeId,
+        _object: u64,
+        _read: &mut ReadContent<'_>,
+    ) -> FsResult<()> {
         Ok(())
     }
 

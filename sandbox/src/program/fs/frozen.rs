@@ -1,5 +1,4 @@
-//! Content apart from inodes: frozen copies for private mappings, and files whose content lives in
-//! guest memory for shared ones.
+//! Content apart from inodes: frozen copies for mappings.
 
 use std::collections::BTreeMap;
 
@@ -20,9 +19,6 @@ use crate::world::{BLOCK_SIZE, World};
 /// What each block that a frozen copy refers to takes of the quota, besides the block itself.
 const REFERENCE_COST: u64 = 64;
 
-/// Bytes moved at once between the file system and guest memory.
-const MOVE: usize = 64 * 1024;
-
 /// Names a file's content as it was at one moment. Later writes to the file, and its removal, do
 /// not show in it. It lives while it is held.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
@@ -36,11 +32,11 @@ impl ContentRef {
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(super) struct Frozen {
-    blocks: Blocks,
+    pub blocks: Blocks,
     holds: u32,
     charge: u64,
     /// The file that has this content still, and tells when that changes ([`Fs::map_content`]).
-    of: Option<InodeId>,
+    pub of: Option<InodeId>,
 }
 
 /// The content of a file, to be mapped.
@@ -69,11 +65,11 @@ impl Frozen {
     pub fn check(&self, references: &mut BTreeMap<ChunkId, u32>) -> Result<u64, Inconsistent> {
         // Which file it is of is checked with the files.
         let Frozen { blocks, holds, charge, of: _ } = self;
-        blocks.check(references)?;
+        let hidden = blocks.check(references)?;
         if *holds == 0 {
             return Err(Inconsistent("a frozen copy that nobody holds"));
         }
-        Ok(*charge)
+        Ok(charge.saturating_add(hidden))
     }
 
     /// The file that has this content still.
@@ -98,11 +94,17 @@ impl Fs {
             Body::File(Content::Blocks(blocks)) => {
                 let charge = (1 + blocks.chunk_count()) * REFERENCE_COST;
                 chunks.charge(charge)?;
-                (blocks.share(chunks), charge)
+                match blocks.share(chunks) {
+                    Ok(shared) => (shared, charge),
+                    Err(e) => {
+                        chunks.refund(charge);
+                        return Err(e);
+                    }
+                }
             }
-            Body::File(Content::Shared { object, len }) => {
-                let (object, len) = (*object, *len);
-                let mut blocks = self.read_object(env, object, len)?;
+            Body::File(Content::Shared { object, len, below }) => {
+                let (object, len, below) = (*object, *len, *below);
+                let mut blocks = self.read_object(env, object, len, below)?;
                 let charge = (1 + blocks.chunk_count()) * REFERENCE_COST;
                 if let Err(errno) = self.chunks.charge(charge) {
                     blocks.clear(&mut self.chunks);
@@ -112,10 +114,15 @@ impl Fs {
             }
             _ => return fail(Errno::ENODEV),
         };
+        Ok(self.add_frozen(blocks, charge))
+    }
+
+    /// Adds content that is held once.
+    pub(super) fn add_frozen(&mut self, blocks: Blocks, charge: u64) -> ContentRef {
         let id = ContentRef(self.next_frozen);
         self.next_frozen += 1;
         self.frozen.insert(id, Frozen { blocks, holds: 1, charge, of: None });
-        Ok(id)
+        id
     }
 
     /// A file's content as a mapping that follows the file's changes needs it: frozen until the first
@@ -209,101 +216,5 @@ impl Fs {
                 inode.mapped = None;
             }
         }
-    }
-
-    /// Whether a file's content is in guest memory.
-    pub fn is_shared(&self, id: InodeId) -> bool {
-        matches!(self.inode(id).map(|inode| &inode.body), Ok(Body::File(Content::Shared { .. })))
-    }
-
-    /// Moves a file's content into guest memory, where a shared mapping and `write` see the same
-    /// bytes, and gives the object's number (the inode's). Does nothing if it is there already.
-    ///
-    /// # Errors
-    /// `ENODEV` for what is no regular file; what [`Kernel`](super::Kernel) says, after which the
-    /// content is where it was.
-    pub fn make_shared(&mut self, env: &mut Env<'_>, id: InodeId) -> FsResult<u64> {
-        if ProcNode::of(id).is_some() {
-            return fail(Errno::ENODEV);
-        }
-        self.ensure(env, id)?;
-        let (inode, chunks, mut host) = self.parts(env.world, id)?;
-        let blocks = match &mut inode.body {
-            Body::File(Content::Shared { object, .. }) => return Ok(*object),
-            Body::File(Content::Blocks(blocks)) => blocks,
-            _ => return fail(Errno::ENODEV),
-        };
-        let object = id.0;
-        let len = blocks.len;
-        let mut buf = vec![0; MOVE];
-        let mut at = 0;
-        let mut moved = env.host.resize_shared(object, len);
-        // New bytes of an object are zero, so holes need not be moved.
-        while moved.is_ok()
-            && let Some(data) = blocks.seek(at, false)
-        {
-            moved = blocks.read(chunks, &mut host, data, &mut buf).and_then(|n| {
-                at = data + n as u64;
-                env.host.write_shared(object, data, &buf[..n])
-            });
-        }
-        if let Err(e) = moved {
-            env.host.drop_shared(object)?;
-            return Err(e);
-        }
-        blocks.clear(chunks);
-        inode.body = Body::File(Content::Shared { object, len });
-        if let Some(content) = inode.mapped.take() {
-            if let Some(frozen) = self.frozen.get_mut(&content) {
-                frozen.of = None;
-            }
-            env.host.content_moved(content, id, object)?;
-        }
-        Ok(object)
-    }
-
-    /// Moves a file's content back from guest memory, once no mapping shares it.
-    ///
-    /// # Errors
-    /// `ENOSPC`, after which the content is where it was.
-    pub fn make_unshared(&mut self, env: &mut Env<'_>, id: InodeId) -> FsResult<()> {
-        let Body::File(Content::Shared { object, len }) = self.inode(id)?.body else {
-            return Ok(());
-        };
-        let blocks = self.read_object(env, object, len)?;
-        self.inode_mut(id)?.body = Body::File(Content::Blocks(blocks));
-        env.host.drop_shared(object)
-    }
-
-    /// Reads an object in guest memory into blocks; those of zeros take no room.
-    fn read_object(&mut self, env: &mut Env<'_>, object: u64, len: u64) -> FsResult<Blocks> {
-        let mut blocks = Blocks::default();
-        let copied = self.copy_object(env, object, len, &mut blocks);
-        if let Err(e) = copied {
-            blocks.clear(&mut self.chunks);
-            return Err(e);
-        }
-        blocks.len = len;
-        Ok(blocks)
-    }
-
-    fn copy_object(&mut self, env: &mut Env<'_>, object: u64, len: u64, blocks: &mut Blocks) -> FsResult<()> {
-        let mut buf = vec![0; MOVE];
-        let mut at = 0;
-        while let Some(data) = env.host.shared_data(object, at)
-            && data < len
-        {
-            at = data;
-            let n = (len - at).min(MOVE as u64) as usize;
-            env.host.read_shared(object, at, &mut buf[..n])?;
-            if buf[..n].iter().any(|b| *b != 0) {
-                let mut host = Cached { cache: &mut self.cache, kept: &self.kept, world: env.world };
-                if blocks.write(&mut self.chunks, &mut host, at, &buf[..n])? < n {
-                    return fail(Errno::ENOSPC);
-                }
-            }
-            at += n as u64;
-        }
-        Ok(())
     }
 }

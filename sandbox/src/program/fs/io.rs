@@ -78,10 +78,11 @@ impl Fs {
         let (inode, chunks, mut host) = self.parts(env.world, id)?;
         match &inode.body {
             Body::File(Content::Blocks(blocks)) => blocks.read(chunks, &mut host, offset, buf),
-            Body::File(Content::Shared { object, len }) => {
+            Body::File(Content::Shared { object, len, below }) => {
                 let n = len.saturating_sub(offset).min(buf.len() as u64) as usize;
+                let content = (*object, *below);
                 if n > 0 {
-                    env.host.read_shared(*object, offset, &mut buf[..n])?;
+                    self.read_shared(env, content, offset, &mut buf[..n])?;
                 }
                 Ok(n)
             }
@@ -92,6 +93,19 @@ impl Fs {
             Body::Dir(_) => fail(Errno::EISDIR),
             _ => fail(Errno::EINVAL),
         }
+    }
+
+    /// The text of a file of `/proc` and the like as it is now; `None` for what has none.
+    pub(crate) fn text_at(&self, env: &mut Env<'_>, id: InodeId) -> Option<Vec<u8>> {
+        let (thread, text) = match ProcNode::of(id) {
+            Some(node) if node.memory().is_some() => return None,
+            Some(node) => node.text()?,
+            None => match &self.inode(id).ok()?.body {
+                Body::Text(text) => (0, text.clone()),
+                _ => return None,
+            },
+        };
+        Some(self.text_of(env, thread, &text))
     }
 
     /// Writes content at an offset, and extends the file where that is past its end. Short when
@@ -120,6 +134,7 @@ impl Fs {
         }
         self.drop_set_id(env, id);
         let (inode, chunks, mut host) = self.parts(env.world, id)?;
+        let now = env.host.now();
         let n = match &mut inode.body {
             Body::Text(_) => return Ok(data.len()),
             Body::File(_) if data.is_empty() => return Ok(0),
@@ -129,13 +144,8 @@ impl Fs {
                 let data = &data[..n];
                 match content {
                     Content::Blocks(blocks) => blocks.write(chunks, &mut host, offset, data)?,
-                    Content::Shared { object, len } => {
-                        let end = offset + n as u64;
-                        if end > *len {
-                            env.host.resize_shared(*object, end)?;
-                            *len = end;
-                        }
-                        env.host.write_shared(*object, offset, data)?;
+                    Content::Shared { .. } => {
+                        self.write_shared(env, id, offset, data)?;
                         n
                     }
                 }
@@ -143,7 +153,7 @@ impl Fs {
             Body::Dir(_) => return fail(Errno::EISDIR),
             _ => return fail(Errno::EINVAL),
         };
-        inode.attr.modified(env.host.now());
+        self.inode_mut(id)?.attr.modified(now);
         Ok(n)
     }
 

@@ -237,8 +237,11 @@ impl Fs {
         self.refund_known(inode.known + names);
         match inode.body {
             Body::File(Content::Blocks(mut blocks)) => blocks.clear(&mut self.chunks),
-            Body::File(Content::Shared { object, .. }) => env.host.drop_shared(object)?,
             Body::Pipe(pipe) => self.drop_pipe(&pipe),
+            Body::File(Content::Shared { object, below, .. }) => {
+                below.into_iter().for_each(|content| self.release_frozen(content));
+                env.host.drop_shared(object)?;
+            }
             _ => {}
         }
         Ok(())

@@ -1,6 +1,6 @@
 //! A host in memory and a monitor of few words, for tests.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -10,7 +10,7 @@ use serde::de::DeserializeOwned;
 
 use super::{
     At, ContentRef, Env, Fs, FsError, FsOptions, FsResult, InodeId, Kernel, Mount, MountSource, NoFds,
-    OpenFlags, ProcFile, Stdio,
+    OpenFlags, ProcFile, ReadContent, Stdio,
 };
 use crate::errno::Errno;
 use crate::exit::SourceKind;
@@ -20,6 +20,8 @@ use crate::world::{
     BLOCK_SIZE, DirEntry, FileKind, HostClock, Metadata, OutputChange, Request, Response, Stream, Wake,
     Woken, World, WorldError,
 };
+
+const PAGE: u64 = PAGE_SIZE as u64;
 
 /// A file of the host in memory.
 #[derive(Clone, Debug)]
@@ -205,6 +207,10 @@ impl World for FakeWorld {
 pub(crate) struct FakeKernel {
     pub now: i64,
     pub objects: BTreeMap<u64, Vec<u8>>,
+    /// How much lies below objects.
+    pub below: BTreeMap<u64, u64>,
+    /// The pages that objects have of their own: object and number.
+    pub own: BTreeSet<(u64, u64)>,
     /// Bytes that all objects may have.
     pub memory: Option<u64>,
     /// Contents that moved into objects.
@@ -240,19 +246,56 @@ impl Kernel for FakeKernel {
         b"/bin/tool".to_vec()
     }
 
-    fn read_shared(&mut self, object: u64, offset: u64, buf: &mut [u8]) -> FsResult<()> {
+    fn read_shared(&mut self, object: u64, offset: u64, buf: &mut [u8]) -> FsResult<Vec<Range<usize>>> {
         let bytes = self.objects.get(&object).ok_or(FsError::Errno(Errno::EIO))?;
         buf.copy_from_slice(&bytes[offset as usize..][..buf.len()]);
-        Ok(())
+        let end = offset + buf.len() as u64;
+        let pages = offset / PAGE..end.div_ceil(PAGE);
+        let lacking = pages.filter(|page| self.lacks_shared(object, page * PAGE)).map(|page| {
+            let (from, to) = ((page * PAGE).max(offset), ((page + 1) * PAGE).min(end));
+            (from - offset) as usize..(to - offset) as usize
+        });
+        let lacking: Vec<_> = lacking.collect();
+        for part in &lacking {
+            // Nobody may look at it.
+            buf[part.clone()].fill(0xee);
+        }
+        Ok(lacking)
+    }
+
+    fn lacks_shared(&self, object: u64, offset: u64) -> bool {
+        self.below.get(&object).is_some_and(|len| offset < *len)
+            && !self.own.contains(&(object, offset / PAGE))
+    }
+
+    fn put_below(&mut self, object: u64, _content: ContentRef, len: u64) {
+        self.below.insert(object, len);
+    }
+
+    fn shared_data(&self, object: u64, at: u64) -> Option<u64> {
+        let mut own = self.own.range((object, at / PAGE)..(object, u64::MAX));
+        match self.below.contains_key(&object) {
+            true => own.next().map(|(_, page)| at.max(page * PAGE)),
+            false => Some(at),
+        }
     }
 
     fn write_shared(&mut self, object: u64, offset: u64, data: &[u8]) -> FsResult<()> {
+        let end = offset + data.len() as u64;
+        for page in offset / PAGE..end.div_ceil(PAGE) {
+            let whole = offset <= page * PAGE && (page + 1) * PAGE <= end;
+            assert!(whole || !self.lacks_shared(object, page * PAGE), "page {page} is written in part");
+            self.own.insert((object, page));
+        }
         let bytes = self.objects.get_mut(&object).ok_or(FsError::Errno(Errno::EIO))?;
-        bytes[offset as usize..][..data.len()].copy_from_slice(data);
+        let n = data.len().min(bytes.len() - offset as usize);
+        bytes[offset as usize..][..n].copy_from_slice(&data[..n]);
         Ok(())
     }
 
     fn zero_shared(&mut self, object: u64, range: Range<u64>) -> FsResult<()> {
+        let whole = range.start.div_ceil(PAGE)..range.end / PAGE;
+        self.own.retain(|(number, page)| *number != object || !whole.contains(page));
         let bytes = self.objects.get_mut(&object).ok_or(FsError::Errno(Errno::EIO))?;
         bytes[range.start as usize..range.end as usize].fill(0);
         Ok(())
@@ -263,15 +306,26 @@ impl Kernel for FakeKernel {
             return Err(FsError::Errno(Errno::ENOSPC));
         }
         self.objects.entry(object).or_default().resize(len as usize, 0);
+        self.own.retain(|(number, page)| *number != object || page * PAGE < len);
+        self.below.entry(object).and_modify(|below| *below = len.min(*below));
         Ok(())
     }
 
     fn drop_shared(&mut self, object: u64) -> FsResult<()> {
         self.objects.remove(&object);
+        self.below.remove(&object);
+        self.own.retain(|(number, _)| *number != object);
         Ok(())
     }
 
-    fn content_moved(&mut self, content: ContentRef, _file: InodeId, object: u64) -> FsResult<()> {
+    fn content_moved(
+        &mut self,
+        content: ContentRef,
+        _file: InodeId,
+        object: u64,
+        read: &mut ReadContent<'_>,
+    ) -> FsResult<()> {
+        read(0, &mut [0; 10])?;
         self.moved.push((content, object));
         Ok(())
     }

@@ -113,7 +113,7 @@ impl AddressSpace {
         match vma.backing {
             Backing::Private { .. } if self.is_copied(address) => return Ok(true),
             Backing::Shared { object, offset } | Backing::Private { object, offset } => {
-                return Ok(memory.back_object(object, offset + (address - start)));
+                return memory.back_object(object, offset + (address - start));
             }
             Backing::Anonymous | Backing::File { .. } => {}
         }

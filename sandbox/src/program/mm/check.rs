@@ -2,9 +2,9 @@
 
 use std::collections::HashSet;
 
-use super::memory::Object;
 use super::{
-    Backing, CHUNK_BYTES, MAX_MAPPINGS, MemoryState, Region, SpaceState, USER_END, USER_MIN, Vma, tables,
+    Backing, CHUNK_BYTES, MAX_MAPPINGS, MemoryState, Object, Region, SpaceState, USER_END, USER_MIN, Vma,
+    tables,
 };
 use crate::machine::{BadState, expect};
 use crate::program::fs::ContentRef;

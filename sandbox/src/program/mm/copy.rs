@@ -14,7 +14,7 @@ use super::{
     AddressSpace, Backing, Held, Memory, PAGE, Protection, USER_END, Vma, chunk_page, hardware_random, tables,
 };
 use crate::host::stop::Pace;
-use crate::program::fs::ContentRef;
+use crate::program::fs::{ContentRef, ReadContent};
 use crate::ram::{PAGE_SIZE, PageError};
 
 impl AddressSpace {
@@ -88,11 +88,18 @@ impl AddressSpace {
     }
 
     /// Makes mappings of a file's content follow the object that the content has moved into, since
-    /// the file is about to change. Pages that a mapping has written stay as they are.
+    /// the file is about to change. Pages that a mapping has written stay as they are. `read` reads the
+    /// content.
     ///
     /// # Errors
     /// When the host refuses.
-    pub fn follow(&mut self, memory: &mut Memory, moved: ContentRef, object: u64) -> Result<(), PageError> {
+    pub fn follow(
+        &mut self,
+        memory: &mut Memory,
+        moved: ContentRef,
+        object: u64,
+        read: &mut ReadContent<'_>,
+    ) -> Result<(), PageError> {
         let of_it = |vma: &Vma| matches!(vma.backing, Backing::File { content, .. } if content == moved);
         let found: Vec<(u64, Vma)> =
             self.state.vmas.iter().filter(|(_, vma)| of_it(vma)).map(|(s, vma)| (*s, vma.clone())).collect();
@@ -101,7 +108,7 @@ impl AddressSpace {
             self.lost.insert(Held::Content(content));
             let range = start..vma.end;
             if !shared && !tracked {
-                self.find_copies(memory, range.clone(), object, offset)?;
+                self.find_copies(memory, range.clone(), offset, read)?;
             }
             for pages in self.clear_entries(memory, range.clone()) {
                 memory.ram.invalidate(pages)?;
@@ -126,24 +133,21 @@ impl AddressSpace {
         Ok(())
     }
 
-    /// Notes as copies the pages of a range whose content is not the object's: the object's byte at
+    /// Notes as copies the pages of a range whose content is not the file's: the file's byte at
     /// `offset` belongs at the start of the range.
     fn find_copies(
         &mut self,
         memory: &Memory,
         range: Range<u64>,
-        object: u64,
         offset: u64,
+        read: &mut ReadContent<'_>,
     ) -> Result<(), PageError> {
         let (mut held, mut of_file) = ([0; PAGE_SIZE], [0; PAGE_SIZE]);
         for (address, pages) in self.private_runs(range.clone()) {
             for page in memory.own_runs(pages.clone())?.into_iter().flatten() {
                 let at = address + (page - pages.start) * PAGE;
                 memory.ram.peek(page, &mut held)?;
-                match memory.object_page(object, offset + (at - range.start)) {
-                    Some(shown) => memory.ram.peek(shown, &mut of_file)?,
-                    None => of_file.fill(0),
-                }
+                read(offset + (at - range.start), &mut of_file).map_err(|e| e.for_page(page))?;
                 if hardware_random::differs(&held, &of_file) {
                     self.state.copied.insert(at);
                 }
@@ -250,15 +254,24 @@ impl Memory {
             let run_end = at + (pages.end - pages.start) * PAGE;
             let (from, to) = (at.max(range.start), run_end.min(end));
             let whole = from.next_multiple_of(PAGE)..to / PAGE * PAGE;
-            let gpa = |offset: u64| self.ram.base() + pages.start * PAGE + (offset - at);
-            if whole.is_empty() {
-                self.ram.fill(gpa(from), to.saturating_sub(from) as usize, 0)?;
-                continue;
-            }
-            self.ram.fill(gpa(from), (whole.start - from) as usize, 0)?;
-            self.ram.fill(gpa(whole.end), (to - whole.end) as usize, 0)?;
             let page = |offset: u64| pages.start + (offset - at) / PAGE;
-            self.ram.reset(page(whole.start)..page(whole.end))?;
+            let parts = match whole.is_empty() {
+                true => [from..to, to..to],
+                false => [from..whole.start, whole.end..to],
+            };
+            for part in parts {
+                for (offset, bytes) in
+                    Self::pages_of(part.start, part.end.saturating_sub(part.start) as usize)
+                {
+                    // One that comes from below still is zeros there.
+                    if !self.comes_from_file(page(offset)) {
+                        self.ram.fill(self.gpa(page(offset), offset), bytes.len(), 0)?;
+                    }
+                }
+            }
+            if !whole.is_empty() {
+                self.drop_pages(page(whole.start)..page(whole.end))?;
+            }
         }
         Ok(())
     }

@@ -11,7 +11,7 @@ use super::region::{BLOCK_BYTES, Blocks, Region};
 use super::source::{FilePages, ProgramPages};
 use crate::errno::Errno;
 use crate::host::stop::{Pace, StopHandle};
-use crate::program::fs::{FsError, FsResult};
+use crate::program::fs::{ContentRef, FsError, FsResult};
 use crate::ram::{CHUNK_PAGES, PAGE_SIZE, PageError, PageState, Ram, SystemArea};
 
 /// Which chunks of memory are taken. Part of the machine's state.
@@ -54,6 +54,17 @@ pub struct Object {
     pub reserved: bool,
     /// The 2 MiB pieces in use, by number.
     pub pieces: BTreeMap<u64, Region>,
+    /// What shows where the object is not in use, if not zeros. Pages that come into use come from it.
+    pub below: Option<Below>,
+}
+
+/// The content of a file that lies below an object. It is the object's alone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Below {
+    /// The content.
+    pub content: ContentRef,
+    /// Bytes of it.
+    pub len: u64,
 }
 
 /// What an object costs, besides its content: what the monitor keeps of it.
@@ -72,7 +83,18 @@ impl Object {
     /// Whether the numbers are consistent: for a state out of a file.
     pub fn is_valid(&self) -> bool {
         let fits = |piece: &u64| *piece < self.len.div_ceil(CHUNK_BYTES);
-        self.len <= MAX_OBJECT && self.pieces.keys().all(fits)
+        let below = self.below.is_none_or(|below| !self.reserved && below.len <= self.len);
+        below && self.len <= MAX_OBJECT && self.pieces.keys().all(fits)
+    }
+
+    /// Whether a content lies below it.
+    pub fn is_above(&self, content: ContentRef) -> bool {
+        self.below.is_some_and(|below| below.content == content)
+    }
+
+    /// What lies below an offset.
+    fn below(&self, offset: u64) -> Option<ContentRef> {
+        self.below.filter(|below| offset < below.len).map(|below| below.content)
     }
 
     /// The chunk and the page in it at an offset, where that is in use.
@@ -274,6 +296,9 @@ impl Memory {
         let Some(entry) = self.state.objects.get_mut(&object) else { return Ok(()) };
         let (old, before) = (entry.len, entry.cost());
         entry.len = len;
+        if let Some(below) = &mut entry.below {
+            below.len = below.len.min(len);
+        }
         if len >= old {
             let after = entry.cost();
             if self.state.account.charge(after - before).is_err() {
@@ -284,7 +309,9 @@ impl Memory {
         }
         let gone = entry.pieces.split_off(&len.div_ceil(CHUNK_BYTES));
         // What lies behind the end is zeros when the object grows again.
-        if let Some(page) = entry.place(len).filter(|_| !len.is_multiple_of(PAGE_SIZE as u64)) {
+        let last = entry.place(len).filter(|_| !len.is_multiple_of(PAGE_SIZE as u64));
+        // One that comes from below still has zeros there.
+        if let Some(page) = last.filter(|page| !self.comes_from_file(*page)) {
             let at = len % PAGE_SIZE as u64;
             let gpa = self.ram.base() + page * PAGE_SIZE as u64 + at;
             self.ram.fill(gpa, PAGE_SIZE - at as usize, 0).map_err(machine)?;
@@ -305,7 +332,7 @@ impl Memory {
         let pages = (len % CHUNK_BYTES).div_ceil(PAGE_SIZE as u64)..CHUNK_PAGES;
         piece.blocks = piece.blocks.but(Blocks::inside(&pages));
         let first = chunk_page(piece.chunk);
-        self.ram.reset(first + pages.start..first + pages.end)
+        self.drop_pages(first + pages.start..first + pages.end)
     }
 
     /// Gives back the memory of a range of a shared object that is zeros, and that no page table points to.
@@ -359,36 +386,82 @@ impl Memory {
 
     /// Makes sure that there is memory at an offset of a shared object. `false` when memory is used up,
     /// or behind its end.
-    pub fn back_object(&mut self, object: u64, offset: u64) -> bool {
+    ///
+    /// # Errors
+    /// When the host refuses.
+    pub fn back_object(&mut self, object: u64, offset: u64) -> Result<bool, PageError> {
         let number = offset / CHUNK_BYTES;
         match self.state.objects.get(&object) {
-            None => return false,
-            Some(entry) if offset >= entry.len.next_multiple_of(PAGE_SIZE as u64) => return false,
+            None => return Ok(false),
+            Some(entry) if offset >= entry.len.next_multiple_of(PAGE_SIZE as u64) => return Ok(false),
             Some(entry) if entry.pieces.contains_key(&number) => {}
             Some(_) => {
-                let Some(chunk) = self.take_chunk() else { return false };
+                let Some(chunk) = self.take_chunk() else { return Ok(false) };
                 if let Some(entry) = self.state.objects.get_mut(&object) {
                     entry.pieces.insert(number, Region { chunk, blocks: Blocks::default() });
                 }
             }
         }
-        let Some(entry) = self.state.objects.get_mut(&object) else { return false };
+        let Some(entry) = self.state.objects.get_mut(&object) else { return Ok(false) };
         let page = offset % CHUNK_BYTES / PAGE_SIZE as u64;
-        let Some(piece) = entry.pieces.get_mut(&number) else { return false };
+        let below = entry.below;
+        let Some(piece) = entry.pieces.get_mut(&number) else { return Ok(false) };
         if entry.reserved || piece.blocks.has(page) {
-            return true;
+            return Ok(true);
         }
         let all = self.state.account.is_ample().then_some(Blocks::ALL);
         let wanted = all.unwrap_or_else(|| piece.blocks.wanted(page));
         for wanted in [wanted, Blocks::of(page)] {
             let new = u64::from(wanted.but(piece.blocks).count()) * BLOCK_BYTES;
             if self.state.account.offer(new) {
+                let (chunk, new) = (piece.chunk, wanted.but(piece.blocks));
                 piece.blocks = piece.blocks.and(wanted);
-                return true;
+                if let Some(below) = below {
+                    self.show_below(below, number, chunk, new)?;
+                }
+                return Ok(true);
             }
         }
         self.state.account.refuse();
-        false
+        Ok(false)
+    }
+
+    /// Makes the pages of blocks that come into use what lies below them: they are fetched when they are
+    /// touched.
+    fn show_below(&self, below: Below, piece: u64, chunk: u32, new: Blocks) -> Result<(), PageError> {
+        let base = piece * CHUNK_BYTES;
+        let end = below.len.saturating_sub(base).min(CHUNK_BYTES).div_ceil(PAGE_SIZE as u64);
+        for run in new.runs(0..end) {
+            let pages = chunk_page(chunk) + run.start..chunk_page(chunk) + run.end;
+            self.ram.renew(pages.clone())?;
+            self.pages.unmap(pages.clone());
+            self.pages.map_file(pages, below.content, base + run.start * PAGE_SIZE as u64, false);
+        }
+        Ok(())
+    }
+
+    /// Puts a file's content below an object.
+    pub fn put_below(&mut self, object: u64, content: ContentRef, len: u64) {
+        if let Some(object) = self.state.objects.get_mut(&object) {
+            object.below = Some(Below { content, len });
+        }
+    }
+
+    /// Whether the page at an offset of a shared object still comes from what lies below.
+    pub fn lacks(&self, object: u64, offset: u64) -> bool {
+        let Some(object) = self.state.objects.get(&object) else { return false };
+        object.below(offset).is_some() && object.place(offset).is_none_or(|page| self.comes_from_file(page))
+    }
+
+    /// What lies below an offset of a shared object that is not in use.
+    pub(super) fn below(&self, object: u64, offset: u64) -> Option<ContentRef> {
+        let object = self.state.objects.get(&object)?;
+        object.below(offset).filter(|_| object.place(offset).is_none())
+    }
+
+    /// Whether a page was not brought in yet from the file that it comes from.
+    pub(super) fn comes_from_file(&self, page: u64) -> bool {
+        self.ram.is_absent(page) && self.pages.is_of_file(page)
     }
 
     /// The page of RAM at an offset of a shared object; `None` where it is not in use.
@@ -415,7 +488,7 @@ impl Memory {
     }
 
     /// Splits a range of offsets at the borders of pages.
-    fn pages_of(offset: u64, len: usize) -> impl Iterator<Item = (u64, Range<usize>)> {
+    pub(super) fn pages_of(offset: u64, len: usize) -> impl Iterator<Item = (u64, Range<usize>)> {
         let mut done = 0usize;
         std::iter::from_fn(move || {
             let at = offset + done as u64;
@@ -425,29 +498,35 @@ impl Memory {
         })
     }
 
-    fn gpa(&self, page: u64, offset: u64) -> u64 {
+    pub(super) fn gpa(&self, page: u64, offset: u64) -> u64 {
         self.ram.base() + page * PAGE_SIZE as u64 + offset % PAGE_SIZE as u64
     }
 
-    /// Reads bytes of a shared object.
+    /// Reads bytes of a shared object. Returns the parts that still come from what lies below, which are
+    /// not read: the file system has them, and must not be asked meanwhile.
     ///
     /// # Errors
     /// `EIO` behind its end.
-    pub fn read_object(&self, object: u64, offset: u64, out: &mut [u8]) -> FsResult<()> {
+    pub fn read_object(&self, object: u64, offset: u64, out: &mut [u8]) -> FsResult<Vec<Range<usize>>> {
         let entry = self.state.objects.get(&object).ok_or(Errno::EIO)?;
+        let mut lacking: Vec<Range<usize>> = Vec::new();
         for (at, range) in Self::pages_of(offset, out.len()) {
             if at >= entry.len {
                 return Err(Errno::EIO.into());
             }
-            match entry.place(at) {
+            match entry.place(at).filter(|page| !self.comes_from_file(*page)) {
                 Some(page) => self.ram.read(self.gpa(page, at), &mut out[range]).map_err(machine)?,
-                None => out[range].fill(0),
+                None if entry.below(at).is_none() => out[range].fill(0),
+                None => match lacking.last_mut() {
+                    Some(last) if last.end == range.start => last.end = range.end,
+                    _ => lacking.push(range),
+                },
             }
         }
-        Ok(())
+        Ok(lacking)
     }
 
-    /// Writes bytes of a shared object.
+    /// Writes bytes of a shared object. Pages that still come from what lies below are written whole.
     ///
     /// # Errors
     /// `EIO` behind its end, `ENOSPC` when memory is used up.
@@ -456,10 +535,16 @@ impl Memory {
             if !self.object_has(object, at) {
                 return Err(Errno::EIO.into());
             }
-            if !self.back_object(object, at) {
+            if !self.back_object(object, at).map_err(machine)? {
                 return Err(Errno::ENOSPC.into());
             }
             let page = self.object_page(object, at).ok_or(Errno::EIO)?;
+            if self.comes_from_file(page) {
+                if range.len() < PAGE_SIZE {
+                    return Err(Errno::EIO.into());
+                }
+                self.drop_pages(page..page + 1).map_err(machine)?;
+            }
             self.ram.write(self.gpa(page, at), &data[range]).map_err(machine)?;
         }
         Ok(())

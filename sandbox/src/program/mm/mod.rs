@@ -32,7 +32,7 @@ use serde::{Deserialize, Serialize};
 pub use account::Account;
 pub use grow::GUARD_GAP;
 pub use map::{MAX_MAPPINGS, MapError};
-pub use memory::{CHUNK_BYTES, Memory, MemoryState, chunk_page, is_anonymous_object};
+pub use memory::{Below, CHUNK_BYTES, Memory, MemoryState, Object, chunk_page, is_anonymous_object};
 pub use region::{BLOCK_BYTES, Region};
 pub use remap::Remap;
 pub use user::MemError;

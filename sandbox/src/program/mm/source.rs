@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use super::hardware_random::Sites;
 use crate::exit::SourceKind;
 use crate::machine::SnapshotPages;
-use crate::program::fs::ContentRef;
+use crate::program::fs::{ContentRef, FsResult};
 use crate::program::outside::SharedOutside;
 use crate::ram::{PAGE_SIZE, PageError, PageSource, Ram};
 use crate::world::BLOCK_SIZE;
@@ -89,6 +89,16 @@ impl ProgramPages {
         let files = self.files.read().unwrap_or_else(std::sync::PoisonError::into_inner);
         let (first, range) = files.range(..=page).next_back()?;
         (page < range.end).then(|| (*first, range.clone()))
+    }
+
+    /// Reads the content of a file; zeros behind its end.
+    ///
+    /// # Errors
+    /// When it cannot be had.
+    pub fn read_content(&self, content: ContentRef, offset: u64, out: &mut [u8]) -> FsResult<()> {
+        let n = self.outside.read_frozen(content, offset, out)?;
+        out[n..].fill(0);
+        Ok(())
     }
 
     /// Says that pages are a private copy of a file from `offset` on, and whether they are

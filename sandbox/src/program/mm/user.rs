@@ -3,6 +3,7 @@
 
 use super::{Access, AddressSpace, Backing, Memory, PAGE, Vma, tables};
 use crate::errno::Errno;
+use crate::host::stop::Pace;
 use crate::machine::{ReadError, peek, read_memory};
 use crate::ram::PageError;
 
@@ -123,6 +124,24 @@ impl AddressSpace {
         Ok(done)
     }
 
+    /// Brings in the pages of a range that [`AddressSpace::read_any`] and [`AddressSpace::write_any`] need,
+    /// up to the first that is not mapped. Those of files must be there before the file system is locked
+    /// for a call that reads or writes memory.
+    ///
+    /// # Errors
+    /// When a page cannot be brought in, and when the run must be over.
+    pub fn bring_in(&mut self, memory: &mut Memory, address: u64, len: usize) -> Result<(), PageError> {
+        let stop = memory.stop.clone();
+        let mut pace = Pace::new(&stop);
+        let end = address.saturating_add(len as u64);
+        let mut at = address;
+        while at < end && self.read_any(memory, at, &mut [0])? > 0 {
+            pace.bytes(PAGE as usize)?;
+            at = (at / PAGE + 1) * PAGE;
+        }
+        Ok(())
+    }
+
     /// Reads memory from outside, whatever its protection: no page is brought in and nothing is charged.
     /// Pages of files alone get their place in RAM, as for a snapshot.
     ///
@@ -141,7 +160,17 @@ impl AddressSpace {
                 }
             }
             let (start, vma) = self.find(at).ok_or(ReadError::Unmapped(at))?;
-            peek(&memory.ram, self.page_behind(memory, start, vma, at), at, content)
+            let page = self.page_behind(memory, start, vma, at);
+            let place =
+                vma.backing.object().map(|(object, offset)| (object, offset + (at / PAGE * PAGE - start)));
+            if page.is_none()
+                && let Some((object, offset)) = place
+                && let Some(below) = memory.below(object, offset)
+            {
+                let read = memory.pages.read_content(below, offset, content);
+                return read.map_err(|e| ReadError::Page { address: at, source: e.for_page(0) });
+            }
+            peek(&memory.ram, page, at, content)
         })
     }
 

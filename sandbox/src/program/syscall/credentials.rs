@@ -2,8 +2,8 @@
 
 use super::Args;
 use crate::errno::Errno;
-use crate::program::credentials::{Credentials, GROUPS_MAX, Ids, cap};
-use crate::program::process::{PID, Process, SysError, SysResult};
+use crate::program::credentials::{Credentials, GROUPS_MAX, Ids, ROOT, cap};
+use crate::program::process::{FIRST_PID, PID, Process, SysError, SysResult};
 
 /// Versions of `capget` and `capset` (`include/uapi/linux/capability.h`).
 const CAPABILITY_VERSION_1: u32 = 0x1998_0330;
@@ -124,8 +124,13 @@ impl Process {
         if pid < 0 {
             return Err(Errno::EINVAL.into());
         }
-        self.own_process(pid as u64)?;
-        let caps = self.task.credentials.caps;
+        let caps = match pid as u32 {
+            FIRST_PID => ROOT.caps,
+            _ => {
+                self.own_process(pid as u64)?;
+                self.task.credentials.caps
+            }
+        };
         let sets = [caps.effective, caps.permitted, caps.inheritable];
         let bytes: Vec<u8> = (0..words)
             .flat_map(|word| sets.map(|set| (set >> (32 * word)) as u32))

@@ -2,11 +2,11 @@
 
 use super::Args;
 use crate::errno::Errno;
-use crate::program::credentials::cap;
+use crate::program::credentials::{Credentials, cap};
 use crate::program::files::OPEN_MAX;
 use crate::program::mm::{Protection, Vma};
-use crate::program::process::{Process, SysError, SysResult};
-use crate::program::state::{RLIMIT_AS, RLIMIT_DATA, RLIMIT_NOFILE, RLIMIT_STACK};
+use crate::program::process::{FIRST_PID, Process, SysError, SysResult};
+use crate::program::state::{RLIMIT_AS, RLIMIT_DATA, RLIMIT_NOFILE, RLIMIT_STACK, first_limits};
 
 impl Process {
     fn limit_index(&self, resource: u64) -> Result<usize, Errno> {
@@ -37,9 +37,22 @@ impl Process {
     pub(super) fn sys_prlimit64(&mut self, a: Args) -> SysResult {
         let [pid, resource, new, old, ..] = a;
         let new = if new == 0 { None } else { Some(self.read_words::<2>(new)?) };
-        self.own_process(pid)?;
         let index = self.limit_index(resource)?;
-        let before = self.task.limits[index];
+        let before = match pid as u32 {
+            FIRST_PID => {
+                // As `check_prlimit_permission`; nothing changes what the first process may.
+                let Credentials { user, group, .. } = &self.task.credentials;
+                let alike = user.real == 0 && group.real == 0;
+                if new.is_some() || !alike && !self.task.credentials.can(cap::SYS_RESOURCE) {
+                    return Err(Errno::EPERM.into());
+                }
+                first_limits()[index]
+            }
+            _ => {
+                self.own_process(pid)?;
+                self.task.limits[index]
+            }
+        };
         if let Some([soft, hard]) = new {
             self.set_limit(index, (soft, hard))?;
         }

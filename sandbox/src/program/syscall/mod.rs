@@ -17,6 +17,7 @@ mod schedule;
 mod signal;
 mod time;
 mod transfer;
+mod wait;
 mod xattr;
 
 use super::files::{RwFlags, Where};
@@ -293,7 +294,8 @@ fn dispatch(p: &mut Process, call: u64, a: Args) -> SysResult {
         number::IOPRIO_SET => p.sys_ioprio_set(a),
         number::IOPRIO_GET => p.sys_ioprio_get(a),
         number::GETCPU => p.sys_getcpu(a),
-        number::WAIT4 | number::WAITID => Err(Errno::ECHILD.into()),
+        number::WAIT4 => wait::wait4(a),
+        number::WAITID => wait::waitid(a),
         number::SOCKET | number::SOCKETPAIR => Err(Errno::EAFNOSUPPORT.into()),
         number::SET_ROBUST_LIST => p.sys_set_robust_list(a),
         number::RSEQ => p.sys_rseq(a),

@@ -37,8 +37,8 @@ fn checked_how(flags: u64, mode: u64, scope: u64) -> Result<OpenFlags, Errno> {
     {
         return Err(Errno::EINVAL);
     }
-    let changes = creates || flags & u64::from(OpenFlags::TRUNC.0) != 0;
-    if scope & Scope::CACHED != 0 && changes { Err(Errno::EAGAIN) } else { Ok(OpenFlags(flags as u32)) }
+    // What can be had without waiting may be in no cache: callers then ask without the flag.
+    if scope & Scope::CACHED != 0 { Err(Errno::EAGAIN) } else { Ok(OpenFlags(flags as u32)) }
 }
 
 /// An owner that is not to be changed.
@@ -127,7 +127,8 @@ impl Process {
         if flags as u32 as u64 & !(LOOKUP_FLAGS | STATX_HINTS) != 0 {
             return Err(Errno::EINVAL.into());
         }
-        let stat = self.at_path(dirfd, path, flags, |fs, _, env, inode| fs.stat(env, inode))?;
+        let stat =
+            self.at_path(dirfd, path, flags, |fs, files, env, inode| files.stat_inode(fs, env, inode))?;
         self.write(out, &stat.to_bytes())?;
         Ok(0)
     }
@@ -144,7 +145,8 @@ impl Process {
         if flags & !known != 0 || mask & 1 << 31 != 0 || flags & STATX_SYNC_TYPE == STATX_SYNC_TYPE {
             return Err(Errno::EINVAL.into());
         }
-        let stat = self.at_path(dirfd, path, flags, |fs, _, env, inode| fs.stat(env, inode))?;
+        let stat =
+            self.at_path(dirfd, path, flags, |fs, files, env, inode| files.stat_inode(fs, env, inode))?;
         self.write(out, &stat.to_statx())?;
         Ok(0)
     }

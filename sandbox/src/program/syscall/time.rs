@@ -137,13 +137,24 @@ impl Process {
         const MAX_ERROR: u64 = 16_000_000;
         const TOLERANCE: u64 = 32_768_000;
         const TICK_MICROSECONDS: u64 = 10_000;
+        /// `ADJ_ADJTIME` stands for `adjtime`: `ADJ_OFFSET_SINGLESHOT`, or with `ADJ_OFFSET_READONLY` a look at
+        /// what is left of it, which is nothing.
+        const ADJTIME: u32 = 0x8000;
+        const SINGLESHOT: u32 = 1;
+        const READ_ONLY: u32 = 0x2000;
         let mut words = self.read_words::<TIMEX_WORDS>(address)?;
-        if words[0] as u32 != 0 {
+        let modes = words[0] as u32;
+        if modes & ADJTIME != 0 && modes & SINGLESHOT == 0 {
+            return Err(Errno::EINVAL.into());
+        }
+        let looks = modes == 0 || modes & (ADJTIME | READ_ONLY) == ADJTIME | READ_ONLY;
+        if !looks {
             return Err(Errno::EPERM.into());
         }
         self.refresh_clock()?;
         let now = self.clock.realtime();
         words = [0; TIMEX_WORDS];
+        words[0] = modes.into();
         (words[3], words[4], words[5]) = (MAX_ERROR, MAX_ERROR, STA_UNSYNC);
         (words[6], words[7], words[8]) = (2, 1, TOLERANCE);
         (words[9], words[10], words[11]) = (now / SECOND, now % SECOND / 1000, TICK_MICROSECONDS);

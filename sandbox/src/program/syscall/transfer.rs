@@ -136,7 +136,7 @@ impl Process {
     ) -> SysResult {
         // As `rw_verify_area`: no byte has an offset of 2^63.
         let end = transfer.offset().saturating_add(buffers.left);
-        if end > i64::MAX as u64 && self.with_files(|fs, _, _, _| transfer.has_signed_offsets(fs)) {
+        if end > i64::MAX as u64 && !transfer.is_of_memory() {
             return Err(Errno::EINVAL.into());
         }
         let random = self.random.clone();
@@ -166,6 +166,9 @@ impl Process {
                 }
                 let end = self.with_files(|fs, files, env, _| files.is_at_end(fs, env, transfer))?;
                 return if end { Ok(0) } else { Err(Errno::EFAULT.into()) };
+            }
+            if transfer.is_of_memory() {
+                self.space.bring_in(&mut self.memory, transfer.offset(), want)?;
             }
             let read = self
                 .with_files(|fs, files, env, _| files.read_piece(fs, env, transfer, &mut buf[..want]))
@@ -214,6 +217,9 @@ impl Process {
             }
             // What is written to a terminal or file is an effect as much as what is written to memory.
             self.effects.add(0, &buf[..want]);
+            if transfer.is_of_memory() {
+                self.space.bring_in(&mut self.memory, transfer.offset(), want)?;
+            }
             let written = self
                 .with_files(|fs, _, env, _| FdTable::write_piece(fs, env, transfer, &buf[..want]))
                 .map_err(SysError::from);

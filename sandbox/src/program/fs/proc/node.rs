@@ -424,6 +424,14 @@ impl Fs {
         }
     }
 
+    /// The descriptor that an inode leads to, if it is a link of `/proc/<pid>/fd`.
+    pub(crate) fn linked_descriptor(&self, id: InodeId) -> Option<u32> {
+        match ProcNode::of(id) {
+            Some(ProcNode::Fd { fd, .. }) => Some(fd),
+            _ => None,
+        }
+    }
+
     /// The processes, as `/proc` lists them.
     pub(in super::super) fn proc_processes(&self, env: &mut Env<'_>) -> Vec<Listed> {
         let pids = env.host.pids().into_iter().filter(|pid| *pid < NUMBER_MAX);
