@@ -7,6 +7,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
@@ -43,6 +44,38 @@ static void whole_stores(void) {
     printf("%d traps, %lu bytes on, signal %d\n", traps, (unsigned long)(at - (uint64_t)pages), last);
 }
 
+/* LOCK FXSAVE is invalid; what comes of it must not depend on what is there. */
+static void invalid_stores(void) {
+    for (int n = 0; n < PAGES; n++) {
+        traps = last = 0;
+        if (!sigsetjmp(back, 1))
+            __asm__ volatile(
+                "pushf\n orl $0x100, (%%rsp)\n popf\n .byte 0xf0, 0x0f, 0xae, 0x40, 0x0f\n"
+                "pushf\n andl $~0x100, (%%rsp)\n popf\n" :: "a"(pages + n * 4096) : "memory", "cc");
+        printf("%d/%d ", last, traps);
+    }
+    printf("\n");
+}
+
+/* A repeated store that comes to itself, one iteration a trap, and makes itself `add (%rdx), %ebp`. */
+static void overwrites_itself(void) {
+    static const unsigned char code[] = {
+        0x9c, 0x81, 0x0c, 0x24, 0, 1, 0, 0, 0x9d,
+        0x90, 0x90, 0x90, 0x90, 0x90, 0x90, 0x90, 0x90, 0xf3, 0xaa, 0, 0, 0, 0,
+        0x9c, 0x81, 0x24, 0x24, 0xff, 0xfe, 0xff, 0xff, 0x9d, 0xc3,
+    };
+    char *place = mmap(0, 4096, 7, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    traps = 0;
+    for (int n = 0; n < PAGES; n++) {
+        char *to = place + 14;
+        long count = 100;
+        memcpy(place, code, sizeof code);
+        __asm__ volatile("push %%rbp\n call *%[code]\n pop %%rbp\n"
+                         : "+D"(to), "+c"(count) : [code] "r"(place), "a"(3), "d"(pages + n * 4096) : "memory", "cc");
+    }
+    printf("%d traps of what overwrites itself\n", traps);
+}
+
 int main(int count, char **words) {
     (void)words;
     stack_t stack = { .ss_sp = malloc(1 << 16), .ss_size = 1 << 16 };
@@ -52,6 +85,7 @@ int main(int count, char **words) {
     for (int n = 0; n < 4; n++) sigaction(numbers[n], &action, 0);
     if (count > 1) {
         whole_stores();
+        invalid_stores();
         return 0;
     }
     REFUSED("addps (%%rax), %%xmm0", pages + 8);
@@ -80,5 +114,6 @@ int main(int count, char **words) {
         printf("%lx\n", (unsigned long)sum);
         syscall(SYS_getpid);
     }
+    overwrites_itself();
     return 0;
 }

@@ -90,7 +90,9 @@ fn value(regs: &General, register: Register) -> Option<u64> {
 
 /// One address in each page that the instruction in `bytes` may touch.
 pub fn operand_addresses(bytes: &[u8], place: &Place) -> SmallVec<[u64; 8]> {
-    let mut decoder = Decoder::with_ip(place.bits, bytes, place.general.rip, DecoderOptions::NONE);
+    // Some KVMs emulate an instruction that its LOCK prefix makes invalid as if it had none.
+    let options = DecoderOptions::NO_INVALID_CHECK;
+    let mut decoder = Decoder::with_ip(place.bits, bytes, place.general.rip, options);
     let instruction = decoder.decode();
     let mut out = SmallVec::new();
     if instruction.is_invalid() {
@@ -132,6 +134,8 @@ mod tests {
         // mov rax, fs:[0x10]
         let tls = operand_addresses(&[0x64, 0x48, 0x8b, 0x04, 0x25, 0x10, 0, 0, 0], &regs);
         assert_eq!(tls[..], [0x9010]);
+        // lock fxsave [rax+15], which is invalid
+        assert_eq!(operand_addresses(&[0xf0, 0x0f, 0xae, 0x40, 0x0f], &regs)[..], [0x200f]);
         // nothing
         assert!(operand_addresses(&[0x90], &regs).is_empty());
         assert!(operand_addresses(&[], &regs).is_empty());

@@ -102,7 +102,7 @@ impl Machine {
             }
         };
         self.entry.set_frame(&self.process.memory, vector, rsp, &next);
-        self.look_ahead(next.rip)?;
+        self.look_ahead(next.rip, self.core.vcpu.regs().rcx)?;
         self.record(ExitKind::Instruction(trapped), frame.rip, result, options)?;
         if self.process.fire_timers() && self.process.signals.any_deliverable() {
             self.take_frame(&next);

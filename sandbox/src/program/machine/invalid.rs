@@ -45,8 +45,10 @@ impl Machine {
         frame: &Frame,
         options: &mut RunOptions<'_>,
     ) -> Result<bool, RunError> {
-        let resumed_at = if self.stepper.on { self.stepper.at } else { self.process.regs.general.rip };
-        if frame.rip != resumed_at {
+        let General { rip, rcx, .. } = self.process.regs.general;
+        let resumed = if self.stepper.on { self.stepper.at } else { (rip, rcx) };
+        // A repeated instruction that has overwritten itself is another one by now, but has counted.
+        if (frame.rip, self.core.vcpu.regs().rcx) != resumed {
             return Ok(false);
         }
         // Jumps to themselves and repeated instructions trap where they are.

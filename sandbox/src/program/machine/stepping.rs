@@ -48,8 +48,8 @@ pub(super) struct Stepper {
     own: bool,
     /// What the instruction that runs next has to do with it.
     next: Touch,
-    /// Where that instruction is.
-    pub at: u64,
+    /// Where that instruction is, and RCX before it.
+    pub at: (u64, u64),
 }
 
 impl Machine {
@@ -70,7 +70,7 @@ impl Machine {
             return Ok(general.rflags);
         }
         self.stepper.own = general.rflags & TRAP_FLAG != 0;
-        self.look_ahead(general.rip)?;
+        self.look_ahead(general.rip, general.rcx)?;
         Ok(general.rflags | TRAP_FLAG)
     }
 
@@ -106,7 +106,7 @@ impl Machine {
         clock.pass(memory, space, ns).map_err(SysError::from)?;
         let fired = self.process.fire_timers();
         if !fired && !trapped {
-            self.look_ahead(frame.rip)?;
+            self.look_ahead(frame.rip, self.core.vcpu.regs().rcx)?;
             if frame.rflags & TRAP_FLAG == 0 {
                 let next = Frame { rflags: frame.rflags | TRAP_FLAG, ..*frame };
                 self.entry.set_frame(&self.process.memory, vector::DEBUG, rsp, &next);
@@ -144,12 +144,12 @@ impl Machine {
         }
     }
 
-    /// Looks at the instruction that runs next.
-    pub(super) fn look_ahead(&mut self, rip: u64) -> Result<(), RunError> {
+    /// Looks at the instruction that runs next, with this RCX.
+    pub(super) fn look_ahead(&mut self, rip: u64, rcx: u64) -> Result<(), RunError> {
         if !self.stepper.on {
             return Ok(());
         }
-        self.stepper.at = rip;
+        self.stepper.at = (rip, rcx);
         self.stepper.next = match touch(&self.code(rip)?) {
             Touch::Shadow => {
                 let behind = rip.wrapping_add(self.instruction(rip)?.len() as u64);
