@@ -109,7 +109,8 @@ impl Process {
             if fs.is_link(inode) {
                 return fail(Errno::ELOOP);
             }
-            if !fs.is_regular(inode) {
+            // What output goes to cannot be read.
+            if !fs.is_regular(inode) || fs.is_output_file(inode) {
                 return fail(Errno::EACCES);
             }
             fs.expect_permission(env, inode, X_OK)?;

@@ -337,7 +337,11 @@ impl FdTable {
     /// When content in guest memory cannot be changed.
     pub fn undo(fs: &mut Fs, env: &mut Env<'_>, transfer: &Transfer) -> FsResult<()> {
         match transfer.end {
-            Some(end) if fs.is_regular(transfer.inode) && fs.len(transfer.inode) > end => {
+            Some(end)
+                if transfer.output.is_none()
+                    && fs.is_regular(transfer.inode)
+                    && fs.len(transfer.inode) > end =>
+            {
                 fs.set_len(env, transfer.inode, end)
             }
             _ => Ok(()),

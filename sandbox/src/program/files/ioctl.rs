@@ -132,9 +132,7 @@ fn available(fs: &mut Fs, env: &mut Env<'_>, inode: InodeId, offset: u64) -> FsR
             let tty = fs.is_tty(inode);
             fs.input_available(env, tty)?
         }
-        Nature::File if fs.is_regular(inode) || fs.is_output_file(inode) => {
-            fs.len(inode).saturating_sub(offset)
-        }
+        Nature::File if fs.is_regular(inode) => fs.len(inode).saturating_sub(offset),
         _ => return fail(Errno::ENOTTY),
     };
     let n = i32::try_from(n).unwrap_or(i32::MAX);

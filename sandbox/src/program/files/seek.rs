@@ -37,7 +37,7 @@ impl FdTable {
                 return fail(Errno::ESPIPE);
             }
         };
-        let sized = fs.is_regular(inode) || fs.is_output_file(inode);
+        let sized = fs.is_regular(inode);
         let base = match whence {
             SEEK_SET => 0,
             SEEK_CUR => now,

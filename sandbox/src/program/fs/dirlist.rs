@@ -188,9 +188,10 @@ impl Fs {
         Some(Listed { name: name.to_vec(), ino, kind })
     }
 
-    /// Whether it is a regular file (a text of `/proc` is not: it has no length).
+    /// Whether it is a regular file (a text of `/proc` is not: it has no length), here or, where output goes
+    /// to one, outside.
     pub(crate) fn is_regular(&self, id: InodeId) -> bool {
-        matches!(self.inode(id).map(|inode| &inode.body), Ok(Body::File(_)))
+        matches!(self.inode(id).map(|inode| &inode.body), Ok(Body::File(_) | Body::Output(_)))
     }
 
     /// Whether it is `/dev/zero`, a mapping of which is memory of zeros.

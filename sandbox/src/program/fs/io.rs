@@ -166,7 +166,7 @@ impl Fs {
         data: &'a [u8],
     ) -> FsResult<&'a [u8]> {
         let limit = env.host.file_size_limit();
-        if limit == u64::MAX || data.is_empty() || !(self.is_regular(id) || self.is_output_file(id)) {
+        if limit == u64::MAX || data.is_empty() || !self.is_regular(id) {
             return Ok(data);
         }
         self.expect_size(env, offset.saturating_add(1))?;

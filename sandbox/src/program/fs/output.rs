@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use super::Fs;
 use super::content::MAX_FILE;
 use super::env::Env;
-use super::error::{FsResult, fail};
+use super::error::{FsError, FsResult, fail};
 use super::inode::{Body, InodeId};
 use crate::errno::Errno;
 use crate::world::{OutputChange, StandardFile, Stream};
@@ -110,7 +110,7 @@ impl Fs {
         let n = match taken {
             Ok(n) if n <= data.len() => n,
             Ok(_) => return fail(Errno::EIO),
-            Err(Errno::EINTR) => return Err(super::FsError::Signal),
+            Err(Errno::EINTR) => return Err(FsError::Signal),
             Err(errno) => return fail(errno),
         };
         self.drop_set_id(env, id);
@@ -135,13 +135,29 @@ impl Fs {
         Ok(())
     }
 
-    /// Has what was written to it on the disk.
+    /// Has what was written to it on the disk; does nothing for any other file.
     ///
     /// # Errors
     /// What the outside says.
     pub(crate) fn sync_output(&mut self, env: &mut Env<'_>, id: InodeId) -> FsResult<()> {
-        let stream = self.output(id)?.stream;
-        env.world.output_file(stream, OutputChange::Sync)??;
+        if let Ok(&mut OutputFile { stream, .. }) = self.output(id) {
+            env.world.output_file(stream, OutputChange::Sync)??;
+        }
+        Ok(())
+    }
+
+    /// Has what was written to all of them on the disk, as far as that goes.
+    ///
+    /// # Errors
+    /// When the run must be over.
+    pub(crate) fn sync_outputs(&mut self, env: &mut Env<'_>) -> FsResult<()> {
+        for id in self.streams.inodes.clone() {
+            if let Err(e) = self.sync_output(env, id)
+                && !matches!(e, FsError::Errno(_))
+            {
+                return Err(e);
+            }
+        }
         Ok(())
     }
 }

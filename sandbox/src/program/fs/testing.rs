@@ -143,7 +143,7 @@ impl World for FakeWorld {
                     }
                     OutputChange::Append { .. } => file.extend_from_slice(data),
                     OutputChange::Resize { len } => file.resize(len as usize, 0),
-                    OutputChange::Sync => {}
+                    OutputChange::Sync => self.asked.push(format!("sync {stream:?}")),
                 }
                 Response::OutputFile(Ok(data.len()))
             }

@@ -127,7 +127,7 @@ fn dispatch(p: &mut Process, call: u64, a: Args) -> SysResult {
         number::IOCTL => p.sys_ioctl(a),
         number::FLOCK => p.sys_flock(a),
         number::FSYNC | number::FDATASYNC | number::SYNCFS => p.sys_fsync(a),
-        number::SYNC => Ok(0),
+        number::SYNC => p.sys_sync(),
         number::FADVISE64 => p.sys_fadvise(a),
         number::FTRUNCATE => p.sys_ftruncate(a),
         number::FALLOCATE => p.sys_fallocate(a),

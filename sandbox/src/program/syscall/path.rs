@@ -397,7 +397,7 @@ impl Process {
             return Err(Errno::EINVAL.into());
         }
         self.at_path(AT_FDCWD, a[0], 0, |fs, _, env, inode| {
-            if fs.is_regular(inode) || fs.is_output_file(inode) {
+            if fs.is_regular(inode) {
                 fs.expect_permission(env, inode, W_OK)?;
             }
             fs.truncate(env, inode, a[1] as i64)

@@ -124,6 +124,9 @@ fn output_to_a_file() {
     assert_eq!(p.read(1, 1), Err(Errno::EBADF));
     let stat = p.run(|t, fs, env| t.stat(fs, env, 2)).unwrap();
     assert_eq!((stat.kind(), stat.size), (S_IFREG, 7));
+    assert_eq!(p.run(|_, fs, env| fs.sync_outputs(env)), Ok(()));
+    let synced = p.bench.world.asked.iter().filter(|asked| asked.starts_with("sync ")).count();
+    assert_eq!(synced, 2);
     // Content that is outside is neither moved into memory nor reserved.
     assert_eq!(p.run(|t, fs, env| t.fallocate(fs, env, 1, 3, (0, 5))), Err(Errno::EOPNOTSUPP));
     assert_eq!(p.run(|t, fs, env| t.fallocate(fs, env, 1, 0, (0, 8))), Ok(()));
