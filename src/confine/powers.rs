@@ -5,14 +5,22 @@ use std::path::Path;
 use rustix::fs::{Access, AtFlags, CWD, accessat};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use rustix::thread::{
-    CapabilitySet, CapabilitySets, capabilities, clear_ambient_capability_set,
-    remove_capability_from_bounding_set, set_capabilities,
+    CapabilitiesSecureBits, CapabilitySet, CapabilitySets, capabilities, capabilities_secure_bits,
+    set_capabilities, set_capabilities_secure_bits,
 };
 
 use super::files::Files;
 
 /// Descriptors that a confined process may have: its files, pipes and timers are fewer.
 const DESCRIPTORS: u64 = 1024;
+
+/// User id 0 gives a program that it executes no capabilities, and none can be handed on to one, for
+/// good (`capabilities(7)`, "The securebits flags"). It leaves as little as an empty bounding set does,
+/// by one call instead of one of 1 µs and more for each capability there is.
+const ROOT_GIVES_NONE: CapabilitiesSecureBits = CapabilitiesSecureBits::NO_ROOT
+    .union(CapabilitiesSecureBits::NO_ROOT_LOCKED)
+    .union(CapabilitiesSecureBits::NO_CAP_AMBIENT_RAISE)
+    .union(CapabilitiesSecureBits::NO_CAP_AMBIENT_RAISE_LOCKED);
 
 /// Drops all capabilities of the calling thread, for good, and those that a program that it executes
 /// would get.
@@ -26,12 +34,8 @@ pub(super) fn drop_capabilities(files: &Files, only_granted: bool) -> rustix::io
         return Ok(CapabilitySet::empty());
     }
     if had.effective.contains(CapabilitySet::SETPCAP) {
-        for capability in CapabilitySet::all().iter() {
-            // One that this kernel does not know is not there to be removed.
-            let _ = remove_capability_from_bounding_set(capability);
-        }
+        set_capabilities_secure_bits(capabilities_secure_bits()? | ROOT_GIVES_NONE)?;
     }
-    let _ = clear_ambient_capability_set();
     let none = CapabilitySet::empty();
     set_capabilities(None, CapabilitySets { effective: none, permitted: had.permitted, inheritable: none })?;
     let mut kept = none;
@@ -50,8 +54,8 @@ pub(super) fn drop_capabilities(files: &Files, only_granted: bool) -> rustix::io
 
 /// Whether a path may be used, and searched if it is a directory, as the process is now.
 fn may(path: &Path, access: Access) -> bool {
-    let access = if path.is_dir() { access | Access::EXEC_OK } else { access };
-    accessat(CWD, path, access, AtFlags::EACCESS).is_ok()
+    let can = |access| accessat(CWD, path, access, AtFlags::EACCESS).is_ok();
+    can(access | Access::EXEC_OK) || (!path.is_dir() && can(access))
 }
 
 /// Lowers limits: no core file, which would hold the guest's memory and the monitor's, and no more
