@@ -214,12 +214,7 @@ impl Machine {
     fn settle(&mut self, finding: Finding, options: &mut RunOptions<'_>) -> Result<(), RunError> {
         match finding {
             Finding::Wanted { pages, rung, then } => self.fault(&pages, rung, &then, options),
-            Finding::Unknown => {
-                let rip = self.core.vcpu.regs().rip;
-                let settled = self.core.ladder.populate(rip, &self.ram)?;
-                self.core.count_fault(settled.page, settled.rung, settled.source, settled.brought, options);
-                Ok(())
-            }
+            Finding::Unknown => self.unexplained(options),
             Finding::Kick => Ok(()),
             Finding::Other(Exit::MmioRead { gpa, len }) => {
                 self.devices.beyond_memory(gpa);
