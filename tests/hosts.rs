@@ -96,7 +96,8 @@ fn the_doctors_table_is_true() {
         std::fs::write(&path, format!("{before}\n\n{now}")).expect("docs/hosts.md");
         return;
     }
-    let differing: Vec<&str> = now.lines().filter(|line| !known.lines().any(|other| other == *line)).collect();
+    let differing: Vec<&str> =
+        now.lines().filter(|line| !known.lines().any(|other| other == *line)).collect();
     assert!(
         known == now,
         "docs/hosts.md differs from what the doctor finds: run scripts/update-host-table\n{}",
