@@ -1,5 +1,5 @@
 //! `docs/hosts.md`: what the doctor finds on the emulated hosts of `scripts/on-svm`. Each is started
-//! here, and the document's table is written, or compared.
+//! here, and the document's table is written, or compared. `scripts/test-on-svm` runs it.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -83,6 +83,7 @@ fn document(path: &Path) -> (String, String) {
 }
 
 #[test]
+#[ignore = "starts emulated hosts: scripts/test-on-svm runs it"]
 fn the_doctors_table_is_true() {
     let found: Vec<Vec<Row>> = thread::scope(|scope| {
         let all: Vec<_> = HOSTS.iter().map(|(_, options)| scope.spawn(|| doctor(options))).collect();
