@@ -148,6 +148,18 @@ pub fn tool<S: AsRef<OsStr>>(dir: &Path, args: impl IntoIterator<Item = S>) -> F
     finish(dejavm(args).current_dir(dir), Input::Pipe(b""))
 }
 
+/// The ways in which pages come in, each as options of the tool, that this host has. One without poison
+/// markers refuses to use them, and says so.
+pub fn possible<'a>(ways: &[&'a [&'a str]]) -> Vec<&'a [&'a str]> {
+    if dejavm::Host::probe().expect("KVM").profile().poison {
+        return ways.to_vec();
+    }
+    let refused = tool(Path::new("."), ["run", "--rung", "poison", "--", "true"]);
+    let said = String::from_utf8_lossy(&refused.stderr);
+    assert!(refused.status == 125 && said.contains("no poison faults"), "{refused:?}");
+    ways.iter().copied().filter(|way| !way.contains(&"poison")).collect()
+}
+
 /// Does `work` on each item, on as many threads as there are CPUs, and fails with all complaints.
 pub fn for_each<T: Sync>(items: &[T], work: impl Fn(&T) -> Result<(), String> + Sync) {
     let next = std::sync::atomic::AtomicUsize::new(0);

@@ -35,7 +35,8 @@ fn address_sanitizer() {
         &["-fsanitize=address"],
     );
     // It looks for leaks from a process of its own.
-    let ended = guest.run(&["--memory", "256M", "--deadline", "600s", "--env", "ASAN_OPTIONS=detect_leaks=0"]);
+    let ended =
+        guest.run(&["--memory", "256M", "--deadline", "600s", "--env", "ASAN_OPTIONS=detect_leaks=0"]);
     assert_eq!((ended.status, &ended.stdout[..]), (1, "ready\n"), "{ended:?}");
     assert!(ended.stderr.contains("heap-buffer-overflow"), "{ended:?}");
     ended.within(256 * MIB);

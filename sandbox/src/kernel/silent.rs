@@ -12,7 +12,7 @@ use super::kept::{self, Cpu, STACK_BELOW, stack_top};
 use super::machine::{Machine, place, translate};
 use super::paging::{Paging, RamView};
 use crate::exit::Rung;
-use crate::fault::{Finding, fetch, operand_addresses};
+use crate::fault::{Finding, fetch};
 use crate::machine::{Guest, RunError, RunOptions};
 use crate::ram::PAGE_SIZE;
 use crate::vcpu::registers::General;
@@ -129,7 +129,7 @@ impl Machine {
     }
 
     /// Brings in all absent pages that KVM or the CPU may be using by itself at this moment, those of the
-    /// instruction at RIP, and the page tables that lead to these. Returns how many came.
+    /// instruction at RIP. Returns how many came.
     fn bring_in_silent(&mut self, rung: Rung, options: &mut RunOptions<'_>) -> Result<u64, RunError> {
         let sregs = self.core.vcpu.sregs()?;
         let regs = *self.core.vcpu.regs();
@@ -141,17 +141,10 @@ impl Machine {
         if rung != Rung::Watchdog {
             wanted.extend(kept::double_fault_page(&cpu, &memory));
         }
-        let translate = translate(&self.ram, &sregs);
-        let code = fetch(place.linear_rip(), &self.ram, &translate);
-        let paging = Paging::of(&sregs);
-        for address in operand_addresses(&code, &place) {
-            paging.walk(&memory, address, &mut |table| wanted.push(table));
-        }
-        let operands = self.core.ladder.decode(&place, &self.ram, &translate, rung);
+        let operands = self.core.ladder.decode(&place, &self.ram, &translate(&self.ram, &sregs), rung);
         if let Some(Finding::Wanted { pages, .. }) = operands {
             wanted.extend(pages);
         }
-        drop(translate);
         let mut came = 0;
         for page in wanted {
             came += self.bring_in_for(page, rung, options)?;
@@ -172,7 +165,7 @@ impl Machine {
         let sregs = self.core.vcpu.sregs()?;
         let cpu = Cpu { regs: self.core.vcpu.regs(), sregs: &sregs, msrs: &[] };
         let top = stack_top(&cpu, &Paging::of(&sregs));
-        let page = |linear| translate(&self.ram, &sregs)(linear);
+        let page = |linear| translate(&self.ram, &sregs)(linear, &mut |_| {});
         let below = match page(top) {
             Some(at) if pages.contains(&at) => page(top.wrapping_sub(STACK_BELOW)),
             _ => None,
