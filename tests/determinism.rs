@@ -100,7 +100,7 @@ fn check(job: &Job, places: &Places, number: usize) -> Result<(), String> {
         expect(seen, &format!("run {run} in {}", dir.display()))?;
         fs::remove_dir_all(to).expect("remove");
     }
-    for (n, variant) in VARIANTS.iter().enumerate() {
+    for (n, variant) in common::possible(&VARIANTS).iter().enumerate() {
         let to = own.join("variant");
         let options = [&seeded[..], variant].concat();
         let seen = record(job, &places.dirs[n % places.dirs.len()], &to, &options, &[]);
@@ -132,7 +132,7 @@ fn replay_without_inputs(job: &Job, places: &Places, own: &Path, first: &Finishe
     fs::rename(recording, &moved).expect("rename");
     let moved = moved.to_str().expect("a path in UTF-8");
     // However pages come in: the recording has only what the program touched.
-    for options in [&[][..]].into_iter().chain(VARIANTS) {
+    for options in [&[][..]].into_iter().chain(common::possible(&VARIANTS)) {
         let replayed = tool(&inputs, [&["replay", "-q", moved], options].concat());
         if let Some(text) = difference(first, &replayed) {
             return Err(format!("replay without the input files, {options:?}: {text}"));

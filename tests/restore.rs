@@ -158,13 +158,13 @@ fn restores_are_one_run_however_pages_come_in() {
     };
     let first = recorded("lazy", &[]);
     assert_eq!(first.0.text(), format!("{}\n", answers(std::slice::from_ref(&request))[0]));
-    for (n, options) in [
-        &["--eager"][..],
+    for (n, options) in common::possible(&[
+        &["--eager"],
         &["--rung", "poison"],
         &["--rung", "decode"],
         &["--rung", "populate"],
         &["--evict", "every=3,seed=5"],
-    ]
+    ])
     .iter()
     .enumerate()
     {

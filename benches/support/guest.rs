@@ -255,7 +255,7 @@ impl<'a> Running<'a> {
     /// What an exit wants.
     pub fn find(&self, exit: Exit) -> Finding {
         let Guest { memory, space, .. } = self.guest;
-        let translate = |address| space.walk(memory, address);
+        let translate = |address, _: &mut dyn FnMut(u64)| space.walk(memory, address);
         let regs = UserRegisters { general: self.vcpu.regs().into(), fs_base: 0, gs_base: 0 };
         self.ladder.find(exit, &regs, &self.signals, &memory.ram, &translate)
     }

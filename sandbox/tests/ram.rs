@@ -37,7 +37,7 @@ const ZEROS: u64 = 7;
 const WORDS: u64 = (PAGE_SIZE / 8) as u64;
 
 /// Longer than any run takes.
-const LIMIT: Duration = Duration::from_secs(60);
+const LIMIT: Duration = Duration::from_secs(600);
 
 /// ```text
 ///         syscall
@@ -192,7 +192,7 @@ impl Machine {
             if matches!(exit, Exit::Out { port: SYSCALL_PORT, .. }) {
                 return (vcpu.regs().rax, rungs);
             }
-            let translate = |address| self.space.walk(&self.memory, address);
+            let translate = |address, _: &mut dyn FnMut(u64)| self.space.walk(&self.memory, address);
             let regs = UserRegisters { general: vcpu.regs().into(), fs_base: 0, gs_base: 0 };
             match ladder.find(exit, &regs, &signals, &self.memory.ram, &translate) {
                 Finding::Wanted { pages, rung, then } => {
@@ -263,6 +263,17 @@ fn stress(marking: Marking, cluster: u64, seed: impl Fn(usize) -> u64) {
     assert!(done.iter().any(|(_, rungs)| !rungs.is_empty()), "nothing was absent");
 }
 
+/// Whether this host has poison markers. Where it has none, memory that would be marked so is refused.
+fn has_poison() -> bool {
+    if HostProfile::probe().unwrap().poison {
+        return true;
+    }
+    let vm = Arc::new(open_kvm().unwrap().create_vm().unwrap());
+    let refused = Ram::new(vm, RAM_BASE, PAGES + 1, Marking::Poison, Arc::new(Words { cluster: 1 }));
+    assert!(matches!(refused, Err(PageError::Host { what: "userfaultfd", .. })), "{refused:?}");
+    false
+}
+
 /// All vCPUs in the same order: most faults are lost races.
 fn together(marking: Marking) {
     for (round, cluster) in [1, 8, 1, 8].into_iter().enumerate() {
@@ -279,12 +290,16 @@ fn apart(marking: Marking) {
 
 #[test]
 fn poisoned_pages_in_the_same_order() {
-    together(Marking::Poison);
+    if has_poison() {
+        together(Marking::Poison);
+    }
 }
 
 #[test]
 fn poisoned_pages_in_orders_of_their_own() {
-    apart(Marking::Poison);
+    if has_poison() {
+        apart(Marking::Poison);
+    }
 }
 
 #[test]
@@ -301,11 +316,11 @@ fn missing_pages_in_orders_of_their_own() {
 /// come back brings in everything, and is an error in the end.
 #[test]
 fn only_the_same_fault_again_is_no_progress() {
-    let machine = Machine::new(Marking::Poison, 1, |_| 0);
+    let machine = Machine::new(Marking::Missing, 1, |_| 0);
     let ram = &machine.memory.ram;
     let mut vcpu = Vcpu::new(&machine.vm, 0).unwrap();
     let mut ladder = Ladder::default();
-    let mut settle = |page| ladder.settle(&[page], Rung::Poison, &Then::Retry, &mut vcpu, ram);
+    let mut settle = |page| ladder.settle(&[page], Rung::Decode, &Then::Retry, &mut vcpu, ram);
     let content: Vec<u64> = (0..TOUCHED).filter(|page| !page.is_multiple_of(ZEROS)).collect();
     for page in &content {
         ram.bring_in(*page).unwrap();

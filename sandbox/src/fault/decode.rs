@@ -53,7 +53,7 @@ pub(crate) fn fetch(rip: u64, ram: &Ram, translate: Translate<'_>) -> SmallVec<[
     let mut out = SmallVec::new();
     while out.len() < MAX_INSTRUCTION {
         let address = rip.wrapping_add(out.len() as u64);
-        let Some(page) = translate(address).filter(|page| ram.is_there(*page)) else { break };
+        let Some(page) = translate(address, &mut |_| {}).filter(|page| ram.is_there(*page)) else { break };
         let offset = (address % PAGE_SIZE as u64) as usize;
         let mut bytes = [0u8; MAX_INSTRUCTION];
         let part = &mut bytes[..(MAX_INSTRUCTION - out.len()).min(PAGE_SIZE - offset)];

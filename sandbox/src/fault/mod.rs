@@ -98,8 +98,9 @@ pub enum FaultError {
     },
 }
 
-/// Where the guest's page tables map an address: the page of RAM.
-pub type Translate<'a> = &'a dyn Fn(u64) -> Option<u64>;
+/// Where the guest's page tables map an address: the page of RAM. Shows the pages of RAM of the tables
+/// that lead there, as far as they may be absent.
+pub type Translate<'a> = &'a dyn Fn(u64, &mut dyn FnMut(u64)) -> Option<u64>;
 
 /// The state that bounds the ladder: one for each vCPU.
 #[derive(Debug, Default)]
@@ -189,21 +190,18 @@ impl Ladder {
         }
         let rip = place.linear_rip();
         // The instruction's own pages come first: without them there is nothing to decode.
-        let own = [rip, rip.wrapping_add(decode::MAX_INSTRUCTION as u64 - 1)].into_iter();
-        let mut pages: Pages = own.filter_map(translate).filter(|page| !ram.is_there(*page)).collect();
-        if pages.is_empty() {
-            let bytes = decode::fetch(rip, ram, translate);
-            let touched: Pages = operand_addresses(&bytes, place).into_iter().filter_map(translate).collect();
-            // Each is asked about once: another vCPU may bring it in at any time.
-            pages.extend(touched.iter().copied().filter(|page| !ram.is_there(*page)));
+        let own = [rip, rip.wrapping_add(decode::MAX_INSTRUCTION as u64 - 1)];
+        let Touched { mut absent, .. } = touched(own, ram, translate);
+        if absent.is_empty() {
+            let operands = operand_addresses(&decode::fetch(rip, ram, translate), place);
+            let operands = touched(operands, ram, translate);
             // Where all are there, another vCPU was faster: the fault is tried again, within limits.
             // A failed emulation is no such case.
-            if pages.is_empty() && rung == Rung::Decode {
-                pages = touched;
-            }
+            let again = operands.absent.is_empty() && rung == Rung::Decode;
+            absent = if again { operands.pages } else { operands.absent };
         }
-        pages.dedup();
-        (!pages.is_empty()).then_some(Finding::Wanted { pages, rung, then: Then::Retry })
+        absent.dedup();
+        (!absent.is_empty()).then_some(Finding::Wanted { pages: absent, rung, then: Then::Retry })
     }
 
     /// Brings in what was wanted.
@@ -277,6 +275,28 @@ impl Ladder {
         }
         Err(FaultError::NoProgress { rip, exit: exit.to_string() })
     }
+}
+
+/// Pages that addresses lie in.
+struct Touched {
+    pages: Pages,
+    /// Those of them, and of the tables that lead there, that are absent.
+    absent: Pages,
+}
+
+/// Each page is asked about once: another vCPU may bring it in at any time.
+fn touched(addresses: impl IntoIterator<Item = u64>, ram: &Ram, translate: Translate<'_>) -> Touched {
+    let mut found = Touched { pages: Pages::new(), absent: Pages::new() };
+    for address in addresses {
+        let page = translate(address, &mut |table| {
+            if !ram.is_there(table) {
+                found.absent.push(table);
+            }
+        });
+        found.pages.extend(page);
+        found.absent.extend(page.filter(|page| !ram.is_there(*page)));
+    }
+    found
 }
 
 fn wanted(page: u64, rung: Rung, then: Then) -> Finding {

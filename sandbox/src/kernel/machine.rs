@@ -99,10 +99,18 @@ pub(super) fn place(general: General, sregs: &kvm_sregs) -> Place {
     }
 }
 
-/// From linear addresses to pages of RAM, by the guest's tables as they are.
-pub(super) fn translate(ram: &Ram, sregs: &kvm_sregs) -> impl Fn(u64) -> Option<u64> {
+/// From linear addresses to pages of RAM, by the guest's tables as they are; it shows those, too.
+pub(super) fn translate(ram: &Ram, sregs: &kvm_sregs) -> impl Fn(u64, &mut dyn FnMut(u64)) -> Option<u64> {
     let paging = Paging::of(sregs);
-    move |linear| ram.page_at(paging.translate(&RamView(ram), linear)?)
+    move |linear, tables| {
+        // RAM of bare-metal guests starts at 0.
+        let mut table = |page: u64| {
+            if page < ram.pages() {
+                tables(page);
+            }
+        };
+        ram.page_at(paging.walk(&RamView(ram), linear, &mut table)?)
+    }
 }
 
 impl Machine {
@@ -112,7 +120,7 @@ impl Machine {
         let sregs = self.core.vcpu.sregs().map_err(|_| ReadError::Unmapped(address))?;
         let page_of = translate(&self.ram, &sregs);
         read_memory(address, out, |at, content| {
-            let page = page_of(at).ok_or(ReadError::Unmapped(at))?;
+            let page = page_of(at, &mut |_| {}).ok_or(ReadError::Unmapped(at))?;
             peek(&self.ram, Some(page), at, content)
         })
     }
@@ -202,7 +210,7 @@ impl Machine {
         let decodes =
             matches!(exit, Exit::BareFault | Exit::InternalError { suberror: EMULATION_FAILED, .. });
         if !decodes {
-            return Ok(ladder.find(exit, Place::default(), signals, &self.ram, &|_| None));
+            return Ok(ladder.find(exit, Place::default(), signals, &self.ram, &|_, _| None));
         }
         let sregs = vcpu.sregs()?;
         let translate = translate(&self.ram, &sregs);
@@ -214,12 +222,7 @@ impl Machine {
     fn settle(&mut self, finding: Finding, options: &mut RunOptions<'_>) -> Result<(), RunError> {
         match finding {
             Finding::Wanted { pages, rung, then } => self.fault(&pages, rung, &then, options),
-            Finding::Unknown => {
-                let rip = self.core.vcpu.regs().rip;
-                let settled = self.core.ladder.populate(rip, &self.ram)?;
-                self.core.count_fault(settled.page, settled.rung, settled.source, settled.brought, options);
-                Ok(())
-            }
+            Finding::Unknown => self.unexplained(options),
             Finding::Kick => Ok(()),
             Finding::Other(Exit::MmioRead { gpa, len }) => {
                 self.devices.beyond_memory(gpa);

@@ -39,7 +39,11 @@ impl Machine {
         self.set_double_fault_trap()?;
         let now = (*self.core.vcpu.regs(), self.core.exits);
         let there_before = self.kicked_at.replace(now) == Some(now);
-        let brought = self.bring_in_silent(Rung::Watchdog, options)?;
+        // Where the CPU delivers exceptions, a guest that gets on lacks nothing.
+        let brought = match there_before || self.core.host.syscall_stays_user {
+            true => self.bring_in_silent(Rung::Watchdog, options)?,
+            false => 0,
+        };
         self.kicked_in_vain = if there_before && brought == 0 { self.kicked_in_vain + 1 } else { 0 };
         if self.kicked_in_vain < VAIN_KICKS || !self.ram.lacks_any() || self.is_at_endless_loop()? {
             return Ok(());
@@ -71,6 +75,19 @@ impl Machine {
         Ok(())
     }
 
+    /// Memory was absent, and the instruction's own pages and its operands' are there. Where the CPU walks
+    /// page tables and delivers exceptions itself, it may have been one that it uses for that; where it
+    /// was none of those, all is brought in.
+    pub(super) fn unexplained(&mut self, options: &mut RunOptions<'_>) -> Result<(), RunError> {
+        if self.bring_in_silent(Rung::Decode, options)? > 0 {
+            return Ok(());
+        }
+        let rip = self.core.vcpu.regs().rip;
+        let settled = self.core.ladder.populate(rip, &self.ram)?;
+        self.core.count_fault(settled.page, settled.rung, settled.source, settled.brought, options);
+        Ok(())
+    }
+
     /// Whether the guest is at a jump to itself, at which it stays by its own will.
     fn is_at_endless_loop(&self) -> Result<bool, RunError> {
         let (place, code) = self.code_at_rip(&self.core.vcpu.sregs()?);
@@ -84,8 +101,11 @@ impl Machine {
     ///
     /// KVM leaves the registers as they were before it tried, so that the instruction at RIP can be run
     /// again and raises the exception anew. But where the exception was a trap it is delivered anew.
+    ///
+    /// SVM's KVM resets the vCPU at a triple fault (`shutdown_interception`, svm.c), so that nothing is
+    /// left to go on by. There the CPU delivers exceptions, and an absent page makes an exit of its own.
     pub(super) fn deliver_again(&mut self, options: &mut RunOptions<'_>) -> Result<bool, RunError> {
-        if self.bring_in_silent(Rung::Delivery, options)? == 0 {
+        if self.core.vcpu.was_reset()? || self.bring_in_silent(Rung::Delivery, options)? == 0 {
             return Ok(false);
         }
         self.trap_is_set = false;
@@ -108,7 +128,7 @@ impl Machine {
         Ok(fetch(before, &self.ram, &translate(&self.ram, &sregs)).first() == Some(&INT3))
     }
 
-    /// Brings in all absent pages that KVM may be using by itself at this moment, and those of the
+    /// Brings in all absent pages that KVM or the CPU may be using by itself at this moment, those of the
     /// instruction at RIP. Returns how many came.
     fn bring_in_silent(&mut self, rung: Rung, options: &mut RunOptions<'_>) -> Result<u64, RunError> {
         let sregs = self.core.vcpu.sregs()?;
@@ -117,7 +137,8 @@ impl Machine {
         let place = place(General::from(&regs), &sregs);
         let cpu = Cpu { regs: &regs, sregs: &sregs, msrs: &[] };
         let mut wanted: Vec<u64> = kept::read_by_kvm(&cpu, &memory).into_keys().collect();
-        if rung == Rung::Delivery {
+        // Not by the watchdog: its being absent is what tells of exceptions that cannot be delivered.
+        if rung != Rung::Watchdog {
             wanted.extend(kept::double_fault_page(&cpu, &memory));
         }
         let operands = self.core.ladder.decode(&place, &self.ram, &translate(&self.ram, &sregs), rung);
@@ -144,7 +165,7 @@ impl Machine {
         let sregs = self.core.vcpu.sregs()?;
         let cpu = Cpu { regs: self.core.vcpu.regs(), sregs: &sregs, msrs: &[] };
         let top = stack_top(&cpu, &Paging::of(&sregs));
-        let page = |linear| translate(&self.ram, &sregs)(linear);
+        let page = |linear| translate(&self.ram, &sregs)(linear, &mut |_| {});
         let below = match page(top) {
             Some(at) if pages.contains(&at) => page(top.wrapping_sub(STACK_BELOW)),
             _ => None,

@@ -135,6 +135,16 @@ impl Vcpu {
         Ok(self.fd.get_vcpu_events().map_err(error("KVM_GET_VCPU_EVENTS"))?.exception.nr)
     }
 
+    /// Whether the vCPU is where a reset puts it (Intel SDM volume 3, table 10-1): at 0xfff0, in real
+    /// mode. No guest that is run here comes there by itself.
+    ///
+    /// # Errors
+    /// When KVM refuses.
+    pub fn was_reset(&self) -> Result<bool, VcpuError> {
+        const PROTECTION_ENABLE: u64 = 1;
+        Ok(self.regs().rip == 0xfff0 && self.sregs()?.cr0 & PROTECTION_ENABLE == 0)
+    }
+
     /// Drops an exception that is on its way.
     ///
     /// # Errors

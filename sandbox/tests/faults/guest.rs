@@ -72,6 +72,10 @@ pub const LDT_SELECTOR: u16 = 0x48;
 /// A data segment in the LDT.
 pub const IN_LDT: u16 = 0x08 | 4;
 
+// Kinds of system segments (Intel SDM volume 3, table 3-2).
+pub const FREE_TSS: u64 = 9;
+pub const BUSY_TSS: u64 = 11;
+
 /// Port that handlers tell of an exception by: vector, error code, CR2, RIP.
 pub const LOG: u16 = 0x80;
 /// The vector whose handler has a stack of its own: #DE.
@@ -287,10 +291,7 @@ impl Guest {
     }
 
     fn descriptors(&mut self) {
-        /// Kinds of system segments (Intel SDM volume 3, table 3-2).
         const LDT_KIND: u64 = 2;
-        const FREE_TSS: u64 = 9;
-        const BUSY_TSS: u64 = 11;
         let data = 0x00cf_9300_0000_ffff;
         let mut gdt = vec![0, 0x00af_9b00_0000_ffff, data, 0x00cf_f300_0000_ffff, 0x00af_fb00_0000_ffff];
         gdt.extend(system(at(TSS), TSS_LIMIT, BUSY_TSS));
@@ -362,7 +363,7 @@ impl Guest {
             base: at(TSS),
             limit: TSS_LIMIT as u32,
             selector: TSS_SELECTOR,
-            type_: 11,
+            type_: BUSY_TSS as u8,
             present: 1,
             ..Default::default()
         };

@@ -1,7 +1,7 @@
 //! Runs a guest once, and gathers all that can be seen of the run.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use dejavm_sandbox::exit::{Exit, Fault, Observer, Rung};
@@ -20,7 +20,8 @@ use dejavm_sandbox::vcpu::{self, CpuState};
 use dejavm_sandbox::world::{Request, Response, World, WorldError};
 use xxhash_rust::xxh3::xxh3_64;
 
-use crate::guest::Guest;
+use crate::guest::{BUSY_TSS, FREE_TSS, Guest, exit};
+use crate::rows::DONE;
 
 /// Far longer than any guest takes, and short enough for those that never end.
 pub const DEADLINE: Duration = Duration::from_millis(1000);
@@ -154,8 +155,23 @@ fn check_named(error: &RunError) {
     assert!(told, "an error that does not tell where the guest is: {crash}");
 }
 
+/// The kind of the task state in TR. A CPU wants a busy one; the one that QEMU emulates lets code of CPL
+/// 3 use ports by a free one alone (`check_io`, target/i386/tcg/seg_helper.c).
+fn tss_kind(host: &Arc<HostProfile>) -> u64 {
+    static KIND: OnceLock<u64> = OnceLock::new();
+    *KIND.get_or_init(|| {
+        let outcome = run_as_is(host, Guest::user(|a| exit(a, DONE)), There::All, None);
+        if outcome.status() == Some(DONE as u8) { BUSY_TSS } else { FREE_TSS }
+    })
+}
+
 /// Runs a guest.
-pub fn run(host: &Arc<HostProfile>, guest: Guest, there: There, rung: Option<Rung>) -> Outcome {
+pub fn run(host: &Arc<HostProfile>, mut guest: Guest, there: There, rung: Option<Rung>) -> Outcome {
+    guest.sregs.tr.type_ = tss_kind(host) as u8;
+    run_as_is(host, guest, there, rung)
+}
+
+fn run_as_is(host: &Arc<HostProfile>, guest: Guest, there: There, rung: Option<Rung>) -> Outcome {
     let pages = guest.memory.len() / PAGE_SIZE as u64;
     let options = MachineOptions { rung, search: Some(Search::Off), ..Default::default() };
     let search = search_on(host, &MachineOptions::default()).expect("a host that was probed");

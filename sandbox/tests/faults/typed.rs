@@ -70,7 +70,7 @@ fn every_other_exit_is_an_error() {
     let signals = BlockedSignals::new();
     let find = |exit: Exit| {
         let place = Place { bits: 64, ..Place::default() };
-        Ladder::new(None).find(exit, place, &signals, &ram, &|_| None)
+        Ladder::new(None).find(exit, place, &signals, &ram, &|_, _| None)
     };
     for exit in [
         Exit::Failed { errno: libc::ENOMEM },

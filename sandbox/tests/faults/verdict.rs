@@ -117,6 +117,7 @@ fn look(resident: &Outcome, outcome: &Outcome) -> Seen {
             add(&format!("nothing: {} in the guest", exception_name(status.wrapping_sub(IN_HANDLER))));
         }
         (None, Ok(RunEnd::Ended(End::TripleFault))) => add("`KVM_EXIT_SHUTDOWN`"),
+        (None, Ok(RunEnd::Ended(End::Halted))) => add("nothing: the guest halts"),
         (None, Ok(RunEnd::Deadline)) => add("nothing: it does not return"),
         (None, other) => add(&format!("{other:?}")),
         _ => {}

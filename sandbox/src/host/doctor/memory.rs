@@ -104,7 +104,7 @@ impl LazyGuest {
         self.tiny.enter(ring, address(LAZY + CODE_PAGE), false)?;
         let exit = self.tiny.run_exit()?;
         let regs = UserRegisters { general: General::from(self.tiny.vcpu.regs()), ..Default::default() };
-        let translate = |va: u64| {
+        let translate = |va: u64, _: &mut dyn FnMut(u64)| {
             let page = va.checked_sub(address(LAZY))? / PAGE_SIZE as u64;
             (page < PAGES).then_some(page)
         };

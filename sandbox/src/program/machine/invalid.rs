@@ -30,7 +30,7 @@ impl Machine {
     ) -> Result<bool, RunError> {
         let regs = self.interrupted(frame);
         let Process { space, memory, .. } = &self.process;
-        let translate = |address| space.walk(memory, address);
+        let translate = |address, _: &mut dyn FnMut(u64)| space.walk(memory, address);
         let found = self.core.ladder.decode(&Place::from(&regs), &memory.ram, &translate, Rung::Emulation);
         let Some(Finding::Wanted { pages, rung, then }) = found else { return Ok(false) };
         self.fault(&pages, rung, &then, options)?;

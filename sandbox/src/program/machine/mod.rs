@@ -151,7 +151,8 @@ impl Machine {
         if matches!(exit, Exit::Out { .. } | Exit::In { .. }) {
             return self.port_access(&exit, signals, options);
         }
-        let translate = |address| self.process.space.walk(&self.process.memory, address);
+        let translate =
+            |address, _: &mut dyn FnMut(u64)| self.process.space.walk(&self.process.memory, address);
         let mut regs = self.process.regs;
         regs.general = self.core.vcpu.regs().into();
         match self.core.ladder.find(exit, &regs, signals, &self.process.memory.ram, &translate) {
@@ -293,7 +294,7 @@ impl Guest for Machine {
         let Process { space, memory, regs, .. } = &self.process;
         let general = self.core.vcpu.regs().into();
         let place = Place::from(&UserRegisters { general, ..*regs });
-        let code = fetch(place.linear_rip(), &memory.ram, &|address| space.walk(memory, address));
+        let code = fetch(place.linear_rip(), &memory.ram, &|address, _| space.walk(memory, address));
         (place, code.to_vec())
     }
 
