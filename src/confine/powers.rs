@@ -34,7 +34,8 @@ pub(super) fn drop_capabilities(files: &Files, only_granted: bool) -> rustix::io
         return Ok(CapabilitySet::empty());
     }
     if had.effective.contains(CapabilitySet::SETPCAP) {
-        set_capabilities_secure_bits(capabilities_secure_bits()? | ROOT_GIVES_NONE)?;
+        // Where somebody has locked them otherwise, `no_new_privs` alone keeps programs from getting more.
+        let _ = set_capabilities_secure_bits(capabilities_secure_bits()? | ROOT_GIVES_NONE);
     }
     let none = CapabilitySet::empty();
     set_capabilities(None, CapabilitySets { effective: none, permitted: had.permitted, inheritable: none })?;
