@@ -18,7 +18,7 @@ fn build(dir: &Path) -> PathBuf {
 }
 
 fn sandboxed(dir: &Path, program: &str, args: &[&str]) -> Finished {
-    let mut command = common::dejavm(["run", "-q", "--deadline", "600s", "--workdir", "/tmp", "--ro"]);
+    let mut command = common::dejavm(["run", "-q", "--deadline", "60s", "--workdir", "/tmp", "--ro"]);
     command.arg(dir).arg("--").arg(program).args(args);
     common::finish(&mut command, Input::Pipe(b""))
 }

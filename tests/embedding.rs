@@ -16,7 +16,7 @@ fn host() -> Host {
 }
 
 fn python(code: &str) -> Program {
-    Program::new("/usr/bin/python3").args(["-S", "-c", code]).deadline(600 * SECOND).capture_output()
+    Program::new("/usr/bin/python3").args(["-S", "-c", code]).deadline(60 * SECOND).capture_output()
 }
 
 fn run(program: Program, host: &Host) -> Report {
@@ -186,7 +186,7 @@ fn one_setting_makes_many_sandboxes() {
         .stdin("bytes\n")
         .stdout(Sink::writer(written.clone()))
         .observe(Counting(exits.clone()))
-        .deadline(600 * SECOND);
+        .deadline(60 * SECOND);
     let two = program.clone();
     let each: Vec<u64> = std::thread::scope(|scope| {
         let threads = [program, two].map(|program| scope.spawn(|| run(program, &host).exits));

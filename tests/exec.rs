@@ -36,7 +36,7 @@ fn native(program: &Path, args: &[&str]) -> Finished {
 
 fn options(dir: &Path) -> Vec<String> {
     let mut all: Vec<String> =
-        ["-q", "--deadline", "600s", "--workdir", "/tmp", "--ro"].map(String::from).into();
+        ["-q", "--deadline", "60s", "--workdir", "/tmp", "--ro"].map(String::from).into();
     all.push(dir.display().to_string());
     all
 }

@@ -34,7 +34,7 @@ fn text(bytes: &[u8]) -> String {
 
 /// Runs a command in the sandbox.
 fn run(options: &[&str], here: &Path, command: &[&str]) -> Output {
-    let mut dejavm = common::dejavm(["run", "--deadline", "600s"]);
+    let mut dejavm = common::dejavm(["run", "--deadline", "60s"]);
     output(dejavm.args(options).arg("--").args(command).current_dir(here))
 }
 
@@ -150,7 +150,7 @@ fn a_home_directory_is_shown_only_if_asked_for() {
     std::fs::create_dir(&project).expect("a directory");
     std::fs::write(project.join("f"), "project").expect("a file");
     let cat = |here: &Path, options: &[&str]| {
-        let mut dejavm = common::dejavm(["run", "--deadline", "600s"]);
+        let mut dejavm = common::dejavm(["run", "--deadline", "60s"]);
         dejavm.args(options).args(["--", "cat", "/work/f"]).current_dir(here).env("HOME", home.path());
         output(&mut dejavm)
     };

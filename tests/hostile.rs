@@ -31,7 +31,7 @@ fn native(program: &Path, args: &[&str]) -> Output {
 fn sandboxed(program: &Path, args: &[&str]) -> Output {
     let dir = program.parent().expect("the program lies in a directory");
     let output = run(Command::new(env!("CARGO_BIN_EXE_dejavm"))
-        .args(["run", "-q", "--deadline", "600s", "--ro"])
+        .args(["run", "-q", "--deadline", "60s", "--ro"])
         .arg(dir)
         .arg("--")
         .arg(program)
@@ -145,7 +145,7 @@ fn ungranted_files() {
     ];
     for path in paths {
         let output = run(Command::new(env!("CARGO_BIN_EXE_dejavm"))
-            .args(["run", "-q", "--deadline", "600s", "--ro"])
+            .args(["run", "-q", "--deadline", "60s", "--ro"])
             .arg(&granted)
             .arg("--workdir")
             .arg(&granted)
@@ -174,7 +174,7 @@ fn limits() {
         "--memory",
         "128M",
         "--deadline",
-        "600s",
+        "60s",
         "--",
         "/usr/bin/perl",
         "-e",

@@ -15,7 +15,7 @@ fn host() -> Host {
 }
 
 fn shell(code: &str) -> Program {
-    Program::new("sh").args(["-c", code]).deadline(Duration::from_secs(600)).capture_output()
+    Program::new("sh").args(["-c", code]).deadline(Duration::from_secs(30)).capture_output()
 }
 
 /// Ends the run at an exit.
@@ -74,7 +74,7 @@ fn a_run_is_stopped_from_another_thread() {
         });
         let began = Instant::now();
         assert_eq!(sandbox.run().expect("a run").outcome, Outcome::Stopped);
-        assert!(began.elapsed() < Duration::from_secs(60));
+        assert!(began.elapsed() < Duration::from_secs(10));
         stopper.join().expect("a thread");
     }
 }
@@ -183,7 +183,7 @@ digest()
 
 fn writer(mib: u32, host: &Host) -> dejavm::Sandbox {
     let program = Program::new("/usr/bin/python3").args(["-c", WRITER, &mib.to_string()]);
-    program.capture_output().deadline(Duration::from_secs(600)).start(host).expect("a start")
+    program.capture_output().deadline(Duration::from_secs(50)).start(host).expect("a start")
 }
 
 /// Runs to the next pause or the end; the lines that were written.
@@ -507,9 +507,9 @@ fn readers_and_writers_that_block_are_left() {
         let began = Instant::now();
         let mut sandbox = program.deadline(Duration::from_millis(500)).start(&host).expect("a start");
         assert_eq!(sandbox.run().expect("a run").outcome, Outcome::Deadline);
-        assert!(began.elapsed() < Duration::from_secs(60));
+        assert!(began.elapsed() < Duration::from_secs(10));
         drop(sandbox);
-        assert!(began.elapsed() < Duration::from_secs(60), "a blocked thread is not waited for");
+        assert!(began.elapsed() < Duration::from_secs(10), "a blocked thread is not waited for");
     }
 }
 

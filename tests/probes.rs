@@ -57,7 +57,7 @@ fn run(program: &Path, args: &[&str], run: usize) -> Vec<u8> {
     }
     let dir = program.parent().expect("the program lies in a directory");
     let mut child = Command::new(env!("CARGO_BIN_EXE_dejavm"))
-        .args(["run", "-q", "--seed", "7", "--deadline", "600s", "--ro"])
+        .args(["run", "-q", "--seed", "7", "--deadline", "60s", "--ro"])
         .arg(format!("{}:/probe", dir.display()))
         .args(["--", "/probe/probe"])
         .args(args)
@@ -103,7 +103,7 @@ fn hardware_random_numbers_follow_the_seed() {
     build(dir.path(), "probe.c", &[]);
     let with_seed = |seed: &str| {
         let output = Command::new(env!("CARGO_BIN_EXE_dejavm"))
-            .args(["run", "--stats=json", "--seed", seed, "--deadline", "600s", "--ro"])
+            .args(["run", "--stats=json", "--seed", seed, "--deadline", "60s", "--ro"])
             .arg(format!("{}:/probe", dir.path().display()))
             .args(["--", "/probe/probe", "hardware-random"])
             .output()

@@ -27,7 +27,7 @@ fn native(program: &Path, args: &[&str]) -> Finished {
 }
 
 fn sandboxed(program: &Path, options: &[&str], args: &[&str]) -> Finished {
-    let mut command = common::dejavm(["run", "-q", "--deadline", "600s"]);
+    let mut command = common::dejavm(["run", "-q", "--deadline", "60s"]);
     let dir = program.parent().expect("the program lies in a directory");
     command.args(options).arg("--ro").arg(dir).arg("--").arg(program).args(args);
     finish(&mut command, Input::Pipe(b""))

@@ -37,18 +37,18 @@ fn a_closed_stream_is_closed_in_the_guest() {
     let python = ["/usr/bin/python3", "-S", "-c", CLOSED];
     for (how, closed) in WAYS {
         assert_eq!(redirected(how, dir.path(), &python).status, closed, "natively {how}");
-        let run = [&[DEJAVM, "run", "--deadline", "600s", "--"][..], &python].concat();
+        let run = [&[DEJAVM, "run", "--deadline", "60s", "--"][..], &python].concat();
         let seen = redirected(how, dir.path(), &run);
         assert_eq!(seen.status, closed, "{how}: {seen:?}");
     }
     // `/dev/null` is no closed stream, however it was opened.
     for how in ["</dev/null", "<>/dev/null", ">/dev/null", "2<>/dev/null"] {
-        let run = [&[DEJAVM, "run", "--deadline", "600s", "--"][..], &python].concat();
+        let run = [&[DEJAVM, "run", "--deadline", "60s", "--"][..], &python].concat();
         assert_eq!(redirected(how, dir.path(), &run).status, 0, "{how}");
     }
     // What is opened next takes the lowest number that is free.
     let open = ["/usr/bin/python3", "-S", "-c", "import os; os._exit(os.open('/etc', os.O_RDONLY))"];
-    let run = [&[DEJAVM, "run", "--deadline", "600s", "--"][..], &open].concat();
+    let run = [&[DEJAVM, "run", "--deadline", "60s", "--"][..], &open].concat();
     assert_eq!(redirected("2>&-", dir.path(), &run).status, redirected("2>&-", dir.path(), &open).status);
 }
 
@@ -58,7 +58,7 @@ fn what_was_closed_stays_closed() {
     common::require_kvm();
     let dir = tempfile::tempdir().expect("a directory");
     let record = [
-        &[DEJAVM, "record", "-o", "rec", "--deadline", "600s", "--"][..],
+        &[DEJAVM, "record", "-o", "rec", "--deadline", "60s", "--"][..],
         &["/usr/bin/python3", "-S", "-c", CLOSED],
     ];
     assert_eq!(redirected("<&- 2>&-", dir.path(), &record.concat()).status, 5);
@@ -67,7 +67,7 @@ fn what_was_closed_stays_closed() {
 
     let ready = format!("open('/dev/dejavm', 'w').write('snapshot\\n')\n{CLOSED}");
     let snapshot = [
-        &[DEJAVM, "snapshot", "--at", "ready", "-o", "s.dvm", "--deadline", "600s", "--"][..],
+        &[DEJAVM, "snapshot", "--at", "ready", "-o", "s.dvm", "--deadline", "60s", "--"][..],
         &["/usr/bin/python3", "-S", "-c", &ready],
     ];
     let made = redirected("<&-", dir.path(), &snapshot.concat());

@@ -17,7 +17,7 @@ use std::time::{Duration, Instant};
 pub const DEJAVM: &str = env!("CARGO_BIN_EXE_dejavm");
 
 /// The most that one process may take. Nothing here takes a tenth of it on an idle machine.
-const LIMIT: Duration = Duration::from_secs(600);
+const LIMIT: Duration = Duration::from_secs(60);
 
 /// The environment of a program in the sandbox unless told otherwise; native runs get the same.
 pub const ENVIRONMENT: [(&str, &str); 3] = [

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use dejavm::{Error, Outcome};
 
 /// A case that takes longer hangs: the process is ended, since nothing else can end it.
-const HANGS: Duration = Duration::from_secs(600);
+const HANGS: Duration = Duration::from_secs(60);
 /// How much later than its deadline a case may end on a machine that does other things too.
 const BUSY: Duration = Duration::from_secs(10);
 /// What dejavm may take besides what a case grants.

@@ -41,5 +41,5 @@ pub fn run(words: &[&str], input: &[u8]) -> Finished {
 #[track_caller]
 pub fn kernel(name: &str, words: &[&str], input: &[u8]) -> Finished {
     let image = image(name);
-    run(&[&["kernel", "-q", "--deadline", "600s", &image], words].concat(), input)
+    run(&[&["kernel", "-q", "--deadline", "60s", &image], words].concat(), input)
 }

@@ -79,7 +79,7 @@ fn from_a_snapshot() {
         // Of the input, what was read before the point is gone.
         let input = if point.starts_with("serial:lines") { b"" } else { INPUT };
         for way in possible(&WAYS) {
-            let after = run(&[&["restore", "-q", "--deadline", "600s", &first], way].concat(), input);
+            let after = run(&[&["restore", "-q", "--deadline", "60s", &first], way].concat(), input);
             assert_eq!(join(&before, &after), whole, "{point} {way:?}");
         }
     }

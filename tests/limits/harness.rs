@@ -16,7 +16,7 @@ const BUSY: Duration = Duration::from_secs(5);
 /// How much later on an idle one.
 const IDLE: Duration = Duration::from_millis(100);
 /// A run that takes longer than this is killed.
-const PATIENCE: Duration = Duration::from_secs(900);
+const PATIENCE: Duration = Duration::from_secs(90);
 
 /// A hostile program, built, in a directory of its own.
 pub struct Hostile {

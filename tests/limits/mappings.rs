@@ -65,7 +65,7 @@ fn long_names_are_charged() {
             return 0;
         }",
     )
-    .run(&["--memory", "64M", "--deadline", "600s"])
+    .run(&["--memory", "64M", "--deadline", "60s"])
     .within(64 * MIB);
     assert_eq!((ended.status, &ended.stdout[..]), (0, "1 12 1 1\n"), "{ended:?}");
 }

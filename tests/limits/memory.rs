@@ -22,7 +22,7 @@ fn reservations_cost_nothing() {
             return mprotect(q, 2ul << 40, 1) || munmap(q, 5ul << 40) ? 5 : 0;
         }",
     )
-    .run(&["--memory", "64M", "--deadline", "600s"])
+    .run(&["--memory", "64M", "--deadline", "60s"])
     .within(64 * MIB);
     assert_eq!(ended.status, 0, "{ended:?}");
 }
@@ -35,8 +35,7 @@ fn address_sanitizer() {
         &["-fsanitize=address"],
     );
     // It looks for leaks from a process of its own.
-    let ended =
-        guest.run(&["--memory", "256M", "--deadline", "600s", "--env", "ASAN_OPTIONS=detect_leaks=0"]);
+    let ended = guest.run(&["--memory", "256M", "--deadline", "60s", "--env", "ASAN_OPTIONS=detect_leaks=0"]);
     assert_eq!((ended.status, &ended.stdout[..]), (1, "ready\n"), "{ended:?}");
     assert!(ended.stderr.contains("heap-buffer-overflow"), "{ended:?}");
     ended.within(256 * MIB);
@@ -112,7 +111,7 @@ fn shared_files_are_charged_by_what_is_used() {
             return pread(fd, &c, 1, (3ul << 30) + 65535) == 1 && c == 7 ? 0 : 3;
         }",
     )
-    .run(&["--memory", "32M", "--deadline", "600s"])
+    .run(&["--memory", "32M", "--deadline", "60s"])
     .within(32 * MIB);
     assert_eq!(ended.status, 0, "{ended:?}");
 }
@@ -212,7 +211,7 @@ fn holes_in_mapped_files() {
             return madvise(p, 4ul << 40, MADV_REMOVE) || p[5ul << 30] ? 7 : 0;
         }",
     )
-    .run(&["--memory", "32M", "--deadline", "600s"])
+    .run(&["--memory", "32M", "--deadline", "60s"])
     .within(32 * MIB);
     assert_eq!(ended.status, 0, "{ended:?}");
 }

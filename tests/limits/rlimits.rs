@@ -202,7 +202,7 @@ fn cpu_time() {
              syscall(SYS_getppid); if (seen == 2) {{ puts(\"twice\"); return 0; }} }}\n}}"
         )
     };
-    let run = |source: String| hostile(&source).run(&["--deadline", "600s"]);
+    let run = |source: String| hostile(&source).run(&["--deadline", "60s"]);
     assert_eq!(run(source("{1, 5}", "")).status, 128 + 24);
     let handled = run(source("{1, 9}", "signal(SIGXCPU, handler);"));
     assert_eq!((handled.status, handled.stdout.as_str()), (0, "twice\n"), "{handled:?}");

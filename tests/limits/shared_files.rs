@@ -66,7 +66,7 @@ fn what_is_touched_is_charged() {
             return 0;
         }",
     )
-    .run(&["--memory", "32M", "--disk", "16M", "--deadline", "600s"])
+    .run(&["--memory", "32M", "--disk", "16M", "--deadline", "60s"])
     .within(48 * MIB);
     assert!(ended.status > 128 && ended.stderr.is_empty(), "{ended:?}");
 }

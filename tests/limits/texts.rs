@@ -57,7 +57,7 @@ fn a_long_text_is_made_once() {
             return 0;
         }",
     )
-    .run(&["--memory", "256M", "--deadline", "600s"])
+    .run(&["--memory", "256M", "--deadline", "60s"])
     .within(256 << 20);
     assert_eq!((ended.status, &ended.stdout[..]), (0, "\n1 1 1 1\n1 1 1 1\n"), "{ended:?}");
 }
@@ -78,7 +78,7 @@ fn a_text_can_be_read_without_memory() {
             return 0;
         }",
     )
-    .run(&["--memory", "8M", "--deadline", "600s"]);
+    .run(&["--memory", "8M", "--deadline", "60s"]);
     assert_eq!((ended.status, &ended.stdout[..]), (0, "1\n"), "{ended:?}");
 }
 

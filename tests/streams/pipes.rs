@@ -15,7 +15,7 @@ fn build(dir: &Path) -> PathBuf {
 }
 
 fn sandboxed(dir: &Path, act: &str, options: &[&str]) -> String {
-    let run = [&["run", "--deadline", "600s"], options, &["--", "./pipes", act]].concat();
+    let run = [&["run", "--deadline", "60s"], options, &["--", "./pipes", act]].concat();
     common::tool(dir, run).text()
 }
 

@@ -84,7 +84,7 @@ fn same(script: &str, command: &str) -> Result<(), String> {
 #[test]
 fn are_files_to_the_program() {
     common::require_kvm();
-    let command = format!("{DEJAVM} run --deadline 600s --");
+    let command = format!("{DEJAVM} run --deadline 60s --");
     common::for_each(CASES, |script| same(script, &command));
 }
 
@@ -92,7 +92,7 @@ fn are_files_to_the_program() {
 #[test]
 fn are_files_when_pages_are_evicted() {
     common::require_kvm();
-    let command = format!("{DEJAVM} run --deadline 600s --evict every=3,seed=1 --");
+    let command = format!("{DEJAVM} run --deadline 60s --evict every=3,seed=1 --");
     common::for_each(&CASES[..6], |script| same(script, &command));
 }
 
@@ -109,7 +109,7 @@ fn are_replayed_without_the_files() {
 
 fn same_recorded(script: &str, dir: &Path) -> Result<(), String> {
     let native = run(script, "", dir);
-    let command = format!("{DEJAVM} record -o rec --deadline 600s --");
+    let command = format!("{DEJAVM} record -o rec --deadline 60s --");
     let recorded = run(script, &command, dir);
     if native != recorded {
         return Err(format!("{script}\nnatively {native:?}\nrecorded {recorded:?}"));
@@ -132,7 +132,7 @@ fn same_recorded(script: &str, dir: &Path) -> Result<(), String> {
 #[test]
 fn what_was_there_before_stays() {
     common::require_kvm();
-    let command = format!("{DEJAVM} run --deadline 600s --");
+    let command = format!("{DEJAVM} run --deadline 60s --");
     for (script, g) in [
         ("$RUN truncate -s 3 /dev/stdout >>g", "before\n"),
         ("{ echo mine; $RUN truncate -s 0 /dev/stdout; } >g", "mine\n"),
@@ -154,7 +154,7 @@ fn what_was_there_before_stays() {
 #[test]
 fn a_file_with_something_in_it_is_appended_to() {
     common::require_kvm();
-    let command = format!("{DEJAVM} run --deadline 600s --");
+    let command = format!("{DEJAVM} run --deadline 60s --");
     for (script, g) in [
         ("$RUN sh -c 'echo one >/dev/stderr; echo two >&2' 2>>g", "before\none\ntwo\n"),
         ("$RUN sh -c 'echo one >&2; echo two >/dev/stderr' 2>>g", "before\ntwo\n"),
@@ -170,7 +170,7 @@ fn a_file_with_something_in_it_is_appended_to() {
 #[test]
 fn a_growing_file_has_the_length_that_it_had() {
     common::require_kvm();
-    let command = format!("{DEJAVM} run --deadline 600s --");
+    let command = format!("{DEJAVM} run --deadline 60s --");
     let dir = tempfile::tempdir().expect("a directory");
     let script = "$RUN python3 -S -c 'import os; print(os.read(0, 9)); os.write(1, b\"x\" * 9); print(os.lseek(0, 0, 2))' >>f";
     let (finished, files) = run(script, &command, dir.path());

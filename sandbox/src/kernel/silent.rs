@@ -49,13 +49,8 @@ impl Machine {
             return Ok(());
         }
         self.kicked_in_vain = 0;
-        let settled = self.core.ladder.populate(now.0.rip, &self.ram)?;
-        tracing::debug!(
-            rip = now.0.rip,
-            "KVM_RUN did not come back, nobody knows why: brought in everything"
-        );
-        self.core.count_fault(settled.page, settled.rung, settled.source, settled.brought, options);
-        Ok(())
+        tracing::debug!(rip = now.0.rip, "KVM_RUN does not come back, and nobody knows why");
+        self.bring_in_all(options)
     }
 
     /// Takes away the page of #DF's own stack, where KVM delivers exceptions by itself: see
@@ -82,6 +77,11 @@ impl Machine {
         if self.bring_in_silent(Rung::Decode, options)? > 0 {
             return Ok(());
         }
+        self.bring_in_all(options)
+    }
+
+    /// Brings in everything that is absent, and counts it.
+    fn bring_in_all(&mut self, options: &mut RunOptions<'_>) -> Result<(), RunError> {
         let rip = self.core.vcpu.regs().rip;
         let settled = self.core.ladder.populate(rip, &self.ram)?;
         self.core.count_fault(settled.page, settled.rung, settled.source, settled.brought, options);
