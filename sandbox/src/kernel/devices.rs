@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 use vm_superio::serial::{NoEvents, SerialState};
 use vm_superio::{Serial, Trigger};
 
+use super::i8254::Timer;
 use super::ports;
 use crate::machine::End;
 use crate::ram::PAGE_SIZE;
@@ -85,21 +86,22 @@ impl From<&SerialRegisters> for SerialState {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DevicesState {
     serial: SerialRegisters,
+    timer: Timer,
     /// Input that came and was not read yet.
     input: Vec<u8>,
 }
 
 impl Default for DevicesState {
     fn default() -> DevicesState {
-        DevicesState { serial: SerialState::default().into(), input: Vec::new() }
+        DevicesState { serial: SerialState::default().into(), timer: Timer::default(), input: Vec::new() }
     }
 }
 
 impl DevicesState {
     /// Whether the devices can be in this state: for one that comes out of a file.
     pub fn is_valid(&self) -> bool {
-        // `serial` checks the registers.
-        let DevicesState { serial: _, input } = self;
+        // `serial` checks the registers, and the timer can be in any state.
+        let DevicesState { serial: _, timer: _, input } = self;
         serial(self).is_some() && input.len() <= INPUT_CHUNK
     }
 }
@@ -120,6 +122,7 @@ pub struct Done {
 /// The devices.
 pub struct Devices {
     serial: Serial<NoLine, NoEvents, Vec<u8>>,
+    timer: Timer,
     input: VecDeque<u8>,
     input_ended: bool,
     /// What the last write sent to the serial port.
@@ -144,6 +147,7 @@ impl Devices {
     pub fn new(state: &DevicesState) -> Devices {
         Devices {
             serial: serial(state).unwrap_or_else(|| Serial::new(NoLine, Vec::new())),
+            timer: state.timer.clone(),
             input: state.input.iter().copied().collect(),
             input_ended: false,
             sent: Vec::new(),
@@ -155,7 +159,11 @@ impl Devices {
 
     /// Their state.
     pub fn state(&self) -> DevicesState {
-        DevicesState { serial: self.serial.state().into(), input: self.input.iter().copied().collect() }
+        DevicesState {
+            serial: self.serial.state().into(),
+            timer: self.timer.clone(),
+            input: self.input.iter().copied().collect(),
+        }
     }
 
     /// What the last write sent to the serial port.
@@ -209,6 +217,7 @@ impl Devices {
     fn read_byte(&mut self, port: u16) -> u8 {
         match port {
             ports::SERIAL..=ports::SERIAL_LAST => self.serial.read((port - ports::SERIAL) as u8),
+            ports::TIMER..=ports::TIMER_LAST => self.timer.read(port),
             ports::DEBUG => ports::DEBUG as u8,
             _ => {
                 *self.unknown.entry(port).or_default() += 1;
@@ -245,6 +254,7 @@ impl Devices {
                     // the device.
                     let _ = self.serial.write((port - ports::SERIAL) as u8, *byte);
                 }
+                ports::TIMER..=ports::TIMER_LAST => self.timer.write(port, *byte),
                 ports::EXIT => done.end = done.end.or(Some(End::Exited(*byte))),
                 ports::READY => done.ready = true,
                 ports::KEYBOARD_COMMAND if *byte == ports::RESET_PULSE => {
@@ -366,11 +376,16 @@ mod tests {
         let (mut d, mut w) = devices();
         w.input = [b"xyz".to_vec()].into();
         d.write(ports::SERIAL + 7, 1, &[0x5a]);
+        // Counter 2, one byte, from 9 down.
+        d.write(ports::TIMER_LAST, 1, &[0x94]);
+        d.write(ports::TIMER + 2, 1, &[9]);
+        assert_eq!(read(&mut d, &mut w, ports::TIMER + 2, 1, 1), [8]);
         read(&mut d, &mut w, ports::CHANNEL, 1, 1);
         let state = d.state();
         assert!(state.is_valid());
         let mut again = Devices::new(&state);
         assert_eq!(read(&mut again, &mut w, ports::SERIAL + 7, 1, 1), [0x5a]);
+        assert_eq!(read(&mut again, &mut w, ports::TIMER + 2, 1, 1), [7]);
         assert_eq!(read(&mut again, &mut w, ports::CHANNEL, 1, 3), b"yz\0");
     }
 

@@ -13,6 +13,7 @@
 
 mod cpuid;
 pub mod devices;
+pub mod i8254;
 pub mod kept;
 pub mod load;
 pub mod machine;

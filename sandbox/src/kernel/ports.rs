@@ -6,6 +6,11 @@ pub const SERIAL: u16 = 0x3f8;
 /// Last port of the serial port.
 pub const SERIAL_LAST: u16 = SERIAL + 7;
 
+/// First port of the [interval timer](super::i8254).
+pub const TIMER: u16 = 0x40;
+/// Its last port, the control word's.
+pub const TIMER_LAST: u16 = TIMER + 3;
+
 /// The debug port of Bochs and QEMU: a byte written goes to the guest's standard error; a read gives
 /// the port's own number, by which guests find it.
 pub const DEBUG: u16 = 0xe9;
@@ -37,6 +42,7 @@ pub const RESET_CONTROL: u16 = 0xcf9;
 pub fn name(port: u16) -> Option<&'static str> {
     Some(match port {
         SERIAL..=SERIAL_LAST => "serial",
+        TIMER..=TIMER_LAST => "timer",
         DEBUG => "debug",
         EXIT => "exit",
         READY => "ready",
