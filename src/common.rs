@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use dejavm_replay::OutputError;
+use dejavm_sandbox::host::HostError;
 use dejavm_sandbox::host::stop::StopHandle;
 use dejavm_sandbox::machine::{Claims, MachineOptions, MachineState};
 use dejavm_sandbox::world::{Grant, HostPath, HostWorld, KnownFile, OutputBuffer};
@@ -132,7 +133,7 @@ impl Common {
     pub fn wiring(&self) -> Result<Wiring, Error> {
         let stop = match &self.stop {
             Some(stop) => stop.clone(),
-            None => StopHandle::new().map_err(Error::Descriptors)?,
+            None => StopHandle::new().map_err(HostError::Eventfd)?,
         };
         let captured = self.capture.then(<(OutputBuffer, OutputBuffer)>::default);
         let limit = self.capture_limit;

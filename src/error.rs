@@ -22,7 +22,7 @@ use crate::Outcome;
 pub enum Error {
     /// No sandbox can run on this host.
     #[error(transparent)]
-    Host(#[from] HostError),
+    Host(HostError),
     /// The program is in none of the directories of the guest's `PATH`.
     #[error("{name}: {} in the guest's PATH ({path}); it sees only what it is shown of the host",
         if *.errno == Errno::EACCES { "nothing that may be executed" } else { "not found" })]
@@ -61,7 +61,7 @@ pub enum Error {
     },
     /// Something of the host's cannot be shown to the guest.
     #[error(transparent)]
-    Grant(#[from] GrantError),
+    Grant(GrantError),
     /// What the guest is to see makes no tree.
     #[error(transparent)]
     Mount(#[from] MountError),
@@ -175,9 +175,38 @@ pub enum Error {
         /// What was allowed.
         limit: u64,
     },
-    /// The process has no more descriptors.
-    #[error("cannot make an eventfd: {0}; raise the limit of open files (`ulimit -n`)")]
-    Descriptors(std::io::Error),
+    /// The process has as many files open as it may.
+    #[error(
+        "{tried}; this process may have {limit} (RLIMIT_NOFILE) and a sandbox has up to {SANDBOX_FILES}: allow \
+         more, by `ulimit -n`, LimitNOFILE= of a service, or setrlimit"
+    )]
+    Descriptors {
+        /// What could not be done.
+        #[source]
+        tried: Box<Error>,
+        /// The limit.
+        limit: u64,
+    },
+}
+
+/// Files that a sandbox has open at most, without those that it is given: its machine, vCPU and user fault
+/// descriptor, what it is shown, its streams, and 16 files that it reads.
+const SANDBOX_FILES: u32 = 40;
+
+impl Error {
+    /// This error, or what to do about it where the reason for it is the limit of open files.
+    fn or_limit(self) -> Error {
+        let mut reason: Option<&(dyn std::error::Error + 'static)> = Some(&self);
+        while let Some(error) = reason {
+            let io = error.downcast_ref::<std::io::Error>();
+            if io.and_then(std::io::Error::raw_os_error) == Some(Errno::EMFILE.number()) {
+                let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile).current;
+                return Error::Descriptors { tried: Box::new(self), limit: limit.unwrap_or(u64::MAX) };
+            }
+            reason = error.source();
+        }
+        self
+    }
 }
 
 /// Bytes as the options take them: a whole number with the largest unit that fits.
@@ -240,36 +269,32 @@ impl std::fmt::Display for Diverged {
     }
 }
 
+/// From an error of what a sandbox is made of.
+macro_rules! from {
+    ($($from:ty: $to:expr;)*) => {$(
+        impl From<$from> for Error {
+            fn from(e: $from) -> Error {
+                $to(e).or_limit()
+            }
+        }
+    )*};
+}
+
+from! {
+    HostError: Error::Host;
+    GrantError: Error::Grant;
+    dejavm_snapshot::Error: |e| Error::Snapshot(Box::new(e));
+    dejavm_replay::Error: |e| Error::Recording(Box::new(e));
+    SaveError: |e| Error::Save(Box::new(e));
+    RunError: |e| Error::Run(Box::new(e));
+}
+
 impl From<StartError> for Error {
     fn from(e: StartError) -> Error {
         match e {
-            StartError::Host(e) => Error::Host(e),
+            StartError::Host(e) => e.into(),
             StartError::Snapshot(e) => e.into(),
-            e => Error::Start(Box::new(e)),
+            e => Error::Start(Box::new(e)).or_limit(),
         }
-    }
-}
-
-impl From<dejavm_snapshot::Error> for Error {
-    fn from(e: dejavm_snapshot::Error) -> Error {
-        Error::Snapshot(Box::new(e))
-    }
-}
-
-impl From<dejavm_replay::Error> for Error {
-    fn from(e: dejavm_replay::Error) -> Error {
-        Error::Recording(Box::new(e))
-    }
-}
-
-impl From<SaveError> for Error {
-    fn from(e: SaveError) -> Error {
-        Error::Save(Box::new(e))
-    }
-}
-
-impl From<RunError> for Error {
-    fn from(e: RunError) -> Error {
-        Error::Run(Box::new(e))
     }
 }

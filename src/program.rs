@@ -6,7 +6,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use dejavm_sandbox::machine::{Machine, MachineState, Memory};
+use dejavm_sandbox::machine::{Machine, MachineState, Memory, RunError};
 use dejavm_sandbox::program::clock::ClockMode;
 use dejavm_sandbox::program::exec::Command;
 use dejavm_sandbox::program::fs::Stdio;
@@ -208,7 +208,7 @@ impl Program {
 
         let path = env.iter().find(|(name, _)| name == b"PATH").map_or(&b""[..], |(_, value)| value);
         let found = state.find_program(&mut world, &name, path);
-        let found = found.map_err(|e| Error::Run(Box::new(e.into())))?.map_err(|errno| Error::NotFound {
+        let found = found.map_err(RunError::from)?.map_err(|errno| Error::NotFound {
             name: String::from_utf8_lossy(&name).into_owned(),
             path: String::from_utf8_lossy(path).into_owned(),
             errno,

@@ -8,7 +8,7 @@ use std::io::Write;
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
 
-use common::tool;
+use common::{DEJAVM, Input, finish, tool};
 
 /// Runs the tool with this input, in `dir`.
 fn dejavm(dir: &Path, input: &[u8], args: &[&str]) -> Output {
@@ -379,4 +379,28 @@ fn too_little_memory_and_relative_paths_are_named() {
     gave(&run(&["run", "--memory", "4G", "--", "./big"]), 0, "");
     refused(&run(&["run", "--workdir", "here", "--", "true"]), 125, &["(here)", "absolute path"]);
     refused(&run(&["run", "--ro", "big:there", "--", "true"]), 125, &["there"]);
+}
+
+/// With few open files allowed it works, or the limit is named, wherever it came to that; what the guest
+/// looks for is never missing instead.
+#[test]
+fn a_limit_of_open_files_is_named() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let script = "ulimit -n $0 && exec \"$@\"";
+    let mut worked = 0;
+    for limit in 9..50 {
+        let mut shell = Command::new("sh");
+        shell.current_dir(&dir).args(["-c", script, &limit.to_string(), DEJAVM, "run", "-q", "--", "ls", "/"]);
+        let ended = finish(&mut shell, Input::Pipe(b""));
+        let text = String::from_utf8_lossy(&ended.stderr);
+        match ended.status {
+            0 => worked += 1,
+            125 => {
+                let named = text.contains(&format!("may have {limit} (RLIMIT_NOFILE)"));
+                assert!(named && text.contains("ulimit -n"), "{limit}: {text}");
+            }
+            _ => panic!("{limit}: {ended:?}"),
+        }
+    }
+    assert!(worked > 0, "50 are enough");
 }

@@ -45,12 +45,11 @@ fn same_as_natively(part: &str) {
     let dir = guest().parent().expect("a directory");
     let path = guest().display().to_string();
     let seen = run(&["-q"], dir, &[&path, part]);
-    let lines = |output: &Output| text(&output.stdout).lines().map(str::to_owned).collect::<Vec<_>>();
-    let (expected, found) = (lines(&native), lines(&seen));
-    assert_eq!(expected.last().map(String::as_str), Some("done"), "natively: {native:?}");
-    let different: Vec<_> = expected.iter().zip(&found).filter(|(e, f)| e != f).collect();
+    let (expected, found) = (text(&native.stdout), text(&seen.stdout));
+    assert_eq!(expected.lines().last(), Some("done"), "natively: {native:?}");
+    let different = common::linux::differences(&expected, &found);
     assert!(different.is_empty(), "natively, and in the sandbox: {different:#?}");
-    assert_eq!(expected.len(), found.len(), "{seen:?}");
+    assert_eq!(expected.lines().count(), found.lines().count(), "{seen:?}");
     assert_eq!(seen.status.code(), Some(0), "{seen:?}");
 }
 

@@ -1,6 +1,8 @@
 //! Programs that mean harm: each gets the error that Linux gives, or its signal, and never the
 //! monitor's memory or files. What Linux gives is found out by running the same program natively.
 
+mod common;
+
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
@@ -52,14 +54,12 @@ fn bad_arguments() {
     let dir = tempfile::tempdir().expect("a temporary directory");
     let program = build(dir.path());
     let (expected, seen) = (native(&program, &[]), sandboxed(&program, &[]));
-    let lines = |output: &Output| -> Vec<String> {
-        String::from_utf8_lossy(&output.stdout).lines().map(str::to_string).collect()
-    };
-    let (expected_lines, seen_lines) = (lines(&expected), lines(&seen));
-    assert!(expected_lines.len() > 1000, "the guest made its calls");
-    let different: Vec<_> = expected_lines.iter().zip(&seen_lines).filter(|(e, s)| e != s).take(20).collect();
+    let (native, answers) =
+        (String::from_utf8_lossy(&expected.stdout), String::from_utf8_lossy(&seen.stdout));
+    assert!(native.lines().count() > 1000, "the guest made its calls");
+    let different = common::linux::differences(&native, &answers);
     assert!(different.is_empty(), "native and sandboxed: {different:#?}");
-    assert_eq!(expected_lines.len(), seen_lines.len());
+    assert_eq!(native.lines().count(), answers.lines().count());
     assert_eq!(code(&seen), 0);
 }
 

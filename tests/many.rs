@@ -4,6 +4,7 @@ use std::sync::{Arc, Barrier};
 use std::time::Duration;
 
 use dejavm::{Host, PauseAt, Program, Sandbox};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 const THREADS: usize = 4;
 const SANDBOXES: usize = 200;
@@ -29,6 +30,10 @@ fn start(host: &Host, number: usize) -> Sandbox {
 /// output.
 #[test]
 fn two_hundred_at_once() {
+    // They have more files open than a process may by default.
+    let most = getrlimit(Resource::Nofile).maximum;
+    let limit = Rlimit { current: most, maximum: most };
+    setrlimit(Resource::Nofile, limit).expect("up to its hard limit a process may");
     let host = Host::probe().expect("this test needs /dev/kvm");
     let barrier = Arc::new(Barrier::new(THREADS));
     let threads: Vec<_> = (0..THREADS)

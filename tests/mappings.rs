@@ -99,7 +99,7 @@ fn host_file(dir: &Path) {
 
 #[track_caller]
 fn assert_same(seen: &str, native: &str, what: &str) {
-    let different: Vec<_> = native.lines().zip(seen.lines()).filter(|(n, s)| n != s).take(12).collect();
+    let different = common::linux::differences(native, seen);
     assert!(different.is_empty(), "{what}: native and sandboxed: {different:#?}");
     assert_eq!(seen.lines().count(), native.lines().count(), "{what}: {seen}");
 }

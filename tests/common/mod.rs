@@ -3,6 +3,8 @@
 // Each test binary uses its part of this.
 #![allow(dead_code)]
 
+pub mod linux;
+
 use std::ffi::OsStr;
 use std::fmt;
 use std::fs::File;

@@ -167,7 +167,13 @@ fn clocks() {
             printf("%d\n", alarm(0));
         }"#,
     );
-    assert_eq!(program.run(&["--deadline", "20s"]).stdout, program.native().stdout);
+    let (seen, native) = (program.run(&["--deadline", "20s"]).stdout, program.native().stdout);
+    // CLOCK_REALTIME_ALARM and CLOCK_BOOTTIME_ALARM, where the host has no clock that could wake it.
+    let not_here = |line: &str| ["8: get EINVAL", "9: get EINVAL"].iter().any(|text| line.starts_with(text));
+    let pairs = native.lines().zip(seen.lines());
+    let different: Vec<_> = pairs.filter(|(native, seen)| native != seen && !not_here(native)).collect();
+    assert!(different.is_empty(), "native and sandboxed: {different:#?}");
+    assert_eq!(native.lines().count(), seen.lines().count());
 }
 
 /// The host's clock is waited for, the virtual one is not.

@@ -21,6 +21,9 @@ pub const RAM_BASE: u64 = 1 << 32;
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum HostError {
+    /// An eventfd, by which a run can be stopped, was refused.
+    #[error("cannot make an eventfd: {0}")]
+    Eventfd(#[source] io::Error),
     /// There is no `/dev/kvm`.
     #[error(
         "/dev/kvm does not exist: this machine has no KVM; load kvm_intel or kvm_amd, or enable virtualization"
@@ -37,6 +40,7 @@ pub enum HostError {
         /// What was tried.
         what: &'static str,
         /// What it said.
+        #[source]
         error: io::Error,
     },
     /// KVM is older than everything that is known.

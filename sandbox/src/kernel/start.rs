@@ -109,7 +109,10 @@ impl Machine {
         let cpus = host.cpus;
         let core = Core::new(vcpu, host, stop, options, state.exits, state.seed);
         let mut machine = Machine::assemble(core, ram, world, state, search, out_retires);
-        if marking == Marking::Eager {
+        // A CPU that walks the guest's tables by itself, and finds one where KVM knows of no memory, takes it
+        // for a device's: KVM emulates the instruction, cannot walk there either, and gives the guest a page
+        // fault. Under shadow paging, tables are kept present.
+        if marking == Marking::Eager || !machine.core.host.bare_metal()?.shadow_paging {
             machine.ram.attach(0..pages)?;
         }
         if let (true, Some(pages)) = (options.prefetch, &stored) {

@@ -27,7 +27,7 @@ pub enum RunError {
     Crash(Box<Crash>),
     /// The host refused a timer.
     #[error("the host gives no timer: {0}")]
-    Timer(std::io::Error),
+    Timer(#[source] std::io::Error),
     /// The monitor failed.
     #[error("{0}")]
     Machine(String),

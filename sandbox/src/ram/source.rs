@@ -107,6 +107,7 @@ pub enum PageError {
         /// What was tried.
         what: &'static str,
         /// What it said.
+        #[source]
         error: io::Error,
     },
 }

@@ -60,6 +60,7 @@ pub enum VcpuError {
         /// The call.
         what: &'static str,
         /// What it said.
+        #[source]
         error: io::Error,
     },
 }

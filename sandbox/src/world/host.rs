@@ -24,6 +24,7 @@ pub use output::{HostOutput, Output, OutputBuffer};
 pub use secrets::{ANYWHERE as SECRET_NAMES, PEM as SECRET_PEM, TOP as HIDDEN_SETTINGS};
 
 use std::collections::HashMap;
+use std::io;
 use std::time::Duration;
 
 use rustix::event::PollFlags;
@@ -198,10 +199,10 @@ impl World for HostWorld {
                 Some(terminal) => terminal.answer(request, &*self.interrupt)?,
                 None => Err(Errno::ENOTTY),
             }),
-            Request::Metadata { path } => Response::Metadata(self.files.metadata(path)),
-            Request::ReadLink { path } => Response::Link(self.files.read_link(path)),
-            Request::ReadDir { path } => Response::Dir(self.files.read_dir(path, &*self.interrupt)?),
-            Request::ReadBlock { path, block } => Response::Block(self.files.read_block(path, block)?),
+            Request::Metadata { path } => Response::Metadata(opened(self.files.metadata(path))?),
+            Request::ReadLink { path } => Response::Link(opened(self.files.read_link(path))?),
+            Request::ReadDir { path } => Response::Dir(opened(self.files.read_dir(path, &*self.interrupt)?)?),
+            Request::ReadBlock { path, block } => Response::Block(opened(self.files.read_block(path, block)?)?),
         })
     }
 
@@ -221,6 +222,16 @@ impl World for HostWorld {
 impl std::fmt::Debug for HostWorld {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("HostWorld").field("files", &self.files).finish_non_exhaustive()
+    }
+}
+
+/// Ends the run where a file was not opened because the *monitor* has no descriptor left.
+fn opened<T>(answer: Result<T, Errno>) -> Result<Result<T, Errno>, WorldError> {
+    match answer {
+        Err(e @ (Errno::EMFILE | Errno::ENFILE)) => {
+            Err(WorldError::Descriptors(io::Error::from_raw_os_error(e.number())))
+        }
+        answer => Ok(answer),
     }
 }
 

@@ -307,6 +307,10 @@ pub enum WorldError {
         /// What it is; `None` when it is not there.
         is: Option<Fingerprint>,
     },
+    /// The monitor could not open a host file for want of a descriptor of its own, which is no matter of
+    /// the guest's.
+    #[error("cannot open the host's files: {0}")]
+    Descriptors(#[source] std::io::Error),
     /// The answer was of another kind than the question.
     #[error("the outside answered {got} to {asked}")]
     Mismatch {
