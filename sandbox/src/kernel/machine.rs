@@ -373,7 +373,11 @@ impl Machine {
 
     fn ended(&mut self, end: End, options: &mut RunOptions<'_>) -> Result<Option<RunEnd>, RunError> {
         self.end = Some(end);
-        let rip = self.core.vcpu.regs().rip;
+        let rip = match end {
+            // SVM's KVM has reset the vCPU: a recording is to hold on any host.
+            End::TripleFault => 0,
+            _ => self.core.vcpu.regs().rip,
+        };
         self.core.record(ExitKind::End { status: end.status() }, rip, 0, 0, 0, options)?;
         Ok(Some(RunEnd::Ended(end)))
     }
