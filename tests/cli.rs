@@ -390,7 +390,17 @@ fn a_limit_of_open_files_is_named() {
     let mut worked = 0;
     for limit in 9..50 {
         let mut shell = Command::new("sh");
-        shell.current_dir(&dir).args(["-c", script, &limit.to_string(), DEJAVM, "run", "-q", "--", "ls", "/"]);
+        shell.current_dir(&dir).args([
+            "-c",
+            script,
+            &limit.to_string(),
+            DEJAVM,
+            "run",
+            "-q",
+            "--",
+            "ls",
+            "/",
+        ]);
         let ended = finish(&mut shell, Input::Pipe(b""));
         let text = String::from_utf8_lossy(&ended.stderr);
         match ended.status {

@@ -39,11 +39,15 @@ fn a_recording_outlives_its_host_and_names_the_cpu_that_it_wants() {
     let again = on_svm("cd $TMPDIR; tar x; \"$0\" replay -q rec >again; cmp said again; cat again", &there);
     assert_eq!(again.status, 0, "{again:?}");
     assert_eq!(again.text().split_whitespace().count(), 3, "{again:?}");
-    let untar = Command::new("tar").arg("x").current_dir(&dir).stdin(File::open(&there).expect("it")).status();
+    let untar =
+        Command::new("tar").arg("x").current_dir(&dir).stdin(File::open(&there).expect("it")).status();
     assert!(untar.expect("tar").success());
     let refused = tool(dir.path(), ["replay", "rec"]);
     let said = String::from_utf8_lossy(&refused.stderr).into_owned();
-    assert!(refused.status == 125 && said.contains("this CPU differs") && said.contains("there AuthenticAMD"), "{refused:?}");
+    assert!(
+        refused.status == 125 && said.contains("this CPU differs") && said.contains("there AuthenticAMD"),
+        "{refused:?}"
+    );
 
     // And the other way round.
     let words = [&["record", "-q", "--seed", "5", "-o", "here", "--"], &WORDS[..]].concat();

@@ -33,6 +33,14 @@ fn sandboxed(program: &Path, options: &[&str], args: &[&str]) -> Finished {
     finish(&mut command, Input::Pipe(b""))
 }
 
+/// Whether two lines differ as they may: QEMU's CPU takes bits of MXCSR that are reserved; SVM's KVM emulates
+/// `SYSEXIT`, which is no instruction to an AMD CPU, and finds it forbidden.
+fn known(native: Option<&String>, sandboxed: Option<&String>) -> bool {
+    let (Some(native), Some(sandboxed)) = (native, sandboxed) else { return false };
+    let sysexit = ("signal 4 code 2 at rip trap 6 error 0", "signal 11 code 128 at null trap 13 error 0");
+    native.contains("mxcsr 0xffc0") || (native.trim(), sandboxed.trim()) == sysexit
+}
+
 /// Fails with the lines that differ, and what stands before them.
 #[track_caller]
 fn assert_same(expected: &Finished, seen: &Finished, what: &str) {
@@ -43,7 +51,7 @@ fn assert_same(expected: &Finished, seen: &Finished, what: &str) {
     let mut different = Vec::new();
     for at in 0..expected_lines.len().max(seen_lines.len()) {
         let (native, sandboxed) = (expected_lines.get(at), seen_lines.get(at));
-        if native != sandboxed {
+        if native != sandboxed && !known(native, sandboxed) {
             different.push((at.checked_sub(1).and_then(|n| expected_lines.get(n)), native, sandboxed));
         }
     }
@@ -137,6 +145,10 @@ fn random_instructions() {
         let seen = sandboxed(&program, &[], &[&seed.to_string(), tries]);
         assert_eq!(seen.status, 0, "from {seed}: {seen:?}");
         let expected = native(&program, &[&seed.to_string(), tries]);
+        if expected.status == 128 + 9 && expected.stdout.is_empty() {
+            // The kernel of a host whose CPU QEMU emulates fails at some of them, and ends the program.
+            continue;
+        }
         let lines = |finished: &Finished| -> Vec<String> {
             String::from_utf8_lossy(&finished.stdout).lines().map(str::to_string).collect()
         };

@@ -577,7 +577,8 @@ static void dents(void) {
 int main(int argc, char **argv) {
     setvbuf(stdout, NULL, _IOLBF, 0);
     signal(SIGPIPE, SIG_IGN);
-    char dir[] = "/tmp/files-XXXXXX";
+    char dir[200];
+    snprintf(dir, sizeof dir, "%s/files-XXXXXX", getenv("TMPDIR") ?: "/tmp");
     if (!mkdtemp(dir) || chdir(dir)) return 1;
     if (!strcmp(argv[1], "rwf")) rwf();
     else if (!strcmp(argv[1], "flags")) flags();
@@ -590,7 +591,7 @@ int main(int argc, char **argv) {
     else if (!strcmp(argv[1], "edges")) edges();
     else return 2;
     puts("done");
-    char command[64];
+    char command[300];
     sprintf(command, "rm -rf %s", dir);
     return argc > 2 ? system(command) : 0;
 }

@@ -195,7 +195,9 @@ mod tests {
     /// Sets a counter, by a control word and a count.
     fn set(timer: &mut Timer, number: u8, mode: u8, count: u16) {
         timer.write(CONTROL, number << 6 | 3 << 4 | mode << 1);
-        count.to_le_bytes().map(|byte| timer.write(TIMER + u16::from(number), byte));
+        for byte in count.to_le_bytes() {
+            timer.write(TIMER + u16::from(number), byte);
+        }
     }
 
     /// A counter's status and count, latched at one time.

@@ -202,7 +202,9 @@ impl World for HostWorld {
             Request::Metadata { path } => Response::Metadata(opened(self.files.metadata(path))?),
             Request::ReadLink { path } => Response::Link(opened(self.files.read_link(path))?),
             Request::ReadDir { path } => Response::Dir(opened(self.files.read_dir(path, &*self.interrupt)?)?),
-            Request::ReadBlock { path, block } => Response::Block(opened(self.files.read_block(path, block)?)?),
+            Request::ReadBlock { path, block } => {
+                Response::Block(opened(self.files.read_block(path, block)?)?)
+            }
         })
     }
 
