@@ -403,21 +403,21 @@ static void advise_vectors(void) {
     }
     munmap(at + 4 * PAGE, PAGE);
     long n = syscall(SYS_process_madvise, self, parts, 5, MADV_DONTNEED, 0);
-    printf("%ld %d %d\n", n, at[0], at[6 * PAGE]);
+    printf("advice by vectors: %ld %d %d\n", n, at[0], at[6 * PAGE]);
     parts[0].iov_base = at + 4 * PAGE;
-    printf("%s\n", name_of(syscall(SYS_process_madvise, self, parts, 5, MADV_DONTNEED, 0)));
-    printf("%ld\n", syscall(SYS_process_madvise, self, odd, 2, MADV_DONTNEED, 0));
-    printf("%s\n", name_of(syscall(SYS_process_madvise, self, odd + 1, 1, MADV_DONTNEED, 0)));
-    printf("%s\n", name_of(syscall(SYS_process_madvise, self, far, 2, MADV_DONTNEED, 0)));
-    printf("%s\n", name_of(syscall(SYS_process_madvise, self, long_one, 2, MADV_DONTNEED, 0)));
-    printf("%s\n", name_of(syscall(SYS_process_madvise, self, parts, 1025, MADV_DONTNEED, 0)));
-    printf("%s\n", name_of(syscall(SYS_process_madvise, self, (void *)8, 1, MADV_DONTNEED, 0)));
-    printf("%s\n", name_of(syscall(SYS_process_madvise, self, odd, 1, MADV_DONTNEED, 1)));
-    printf("%s\n", name_of(syscall(SYS_process_madvise, self, odd, 1, 1000, 0)));
-    printf("%s\n", name_of(syscall(SYS_process_madvise, self, odd, 0, 1000, 0)));
-    printf("%s\n", name_of(syscall(SYS_process_madvise, -1, odd, 1, MADV_DONTNEED, 0)));
-    printf("%s\n", name_of(syscall(SYS_process_madvise, 0, odd, 1, MADV_DONTNEED, 0)));
-    printf("%s\n", name_of(syscall(SYS_process_madvise, 0, (void *)8, 1, MADV_DONTNEED, 0)));
+    printf("advice by vectors: %s\n", name_of(syscall(SYS_process_madvise, self, parts, 5, MADV_DONTNEED, 0)));
+    printf("advice by vectors: %ld\n", syscall(SYS_process_madvise, self, odd, 2, MADV_DONTNEED, 0));
+    printf("advice by vectors: %s\n", name_of(syscall(SYS_process_madvise, self, odd + 1, 1, MADV_DONTNEED, 0)));
+    printf("advice by vectors: %s\n", name_of(syscall(SYS_process_madvise, self, far, 2, MADV_DONTNEED, 0)));
+    printf("advice by vectors: %s\n", name_of(syscall(SYS_process_madvise, self, long_one, 2, MADV_DONTNEED, 0)));
+    printf("advice by vectors: %s\n", name_of(syscall(SYS_process_madvise, self, parts, 1025, MADV_DONTNEED, 0)));
+    printf("advice by vectors: %s\n", name_of(syscall(SYS_process_madvise, self, (void *)8, 1, MADV_DONTNEED, 0)));
+    printf("advice by vectors: %s\n", name_of(syscall(SYS_process_madvise, self, odd, 1, MADV_DONTNEED, 1)));
+    printf("advice by vectors: %s\n", name_of(syscall(SYS_process_madvise, self, odd, 1, 1000, 0)));
+    printf("advice by vectors: %s\n", name_of(syscall(SYS_process_madvise, self, odd, 0, 1000, 0)));
+    printf("advice by vectors: %s\n", name_of(syscall(SYS_process_madvise, -1, odd, 1, MADV_DONTNEED, 0)));
+    printf("advice by vectors: %s\n", name_of(syscall(SYS_process_madvise, 0, odd, 1, MADV_DONTNEED, 0)));
+    printf("advice by vectors: %s\n", name_of(syscall(SYS_process_madvise, 0, (void *)8, 1, MADV_DONTNEED, 0)));
 }
 
 static void edges(void) {
