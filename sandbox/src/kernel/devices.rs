@@ -376,16 +376,16 @@ mod tests {
         let (mut d, mut w) = devices();
         w.input = [b"xyz".to_vec()].into();
         d.write(ports::SERIAL + 7, 1, &[0x5a]);
-        // Counter 2, one byte, from 9 down.
-        d.write(ports::TIMER_LAST, 1, &[0x94]);
-        d.write(ports::TIMER + 2, 1, &[9]);
-        assert_eq!(read(&mut d, &mut w, ports::TIMER + 2, 1, 1), [8]);
+        // Counter 1, one byte, from 9 down.
+        d.write(ports::TIMER_LAST, 1, &[0x54]);
+        d.write(ports::TIMER + 1, 1, &[9]);
+        assert_eq!(read(&mut d, &mut w, ports::TIMER + 1, 1, 1), [8]);
         read(&mut d, &mut w, ports::CHANNEL, 1, 1);
         let state = d.state();
         assert!(state.is_valid());
         let mut again = Devices::new(&state);
         assert_eq!(read(&mut again, &mut w, ports::SERIAL + 7, 1, 1), [0x5a]);
-        assert_eq!(read(&mut again, &mut w, ports::TIMER + 2, 1, 1), [7]);
+        assert_eq!(read(&mut again, &mut w, ports::TIMER + 1, 1, 1), [7]);
         assert_eq!(read(&mut again, &mut w, ports::CHANNEL, 1, 3), b"yz\0");
     }
 

@@ -2,8 +2,9 @@
 //! interrupt lines.
 //!
 //! Its clock is a function of the guest alone: each access of its ports is a tick of 838 ns, which is about
-//! what one takes on a PC's bus. Counters count in binary, as those of KVM and QEMU do, and their gates are
-//! open.
+//! what one takes on a PC's bus. Counters count in binary, as those of KVM and QEMU do. Counter 2 stands still: port
+//! 0x61, which opens its gate, is not there. (By that one kernels find out how fast the time stamp counter is, which
+//! they are not to go by.)
 
 use serde::{Deserialize, Serialize};
 
@@ -14,6 +15,9 @@ const READ_BACK: u8 = 3;
 /// Bits of the read-back command which ask *not* to latch.
 const NO_COUNT: u8 = 1 << 5;
 const NO_STATUS: u8 = 1 << 4;
+/// The counter whose gate is closed.
+const GATED: usize = 2;
+
 /// Bits of a status.
 const OUTPUT: u8 = 1 << 7;
 const NULL_COUNT: u8 = 1 << 6;
@@ -156,23 +160,27 @@ impl Timer {
     /// Reads one of its ports; the control word's gives ones.
     pub fn read(&mut self, port: u16) -> u8 {
         self.ticks = self.ticks.wrapping_add(1);
-        let counter = self.counters.get_mut(usize::from(port.wrapping_sub(TIMER)));
-        counter.map_or(0xff, |counter| counter.read(self.ticks))
+        let number = usize::from(port.wrapping_sub(TIMER));
+        let now = self.now(number);
+        self.counters.get_mut(number).map_or(0xff, |counter| counter.read(now))
     }
 
     /// Writes to one of its ports.
     pub fn write(&mut self, port: u16, byte: u8) {
         self.ticks = self.ticks.wrapping_add(1);
-        let now = self.ticks;
-        if let Some(counter) = self.counters.get_mut(usize::from(port.wrapping_sub(TIMER))) {
+        let number = usize::from(port.wrapping_sub(TIMER));
+        let now = self.now(number);
+        if let Some(counter) = self.counters.get_mut(number) {
             return counter.write(byte, now);
         }
         match byte >> 6 {
             READ_BACK => {
-                for (number, counter) in self.counters.iter_mut().enumerate() {
+                for number in 0..self.counters.len() {
                     if byte & 2 << number == 0 {
                         continue;
                     }
+                    let now = self.now(number);
+                    let counter = &mut self.counters[number];
                     if byte & NO_COUNT == 0 {
                         counter.latch(now);
                     }
@@ -182,8 +190,16 @@ impl Timer {
                     }
                 }
             }
-            number => self.counters[usize::from(number)].control(byte, now),
+            number => {
+                let now = self.now(number.into());
+                self.counters[usize::from(number)].control(byte, now);
+            }
         }
+    }
+
+    /// The tick at which a counter is.
+    fn now(&self, number: usize) -> u64 {
+        if number == GATED { 0 } else { self.ticks }
     }
 }
 
@@ -219,10 +235,10 @@ mod tests {
     #[test]
     fn a_latched_count_stands_until_it_is_read() {
         let mut timer = Timer::default();
-        set(&mut timer, 2, 2, 1000);
-        timer.write(CONTROL, 2 << 6);
-        timer.write(CONTROL, 2 << 6);
-        let mut byte = || timer.read(TIMER + 2);
+        set(&mut timer, 1, 2, 1000);
+        timer.write(CONTROL, 1 << 6);
+        timer.write(CONTROL, 1 << 6);
+        let mut byte = || timer.read(TIMER + 1);
         assert_eq!(u16::from_le_bytes([byte(), byte()]), 999);
         assert_ne!(u16::from_le_bytes([byte(), byte()]), 999);
     }
@@ -248,6 +264,13 @@ mod tests {
         timer.write(CONTROL, 1 << 6 | HIGH << 4 | 2 << 1);
         timer.write(TIMER + 1, 0x12);
         assert_eq!(timer.read(TIMER + 1), 0x11);
+    }
+
+    #[test]
+    fn the_counter_behind_a_gate_stands_still() {
+        let mut timer = Timer::default();
+        set(&mut timer, 2, 0, 0xffff);
+        assert_eq!([0; 600].map(|_| timer.read(TIMER + 2)), [0xff; 600]);
     }
 
     #[test]
