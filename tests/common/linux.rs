@@ -3,6 +3,8 @@
 //! The sandbox answers as Linux 6.18 does. Older ones find some errors in another order, and refuse what was
 //! allowed later: what they say is no measure there.
 
+use std::path::Path;
+
 /// The version that the sandbox is like.
 const LIKE: (u32, u32) = (6, 18);
 
@@ -23,6 +25,17 @@ fn older() -> bool {
     let release = std::fs::read_to_string("/proc/sys/kernel/osrelease").expect("proc is mounted");
     let mut numbers = release.split(|c: char| !c.is_ascii_digit()).map(|n| n.parse().unwrap_or(0));
     (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0)) < LIKE
+}
+
+/// Whether QEMU emulates the host's CPU, as `scripts/on-svm` says: it takes bits that CPUs refuse, and some
+/// code that a CPU refuses makes the kernel there fail.
+pub fn emulated() -> bool {
+    std::env::var_os("DEJAVM_EMULATED_CPU").is_some()
+}
+
+/// Whether guests run by AMD's SVM.
+pub fn has_svm() -> bool {
+    Path::new("/sys/module/kvm_amd").exists()
 }
 
 /// Pairs of lines that differ, of what a guest printed natively and in the sandbox; without those that say

@@ -169,7 +169,9 @@ impl Ram {
     /// at any time: until then KVM knows of no memory there, and a touch looks like that of a device. So
     /// the start of such a guest does not take longer when there is more memory.
     ///
-    /// With [`Marking::Eager`], everything is brought in when it is attached, and nothing is gained.
+    /// With [`Marking::Eager`], everything is brought in when it is attached, and nothing is gained. Nor
+    /// may slots be made late where the CPU walks the guest's page tables by itself: a table must not look
+    /// like a device.
     #[must_use]
     pub fn with_whole_slots(mut self) -> Ram {
         self.whole_slots = self.marking != Marking::Eager;
