@@ -9,9 +9,10 @@ use std::path::Path;
 const LIKE: (u32, u32) = (6, 18);
 
 /// Beginnings of lines that test guests print of calls which 6.12 was seen to answer otherwise.
-const OTHERWISE: [&str; 5] = [
+const OTHERWISE: [&str; 6] = [
     // Names of extended attributes are looked at before files (fs/xattr.c).
     "getxattr arg",
+    "fgetxattr arg",
     "fsetxattr(99, \"\"",
     // A process may give itself any advice by process_madvise (mm/madvise.c).
     "advice ",
