@@ -164,7 +164,7 @@ impl Sandbox {
             output_error: self.wiring.output_error.as_ref().and_then(|error| error.get()),
             death: self.machine.program().and_then(|program| program.death.clone()),
             spinning: self.machine.program().is_some_and(|program| program.spinning),
-            unknown_calls: self.machine.program().map(|p| p.process.unknown.clone()).unwrap_or_default(),
+            unknown_calls: self.machine.program().map(|p| p.kernel.unknown.clone()).unwrap_or_default(),
             unknown_memory: self
                 .machine
                 .kernel()
@@ -184,10 +184,10 @@ impl Sandbox {
 
     /// Which of its limits the guest came to so far.
     pub fn limits_hit(&self) -> LimitsHit {
-        let process = self.machine.program().map(|program| &program.process);
+        let kernel = self.machine.program().map(|program| &program.kernel);
         LimitsHit {
-            memory: process.is_some_and(|process| process.memory.state.account.has_refused()),
-            disk: process.is_some_and(|process| process.outside.fs().has_refused()),
+            memory: kernel.is_some_and(|kernel| kernel.memory.state.account.has_refused()),
+            disk: kernel.is_some_and(|kernel| kernel.outside.fs().has_refused()),
             output: self.wiring.captured.iter().any(|(out, err)| out.has_refused() || err.has_refused()),
             deadline: self.timed_out,
         }

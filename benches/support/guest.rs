@@ -121,7 +121,7 @@ impl Guest {
             stop: StopHandle::new()?,
         };
         let mut space = AddressSpace::new(&mut memory, SpaceState::default())?;
-        Entry::new(&mut memory, &mut space, true)?;
+        Entry::new(&mut memory, true)?.map(&mut memory, &mut space)?;
         // In RAM, so that it can be decoded; in its last page, which no list names.
         let page = memory.ram.base() + (memory.ram.pages() - 1) * PAGE_SIZE as u64;
         memory.ram.write(page, &code(touch)?)?;

@@ -72,7 +72,7 @@ impl RunDigest {
                 buffer.push(u64::from(*len));
             }
         }
-        for word in [exit.rip, exit.result, exit.effects, exit.clock] {
+        for word in [exit.task.into(), exit.rip, exit.result, exit.effects, exit.clock] {
             buffer.push(word);
         }
         self.0 = xxh3_128(&buffer.bytes[..buffer.used]).to_le_bytes();

@@ -26,6 +26,7 @@
 //! # let dir = tmp.path().join("recording");
 //! let end = Exit {
 //!     number: 1,
+//!     task: 2,
 //!     kind: ExitKind::End { status: 0 },
 //!     rip: 0x40_1000,
 //!     result: 0,

@@ -1,4 +1,4 @@
-//! Recordings of format version 1 stay readable.
+//! Recordings of format version 2 stay readable.
 
 mod common;
 
@@ -10,11 +10,11 @@ use dejavm_replay::{Outputs, Recording, Replayer};
 const EXITS: u64 = 24;
 
 fn golden() -> PathBuf {
-    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/golden/v1")
+    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/golden/v2")
 }
 
 #[test]
-fn version_1() {
+fn version_2() {
     let recording = Recording::open(golden()).unwrap();
     recording.verify().unwrap();
     let steps = sample(EXITS);
@@ -32,7 +32,7 @@ fn version_1() {
 /// version, and this one stays.
 #[test]
 #[ignore = "writes into the source tree"]
-fn write_version_1() {
+fn write_version_2() {
     let _ = std::fs::remove_dir_all(golden());
     record(&golden(), &sample(EXITS), small_blocks(), Some(ended()));
 }

@@ -77,6 +77,8 @@ pub enum Trapped {
 pub struct Exit {
     /// Its number in the run, from 1.
     pub number: u64,
+    /// The task that made it, by its thread number; 0 for bare-metal guests.
+    pub task: u32,
     /// What it was.
     pub kind: ExitKind,
     /// RIP of the instruction after a system call, a timer or a write of a port, or of the trapped

@@ -137,7 +137,7 @@ impl Machine {
             stop: StopHandle::new().unwrap(),
         };
         let mut space = AddressSpace::new(&mut memory, SpaceState::default()).unwrap();
-        Entry::new(&mut memory, &mut space, true).unwrap();
+        Entry::new(&mut memory, true).unwrap().map(&mut memory, &mut space).unwrap();
         // In RAM, so that it can be decoded.
         let code = RAM_BASE + PAGES * PAGE_SIZE as u64;
         memory.ram.write(code, &PROGRAM).unwrap();

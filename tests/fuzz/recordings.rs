@@ -37,6 +37,7 @@ enum Stored {
 /// An exit without what its place says.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 struct StoredExit {
+    task: u32,
     kind: ExitKind,
     rip: u64,
     result: u64,
@@ -287,10 +288,10 @@ fn digest_again(blocks: &mut [Block]) -> (u64, RunDigest) {
         let Ok(records) = codec::decode::<Vec<Stored>>(&block.raw) else { break };
         let (mut clock, mut count) = (0u64, 0u32);
         for record in records {
-            if let Stored::Exit(StoredExit { kind, rip, result, effects, clock_delta }) = record {
+            if let Stored::Exit(StoredExit { task, kind, rip, result, effects, clock_delta }) = record {
                 clock = clock.wrapping_add(clock_delta);
                 let number = next + u64::from(count);
-                digest.add(&Exit { number, kind, rip, result, effects, clock });
+                digest.add(&Exit { number, task, kind, rip, result, effects, clock });
                 exits = number;
                 count += 1;
                 started = true;

@@ -24,6 +24,7 @@ pub(crate) enum Stored {
 /// An exit without what its place says.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct StoredExit {
+    task: u32,
     kind: ExitKind,
     rip: u64,
     result: u64,
@@ -61,14 +62,15 @@ impl ExitCoder {
         self.next = exit.number.wrapping_add(1);
         let clock_delta = exit.clock.wrapping_sub(self.clock);
         self.clock = exit.clock;
-        StoredExit { kind: exit.kind, rip: exit.rip, result: exit.result, effects: exit.effects, clock_delta }
+        let Exit { task, kind, rip, result, effects, .. } = exit;
+        StoredExit { task, kind, rip, result, effects, clock_delta }
     }
 
     /// The exit that was stored.
     pub fn load(&mut self, stored: StoredExit) -> Exit {
         self.clock = self.clock.wrapping_add(stored.clock_delta);
-        let StoredExit { kind, rip, result, effects, .. } = stored;
-        let exit = Exit { number: self.next, kind, rip, result, effects, clock: self.clock };
+        let StoredExit { task, kind, rip, result, effects, .. } = stored;
+        let exit = Exit { number: self.next, task, kind, rip, result, effects, clock: self.clock };
         self.digest.add(&exit);
         self.next = self.next.wrapping_add(1);
         exit

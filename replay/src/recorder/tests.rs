@@ -56,7 +56,7 @@ fn start(dir: &Path, disk: Disk, flush_after: Duration) -> Recorder {
 
 fn exit(number: u64) -> Exit {
     let kind = ExitKind::Syscall { number: 1, args: [number.wrapping_mul(0x9e37_79b9_7f4a_7c15); 6] };
-    Exit { number, kind, rip: number, result: 0, effects: number * number, clock: number }
+    Exit { number, task: 2, kind, rip: number, result: 0, effects: number * number, clock: number }
 }
 
 const LONG: Duration = Duration::from_secs(1000);

@@ -207,6 +207,9 @@ fn differences(expected: &Exit, seen: &Exit) -> Vec<FieldDifference> {
     if expected.number != seen.number {
         add("number", expected.number.to_string(), seen.number.to_string());
     }
+    if expected.task != seen.task {
+        add("task", expected.task.to_string(), seen.task.to_string());
+    }
     match (&expected.kind, &seen.kind) {
         (ExitKind::Syscall { number: a, args: before }, ExitKind::Syscall { number: b, args: now })
             if a == b =>

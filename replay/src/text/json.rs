@@ -42,6 +42,7 @@ pub fn json_exit(exit: &Exit) -> Value {
     let mut object = json!({
         "type": "exit",
         "number": exit.number,
+        "task": exit.task,
         "rip": hex(exit.rip),
         "result": hex(exit.result),
         "effects": hex(exit.effects),
@@ -171,6 +172,7 @@ mod tests {
     fn an_exit_is_one_flat_object() {
         let exit = Exit {
             number: 3,
+            task: 2,
             kind: ExitKind::Syscall { number: 3, args: [7, 1, 1, 1, 1, 1] },
             rip: 0x40_1000,
             result: (-9i64) as u64,
@@ -178,7 +180,7 @@ mod tests {
             clock: 17,
         };
         let expected = json!({
-            "type": "exit", "number": 3, "kind": "syscall", "call": "close", "nr": 3, "args": ["0x7"],
+            "type": "exit", "number": 3, "task": 2, "kind": "syscall", "call": "close", "nr": 3, "args": ["0x7"],
             "errno": "EBADF", "rip": "0x401000", "result": "0xfffffffffffffff7", "effects": "0x0", "clock": 17,
         });
         assert_eq!(json_exit(&exit), expected);

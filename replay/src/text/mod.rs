@@ -9,6 +9,7 @@ use dejavm_sandbox::errno::Errno;
 use dejavm_sandbox::exit::{Exit, ExitKind, Trapped};
 use dejavm_sandbox::kernel::ports;
 use dejavm_sandbox::machine::End;
+use dejavm_sandbox::program::process::PROGRAM_PID;
 
 pub use json::{json_exit, json_record};
 pub(crate) use words::path as format_path;
@@ -35,8 +36,16 @@ pub fn format_exit(exit: &Exit) -> String {
     format!("{:>8}  {}", exit.number, format_kind(exit))
 }
 
-/// [`format_exit`] without the number.
+/// [`format_exit`] without the number. A task other than the first program's first one is named, as
+/// `strace -f` names it.
 pub fn format_kind(exit: &Exit) -> String {
+    match exit.task {
+        0 | PROGRAM_PID => format_what(exit),
+        task => format!("[pid {task}] {}", format_what(exit)),
+    }
+}
+
+fn format_what(exit: &Exit) -> String {
     match &exit.kind {
         ExitKind::Syscall { number, args } => {
             let call = match call(*number) {
@@ -155,7 +164,7 @@ mod tests {
     use super::*;
 
     fn exit(kind: ExitKind, result: u64) -> Exit {
-        Exit { number: 12, kind, rip: 0x401000, result, effects: 0, clock: 0 }
+        Exit { number: 12, task: 2, kind, rip: 0x401000, result, effects: 0, clock: 0 }
     }
 
     fn call(number: u64, args: [u64; 6], result: u64) -> String {

@@ -364,7 +364,7 @@ impl Machine {
         first[..n].copy_from_slice(&data[..n]);
         let effects = if data.len() > RESULT_BYTES { xxh3_64(data) } else { 0 };
         let rip = self.core.vcpu.regs().rip;
-        self.core.record(kind, rip, u64::from_le_bytes(first), effects, 0, options)?;
+        self.core.record(0, kind, rip, u64::from_le_bytes(first), effects, 0, options)?;
         match self.trap_is_set {
             true => Ok(()),
             false => self.set_double_fault_trap(),
@@ -378,7 +378,7 @@ impl Machine {
             End::TripleFault => 0,
             _ => self.core.vcpu.regs().rip,
         };
-        self.core.record(ExitKind::End { status: end.status() }, rip, 0, 0, 0, options)?;
+        self.core.record(0, ExitKind::End { status: end.status() }, rip, 0, 0, 0, options)?;
         Ok(Some(RunEnd::Ended(end)))
     }
 }

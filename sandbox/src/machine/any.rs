@@ -135,7 +135,7 @@ impl Machine {
     pub fn read_memory(&mut self, address: u64, out: &mut [u8]) -> Result<(), ReadError> {
         match self {
             Machine::Program(machine) => {
-                let program::process::Process { space, memory, .. } = &mut machine.process;
+                let program::kernel::Kernel { space, memory, .. } = &mut machine.kernel;
                 space.peek(memory, address, out)
             }
             Machine::Kernel(machine) => machine.read_memory(address, out),
@@ -153,7 +153,7 @@ impl Machine {
     /// The guest's memory.
     pub fn ram(&self) -> &Ram {
         match self {
-            Machine::Program(machine) => &machine.process.memory.ram,
+            Machine::Program(machine) => &machine.kernel.memory.ram,
             Machine::Kernel(machine) => &machine.ram,
         }
     }
@@ -161,7 +161,7 @@ impl Machine {
     /// The guest's registers, as of the last exit.
     pub fn registers(&self) -> UserRegisters {
         match self {
-            Machine::Program(machine) => machine.process.regs,
+            Machine::Program(machine) => machine.kernel.task.regs,
             Machine::Kernel(machine) => {
                 UserRegisters { general: machine.core.vcpu.regs().into(), ..Default::default() }
             }

@@ -93,10 +93,11 @@ impl Core {
         }
     }
 
-    /// Counts a compared exit and tells who watches. `effects` is the digest of what was written into
+    /// Counts a compared exit of a task and tells who watches. `effects` is the digest of what was written into
     /// guest memory to answer it, `clock` the virtual clock after it.
     pub(crate) fn record(
         &mut self,
+        task: u32,
         kind: ExitKind,
         rip: u64,
         result: u64,
@@ -107,7 +108,7 @@ impl Core {
         self.tell_faults(options);
         self.exits += 1;
         if let Some(observer) = &mut options.observer {
-            observer.exit(&Exit { number: self.exits, kind, rip, result, effects, clock })?;
+            observer.exit(&Exit { number: self.exits, task, kind, rip, result, effects, clock })?;
         }
         Ok(())
     }

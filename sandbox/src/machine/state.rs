@@ -102,7 +102,7 @@ impl MachineState {
         match self {
             MachineState::Program(state) => match &state.pending {
                 Some(command) => command.args.clone(),
-                None => state.task.args.clone(),
+                None => state.space.image.args.clone(),
             },
             MachineState::Kernel(state) => {
                 [&state.name, &state.cmdline].into_iter().filter(|word| !word.is_empty()).cloned().collect()

@@ -1,10 +1,11 @@
 //! Finding what `execve` runs: the file, through `#!` lines, and the interpreter that it names.
 
 use super::elf::{self, Image};
+use super::error::SysError;
 use super::exec::Command;
 use super::files::{AT_EMPTY_PATH, AT_FDCWD};
 use super::fs::{ContentRef, FsError, InodeId, Stat, X_OK, fail};
-use super::process::{Process, SysError};
+use super::kernel::Kernel;
 use crate::errno::Errno;
 
 /// How many scripts may lead to a program (`exec_binprm`).
@@ -91,7 +92,7 @@ impl LoadError {
     }
 }
 
-impl Process {
+impl Kernel {
     /// Opens a file to be executed, by directory descriptor, path and `AT_*` flags.
     ///
     /// # Errors
@@ -147,7 +148,7 @@ impl Process {
             None => None,
         };
         let strings = space_of(command.args.iter().chain(&command.env)) + command.path.len() as u64 + 1;
-        if strings > argument_space(self.task.limits[super::state::RLIMIT_STACK].0) {
+        if strings > argument_space(self.process.limits[super::limits::STACK].0) {
             return Err(at(Errno::E2BIG.into()));
         }
         let program = self.freeze(&file, image).map_err(at)?;

@@ -1,47 +1,57 @@
-//! The program as the file system knows it: who makes a call, and what it may ask of the rest of the monitor.
+//! The running task as the file system knows it: who makes a call, and what it may ask of the rest of the monitor.
 
 use std::ops::Range;
 
 use super::clock::{Clock, ClockMode};
 use super::credentials::{Credentials, cap};
+use super::current::{Current, Shared};
 use super::files::FdTable;
-use super::fs::{ContentRef, Env, Fs, FsError, FsResult, InodeId, Kernel, ProcFile, ReadContent, fail};
+use super::fs::{Caller, ContentRef, Env, Fs, FsError, FsResult, InodeId, ProcFile, ReadContent, fail};
+use super::kernel::{FsContext, Kernel};
+use super::limits;
 use super::mm::{AddressSpace, Memory};
-use super::proc_text;
-use super::process::{FIRST_PID, PID, Process, Task};
-use super::settings::DEFAULT_TIMER_SLACK;
+use super::proc_text::{self, Subject};
+use super::process::{FIRST_PID, Process};
+use super::settings::{DEFAULT_TIMER_SLACK, SystemNames};
 use super::signal::number::SIGXFSZ;
-use super::signal::{Info, SI_USER, Signals};
-use super::state::RLIMIT_FSIZE;
+use super::signal::{Actions, Info, SI_USER, Signals};
+use super::task::Task;
 use super::timers::Which;
 use crate::errno::Errno;
 use crate::host::stop::{Pace, StopHandle};
 use crate::ram::PageError;
 use crate::random::Random;
 
-/// What of a task paths and new files depend on.
-#[derive(Clone, Copy, Debug)]
-pub struct PathContext {
-    /// Working directory.
-    pub cwd: InodeId,
-    /// File mode creation mask.
-    pub umask: u32,
-}
-
-/// What the file system may ask of a program.
-pub struct Host<'a> {
+/// What the file system may ask of the running task.
+pub struct Running<'a> {
     memory: &'a mut Memory,
-    space: &'a mut AddressSpace,
+    space: &'a mut Shared<AddressSpace>,
     /// Contents that have moved into the objects of these files.
     moved: Vec<(ContentRef, InodeId)>,
     clock: &'a Clock,
     random: &'a mut Random,
-    task: &'a mut Task,
-    signals: &'a mut Signals,
+    task: &'a mut Current<Task>,
+    process: &'a mut Current<Process>,
+    context: &'a Shared<FsContext>,
+    actions: &'a mut Shared<Actions>,
+    names: &'a SystemNames,
     stop: &'a StopHandle,
 }
 
-impl Kernel for Host<'_> {
+impl Running<'_> {
+    /// A task by its number, or one of the process of that number.
+    fn find(&self, id: u32) -> Option<(u32, &Task)> {
+        let by_number = self.task.of(id).map(|task| (id, task));
+        by_number.or_else(|| self.task.iter().find(|(_, task)| task.process == id))
+    }
+
+    fn find_mut(&mut self, id: u32) -> Option<&mut Task> {
+        let tid = self.find(id)?.0;
+        self.task.of_mut(tid)
+    }
+}
+
+impl Caller for Running<'_> {
     fn pace(&self) -> Option<Pace<'_>> {
         Some(Pace::new(self.stop))
     }
@@ -55,39 +65,55 @@ impl Kernel for Host<'_> {
     }
 
     fn pid(&self) -> u32 {
-        PID
+        self.process.id()
+    }
+
+    fn tid(&self) -> u32 {
+        self.task.id()
     }
 
     fn may_time_out(&self, certain: bool) -> bool {
-        self.task.timers.get(Which::Real).expiry().is_some()
+        self.process.timers.get(Which::Real).expiry().is_some()
             && (!certain || self.clock.mode == ClockMode::Host)
     }
 
     fn pids(&self) -> Vec<u32> {
-        vec![FIRST_PID, PID]
+        std::iter::once(FIRST_PID).chain(self.process.iter().map(|(pid, _)| pid)).collect()
+    }
+
+    fn tids(&self, pid: u32) -> Vec<u32> {
+        if pid == FIRST_PID {
+            return vec![FIRST_PID];
+        }
+        let of_it = self.task.iter().filter(|(_, task)| task.process == pid);
+        of_it.map(|(tid, _)| tid).collect()
     }
 
     fn set_proc(&mut self, pid: u32, file: ProcFile, data: &[u8]) -> FsResult<()> {
-        let settings = &mut self.task.settings;
         let number = || {
             let text = std::str::from_utf8(data).map(|text| text.trim_matches(['\n', ' ', '\0']));
             text.ok().filter(|text| text.len() <= 20).ok_or(Errno::EINVAL)
         };
         let parsed = |text: &str| text.parse::<i64>().map_err(|_| Errno::EINVAL);
-        if pid != PID {
+        let privileged = self.task.credentials.can(cap::SYS_RESOURCE);
+        let Some(process) = self.find(pid).map(|(_, task)| task.process) else {
             return fail(Errno::EACCES);
-        }
+        };
+        let Some(settings) = self.process.of_mut(process).map(|process| &mut process.settings) else {
+            return fail(Errno::ESRCH);
+        };
         match file {
             ProcFile::Comm => {
                 let name = data.strip_suffix(b"\n").unwrap_or(data);
                 let end = name.iter().position(|b| *b == 0).unwrap_or(name.len()).min(15);
-                self.task.name = name[..end].to_vec();
+                let name = name[..end].to_vec();
+                self.find_mut(pid).into_iter().for_each(|task| task.name.clone_from(&name));
             }
             ProcFile::OomScoreAdj => {
                 let score = parsed(number()?)?;
                 let score = i32::try_from(score).ok().filter(|s| (-1000..=1000).contains(s));
                 let score = score.ok_or(Errno::EINVAL)?;
-                if score < settings.oom_score && !self.task.credentials.can(cap::SYS_RESOURCE) {
+                if score < settings.oom_score && !privileged {
                     return fail(Errno::EACCES);
                 }
                 settings.oom_score = score;
@@ -104,7 +130,8 @@ impl Kernel for Host<'_> {
             }
             ProcFile::TimerSlack => {
                 let slack = u64::try_from(parsed(number()?)?).map_err(|_| Errno::EINVAL)?;
-                settings.scheduling.slack = if slack == 0 { DEFAULT_TIMER_SLACK } else { slack };
+                let slack = if slack == 0 { DEFAULT_TIMER_SLACK } else { slack };
+                self.find_mut(pid).into_iter().for_each(|task| task.settings.scheduling.slack = slack);
             }
             // They can be written once, and have been.
             ProcFile::UidMap | ProcFile::GidMap | ProcFile::SetGroups | ProcFile::LoginUid => {
@@ -116,12 +143,26 @@ impl Kernel for Host<'_> {
     }
 
     fn proc_text(&mut self, pid: u32, file: ProcFile) -> Option<Vec<u8>> {
-        let account = &self.memory.state.account;
-        proc_text::text(pid, file, self.space, account, self.task, self.signals, self.clock)
+        // Files that are of no process are the same for all.
+        let (tid, task) = self.find(pid).unwrap_or((self.task.id(), &**self.task));
+        let subject = Subject {
+            tid,
+            task,
+            process: self.process.of(task.process)?,
+            threads: self.task.iter().filter(|(_, other)| other.process == task.process).count(),
+            space: self.space.of(task.space)?,
+            context: self.context.of(task.context)?,
+            actions: self.actions.of(task.actions)?,
+            account: &self.memory.state.account,
+            clock: self.clock,
+            names: self.names,
+        };
+        proc_text::text(pid, file, &subject)
     }
 
-    fn exe(&self, _pid: u32) -> Vec<u8> {
-        self.task.exe.clone()
+    fn exe(&self, pid: u32) -> Vec<u8> {
+        let space = self.find(pid).and_then(|(_, task)| self.space.of(task.space));
+        space.map(|space| space.state.image.exe.clone()).unwrap_or_default()
     }
 
     fn credentials(&self) -> &Credentials {
@@ -130,23 +171,27 @@ impl Kernel for Host<'_> {
 
     fn owner(&self) -> (u32, u32) {
         let Credentials { user, group, .. } = &self.task.credentials;
-        if self.task.settings.dumpable { (user.effective, group.effective) } else { (0, 0) }
+        if self.process.settings.dumpable { (user.effective, group.effective) } else { (0, 0) }
     }
 
     fn executable(&self) -> Option<InodeId> {
-        self.task.executable
+        self.space.state.image.executable
     }
 
     fn file_size_limit(&self) -> u64 {
-        self.task.limits[RLIMIT_FSIZE].0
+        self.process.limits[limits::FSIZE].0
     }
 
     fn exceed_file_size(&mut self) {
-        self.signals.send(Info { signal: SIGXFSZ, code: SI_USER, value: PID.into(), fault: None });
+        let value = self.process.id().into();
+        let mut signals =
+            Signals { actions: self.actions, shared: &mut self.process.pending, own: &mut self.task.signals };
+        signals.send(Info { signal: SIGXFSZ, code: SI_USER, value, ..Info::default() });
     }
 
-    fn cwd(&self, _pid: u32) -> Option<InodeId> {
-        Some(self.task.cwd)
+    fn cwd(&self, pid: u32) -> Option<InodeId> {
+        let context = self.find(pid).and_then(|(_, task)| self.context.of(task.context));
+        context.map(|context| context.cwd)
     }
 
     fn charge(&mut self, bytes: u64) -> FsResult<()> {
@@ -178,13 +223,18 @@ impl Kernel for Host<'_> {
     }
 
     fn zero_shared(&mut self, object: u64, range: Range<u64>) -> FsResult<()> {
-        self.space.zero_object(self.memory, object, range).map_err(machine)
+        for (_, space) in self.space.iter_mut() {
+            space.hide_zeroed(self.memory, object, &range).map_err(machine)?;
+        }
+        self.memory.zero_object(object, range).map_err(machine)
     }
 
     fn resize_shared(&mut self, object: u64, len: u64) -> FsResult<()> {
         let longer = self.memory.state.objects.get(&object).is_some_and(|object| object.len > len);
         if longer {
-            self.space.cut_object(self.memory, object, len).map_err(machine)?;
+            for (_, space) in self.space.iter_mut() {
+                space.cut_object(self.memory, object, len).map_err(machine)?;
+            }
         }
         self.memory.resize_object(object, len)
     }
@@ -196,17 +246,27 @@ impl Kernel for Host<'_> {
         object: u64,
         read: &mut ReadContent<'_>,
     ) -> FsResult<()> {
-        self.space.follow(self.memory, content, object, read).map_err(machine)?;
+        for (_, space) in self.space.iter_mut() {
+            space.follow(self.memory, content, object, read).map_err(machine)?;
+        }
         self.moved.push((content, file));
         Ok(())
     }
 
-    fn read_memory(&mut self, _pid: u32, address: u64, buf: &mut [u8]) -> FsResult<usize> {
-        self.space.read_any(self.memory, address, buf).map_err(machine)
+    fn read_memory(&mut self, pid: u32, address: u64, buf: &mut [u8]) -> FsResult<usize> {
+        let space = self.find(pid).map(|(_, task)| task.space);
+        match space.and_then(|space| self.space.of_mut(space)) {
+            Some(space) => space.read_any(self.memory, address, buf).map_err(machine),
+            None => Ok(0),
+        }
     }
 
-    fn write_memory(&mut self, _pid: u32, address: u64, data: &[u8]) -> FsResult<usize> {
-        self.space.write_any(self.memory, address, data).map_err(machine)
+    fn write_memory(&mut self, pid: u32, address: u64, data: &[u8]) -> FsResult<usize> {
+        let space = self.find(pid).map(|(_, task)| task.space);
+        match space.and_then(|space| self.space.of_mut(space)) {
+            Some(space) => space.write_any(self.memory, address, data).map_err(machine),
+            None => Ok(0),
+        }
     }
 
     fn shared_data(&self, object: u64, at: u64) -> Option<u64> {
@@ -222,35 +282,41 @@ fn machine(e: PageError) -> FsError {
     FsError::Machine(Box::new(e))
 }
 
-impl Process {
-    /// Runs file operations.
+impl Kernel {
+    /// Runs file operations for the running task.
     pub fn with_files<T>(
         &mut self,
-        act: impl FnOnce(&mut Fs, &mut FdTable, &mut Env<'_>, PathContext) -> T,
+        act: impl FnOnce(&mut Fs, &mut FdTable, &mut Env<'_>, FsContext) -> T,
     ) -> T {
-        let context = PathContext { cwd: self.task.cwd, umask: self.task.umask };
+        let context = *self.context;
         let outside = self.outside.clone();
         let mut fs = outside.fs();
         let mut world = outside.world();
-        let mut host = Host {
+        let mut caller = Running {
             memory: &mut self.memory,
             space: &mut self.space,
             moved: Vec::new(),
             clock: &self.clock,
             random: &mut self.random,
             task: &mut self.task,
-            signals: &mut self.signals,
+            process: &mut self.process,
+            context: &self.context,
+            actions: &mut self.actions,
+            names: &self.names,
             stop: &self.stop,
         };
-        let result =
-            act(&mut fs, &mut self.files, &mut Env { world: &mut **world, host: &mut host }, context);
-        for (content, file) in std::mem::take(&mut host.moved) {
-            if self.task.frozen.remove(&content) {
+        let env = &mut Env { world: &mut **world, caller: &mut caller };
+        let result = act(&mut fs, &mut self.files, env, context);
+        for (content, file) in std::mem::take(&mut caller.moved) {
+            for (_, space) in self.space.iter_mut() {
+                if !space.state.contents.remove(&content) {
+                    continue;
+                }
                 fs.release_frozen(content);
-            }
-            // The file must live for as long as it is mapped.
-            if self.task.shared.insert(file.number(), file).is_none() {
-                fs.hold(file);
+                // The file must live for as long as it is mapped.
+                if space.state.files.insert(file.number(), file).is_none() {
+                    fs.hold(file);
+                }
             }
         }
         result

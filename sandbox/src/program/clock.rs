@@ -13,10 +13,9 @@ use std::num::NonZeroU64;
 
 use serde::{Deserialize, Serialize};
 
-use super::mm::{AddressSpace, MemError, Memory, USER_END};
+use super::mm::{AddressSpace, MemError, Memory};
 use super::vdso::{self, ClockPage};
 use crate::machine::{BadState, expect};
-use crate::ram::PAGE_SIZE;
 
 /// Nanoseconds that an exit takes in virtual time.
 pub const EXIT_STEP: u64 = 10_000;
@@ -48,8 +47,6 @@ pub struct Clock {
     /// Nanoseconds that an instruction takes while an interval timer is armed; with none, the
     /// program is not stepped.
     pub timer_step: Option<NonZeroU64>,
-    /// Address of the clock page; 0 before a program is loaded.
-    page: u64,
     monotonic: u64,
     /// Nanoseconds that the program has run for: the clock without what it slept.
     cpu: u64,
@@ -60,14 +57,7 @@ pub struct Clock {
 impl Clock {
     /// A clock that starts at `start`, nanoseconds since the Unix epoch.
     pub fn new(mode: ClockMode, start: u64, timer_step: Option<NonZeroU64>) -> Clock {
-        Clock {
-            mode,
-            timer_step,
-            page: 0,
-            monotonic: START_UPTIME,
-            cpu: 0,
-            offset: start.wrapping_sub(START_UPTIME),
-        }
+        Clock { mode, timer_step, monotonic: START_UPTIME, cpu: 0, offset: start.wrapping_sub(START_UPTIME) }
     }
 
     /// Checks what a file claims.
@@ -76,14 +66,8 @@ impl Clock {
     /// [`BadState`].
     pub fn check(&self) -> Result<(), BadState> {
         // A program may write any time into its clock page.
-        let Clock { mode: _, timer_step, page, monotonic: _, cpu: _, offset: _ } = self;
-        expect(page.is_multiple_of(PAGE_SIZE as u64) && *page < USER_END, "the clock page")?;
+        let Clock { mode: _, timer_step, monotonic: _, cpu: _, offset: _ } = self;
         expect(timer_step.is_none_or(|step| step.get() <= MAX_TIMER_STEP), "the timer step")
-    }
-
-    /// Address of the clock page; 0 before a program is loaded.
-    pub fn page(&self) -> u64 {
-        self.page
     }
 
     /// Nanoseconds since the machine's start.
@@ -108,7 +92,7 @@ impl Clock {
         space: &mut AddressSpace,
         page: u64,
     ) -> Result<(), MemError> {
-        self.page = page;
+        space.state.image.clock_page = page;
         let mode = match self.mode {
             ClockMode::Virtual => vdso::Mode::Virtual,
             ClockMode::Host => vdso::Mode::SystemCalls,
@@ -138,7 +122,7 @@ impl Clock {
     /// on with the monitor's own clock.
     pub fn pass(&mut self, memory: &mut Memory, space: &mut AddressSpace, by: u64) -> Result<(), MemError> {
         let mut bytes = [0u8; 8];
-        match space.read(memory, self.page, &mut bytes) {
+        match space.read(memory, space.state.image.clock_page, &mut bytes) {
             Ok(()) if self.mode == ClockMode::Virtual => {
                 let now = u64::from_le_bytes(bytes);
                 self.cpu = self.cpu.saturating_add(now.saturating_sub(self.monotonic));
@@ -162,7 +146,7 @@ impl Clock {
         by: u64,
     ) -> Result<(), MemError> {
         self.monotonic = self.monotonic.saturating_add(by);
-        match space.write(memory, self.page, &self.monotonic.to_le_bytes()) {
+        match space.write(memory, space.state.image.clock_page, &self.monotonic.to_le_bytes()) {
             Ok(()) | Err(MemError::BadAddress(_)) => Ok(()),
             Err(e) => Err(e),
         }

@@ -92,6 +92,8 @@ pub struct Frame {
 pub struct Entry {
     /// Guest-physical address of the exception stack's page.
     stack: u64,
+    /// Where the pages are mapped: address, guest-physical address, and bits of their entries.
+    pages: Vec<(u64, u64, u64)>,
 }
 
 /// `out EXCEPTION_PORT, al; iretq`
@@ -106,12 +108,13 @@ fn stub(error_code: bool) -> &'static [u8] {
 }
 
 impl Entry {
-    /// Builds the tables and stubs and maps them into an address space. With `open_port` a program
-    /// at CPL 3 may use the system-call port: needed where `SYSCALL` does not enter CPL 0.
-    pub fn new(memory: &mut Memory, space: &mut AddressSpace, open_port: bool) -> Result<Entry, PageError> {
+    /// Builds the tables and stubs. With `open_port` a program at CPL 3 may use the system-call port:
+    /// needed where `SYSCALL` does not enter CPL 0.
+    pub fn new(memory: &mut Memory, open_port: bool) -> Result<Entry, PageError> {
+        let mut pages = Vec::new();
         let mut page = |memory: &mut Memory, address: u64, flags: u64| -> Result<u64, PageError> {
             let gpa = memory.system.take_page()?;
-            space.map_system(memory, address, gpa, flags)?;
+            pages.push((address, gpa, flags));
             Ok(gpa)
         };
         let syscall = page(memory, SYSCALL_STUB, USER)?;
@@ -148,7 +151,17 @@ impl Entry {
         }
 
         let stack = page(memory, STACK, NO_EXEC | WRITABLE)?;
-        Ok(Entry { stack })
+        Ok(Entry { stack, pages })
+    }
+
+    /// Maps them into an address space.
+    ///
+    /// # Errors
+    /// When there is no memory for page tables.
+    pub fn map(&self, memory: &mut Memory, space: &mut AddressSpace) -> Result<(), PageError> {
+        self.pages
+            .iter()
+            .try_for_each(|(address, gpa, flags)| space.map_system(memory, *address, *gpa, *flags))
     }
 
     /// The exception that a stub's exit stands for, by the stub's address.

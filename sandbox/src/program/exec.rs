@@ -5,14 +5,15 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use super::binary::{Binary, Found, LoadError, MAX_ARGUMENTS};
+use super::error::SysError;
 use super::files::AT_FDCWD;
 use super::fs::InodeId;
-use super::mm::{Backing, GUARD_GAP, Held, Protection, USER_END, Vma};
-use super::process::{Process, SysError, Task};
+use super::kernel::Kernel;
+use super::limits;
+use super::mm::{Backing, GUARD_GAP, Held, Image, Protection, USER_END, Vma};
 use super::settings::ADDR_NO_RANDOMIZE;
 use super::signal::number::SIGSEGV;
 use super::signal::{Info, SI_KERNEL};
-use super::state::RLIMIT_STACK;
 use super::vdso;
 use crate::errno::Errno;
 use crate::ram::PAGE_SIZE;
@@ -100,7 +101,7 @@ mod at {
     pub const MINSIGSTKSZ: u64 = 51;
 }
 
-impl Process {
+impl Kernel {
     /// Loads the first program of a machine.
     ///
     /// # Errors
@@ -120,18 +121,21 @@ impl Process {
     pub fn replace_program(&mut self, found: Found) -> Result<(), SysError> {
         let mut seed = [0u8; 8];
         self.random.fill(&mut seed);
-        self.signals.reset_handlers();
-        self.space.clear(&mut self.memory)?;
+        self.actions.reset_handlers();
+        self.task.signals.drop_alt();
+        self.leave_space()?;
         self.with_files(|fs, files, env, _| files.close_on_exec(fs, env))?;
-        self.regs = UserRegisters::default();
-        self.fp = Some(ExtendedState::initial());
+        self.task.regs = UserRegisters::default();
+        self.task.fp = Some(Box::new(ExtendedState::initial()));
         let entered = self.enter(found, Random::new(u64::from_le_bytes(seed), LAYOUT_STREAM));
         // Also what was read of files of which nothing is mapped.
-        self.space.note_lost(self.task.frozen.iter().map(|content| Held::Content(*content)));
+        let contents: Vec<_> =
+            self.space.state.contents.iter().map(|content| Held::Content(*content)).collect();
+        self.space.note_lost(contents);
         self.release_unmapped()?;
         match entered {
             Err(SysError::Errno(_)) => {
-                self.signals.force(Info { signal: SIGSEGV, code: SI_KERNEL, ..Default::default() });
+                self.signals().force(Info { signal: SIGSEGV, code: SI_KERNEL, ..Default::default() });
                 Ok(())
             }
             result => result,
@@ -141,11 +145,12 @@ impl Process {
     /// Puts a program into the empty address space, and the registers at its first instruction.
     fn enter(&mut self, found: Found, layout: Random) -> Result<(), SysError> {
         let Found { program, interpreter, command } = found;
-        self.task.frozen.extend([program.content]);
-        self.task.frozen.extend(interpreter.as_ref().map(|i| i.content));
+        self.space.state.contents.extend([program.content]);
+        self.space.state.contents.extend(interpreter.as_ref().map(|i| i.content));
         self.set_executable(program.inode)?;
         let secure = self.task.credentials.execute(&program.stat);
         self.task.settings.execute(secure);
+        self.process.settings.dumpable = !secure;
 
         let fixed = self.task.settings.personality & ADDR_NO_RANDOMIZE != 0;
         let mut layout = (!fixed).then_some(layout);
@@ -187,7 +192,7 @@ impl Process {
             Vma { no_reserve: true, grows_down: true, ..Vma::anonymous(stack_top, protection, b"[stack]") };
         let strings = command.args.iter().chain(&command.env).map(|s| s.len() as u64 + 9).sum::<u64>();
         let stack_bytes = (strings + STACK_EXTRA).next_multiple_of(PAGE) + STACK_START;
-        self.space.state.stack_limit = self.task.limits[RLIMIT_STACK].0;
+        self.space.state.stack_limit = self.process.limits[limits::STACK].0;
         self.space.map(&mut self.memory, stack_top - stack_bytes, stack_bytes, stack)?;
         let vdso = self.map_vdso()?;
 
@@ -213,26 +218,21 @@ impl Process {
         ];
         let top = stack_top - below(RANDOM_STACK) * 16;
         let rsp = self.build_stack(top, &command, &auxv)?;
-        self.regs = UserRegisters {
+        self.task.regs = UserRegisters {
             general: General { rip: start, rsp, rflags: super::signal::FIXED_FLAGS, ..Default::default() },
             fs_base: 0,
             gs_base: 0,
         };
         let name = command.path.rsplit(|b| *b == b'/').next().unwrap_or_default();
-        self.task = Task {
-            exe: program.path.clone(),
-            name: name[..name.len().min(super::process::NAME_BYTES)].to_vec(),
-            args: command.args,
-            env: command.env,
-            stack: rsp,
-            ..self.task.clone()
-        };
+        self.task.name = name[..name.len().min(super::task::NAME_BYTES)].to_vec();
+        let Image { exe, args, env, stack, .. } = &mut self.space.state.image;
+        (*exe, *args, *env, *stack) = (program.path.clone(), command.args, command.env, rsp);
         Ok(())
     }
 
     /// Makes a file the one that runs, which nobody may write meanwhile.
     fn set_executable(&mut self, inode: InodeId) -> Result<(), SysError> {
-        let before = self.task.executable.replace(inode);
+        let before = self.space.state.image.executable.replace(inode);
         self.with_files(|fs, _, env, _| {
             fs.hold(inode);
             before.map_or(Ok(()), |before| fs.release(env, before))
@@ -292,14 +292,14 @@ impl Process {
         self.space.map(&mut self.memory, at + PAGE, len - PAGE, code)?;
         self.space.place(&mut self.memory, at + PAGE, vdso::IMAGE)?;
         self.clock.place(&mut self.memory, &mut self.space, at)?;
-        self.task.sigreturn = at + PAGE + vdso::SIGRETURN_OFFSET;
+        self.space.state.image.sigreturn = at + PAGE + vdso::SIGRETURN_OFFSET;
         Ok(at + PAGE)
     }
 
     /// Builds the initial stack (System V ABI, AMD64 supplement, section 3.4.1); returns RSP.
     fn build_stack(&mut self, top: u64, command: &Command, auxv: &[(u64, u64)]) -> Result<u64, SysError> {
         let mut at = top & !15;
-        let mut push = |this: &mut Process, bytes: &[u8]| -> Result<u64, SysError> {
+        let mut push = |this: &mut Kernel, bytes: &[u8]| -> Result<u64, SysError> {
             at -= bytes.len() as u64;
             this.space.place(&mut this.memory, at, bytes)?;
             Ok(at)
@@ -308,7 +308,7 @@ impl Process {
         let execfn = push(self, &string(&command.path))?;
         let mut random = [0u8; 16];
         self.random.fill(&mut random);
-        let mut pointers = |this: &mut Process, list: &[Vec<u8>]| -> Result<Vec<u64>, SysError> {
+        let mut pointers = |this: &mut Kernel, list: &[Vec<u8>]| -> Result<Vec<u64>, SysError> {
             // Last string first, so that they lie in order.
             let mut out: Vec<u64> =
                 list.iter().rev().map(|s| push(this, &string(s))).collect::<Result<_, SysError>>()?;
@@ -332,7 +332,7 @@ impl Process {
         let rsp = (at - bytes.len() as u64) & !15;
         self.space.place(&mut self.memory, rsp, &bytes)?;
         self.effects.add(rsp, &bytes);
-        self.task.auxv = full;
+        self.space.state.image.auxv = full;
         Ok(rsp)
     }
 }

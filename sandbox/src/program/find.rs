@@ -31,9 +31,9 @@ impl ProgramState {
             return Ok(Err(refused));
         }
         let mut fs = self.fs.clone();
-        let mut env = Env { world, host: &mut Nobody };
+        let mut env = Env { world, caller: &mut Nobody };
         for dir in path.split(|b| *b == b':') {
-            let mut candidate = if dir.starts_with(b"/") { Vec::new() } else { self.task.workdir.clone() };
+            let mut candidate = if dir.starts_with(b"/") { Vec::new() } else { self.workdir.clone() };
             for part in [dir, name] {
                 if !part.is_empty() {
                     if !candidate.is_empty() && !candidate.ends_with(b"/") {

@@ -3,7 +3,7 @@
 use std::ops::Range;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use super::fs::{ContentRef, Env, Fs, FsError, FsResult, InodeId, Kernel, Lower, ProcFile};
+use super::fs::{Caller, ContentRef, Env, Fs, FsError, FsResult, InodeId, Lower, ProcFile};
 use crate::errno::Errno;
 use crate::host::thread::let_rdtsc_run;
 use crate::world::{HostPath, Request, Response, Stream, World, WorldError};
@@ -47,7 +47,7 @@ impl Outside {
     pub fn read_frozen(&self, content: ContentRef, offset: u64, out: &mut [u8]) -> FsResult<usize> {
         let mut fs = self.fs();
         let mut world = self.world();
-        fs.read_frozen(&mut Env { world: &mut **world, host: &mut Nobody }, content, offset, out)
+        fs.read_frozen(&mut Env { world: &mut **world, caller: &mut Nobody }, content, offset, out)
     }
 
     /// Whether [`Outside::read_frozen`] has an answer: see [`World::has_block`].
@@ -111,7 +111,7 @@ impl World for Foreign {
 /// it.
 pub(super) struct Nobody;
 
-impl Kernel for Nobody {
+impl Caller for Nobody {
     fn now(&self) -> i64 {
         0
     }

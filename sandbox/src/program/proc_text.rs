@@ -4,49 +4,70 @@ mod status;
 
 use super::clock::Clock;
 use super::fs::ProcFile;
+use super::kernel::FsContext;
 use super::mm::{Account, AddressSpace, Backing, Vma};
-use super::process::{FIRST_PID, Task};
-use super::signal::Signals;
+use super::process::{FIRST_PID, Process};
+use super::settings::SystemNames;
+use super::signal::Actions;
+use super::task::Task;
 use crate::ram::PAGE_SIZE;
 
+/// Whom a text is about.
+pub struct Subject<'a> {
+    /// The task's number.
+    pub tid: u32,
+    /// The task.
+    pub task: &'a Task,
+    /// Its process.
+    pub process: &'a Process,
+    /// How many tasks that has.
+    pub threads: usize,
+    /// Its address space.
+    pub space: &'a AddressSpace,
+    /// Where its paths start.
+    pub context: &'a FsContext,
+    /// What it does about signals.
+    pub actions: &'a Actions,
+    /// The sandbox's memory.
+    pub account: &'a Account,
+    /// The clock.
+    pub clock: &'a Clock,
+    /// What the machine is called.
+    pub names: &'a SystemNames,
+}
+
 /// The text of a file; `None` where the file system's built-in text will do.
-pub fn text(
-    pid: u32,
-    file: ProcFile,
-    space: &AddressSpace,
-    account: &Account,
-    task: &Task,
-    signals: &Signals,
-    clock: &Clock,
-) -> Option<Vec<u8>> {
+pub fn text(pid: u32, file: ProcFile, subject: &Subject<'_>) -> Option<Vec<u8>> {
     if pid == FIRST_PID {
         return status::of_first_process(file);
     }
+    let Subject { task, process, space, account, clock, names, .. } = *subject;
+    let image = &space.state.image;
     let joined = |list: &[Vec<u8>]| list.iter().flat_map(|s| [&s[..], b"\0"].concat()).collect::<Vec<u8>>();
     Some(match file {
         ProcFile::Maps => maps(space),
         ProcFile::Smaps => smaps(space, false),
         ProcFile::SmapsRollup => smaps(space, true),
-        ProcFile::Limits => status::limits(task).into_bytes(),
-        ProcFile::OomScoreAdj => format!("{}\n", task.settings.oom_score).into_bytes(),
-        ProcFile::CoredumpFilter => format!("{:08x}\n", task.settings.core_filter).into_bytes(),
+        ProcFile::Limits => status::limits(process).into_bytes(),
+        ProcFile::OomScoreAdj => format!("{}\n", process.settings.oom_score).into_bytes(),
+        ProcFile::CoredumpFilter => format!("{:08x}\n", process.settings.core_filter).into_bytes(),
         ProcFile::TimerSlack => format!("{}\n", task.settings.scheduling.slack).into_bytes(),
         ProcFile::Personality => format!("{:08x}\n", task.settings.personality).into_bytes(),
-        ProcFile::Hostname => [&task.settings.host_name[..], b"\n"].concat(),
-        ProcFile::DomainName => [&task.settings.domain_name[..], b"\n"].concat(),
-        ProcFile::Cmdline => joined(&task.args),
-        ProcFile::Environ => joined(&task.env),
+        ProcFile::Hostname => [&names.host_name[..], b"\n"].concat(),
+        ProcFile::DomainName => [&names.domain_name[..], b"\n"].concat(),
+        ProcFile::Cmdline => joined(&image.args),
+        ProcFile::Environ => joined(&image.env),
         ProcFile::Comm => [&task.name[..], b"\n"].concat(),
         ProcFile::Auxv => {
-            task.auxv.iter().flat_map(|(k, v)| [k.to_le_bytes(), v.to_le_bytes()].concat()).collect()
+            image.auxv.iter().flat_map(|(k, v)| [k.to_le_bytes(), v.to_le_bytes()].concat()).collect()
         }
-        ProcFile::Stat => status::stat(space, account, task, signals, clock).into_bytes(),
+        ProcFile::Stat => status::stat(subject).into_bytes(),
         ProcFile::Statm => {
             let page = PAGE_SIZE as u64;
             let (size, resident) = (mapped_bytes(space) / page, resident_bytes(account) / page);
             format!("{size} {resident} 0 0 0 {resident} 0\n").into_bytes()
         }
-        ProcFile::Status => status::status(space, account, task, signals).into_bytes(),
+        ProcFile::Status => status::status(subject).into_bytes(),
         ProcFile::MemInfo => mem_info(account).into_bytes(),
         ProcFile::SystemStat => {
             let ticks = cpu_ticks(clock);

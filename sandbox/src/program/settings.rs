@@ -1,4 +1,4 @@
-//! What a process has set of itself that the monitor keeps and gives back: `prctl`, `nice`,
+//! What tasks and processes have set of themselves that the monitor keeps and gives back: `prctl`, `nice`,
 //! `personality` and the like.
 //!
 //! With one task on one CPU, priorities change nothing: they are kept, since programs read them.
@@ -38,31 +38,17 @@ pub struct Scheduling {
     pub slack: u64,
 }
 
-/// What a process has set of itself.
+/// What a task has set of itself.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Settings {
     /// How it is scheduled.
     pub scheduling: Scheduling,
     /// `personality`.
     pub personality: u32,
-    /// `PR_SET_DUMPABLE`.
-    pub dumpable: bool,
-    /// `PR_SET_PDEATHSIG`: its parent outlives it here.
+    /// `PR_SET_PDEATHSIG`.
     pub death_signal: u32,
-    /// `PR_SET_CHILD_SUBREAPER`.
-    pub subreaper: bool,
-    /// `PR_SET_THP_DISABLE`.
-    pub no_huge_pages: bool,
     /// `PR_MCE_KILL`: what becomes of a process whose memory fails.
     pub memory_failure: u32,
-    /// `/proc/self/oom_score_adj`.
-    pub oom_score: i32,
-    /// `/proc/self/coredump_filter`.
-    pub core_filter: u32,
-    /// The machine's name.
-    pub host_name: Vec<u8>,
-    /// Its domain's.
-    pub domain_name: Vec<u8>,
 }
 
 impl Default for Settings {
@@ -70,15 +56,8 @@ impl Default for Settings {
         Settings {
             scheduling: Scheduling { slack: DEFAULT_TIMER_SLACK, ..Scheduling::default() },
             personality: 0,
-            dumpable: true,
             death_signal: 0,
-            subreaper: false,
-            no_huge_pages: false,
             memory_failure: 2,
-            oom_score: 0,
-            core_filter: 0x33,
-            host_name: b"dejavm".to_vec(),
-            domain_name: b"(none)".to_vec(),
         }
     }
 }
@@ -86,7 +65,6 @@ impl Default for Settings {
 impl Settings {
     /// What executing a program leaves of them; `secure`: it has more privileges than its starter.
     pub fn execute(&mut self, secure: bool) {
-        self.dumpable = !secure;
         self.personality &= !READ_IMPLIES_EXEC;
         if secure {
             self.death_signal = 0;
@@ -102,8 +80,61 @@ impl Settings {
             && priority <= 99
             && self.death_signal <= super::signal::number::MAX
             && self.memory_failure <= 2
-            && (-1000..=1000).contains(&self.oom_score)
-            && self.host_name.len() <= NAME_MAX
-            && self.domain_name.len() <= NAME_MAX
+    }
+}
+
+/// What a process has set of itself.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ProcessSettings {
+    /// `PR_SET_DUMPABLE`.
+    pub dumpable: bool,
+    /// `PR_SET_CHILD_SUBREAPER`.
+    pub subreaper: bool,
+    /// `PR_SET_THP_DISABLE`.
+    pub no_huge_pages: bool,
+    /// `/proc/self/oom_score_adj`.
+    pub oom_score: i32,
+    /// `/proc/self/coredump_filter`.
+    pub core_filter: u32,
+}
+
+impl Default for ProcessSettings {
+    fn default() -> ProcessSettings {
+        ProcessSettings {
+            dumpable: true,
+            subreaper: false,
+            no_huge_pages: false,
+            oom_score: 0,
+            core_filter: 0x33,
+        }
+    }
+}
+
+impl ProcessSettings {
+    /// Whether a decoded state can be one.
+    pub fn is_sound(&self) -> bool {
+        (-1000..=1000).contains(&self.oom_score)
+    }
+}
+
+/// What the machine is called (`struct new_utsname`).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SystemNames {
+    /// The machine's name.
+    pub host_name: Vec<u8>,
+    /// Its domain's.
+    pub domain_name: Vec<u8>,
+}
+
+impl Default for SystemNames {
+    fn default() -> SystemNames {
+        SystemNames { host_name: b"dejavm".to_vec(), domain_name: b"(none)".to_vec() }
+    }
+}
+
+impl SystemNames {
+    /// Whether a decoded state can be one.
+    pub fn is_sound(&self) -> bool {
+        self.host_name.len() <= NAME_MAX && self.domain_name.len() <= NAME_MAX
     }
 }

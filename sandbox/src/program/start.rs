@@ -5,13 +5,16 @@ use std::sync::Arc;
 
 use dejavm_snapshot::{Content, ContentsError, PageContents, Snapshot, Summary, WriteOptions};
 
+use super::effects::Effects;
+use super::entry::Entry;
+use super::error::SysError;
 use super::exec::CpuInfo;
 use super::fs::{KeptContent, StoredBlocks};
+use super::kernel::Kernel;
 use super::machine::Machine;
 use super::mm::source::ProgramPages;
 use super::mm::{AddressSpace, Memory, MemoryState};
 use super::outside::Outside;
-use super::process::{Effects, Process, SysError};
 use super::state::ProgramState;
 use crate::errno::Errno;
 use crate::exit::{Rung, SourceKind};
@@ -22,7 +25,7 @@ use crate::machine::{
     Core, MachineOptions, MachineState, RamContents, RunError, SaveError, SnapshotPages, StartError,
     check_cpu, marking,
 };
-use crate::ram::{PAGE_SIZE, PageSource, Ram, SystemArea};
+use crate::ram::{PAGE_SIZE, PageError, PageSource, Ram, SystemArea};
 use crate::vcpu::Vcpu;
 use crate::world::World;
 
@@ -74,19 +77,26 @@ impl Machine {
         memory.ram.stop_by(stop.clone());
         // A shadow page for each page table, and some for KVM's own.
         memory.system.set_shadow_pages(memory.table_budget() + SHADOW_PAGES);
-        let space = AddressSpace::new(&mut memory, state.space)?;
-        let mut process = Process {
+        let entry = Entry::new(&mut memory, host.syscall_stays_user)?;
+        let space = state.space.try_map(|state| {
+            let mut space = AddressSpace::new(&mut memory, state)?;
+            entry.map(&mut memory, &mut space)?;
+            Ok::<_, PageError>(space)
+        })?;
+        let mut kernel = Kernel {
             memory,
-            space,
             outside,
+            task: state.task,
+            process: state.process,
+            entry,
+            space,
             files: state.files,
-            signals: state.signals,
+            context: state.context,
+            actions: state.actions,
             clock: state.clock,
             stop: stop.clone(),
             random: state.random,
-            task: state.task,
-            regs: state.regs,
-            fp: None,
+            names: state.names,
             fp_size: host.xsave_bytes,
             fp_components: host.xcr0,
             cpu: CpuInfo {
@@ -100,14 +110,14 @@ impl Machine {
             control: Vec::new(),
         };
         if let Some(command) = state.pending {
-            enter_workdir(&mut process)?;
-            process.load(command, state.seed).map_err(|e| match *e.error {
+            enter_workdir(&mut kernel, state.workdir)?;
+            kernel.load(command, state.seed).map_err(|e| match *e.error {
                 SysError::Errno(errno) => StartError::Program { path: e.path, of: e.of, errno },
                 error => StartError::Run(error.into()),
             })?;
         }
         let core = Core::new(vcpu, host, stop, options, state.exits, state.seed);
-        let mut machine = Machine::new(core, process, &state.fp)?;
+        let mut machine = Machine::new(core, kernel)?;
         if options.prefetch {
             machine.prefetch_working_set()?;
         }
@@ -123,32 +133,35 @@ impl Machine {
     /// # Errors
     /// When memory is used up by what file mappings need.
     pub fn state(&mut self) -> Result<ProgramState, RunError> {
-        self.refresh_bases()?;
-        let fp = self.extended_state()?;
+        let task = self.tasks()?;
         let cpu = self.core.host_profile().cpu.clone();
         let (exits, seed) = (self.core.exits, self.core.seed);
-        let p = &mut self.process;
-        if !p.space.back_all_files(&mut p.memory)? {
-            return Err(RunError::Machine("guest memory is used up: the mapped files do not fit".into()));
+        let k = &mut self.kernel;
+        for (_, space) in k.space.iter_mut() {
+            if !space.back_all_files(&mut k.memory)? {
+                return Err(RunError::Machine("guest memory is used up: the mapped files do not fit".into()));
+            }
         }
         Ok(ProgramState {
             cpu,
             seed,
             pending: None,
-            regs: p.regs,
-            fp,
-            space: p.space.state.clone(),
+            workdir: Vec::new(),
+            task,
+            process: k.process.clone(),
+            space: k.space.map_ref(|space| space.state.clone()),
+            files: k.files.clone(),
+            context: k.context.clone(),
+            actions: k.actions.clone(),
             memory: MemoryState {
-                withheld: p.memory.pages.withheld(&p.memory.ram),
-                ..p.memory.state.clone()
+                withheld: k.memory.pages.withheld(&k.memory.ram),
+                ..k.memory.state.clone()
             },
-            ram_pages: p.memory.ram.pages(),
-            fs: p.outside.fs().clone(),
-            files: p.files.clone(),
-            signals: p.signals.clone(),
-            clock: p.clock.clone(),
-            random: p.random.clone(),
-            task: p.task.clone(),
+            ram_pages: k.memory.ram.pages(),
+            fs: k.outside.fs().clone(),
+            clock: k.clock.clone(),
+            random: k.random.clone(),
+            names: k.names.clone(),
             exits,
         })
     }
@@ -166,7 +179,7 @@ impl Machine {
         with_files: bool,
         progress: &mut dyn FnMut(u64, u64),
     ) -> Result<Summary, SaveError> {
-        if self.process.end.is_some() {
+        if self.kernel.end.is_some() {
             return Err(SaveError::Ended);
         }
         let mut state = self.state()?;
@@ -174,45 +187,44 @@ impl Machine {
         state.memory.stored_pages = pages;
         let files = state.fs.place(pages);
         let from = files.end().unwrap_or(pages);
-        let kept = state.fs.keep_files(&self.process.outside, from, with_files).map_err(SysError::from);
+        let kept = state.fs.keep_files(&self.kernel.outside, from, with_files).map_err(SysError::from);
         let kept = kept.map_err(RunError::from)?;
         let encoded = dejavm_snapshot::codec::encode(&MachineState::Program(Box::new(state)))?;
-        let ram = RamContents::new(&self.process.memory.ram, pages)?;
+        let ram = RamContents::new(&self.kernel.memory.ram, pages)?;
         let mut contents = MachineContents { ram, files, kept };
         Ok(dejavm_snapshot::write(path, options, &encoded, &mut contents, progress)?)
     }
 
     fn prefetch_working_set(&mut self) -> Result<(), StartError> {
-        let pages = self.process.memory.pages.clone();
+        let pages = self.kernel.memory.pages.clone();
         let Some(source) = pages.snapshot() else { return Ok(()) };
         let wanted = source.wanted_first()?;
         if wanted.is_empty() {
             return Ok(());
         }
         let _span = tracing::info_span!("fault-in", pages = wanted.len()).entered();
-        let brought = source.prefetch(&self.process.memory.ram, self.core.host_profile().cpus)?;
-        let Process { memory, space, .. } = &mut self.process;
+        let brought = source.prefetch(&self.kernel.memory.ram, self.core.host_profile().cpus)?;
+        let Kernel { memory, space, .. } = &mut self.kernel;
         space.map_present(memory, &wanted)?;
         self.core.stats.count_fault(Rung::Prefetch, SourceKind::Snapshot, brought);
         Ok(())
     }
 }
 
-fn enter_workdir(process: &mut Process) -> Result<(), StartError> {
-    let path = process.task.workdir.clone();
-    let entered = process.with_files(|fs, files, env, task| {
-        let at = super::fs::At { base: task.cwd, fds: files };
+fn enter_workdir(kernel: &mut Kernel, path: Vec<u8>) -> Result<(), StartError> {
+    let entered = kernel.with_files(|fs, files, env, context| {
+        let at = super::fs::At { base: context.cwd, fds: files };
         let inode = fs.lookup(env, at, &path, true)?;
         if !fs.is_dir(inode) {
             return Err(super::fs::FsError::Errno(Errno::ENOTDIR));
         }
         fs.hold(inode);
-        fs.release(env, task.cwd)?;
+        fs.release(env, context.cwd)?;
         Ok(inode)
     });
     match entered.map_err(SysError::from) {
         Ok(inode) => {
-            process.task.cwd = inode;
+            kernel.context.cwd = inode;
             Ok(())
         }
         Err(SysError::Errno(errno)) => Err(StartError::Workdir { path, errno }),

@@ -6,51 +6,35 @@ use std::num::NonZeroU64;
 use serde::{Deserialize, Serialize};
 
 use super::clock::{Clock, ClockMode, DEFAULT_START};
+use super::current::{Current, Shared};
 use super::exec::Command;
 use super::files::FdTable;
-use super::fs::{Fs, FsOptions, InodeId, Mount, MountError, Stdio};
+use super::fs::{Fs, FsOptions, Mount, MountError, Stdio};
+use super::kernel::FsContext;
 use super::mm::{
-    Account, BLOCK_BYTES, CHUNK_BYTES, MAPPING_BYTES, MAX_MAPPINGS, MemoryState, Object, SpaceState, USER_END,
+    Account, BLOCK_BYTES, CHUNK_BYTES, MAPPING_BYTES, MAX_MAPPINGS, MemoryState, Object, SpaceState,
 };
-use super::process::Task;
-use super::signal::Signals;
+use super::process::{PROGRAM_PID, Process};
+use super::settings::SystemNames;
+use super::signal::Actions;
+use super::task::Task;
 use crate::host::CpuIdentity;
 use crate::machine::{BadState, MAX_EXITS, expect};
 use crate::ram::{CHUNK_PAGES, PAGE_SIZE};
 use crate::random::Random;
-use crate::vcpu::registers::{ExtendedState, USER_COMPONENTS, UserRegisters};
 
 /// The stream of the seed that a program's random bytes are drawn from.
 pub const PROGRAM_STREAM: u64 = 0;
 /// The most guest memory, bytes: what the address bits of every x86-64 CPU reach.
 pub const MAX_MEMORY: u64 = 64 << 30;
+/// The file mode creation mask of the first program.
+const UMASK: u32 = 0o022;
+/// Tasks at most (`kernel.threads-max`).
+pub const MAX_TASKS: usize = 4096;
 /// Chunks of guest-physical memory for what costs next to nothing.
 const SPARE_CHUNKS: u64 = 1024;
 /// The most chunks: with them and what lies below, physical addresses have 39 bits.
 const MOST_CHUNKS: u64 = (1 << 18) - (1 << 11);
-/// `RLIM_INFINITY`.
-const INFINITY: u64 = u64::MAX;
-/// Resource limits by number (`include/uapi/asm-generic/resource.h`).
-pub const RLIMIT_CPU: usize = 0;
-/// See [`RLIMIT_CPU`].
-pub const RLIMIT_FSIZE: usize = 1;
-/// See [`RLIMIT_CPU`].
-pub const RLIMIT_DATA: usize = 2;
-/// See [`RLIMIT_CPU`].
-pub const RLIMIT_STACK: usize = 3;
-const RLIMIT_CORE: usize = 4;
-const RLIMIT_NPROC: usize = 6;
-/// See [`RLIMIT_CPU`].
-pub const RLIMIT_NOFILE: usize = 7;
-const RLIMIT_MEMLOCK: usize = 8;
-/// See [`RLIMIT_CPU`].
-pub const RLIMIT_AS: usize = 9;
-const RLIMIT_MSGQUEUE: usize = 12;
-/// See [`RLIMIT_CPU`].
-pub const RLIMIT_NICE: usize = 13;
-/// See [`RLIMIT_CPU`].
-pub const RLIMIT_RTPRIO: usize = 14;
-
 /// A program's machine at one moment of its run.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct ProgramState {
@@ -60,28 +44,32 @@ pub struct ProgramState {
     pub seed: u64,
     /// A program that is yet to be loaded; until then there is no memory.
     pub pending: Option<Command>,
-    /// Registers.
-    pub regs: UserRegisters,
-    /// Floating-point registers.
-    pub fp: ExtendedState,
-    /// The address space.
-    pub space: SpaceState,
+    /// Where that program starts, an absolute path in the guest.
+    pub workdir: Vec<u8>,
+    /// Tasks.
+    pub task: Current<Task>,
+    /// Processes.
+    pub process: Current<Process>,
+    /// Address spaces.
+    pub space: Shared<SpaceState>,
+    /// Descriptors.
+    pub files: FdTable,
+    /// Where paths start.
+    pub context: Shared<FsContext>,
+    /// Signal actions.
+    pub actions: Shared<Actions>,
     /// Physical memory.
     pub memory: MemoryState,
     /// Pages of guest RAM.
     pub ram_pages: u64,
     /// The file system.
     pub fs: Fs,
-    /// Descriptors.
-    pub files: FdTable,
-    /// Signals.
-    pub signals: Signals,
     /// The clock.
     pub clock: Clock,
     /// The random stream.
     pub random: Random,
-    /// The rest of the process.
-    pub task: Task,
+    /// What the machine is called.
+    pub names: SystemNames,
     /// Compared exits so far.
     pub exits: u64,
 }
@@ -150,17 +138,19 @@ impl ProgramState {
             cpu,
             seed: spec.seed,
             pending: Some(spec.command),
-            regs: UserRegisters::default(),
-            fp: ExtendedState::initial(),
-            space: SpaceState::default(),
+            workdir: spec.workdir,
+            task: Current::new(PROGRAM_PID, Task::first(PROGRAM_PID)),
+            process: Current::new(PROGRAM_PID, Process::first()),
+            space: Shared::new(SpaceState::default()),
+            files,
+            context: Shared::new(FsContext { cwd, umask: UMASK }),
+            actions: Shared::new(Actions::default()),
             memory: MemoryState { account: Account::new(memory), ..MemoryState::default() },
             ram_pages: ram_pages_for(memory),
             fs,
-            files,
-            signals: Signals::default(),
             clock: Clock::new(spec.clock, spec.start, spec.timer_step),
             random: Random::new(spec.seed, PROGRAM_STREAM),
-            task: task(cwd, spec.workdir),
+            names: SystemNames::default(),
             exits: 0,
         })
     }
@@ -182,37 +172,45 @@ impl ProgramState {
             // It only starts random streams.
             seed: _,
             pending,
-            regs,
-            fp,
+            workdir,
+            task,
+            process,
             space,
+            files,
+            context,
+            actions,
             memory,
             ram_pages,
             fs,
-            files,
-            signals,
             clock,
             // Any position of the stream is one.
             random: _,
-            task,
+            names,
             exits,
         } = self;
         expect(cpu.is_valid(), "the CPU")?;
         expect(*exits < MAX_EXITS, "the count of exits")?;
-        expect(regs.is_valid(USER_END), "registers")?;
-        expect(fp.is_valid(USER_COMPONENTS), "floating-point registers")?;
+        self.check_tasks()?;
         let granted = memory.account.limit();
         expect(granted <= MAX_MEMORY && *ram_pages == ram_pages_for(granted), "memory size")?;
-        let is_held = |content| task.frozen.contains(&content);
-        space.check(memory, is_held)?;
-        let objects = memory.objects.values().map(Object::cost).fold(0, u64::saturating_add);
-        let cost = objects.saturating_add(space.cost()).saturating_add(files.text_cost());
-        expect(cost <= memory.account.charged(), "the account of memory")?;
+        let spaces: Vec<&SpaceState> = space.iter().map(|(_, space)| space).collect();
+        for space in &spaces {
+            space.check(memory, fs)?;
+        }
+        // More may be charged than what is there costs, never less: it is given back.
+        let costs = memory.objects.values().map(Object::cost).chain(spaces.iter().map(|space| space.cost()));
+        let cost = costs.fold(files.text_cost(), u64::saturating_add);
+        let charged = memory.account.charged();
+        expect(cost <= charged && charged <= granted, "the account of memory")?;
         let chunks = u32::try_from(ram_pages / CHUNK_PAGES).unwrap_or(u32::MAX);
+        let is_held = |content| spaces.iter().any(|space| space.contents.contains(&content));
         let lies_below = |content| memory.objects.values().any(|object| object.is_above(content));
-        memory.check(space, chunks, |content| is_held(content) || lies_below(content))?;
+        memory.check(&spaces, chunks, |content| is_held(content) || lies_below(content))?;
+        expect(!workdir.contains(&0), "the working directory")?;
         if let Some(command) = pending {
             command.check()?;
-            let empty = space.vmas.is_empty() && space.regions.is_empty() && memory.chunks.used() == 0;
+            let unused = |space: &&SpaceState| space.vmas.is_empty() && space.regions.is_empty();
+            let empty = task.len() == 1 && spaces.iter().all(unused) && memory.chunks.used() == 0;
             expect(empty, "memory of a program that is not loaded")?;
         }
         let inconsistent = |e: super::fs::Inconsistent| BadState(e.0);
@@ -223,14 +221,37 @@ impl ProgramState {
         let stray = memory.objects.iter().any(|(number, o)| o.below.is_some() && !fs.has_object(*number));
         expect(!stray, "what lies below a shared object")?;
         files.check(fs).map_err(inconsistent)?;
-        signals.check()?;
         clock.check()?;
-        task.check(fs, memory)?;
-        let mut uses = BTreeMap::from([(task.cwd, 1)]);
+        expect(names.is_sound(), "the machine's name")?;
+        process.iter().try_for_each(|(_, process)| process.check())?;
+        actions.iter().try_for_each(|(_, actions)| actions.check())?;
+        let mut uses = BTreeMap::new();
+        for (_, context) in context.iter() {
+            context.check(fs)?;
+            *uses.entry(context.cwd).or_insert(0) += 1;
+        }
         files.count_uses(&mut uses);
-        task.executable.iter().for_each(|inode| *uses.entry(*inode).or_insert(0) += 1);
-        task.shared.values().for_each(|inode| *uses.entry(*inode).or_insert(0) += 1);
+        for space in spaces {
+            let held = space.image.executable.iter().chain(space.files.values());
+            held.for_each(|inode| *uses.entry(*inode).or_insert(0) += 1);
+        }
         fs.check_holds(&uses).map_err(inconsistent)
+    }
+
+    /// Checks that each task is sound, and that the tables are those that tasks have.
+    fn check_tasks(&self) -> Result<(), BadState> {
+        let ProgramState { task, process, space, files, context, actions, .. } = self;
+        expect(task.len() <= MAX_TASKS, "the number of tasks")?;
+        task.iter().try_for_each(|(_, task)| task.check())?;
+        let of = |table: fn(&Task) -> u32| task.iter().map(|(_, task)| table(task)).collect::<Vec<u32>>();
+        let had = space.is_had(&of(|task| task.space), task.space)
+            && files.is_had(&of(|task| task.files), task.files)
+            && context.is_had(&of(|task| task.context), task.context)
+            && actions.is_had(&of(|task| task.actions), task.actions);
+        expect(had, "what the tasks have")?;
+        let processes = of(|task| task.process);
+        let had = processes.iter().all(|pid| process.has(*pid)) && process.id() == task.process;
+        expect(had, "the tasks' processes")
     }
 }
 
@@ -241,40 +262,4 @@ fn ram_pages_for(memory: u64) -> u64 {
     let mappings = (memory / MAPPING_BYTES).min(MAX_MAPPINGS as u64);
     let chunks = memory / CHUNK_BYTES * 2 + mappings * 2 + memory / BLOCK_BYTES + SPARE_CHUNKS;
     chunks.min(MOST_CHUNKS) * CHUNK_PAGES
-}
-
-/// The limits that the first processes have.
-pub(super) fn first_limits() -> [(u64, u64); 16] {
-    let mut limits = [(INFINITY, INFINITY); 16];
-    limits[RLIMIT_STACK] = (super::exec::STACK_BYTES, INFINITY);
-    limits[RLIMIT_CORE] = (0, INFINITY);
-    limits[RLIMIT_NPROC] = (1, 1);
-    limits[RLIMIT_NOFILE] = (1024, 4096);
-    limits[RLIMIT_MEMLOCK] = (8 << 20, 8 << 20);
-    limits[RLIMIT_MSGQUEUE] = (819_200, 819_200);
-    limits[RLIMIT_NICE] = (0, 0);
-    limits[RLIMIT_RTPRIO] = (0, 0);
-    limits
-}
-
-fn task(cwd: InodeId, workdir: Vec<u8>) -> Task {
-    Task {
-        exe: Vec::new(),
-        executable: None,
-        name: Vec::new(),
-        args: Vec::new(),
-        env: Vec::new(),
-        auxv: Vec::new(),
-        cwd,
-        workdir,
-        umask: 0o022,
-        limits: first_limits(),
-        stack: 0,
-        sigreturn: 0,
-        credentials: super::credentials::ROOT.clone(),
-        settings: Default::default(),
-        frozen: Default::default(),
-        shared: Default::default(),
-        timers: Default::default(),
-    }
 }

@@ -4,14 +4,15 @@
 //! the input of a terminal, which may never come; everything, where the clock is the host's.
 
 use super::clock::ClockMode;
-use super::process::{Process, SysError};
+use super::error::SysError;
+use super::kernel::Kernel;
 use super::signal::number::MAX;
 use super::signal::{Info, SI_KERNEL};
 use super::syscall::number;
 use super::timers::Which;
 use crate::world::{Source, Wake, Woken};
 
-impl Process {
+impl Kernel {
     /// Makes signals that came from outside pending.
     pub fn take_signals(&mut self) -> Result<(), SysError> {
         if !self.outside.world().may_have_signal() {
@@ -21,7 +22,7 @@ impl Process {
         for _ in 1..=MAX {
             let Some(signal) = self.outside.world().signal(None)? else { break };
             if (1..=MAX).contains(&signal) {
-                self.signals.send(Info { signal, code: SI_KERNEL, ..Default::default() });
+                self.signals().send(Info { signal, code: SI_KERNEL, ..Default::default() });
             }
         }
         Ok(())
@@ -38,7 +39,7 @@ impl Process {
 
     /// Nanoseconds until the timer of real time expires.
     pub(super) fn until_alarm(&self) -> Option<u64> {
-        let at = self.task.timers.get(Which::Real).expiry()?;
+        let at = self.process.timers.get(Which::Real).expiry()?;
         Some(at.saturating_sub(self.clock.monotonic()))
     }
 
@@ -61,7 +62,7 @@ impl Process {
     pub(super) fn wait_for_input(&mut self, source: Source) -> Result<bool, SysError> {
         loop {
             let woken = self.wait_outside(Some(source), None)?;
-            if self.signals.any_deliverable() {
+            if self.signals().any_deliverable() {
                 return Ok(true);
             }
             match woken.by {
@@ -80,7 +81,7 @@ impl Process {
         }
         loop {
             let woken = self.wait_outside(None, None)?;
-            if self.signals.any_deliverable() {
+            if self.signals().any_deliverable() {
                 return Ok(true);
             }
             if woken.by == Wake::Never {
@@ -110,7 +111,7 @@ impl Process {
 
     /// What a call that can never come back waits for, in words.
     pub(super) fn waits_for(&mut self, call: u64, args: [u64; 6]) -> String {
-        let file = |process: &mut Process| {
+        let file = |process: &mut Kernel| {
             let path = process.with_files(|fs, files, _, _| {
                 files.get(args[0] as i32).map(|description| fs.path_of(description.inode()))
             });

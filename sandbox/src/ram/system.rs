@@ -35,12 +35,14 @@ pub struct SystemArea {
     next: u64,
     /// Pages that were given back.
     free: Vec<u64>,
+    /// Page tables that were given up, of which KVM may have shadows.
+    retired: Vec<u64>,
 }
 
 impl SystemArea {
     /// An empty area at guest-physical address 0.
     pub fn new(vm: Arc<VmFd>) -> SystemArea {
-        SystemArea { vm, pieces: Vec::new(), next: BASE, free: Vec::new() }
+        SystemArea { vm, pieces: Vec::new(), next: BASE, free: Vec::new(), retired: Vec::new() }
     }
 
     /// Takes a page of zeros and returns its guest-physical address.
@@ -107,6 +109,22 @@ impl SystemArea {
         }
         self.free.extend(pages);
         Ok(())
+    }
+
+    /// Takes back pages that were page tables, some time later: what [`SystemArea::recycle`] costs is then
+    /// shared by many. No vCPU may run meanwhile, nor on these tables later.
+    ///
+    /// # Errors
+    /// As [`SystemArea::recycle`].
+    pub fn retire(&mut self, pages: Vec<u64>) -> Result<(), PageError> {
+        /// Pages that wait at most: 2 MiB.
+        const WAIT: usize = 512;
+        self.retired.extend(pages);
+        if self.retired.len() < WAIT {
+            return Ok(());
+        }
+        let retired = std::mem::take(&mut self.retired);
+        self.recycle(retired)
     }
 
     /// Sets how many shadow pages KVM may have. Its own measure is 2 % of the memory slots' pages, which

@@ -140,6 +140,11 @@ impl Arena {
             && self.next < 1 << 48
     }
 
+    /// All descriptions.
+    pub fn all(&self) -> impl Iterator<Item = &Description> {
+        self.map.values()
+    }
+
     /// What the descriptions are open on, one by one.
     pub fn inodes(&self) -> impl Iterator<Item = InodeId> {
         self.map.values().map(|description| description.inode)

@@ -142,7 +142,7 @@ fn available(fs: &mut Fs, env: &mut Env<'_>, inode: InodeId, offset: u64) -> FsR
 /// The requests of a terminal: the one outside has its modes and its size. Where there is none, what a
 /// guest sets is remembered. Process groups and sessions are the guest's own.
 fn terminal(fs: &mut Fs, env: &mut Env<'_>, request: u32, argument: u64, input: &[u8]) -> FsResult<Answer> {
-    let pid = env.host.pid();
+    let pid = env.caller.pid();
     match request {
         TCGETS => Ok(Answer::bytes(modes(fs, env)?.to_vec())),
         TCGETS2 => Ok(Answer::bytes([&modes(fs, env)?[..], &[SPEED.to_le_bytes(); 2].concat()].concat())),

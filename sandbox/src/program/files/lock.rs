@@ -372,7 +372,7 @@ impl FdTable {
         }
         let owner = match of_description {
             true => Owner::Description(self.description_id(fd)?),
-            false => Owner::Process(env.host.pid()),
+            false => Owner::Process(env.caller.pid()),
         };
         debug_assert!(!description.flags.has(OpenFlags::PATH));
         Ok((inode, owner, Wanted { kind, first, last }))

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use super::description::{Arena, DescId, Description};
 use super::lock::Locks;
 use crate::errno::Errno;
+use crate::program::current::Shared;
 use crate::program::fs::{At, Env, FdLinks, Fs, FsResult, Inconsistent, InodeId, OpenFlags, Scope, fail};
 
 /// `dirfd` that stands for the working directory.
@@ -31,11 +32,24 @@ struct Slot {
     cloexec: bool,
 }
 
-/// A program's descriptors.
+/// The numbers of one table, which tasks may share.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct FdTable {
+struct Numbers {
     slots: Vec<Option<Slot>>,
     limit: u32,
+}
+
+impl Default for Numbers {
+    fn default() -> Numbers {
+        Numbers { slots: Vec::new(), limit: LIMIT }
+    }
+}
+
+/// All descriptors: tables of numbers, of which the running task's is at hand, and the open file
+/// descriptions that they stand for.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct FdTable {
+    table: Shared<Numbers>,
     pub(super) arena: Arena,
     pub(super) locks: Locks,
     /// Tags of what was closed since [`FdTable::take_closed`].
@@ -44,7 +58,7 @@ pub struct FdTable {
 
 impl FdLinks for FdTable {
     fn fds(&self) -> Vec<u32> {
-        (0..).zip(&self.slots).filter(|(_, slot)| slot.is_some()).map(|(fd, _)| fd).collect()
+        (0..).zip(&self.table.slots).filter(|(_, slot)| slot.is_some()).map(|(fd, _)| fd).collect()
     }
 
     fn target(&self, fd: u32) -> Option<InodeId> {
@@ -55,8 +69,7 @@ impl FdLinks for FdTable {
 impl Default for FdTable {
     fn default() -> FdTable {
         FdTable {
-            slots: Vec::new(),
-            limit: LIMIT,
+            table: Shared::new(Numbers::default()),
             arena: Arena::default(),
             locks: Locks::default(),
             closed: Vec::new(),
@@ -72,12 +85,12 @@ impl FdTable {
         let modes = [OpenFlags::RDONLY, OpenFlags::WRONLY, OpenFlags::WRONLY];
         for (fd, (inode, mode)) in inodes.into_iter().zip(modes).enumerate() {
             let Some(inode) = inode else {
-                table.slots.push(None);
+                table.table.slots.push(None);
                 continue;
             };
             // A terminal is open for both on all three, as a login leaves it.
             let mode = if fs.is_tty(inode) { OpenFlags::RDWR } else { mode };
-            let id = match table.slots.get(1) {
+            let id = match table.table.slots.get(1) {
                 Some(Some(stdout)) if fd == 2 && merged => stdout.id,
                 _ => {
                     fs.hold(inode);
@@ -88,19 +101,19 @@ impl FdTable {
                 }
             };
             table.arena.hold(id);
-            table.slots.push(Some(Slot { id, cloexec: false }));
+            table.table.slots.push(Some(Slot { id, cloexec: false }));
         }
         table
     }
 
     /// The number of descriptors that there may be.
     pub fn limit(&self) -> u32 {
-        self.limit
+        self.table.limit
     }
 
     /// Sets the number of descriptors that there may be; those beyond it stay open.
     pub fn set_limit(&mut self, limit: u64) {
-        self.limit = u32::try_from(limit).unwrap_or(OPEN_MAX).min(OPEN_MAX);
+        self.table.limit = u32::try_from(limit).unwrap_or(OPEN_MAX).min(OPEN_MAX);
     }
 
     /// The description that a descriptor stands for.
@@ -109,7 +122,7 @@ impl FdTable {
     }
 
     fn slot(&self, fd: i32) -> FsResult<Slot> {
-        let slot = usize::try_from(fd).ok().and_then(|fd| self.slots.get(fd).copied().flatten());
+        let slot = usize::try_from(fd).ok().and_then(|fd| self.table.slots.get(fd).copied().flatten());
         slot.map_or_else(|| fail(Errno::EBADF), Ok)
     }
 
@@ -136,17 +149,17 @@ impl FdTable {
     /// The lowest free number from `from` on.
     fn vacant(&self, from: u32) -> FsResult<usize> {
         let from = from as usize;
-        let free = self.slots.iter().skip(from).position(Option::is_none);
-        let fd = free.map_or(self.slots.len().max(from), |n| from + n);
-        if fd >= self.limit as usize { fail(Errno::EMFILE) } else { Ok(fd) }
+        let free = self.table.slots.iter().skip(from).position(Option::is_none);
+        let fd = free.map_or(self.table.slots.len().max(from), |n| from + n);
+        if fd >= self.table.limit as usize { fail(Errno::EMFILE) } else { Ok(fd) }
     }
 
     fn put(&mut self, fd: usize, id: DescId, cloexec: bool) -> i32 {
         self.arena.hold(id);
-        if fd >= self.slots.len() {
-            self.slots.resize(fd + 1, None);
+        if fd >= self.table.slots.len() {
+            self.table.slots.resize(fd + 1, None);
         }
-        self.slots[fd] = Some(Slot { id, cloexec });
+        self.table.slots[fd] = Some(Slot { id, cloexec });
         // Numbers are below `OPEN_MAX`.
         fd as i32
     }
@@ -307,8 +320,7 @@ impl FdTable {
 
     /// Whether a file is open for writing.
     pub fn is_written(&self, inode: InodeId) -> bool {
-        let open = self.slots.iter().flatten().filter_map(|slot| self.arena.get(slot.id));
-        open.into_iter().any(|description| description.inode == inode && description.flags.writes())
+        self.arena.all().any(|description| description.inode == inode && description.flags.writes())
     }
 
     fn drop_slot(&mut self, fs: &mut Fs, env: &mut Env<'_>, slot: Slot) -> FsResult<()> {
@@ -316,14 +328,14 @@ impl FdTable {
             && !description.flags.has(OpenFlags::PATH)
         {
             // A process's locks on a file go with the first descriptor of it that it closes.
-            self.locks.closed(description.inode, env.host.pid());
+            self.locks.closed(description.inode, env.caller.pid());
         }
         let Some(description) = self.arena.release(slot.id) else {
             return Ok(());
         };
         self.locks.released(description.inode, slot.id);
         if let Some(text) = &description.text {
-            env.host.refund(text.cost());
+            env.caller.refund(text.cost());
         }
         self.closed.extend(description.tag);
         fs.close_inode(env, description.inode, description.flags)
@@ -335,7 +347,7 @@ impl FdTable {
     /// `EBADF`
     pub fn close(&mut self, fs: &mut Fs, env: &mut Env<'_>, fd: i32) -> FsResult<()> {
         let slot = self.slot(fd)?;
-        self.slots[fd as usize] = None;
+        self.table.slots[fd as usize] = None;
         self.drop_slot(fs, env, slot)
     }
 
@@ -354,13 +366,13 @@ impl FdTable {
         if first > last {
             return fail(Errno::EINVAL);
         }
-        let end = self.slots.len().min((last as usize).saturating_add(1));
+        let end = self.table.slots.len().min((last as usize).saturating_add(1));
         for fd in first as usize..end {
             if mark {
-                if let Some(slot) = &mut self.slots[fd] {
+                if let Some(slot) = &mut self.table.slots[fd] {
                     slot.cloexec = true;
                 }
-            } else if let Some(slot) = self.slots[fd].take() {
+            } else if let Some(slot) = self.table.slots[fd].take() {
                 self.drop_slot(fs, env, slot)?;
             }
         }
@@ -372,8 +384,8 @@ impl FdTable {
     /// # Errors
     /// When content in guest memory cannot be freed.
     pub fn close_on_exec(&mut self, fs: &mut Fs, env: &mut Env<'_>) -> FsResult<()> {
-        for fd in 0..self.slots.len() {
-            if let Some(slot) = self.slots[fd].take_if(|slot| slot.cloexec) {
+        for fd in 0..self.table.slots.len() {
+            if let Some(slot) = self.table.slots[fd].take_if(|slot| slot.cloexec) {
                 self.drop_slot(fs, env, slot)?;
             }
         }
@@ -387,7 +399,7 @@ impl FdTable {
     pub fn dup(&mut self, fd: i32, from: u64, cloexec: bool) -> FsResult<i32> {
         let slot = self.slot(fd)?;
         let from = u32::try_from(from).unwrap_or(u32::MAX);
-        if from >= self.limit {
+        if from >= self.table.limit {
             return fail(Errno::EINVAL);
         }
         let new = self.vacant(from)?;
@@ -409,10 +421,10 @@ impl FdTable {
             return fail(Errno::EINVAL);
         }
         let slot = self.slot(old)?;
-        let Some(number) = u32::try_from(new).ok().filter(|new| *new < self.limit) else {
+        let Some(number) = u32::try_from(new).ok().filter(|new| *new < self.table.limit) else {
             return fail(Errno::EBADF);
         };
-        let replaced = self.slots.get_mut(number as usize).and_then(Option::take);
+        let replaced = self.table.slots.get_mut(number as usize).and_then(Option::take);
         self.put(number as usize, slot.id, cloexec);
         if let Some(replaced) = replaced {
             self.drop_slot(fs, env, replaced)?;
@@ -445,7 +457,7 @@ impl FdTable {
     /// `EBADF`
     pub fn set_cloexec(&mut self, fd: i32, cloexec: bool) -> FsResult<()> {
         self.slot(fd)?;
-        if let Some(Some(slot)) = self.slots.get_mut(fd as usize) {
+        if let Some(Some(slot)) = self.table.slots.get_mut(fd as usize) {
             slot.cloexec = cloexec;
         }
         Ok(())
@@ -456,17 +468,25 @@ impl FdTable {
     /// # Errors
     /// What cannot be.
     pub fn check(&self, fs: &Fs) -> Result<(), Inconsistent> {
-        let FdTable { slots, limit, arena, locks, closed } = self;
+        let FdTable { table, arena, locks, closed } = self;
         let mut references = BTreeMap::new();
-        for Slot { id, cloexec: _ } in slots.iter().flatten() {
+        let tables = || table.iter().map(|(_, numbers)| numbers);
+        for Slot { id, cloexec: _ } in tables().flat_map(|numbers| &numbers.slots).flatten() {
             *references.entry(*id).or_insert(0) += 1;
         }
-        let sound = *limit <= OPEN_MAX
-            && slots.len() <= OPEN_MAX as usize
+        let bounded =
+            |Numbers { slots, limit }: &Numbers| *limit <= OPEN_MAX && slots.len() <= OPEN_MAX as usize;
+        let sound = tables().all(bounded)
             && closed.len() <= OPEN_MAX as usize
             && arena.check(&references, |inode| fs.exists(inode))
             && locks.check(|id| arena.get(id).map(|d| d.inode));
         if sound { Ok(()) } else { Err(Inconsistent("the descriptors")) }
+    }
+
+    /// Whether the tables are had by tasks that name these, the running one `current`: for a state out of a
+    /// file.
+    pub fn is_had(&self, uses: &[u32], current: u32) -> bool {
+        self.table.is_had(uses, current)
     }
 
     /// Counts, by inode, the descriptions that are open on it.

@@ -49,13 +49,13 @@ impl FdTable {
             let n = copy_from(&kept.text, offset, buf);
             kept.next += n as u64;
         } else if let Some(kept) = kept.take() {
-            env.host.refund(kept.cost());
+            env.caller.refund(kept.cost());
         }
         if let Some(kept) = kept {
             let n = (kept.next - offset) as usize;
             match n {
                 // The end.
-                0 if !buf.is_empty() => env.host.refund(kept.cost()),
+                0 if !buf.is_empty() => env.caller.refund(kept.cost()),
                 _ => description.text = Some(kept),
             }
             return Ok(Some(n));
@@ -64,7 +64,7 @@ impl FdTable {
         let n = copy_from(&text, offset, buf);
         let kept = KeptText { text, next: offset.saturating_add(n as u64) };
         let more = n > 0 && kept.next < kept.cost();
-        if more && kept.text.len() > SHORT && env.host.offer(kept.cost()) {
+        if more && kept.text.len() > SHORT && env.caller.offer(kept.cost()) {
             self.get_mut(transfer.fd())?.text = Some(kept);
         }
         Ok(Some(n))

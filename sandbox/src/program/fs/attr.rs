@@ -62,7 +62,7 @@ impl Fs {
     /// The host's refusal, for a mount that was not looked at yet.
     pub fn stat(&mut self, env: &mut Env<'_>, id: InodeId) -> FsResult<Stat> {
         if let Some(node) = ProcNode::of(id) {
-            let (uid, gid) = env.host.owner();
+            let (uid, gid) = env.caller.owner();
             return Ok(Stat { uid, gid, ..node.stat(self.born) });
         }
         self.ensure(env, id)?;
@@ -135,7 +135,7 @@ impl Fs {
     pub fn chmod(&mut self, env: &mut Env<'_>, id: InodeId, mode: u32) -> FsResult<()> {
         self.ensure(env, id)?;
         let owns = self.owns(env, id)?;
-        let now = env.host.now();
+        let now = env.caller.now();
         let seals = self.seals(id);
         let inode = self.inode_mut(id)?;
         if matches!(inode.body, Body::Link(_)) {
@@ -146,7 +146,7 @@ impl Fs {
             return fail(Errno::EPERM);
         }
         inode.attr.mode = mode & 0o7777;
-        let who = env.host.credentials();
+        let who = env.caller.credentials();
         if !who.in_group(inode.attr.gid) && !who.can(cap::FSETID) {
             inode.attr.mode &= !0o2000;
         }
@@ -166,9 +166,9 @@ impl Fs {
         gid: Option<u32>,
     ) -> FsResult<()> {
         self.ensure(env, id)?;
-        let now = env.host.now();
+        let now = env.caller.now();
         let inode = self.inode_mut(id)?;
-        let who = env.host.credentials();
+        let who = env.caller.credentials();
         let owns = who.user.fs == inode.attr.uid;
         let user = uid.is_none_or(|uid| owns && uid == inode.attr.uid);
         let group = gid.is_none_or(|gid| owns && (gid == inode.attr.gid || who.in_group(gid)));
@@ -207,7 +207,7 @@ impl Fs {
             }
             self.expect_permission(env, id, W_OK)?;
         }
-        let now = env.host.now();
+        let now = env.caller.now();
         let inode = self.inode_mut(id)?;
         atime.apply(&mut inode.attr.atime, now);
         mtime.apply(&mut inode.attr.mtime, now);
@@ -252,7 +252,7 @@ impl Fs {
         if self.is_output_file(id) {
             return self.resize_output(env, id, len);
         }
-        let now = env.host.now();
+        let now = env.caller.now();
         if len != self.len(id) {
             self.before_change(env, id)?;
         }
@@ -323,7 +323,7 @@ impl Fs {
     }
 
     fn zero_range(&mut self, env: &mut Env<'_>, id: InodeId, offset: u64, len: u64) -> FsResult<()> {
-        let now = env.host.now();
+        let now = env.caller.now();
         self.before_change(env, id)?;
         let (inode, chunks, mut host) = self.parts(env.world, id)?;
         match &mut inode.body {

@@ -55,7 +55,7 @@ impl Fs {
             }
             Device::Random | Device::Urandom => {
                 let n = buf.len().min(RANDOM_MAX);
-                env.host.random(&mut buf[..n]);
+                env.caller.random(&mut buf[..n]);
                 Ok(n)
             }
             Device::Tty => self.read_input(env, true, buf, nonblock),

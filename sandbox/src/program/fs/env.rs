@@ -17,17 +17,17 @@ pub struct Env<'a> {
     /// The outside.
     pub world: &'a mut dyn World,
     /// The rest of the monitor, for the task that makes the call.
-    pub host: &'a mut dyn Kernel,
+    pub caller: &'a mut dyn Caller,
 }
 
 /// Looks at the deadline: for a loop that did some tens of microseconds of work since it did so last.
 ///
 /// # Errors
 /// When the run must be over.
-pub(super) fn look(host: &dyn Kernel) -> FsResult<()> {
+pub(super) fn look(caller: &dyn Caller) -> FsResult<()> {
     /// Enough for [`Pace`] to look.
     const WORK: usize = 1 << 20;
-    match host.pace() {
+    match caller.pace() {
         Some(mut pace) => Ok(pace.bytes(WORK)?),
         None => Ok(()),
     }
@@ -35,7 +35,7 @@ pub(super) fn look(host: &dyn Kernel) -> FsResult<()> {
 
 /// What the file system asks of the rest of the monitor, on behalf of the task that makes the
 /// call.
-pub trait Kernel {
+pub trait Caller {
     /// The guest's real-time clock, nanoseconds since the Unix epoch.
     fn now(&self) -> i64;
 
@@ -65,7 +65,7 @@ pub trait Kernel {
         u64::MAX
     }
 
-    /// A file was to grow beyond [`Kernel::file_size_limit`]: the caller gets a signal.
+    /// A file was to grow beyond [`Caller::file_size_limit`]: the caller gets a signal.
     fn exceed_file_size(&mut self) {}
 
     /// Fills `buf` from the run's random stream.
@@ -124,12 +124,12 @@ pub trait Kernel {
         Ok(())
     }
 
-    /// [`Kernel::charge`] for what can be done without: whether it fits.
+    /// [`Caller::charge`] for what can be done without: whether it fits.
     fn offer(&mut self, _bytes: u64) -> bool {
         true
     }
 
-    /// Gives back what [`Kernel::charge`] charged.
+    /// Gives back what [`Caller::charge`] charged.
     fn refund(&mut self, _bytes: u64) {}
 
     /// Reads bytes of a file whose content lives in guest memory (see
@@ -212,7 +212,7 @@ pub trait Kernel {
 }
 
 /// A file under `/proc` whose content is asked for when it is read. Those without a built-in text
-/// are empty when [`Kernel::proc_text`] gives none.
+/// are empty when [`Caller::proc_text`] gives none.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[non_exhaustive]
 pub enum ProcFile {

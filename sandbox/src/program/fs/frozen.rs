@@ -127,7 +127,7 @@ impl Fs {
 
     /// A file's content as a mapping that follows the file's changes needs it: frozen until the first
     /// change, before which the content moves to guest memory ([`Fs::make_shared`]) and
-    /// [`Kernel::content_moved`](super::Kernel::content_moved) is told. Mappings of one file get the
+    /// [`Caller::content_moved`](super::Caller::content_moved) is told. Mappings of one file get the
     /// same number.
     ///
     /// # Errors

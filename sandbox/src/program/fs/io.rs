@@ -68,7 +68,7 @@ impl Fs {
         buf: &mut [u8],
     ) -> FsResult<usize> {
         if let Some(pid) = ProcNode::of(id).and_then(ProcNode::memory) {
-            let n = env.host.read_memory(pid, offset, buf)?;
+            let n = env.caller.read_memory(pid, offset, buf)?;
             return if n == 0 && !buf.is_empty() { fail(Errno::EIO) } else { Ok(n) };
         }
         if let Some((thread, text)) = ProcNode::of(id).and_then(ProcNode::text) {
@@ -115,13 +115,13 @@ impl Fs {
     /// `EFBIG` past the longest file, `ENOSPC` without room, `EINVAL` for what has no content.
     pub fn write_at(&mut self, env: &mut Env<'_>, id: InodeId, offset: u64, data: &[u8]) -> FsResult<usize> {
         if let Some(pid) = ProcNode::of(id).and_then(ProcNode::memory) {
-            let n = env.host.write_memory(pid, offset, data)?;
+            let n = env.caller.write_memory(pid, offset, data)?;
             return if n == 0 && !data.is_empty() { fail(Errno::EIO) } else { Ok(n) };
         }
         if let Some(node) = ProcNode::of(id) {
             return match node.text() {
                 Some((thread, Text::Proc(file))) => {
-                    env.host.set_proc(thread, file, data)?;
+                    env.caller.set_proc(thread, file, data)?;
                     Ok(data.len())
                 }
                 _ => fail(Errno::EINVAL),
@@ -134,7 +134,7 @@ impl Fs {
         }
         self.drop_set_id(env, id);
         let (inode, chunks, mut host) = self.parts(env.world, id)?;
-        let now = env.host.now();
+        let now = env.caller.now();
         let n = match &mut inode.body {
             Body::Text(_) => return Ok(data.len()),
             Body::File(_) if data.is_empty() => return Ok(0),
@@ -165,7 +165,7 @@ impl Fs {
         offset: u64,
         data: &'a [u8],
     ) -> FsResult<&'a [u8]> {
-        let limit = env.host.file_size_limit();
+        let limit = env.caller.file_size_limit();
         if limit == u64::MAX || data.is_empty() || !self.is_regular(id) {
             return Ok(data);
         }

@@ -51,10 +51,10 @@ impl Fs {
             self.chunks.refund(charge);
             return Err(e);
         }
-        let mut attr = Attr::of(env.host.credentials(), mode, env.host.now());
+        let mut attr = Attr::of(env.caller.credentials(), mode, env.caller.now());
         if let Some(gid) = group {
             attr.gid = gid;
-            let who = env.host.credentials();
+            let who = env.caller.credentials();
             if matches!(body, Body::Dir(_)) {
                 attr.mode |= 0o2000;
             } else if attr.mode & 0o2010 == 0o2010 && !who.in_group(gid) && !who.can(cap::FSETID) {
@@ -99,7 +99,7 @@ impl Fs {
     /// A new inode that never has a name, held once: a pipe, or what the rest of the monitor
     /// implements.
     pub(super) fn make_anonymous(&mut self, env: &mut Env<'_>, body: Body) -> InodeId {
-        let attr = Attr::of(env.host.credentials(), 0o600, env.host.now());
+        let attr = Attr::of(env.caller.credentials(), 0o600, env.caller.now());
         let id = self.insert_inode(self.root, Place::Pipes, attr, body, 0);
         if let Some(inode) = self.inodes.get_mut(&id) {
             inode.holds = 1;
@@ -133,7 +133,7 @@ impl Fs {
         id: InodeId,
     ) -> FsResult<()> {
         self.chunks.charge(name_cost(name))?;
-        let now = env.host.now();
+        let now = env.caller.now();
         let is_dir = self.is_dir(id);
         let parent = self.inode_mut(dir)?;
         parent.attr.modified(now);
@@ -163,7 +163,7 @@ impl Fs {
 
     /// Takes a name out of a directory. The inode stays until [`Fs::drop_if_unused`].
     pub(super) fn take_name(&mut self, env: &mut Env<'_>, dir: InodeId, name: &[u8]) -> FsResult<InodeId> {
-        let now = env.host.now();
+        let now = env.caller.now();
         let parent = self.inode_mut(dir)?;
         parent.attr.modified(now);
         let Body::Dir(d) = &mut parent.body else {
@@ -240,7 +240,7 @@ impl Fs {
             Body::Pipe(pipe) => self.drop_pipe(&pipe),
             Body::File(Content::Shared { object, below, .. }) => {
                 below.into_iter().for_each(|content| self.release_frozen(content));
-                env.host.drop_shared(object)?;
+                env.caller.drop_shared(object)?;
             }
             _ => {}
         }

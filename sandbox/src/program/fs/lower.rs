@@ -230,7 +230,7 @@ impl Fs {
         // Names that came to be on the host after it was found to lack them stay absent.
         let mut covered = BTreeSet::new();
         let mut listed = BTreeMap::new();
-        let mut pace = env.host.pace();
+        let mut pace = env.caller.pace();
         for entry in names {
             if let Some(pace) = &mut pace {
                 pace.bytes(NAME_WORK)?;
@@ -276,9 +276,9 @@ impl Fs {
         let lower = match &self.inode(id)?.body {
             Body::Link(Link::Target(target)) => return Ok(target.clone()),
             Body::Link(Link::Lower { path, .. }) => path.clone(),
-            Body::Link(Link::ProcSelf) => return Ok(env.host.pid().to_string().into_bytes()),
+            Body::Link(Link::ProcSelf) => return Ok(env.caller.pid().to_string().into_bytes()),
             Body::Link(Link::ProcThreadSelf) => {
-                return Ok(format!("{}/task/{}", env.host.pid(), env.host.tid()).into_bytes());
+                return Ok(format!("{}/task/{}", env.caller.pid(), env.caller.tid()).into_bytes());
             }
             _ => return fail(Errno::EINVAL),
         };

@@ -64,7 +64,7 @@ pub use changed::ChangedFile;
 pub use check::Inconsistent;
 pub use content::MAX_FILE;
 pub use dirlist::{DirCursor, DirFormat};
-pub use env::{Env, Kernel, ProcFile, ReadContent};
+pub use env::{Caller, Env, ProcFile, ReadContent};
 pub use error::{FsError, FsResult};
 pub use frozen::{ContentRef, Mapped};
 pub use inode::InodeId;

@@ -116,7 +116,7 @@ impl Fs {
         self.drop_set_id(env, id);
         let file = self.output(id)?;
         file.len = file.len.max(offset + n as u64);
-        self.inode_mut(id)?.attr.modified(env.host.now());
+        self.inode_mut(id)?.attr.modified(env.caller.now());
         Ok(n)
     }
 
@@ -131,7 +131,7 @@ impl Fs {
         }
         env.world.output_file(file.stream, OutputChange::Resize { len })??;
         self.output(id)?.len = len;
-        self.inode_mut(id)?.attr.modified(env.host.now());
+        self.inode_mut(id)?.attr.modified(env.caller.now());
         Ok(())
     }
 

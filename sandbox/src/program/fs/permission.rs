@@ -45,13 +45,13 @@ impl Fs {
     /// `EACCES`
     pub fn expect_permission(&mut self, env: &mut Env<'_>, id: InodeId, want: u32) -> FsResult<()> {
         let stat = self.stat(env, id)?;
-        if allows(env.host.credentials(), &stat, want) { Ok(()) } else { fail(Errno::EACCES) }
+        if allows(env.caller.credentials(), &stat, want) { Ok(()) } else { fail(Errno::EACCES) }
     }
 
     /// Refuses to look for names in a directory where the caller may not.
     pub(super) fn expect_search(&mut self, env: &mut Env<'_>, dir: InodeId) -> FsResult<()> {
         // By far the most frequent question: answered without a look at the directory.
-        let who = env.host.credentials();
+        let who = env.caller.credentials();
         if who.can(cap::DAC_OVERRIDE) || who.can(cap::DAC_READ_SEARCH) {
             return Ok(());
         }
@@ -60,7 +60,7 @@ impl Fs {
 
     /// Refuses to change a directory's names where the caller may not.
     pub(super) fn expect_writable_dir(&mut self, env: &mut Env<'_>, dir: InodeId) -> FsResult<()> {
-        if env.host.credentials().can(cap::DAC_OVERRIDE) {
+        if env.caller.credentials().can(cap::DAC_OVERRIDE) {
             return Ok(());
         }
         self.expect_permission(env, dir, W_OK | X_OK)
@@ -74,7 +74,7 @@ impl Fs {
             return Ok(());
         }
         let file = self.stat(env, id)?;
-        let who = env.host.credentials();
+        let who = env.caller.credentials();
         let owns = who.user.fs == file.uid || who.user.fs == dir.uid || who.can(cap::FOWNER);
         if owns { Ok(()) } else { fail(Errno::EPERM) }
     }
@@ -82,18 +82,18 @@ impl Fs {
     /// Whether the caller owns a file, or may act as if.
     pub(super) fn owns(&mut self, env: &mut Env<'_>, id: InodeId) -> FsResult<bool> {
         let stat = self.stat(env, id)?;
-        let who = env.host.credentials();
+        let who = env.caller.credentials();
         Ok(who.user.fs == stat.uid || who.can(cap::FOWNER))
     }
 
     /// Refuses to write to the program that runs.
     pub(super) fn expect_not_running(&self, env: &Env<'_>, id: InodeId) -> FsResult<()> {
-        if env.host.executable() == Some(id) { fail(Errno::ETXTBSY) } else { Ok(()) }
+        if env.caller.executable() == Some(id) { fail(Errno::ETXTBSY) } else { Ok(()) }
     }
 
     /// Takes the set-id bits of a file whose content somebody without `CAP_FSETID` changes.
     pub(super) fn drop_set_id(&mut self, env: &Env<'_>, id: InodeId) {
-        if env.host.credentials().can(cap::FSETID) || ProcNode::of(id).is_some() {
+        if env.caller.credentials().can(cap::FSETID) || ProcNode::of(id).is_some() {
             return;
         }
         if let Ok(inode) = self.inode_mut(id) {
@@ -104,10 +104,10 @@ impl Fs {
 
     /// Refuses a length or an end of a write beyond the caller's `RLIMIT_FSIZE`, and sends `SIGXFSZ`.
     pub(super) fn expect_size(&self, env: &mut Env<'_>, end: u64) -> FsResult<()> {
-        if end <= env.host.file_size_limit() {
+        if end <= env.caller.file_size_limit() {
             return Ok(());
         }
-        env.host.exceed_file_size();
+        env.caller.exceed_file_size();
         fail(Errno::EFBIG)
     }
 }

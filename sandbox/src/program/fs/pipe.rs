@@ -209,7 +209,7 @@ impl Fs {
         }
         let size = u64::from(size.next_power_of_two());
         let limit = (size / BUFFER as u64) as u32;
-        let privileged = env.host.credentials().can(cap::SYS_RESOURCE);
+        let privileged = env.caller.credentials().can(cap::SYS_RESOURCE);
         let Some(pipe) = self.pipe(id) else { return fail(Errno::EBADF) };
         if limit > pipe.limit && size > PIPE_MAX_SIZE && !privileged {
             return fail(Errno::EPERM);

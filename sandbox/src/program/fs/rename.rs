@@ -192,7 +192,7 @@ impl Fs {
         let mut at = b;
         for depth in 1u64.. {
             if depth.is_multiple_of(LOOK) {
-                look(env.host)?;
+                look(env.caller)?;
             }
             if at == a {
                 return Ok(Relation::Above);

@@ -237,7 +237,7 @@ impl Fs {
             let part = &path[at_byte..end];
             walk.components += 1;
             if walk.components.is_multiple_of(LOOK) {
-                look(env.host)?;
+                look(env.caller)?;
             }
             if next == path.len() {
                 let last = match part {

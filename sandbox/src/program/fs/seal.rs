@@ -32,7 +32,7 @@ impl Fs {
     pub fn make_memfd(&mut self, env: &mut Env<'_>, name: &[u8], mode: u32, seals: u32) -> FsResult<InodeId> {
         let charge = INODE_COST + name.len() as u64;
         self.chunks.charge(charge)?;
-        let attr = Attr::of(env.host.credentials(), mode, env.host.now());
+        let attr = Attr::of(env.caller.credentials(), mode, env.caller.now());
         let body = Body::File(Content::Blocks(Blocks::default()));
         let id = self.insert_inode(self.root, Place::Shm, attr, body, charge);
         let inode = self.inode_mut(id)?;

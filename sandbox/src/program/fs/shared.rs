@@ -32,7 +32,7 @@ impl Fs {
     /// bytes, and gives the object's number (the inode's). Does nothing if it is there already.
     ///
     /// # Errors
-    /// `ENODEV` for what is no regular file; what [`Kernel`](super::Kernel) says, after which the
+    /// `ENODEV` for what is no regular file; what [`Caller`](super::Caller) says, after which the
     /// content is where it was.
     pub fn make_shared(&mut self, env: &mut Env<'_>, id: InodeId) -> FsResult<u64> {
         if ProcNode::of(id).is_some() {
@@ -50,7 +50,7 @@ impl Fs {
         let lies_below = blocks.lower_file().is_some();
         let mut buf = vec![0; MOVE];
         let mut at = 0;
-        let mut moved = env.host.resize_shared(object, len);
+        let mut moved = env.caller.resize_shared(object, len);
         // New bytes of an object are zero, so holes need not be moved.
         while !lies_below
             && moved.is_ok()
@@ -58,11 +58,11 @@ impl Fs {
         {
             moved = blocks.read(chunks, &mut host, data, &mut buf).and_then(|n| {
                 at = data + n as u64;
-                env.host.write_shared(object, data, &buf[..n])
+                env.caller.write_shared(object, data, &buf[..n])
             });
         }
         if let Err(e) = moved {
-            env.host.drop_shared(object)?;
+            env.caller.drop_shared(object)?;
             return Err(e);
         }
         let mut below = None;
@@ -71,7 +71,7 @@ impl Fs {
             blocks.len = blocks.data_end();
             let len = blocks.len;
             let content = self.add_frozen(blocks, 0);
-            env.host.put_below(object, content, len);
+            env.caller.put_below(object, content, len);
             below = Some(content);
         } else {
             blocks.clear(chunks);
@@ -89,7 +89,7 @@ impl Fs {
                 out[n..].fill(0);
                 Ok(())
             };
-            env.host.content_moved(content, id, object, &mut read)?;
+            env.caller.content_moved(content, id, object, &mut read)?;
         }
         Ok(object)
     }
@@ -110,7 +110,7 @@ impl Fs {
                 let mut blocks = std::mem::take(&mut frozen.blocks);
                 let copied = self.copy_object(env, object, len, &mut blocks);
                 if let Err(e) = copied {
-                    env.host.put_below(object, content, blocks.len);
+                    env.caller.put_below(object, content, blocks.len);
                     if let Some(frozen) = self.frozen.get_mut(&content) {
                         frozen.blocks = blocks;
                     }
@@ -122,7 +122,7 @@ impl Fs {
             }
         };
         self.inode_mut(id)?.body = Body::File(Content::Blocks(blocks));
-        env.host.drop_shared(object)
+        env.caller.drop_shared(object)
     }
 
     /// Reads a shared file. The range lies within its length.
@@ -133,7 +133,7 @@ impl Fs {
         offset: u64,
         buf: &mut [u8],
     ) -> FsResult<()> {
-        for part in env.host.read_shared(object, offset, buf)? {
+        for part in env.caller.read_shared(object, offset, buf)? {
             let at = offset + part.start as u64;
             self.read_below(env, below, at, &mut buf[part])?;
         }
@@ -168,20 +168,20 @@ impl Fs {
         };
         let end = offset + data.len() as u64;
         if end > old {
-            env.host.resize_shared(object, end)?;
+            env.caller.resize_shared(object, end)?;
             self.inode_mut(id)?.body = Body::File(Content::Shared { object, len: end, below });
         }
         // Pages that are written in part need the rest.
         let (first, last) = (offset / PAGE * PAGE, (end - 1) / PAGE * PAGE);
         let first_is_whole = first == offset && end - first >= PAGE;
         for (page, whole) in [(first, first_is_whole), (last, end == last + PAGE)] {
-            if !whole && env.host.lacks_shared(object, page) {
+            if !whole && env.caller.lacks_shared(object, page) {
                 let mut content = [0; PAGE_SIZE];
                 self.read_below(env, below, page, &mut content)?;
-                env.host.write_shared(object, page, &content)?;
+                env.caller.write_shared(object, page, &content)?;
             }
         }
-        env.host.write_shared(object, offset, data)
+        env.caller.write_shared(object, offset, data)
     }
 
     /// Cuts or extends a shared file.
@@ -193,7 +193,7 @@ impl Fs {
         if let Some(frozen) = frozen.filter(|frozen| len < frozen.blocks.len) {
             frozen.blocks.resize(&mut self.chunks, len)?;
         }
-        env.host.resize_shared(object, len)?;
+        env.caller.resize_shared(object, len)?;
         self.inode_mut(id)?.body = Body::File(Content::Shared { object, len, below });
         Ok(())
     }
@@ -209,7 +209,7 @@ impl Fs {
             let mut host = Cached { cache: &mut self.cache, kept: &self.kept, world: env.world };
             frozen.blocks.zero(&mut self.chunks, &mut host, range.start, range.end - range.start)?;
         }
-        env.host.zero_shared(object, range)
+        env.caller.zero_shared(object, range)
     }
 
     /// A shared file's content as blocks; those of zeros take no room.
@@ -236,13 +236,13 @@ impl Fs {
     fn copy_object(&mut self, env: &mut Env<'_>, object: u64, len: u64, blocks: &mut Blocks) -> FsResult<()> {
         let (mut new, mut old) = (vec![0; MOVE], vec![0; MOVE]);
         let mut at = 0;
-        while let Some(data) = env.host.shared_data(object, at)
+        while let Some(data) = env.caller.shared_data(object, at)
             && data < len
         {
             at = data;
             let n = (len - at).min(MOVE as u64) as usize;
             let (new, old) = (&mut new[..n], &mut old[..n]);
-            let lacking = env.host.read_shared(object, at, new)?;
+            let lacking = env.caller.read_shared(object, at, new)?;
             if lacking.first() != Some(&(0..n)) {
                 let mut host = Cached { cache: &mut self.cache, kept: &self.kept, world: env.world };
                 let seen = blocks.read(&self.chunks, &mut host, at, old)?;

@@ -282,7 +282,7 @@ impl Fs {
                 return Ok(0);
             }
             let max = buf.len().min(INPUT_MAX);
-            let timed = env.host.may_time_out(self.is_certain(source));
+            let timed = env.caller.may_time_out(self.is_certain(source));
             let bytes = match ask_input(env, max, !nonblock && !timed)? {
                 Err(Errno::EAGAIN) if !nonblock => return Err(FsError::Input(source)),
                 answer => answer?,

@@ -9,7 +9,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use super::{
-    At, ContentRef, Env, Fs, FsError, FsOptions, FsResult, InodeId, Kernel, Mount, MountSource, NoFds,
+    At, Caller, ContentRef, Env, Fs, FsError, FsOptions, FsResult, InodeId, Mount, MountSource, NoFds,
     OpenFlags, ProcFile, ReadContent, Stdio,
 };
 use crate::errno::Errno;
@@ -204,7 +204,7 @@ impl World for FakeWorld {
 
 /// A monitor with a clock that stands still unless it is moved, and memory for shared objects.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct FakeKernel {
+pub(crate) struct FakeCaller {
     pub now: i64,
     pub objects: BTreeMap<u64, Vec<u8>>,
     /// How much lies below objects.
@@ -217,7 +217,7 @@ pub(crate) struct FakeKernel {
     pub moved: Vec<(ContentRef, u64)>,
 }
 
-impl Kernel for FakeKernel {
+impl Caller for FakeCaller {
     fn now(&self) -> i64 {
         self.now
     }
@@ -336,7 +336,7 @@ impl Kernel for FakeKernel {
 pub(crate) struct Bench {
     pub fs: Fs,
     pub world: FakeWorld,
-    pub kernel: FakeKernel,
+    pub kernel: FakeCaller,
 }
 
 impl Bench {
@@ -360,13 +360,13 @@ impl Bench {
     }
 
     pub fn with(world: FakeWorld, options: FsOptions) -> Bench {
-        Bench { fs: Fs::new(options).unwrap(), world, kernel: FakeKernel::default() }
+        Bench { fs: Fs::new(options).unwrap(), world, kernel: FakeCaller::default() }
     }
 
     /// Runs an operation that starts at the root.
     pub fn run<T>(&mut self, act: impl FnOnce(&mut Fs, &mut Env<'_>, At<'_>) -> T) -> T {
         let at = At { base: self.fs.root(), fds: &NoFds };
-        let mut env = Env { world: &mut self.world, host: &mut self.kernel };
+        let mut env = Env { world: &mut self.world, caller: &mut self.kernel };
         act(&mut self.fs, &mut env, at)
     }
 

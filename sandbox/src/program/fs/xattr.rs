@@ -78,7 +78,7 @@ impl Fs {
                 return fail(Errno::EPERM);
             }
             self.expect_permission(env, id, W_OK)?;
-        } else if !env.host.credentials().can(cap::SYS_ADMIN) {
+        } else if !env.caller.credentials().can(cap::SYS_ADMIN) {
             return fail(Errno::EPERM);
         }
         check_name(name)
@@ -94,7 +94,7 @@ impl Fs {
         if name.starts_with(b"user.") {
             self.expect_permission(env, id, R_OK)?;
         }
-        if name.starts_with(TRUSTED) && !env.host.credentials().can(cap::SYS_ADMIN) {
+        if name.starts_with(TRUSTED) && !env.caller.credentials().can(cap::SYS_ADMIN) {
             return fail(Errno::ENODATA);
         }
         match self.with_xattrs(id)?.xattrs.get(name) {
@@ -132,7 +132,7 @@ impl Fs {
         let (before, after) = (before.unwrap_or(0), xattr_cost(name, &value));
         self.chunks.charge(after.saturating_sub(before))?;
         self.chunks.refund(before.saturating_sub(after));
-        let now = env.host.now();
+        let now = env.caller.now();
         let inode = self.inode_mut(id)?;
         inode.charge = (inode.charge + after).saturating_sub(before);
         inode.xattrs.insert(name.to_vec(), value);
@@ -146,7 +146,7 @@ impl Fs {
     /// As `removexattr(2)`.
     pub fn remove_xattr(&mut self, env: &mut Env<'_>, id: InodeId, name: &[u8]) -> FsResult<()> {
         self.expect_xattr_change(env, id, name)?;
-        let now = env.host.now();
+        let now = env.caller.now();
         let inode = self.inode_mut(id)?;
         let Some(value) = inode.xattrs.remove(name) else {
             return fail(Errno::ENODATA);

@@ -7,10 +7,11 @@ use super::stepping::TRAP_FLAG;
 use crate::machine::{End, RunEnd, RunError, RunOptions};
 use crate::program::entry;
 use crate::program::exception;
+use crate::program::kernel::Kernel;
 use crate::program::mm::MemError;
-use crate::program::process::Process;
 use crate::program::signal::number::SIGSEGV;
 use crate::program::signal::{self, Action, Context, Delivery, Info};
+use crate::program::task::Task;
 use crate::vcpu::registers::ExtendedState;
 
 /// What a program died of, for people.
@@ -55,7 +56,7 @@ impl Machine {
         info: Info,
         options: &mut RunOptions<'_>,
     ) -> Result<Option<RunEnd>, RunError> {
-        self.process.signals.force(info);
+        self.kernel.signals().force(info);
         self.go_on(options)
     }
 
@@ -72,7 +73,7 @@ impl Machine {
     /// Delivers pending signals: the last handler to be entered runs first.
     pub(super) fn deliver(&mut self, mut resume: Resume) -> Result<Resume, RunError> {
         loop {
-            while let Some(delivery) = self.process.take_signal() {
+            while let Some(delivery) = self.kernel.take_signal() {
                 match delivery {
                     Delivery::Ignore(_) => {}
                     Delivery::Terminate(info) => {
@@ -82,7 +83,7 @@ impl Machine {
                     Delivery::Handle(info, action) => {
                         resume = Resume::Full;
                         self.enter_handler(&info, &action)?;
-                        if self.process.end.is_some() {
+                        if self.kernel.end.is_some() {
                             return Ok(resume);
                         }
                     }
@@ -90,25 +91,27 @@ impl Machine {
             }
             // The CPU would fault on its way there, on some hosts in the monitor's own hands. A handler
             // may lie there too, so that this may go on until the stack is used up.
-            let Some(info) = exception::unreachable(self.process.regs.general.rip) else { break };
-            self.process.stop.check()?;
-            self.process.signals.force(info);
+            let Some(info) = exception::unreachable(self.kernel.task.regs.general.rip) else { break };
+            self.kernel.stop.check()?;
+            self.kernel.signals().force(info);
         }
-        self.process.signals.end_wait();
+        self.kernel.task.signals.end_wait();
         Ok(resume)
     }
 
     fn enter_handler(&mut self, info: &Info, action: &Action) -> Result<(), RunError> {
         let fp = self.core.vcpu.extended_state()?;
-        let Process { signals, memory, space, regs, task, fp_size, fp_components, .. } = &mut self.process;
+        let Kernel { memory, space, task, fp_size, fp_components, .. } = &mut self.kernel;
+        let Task { signals, regs, .. } = &mut **task;
+        let trampoline = space.state.image.sigreturn;
         let context =
             Context { regs: &mut regs.general, fp: &fp, fp_size: *fp_size, fp_components: *fp_components };
-        match signals.enter(memory, space, context, info, action, task.sigreturn) {
+        match signals.enter(memory, space, context, info, action, trampoline) {
             Ok(()) => self.core.vcpu.set_extended_state(&ExtendedState::initial())?,
             Err(MemError::BadAddress(address)) if info.signal == SIGSEGV => {
                 self.die(&Info { value: address, ..*info });
             }
-            Err(MemError::BadAddress(_)) => signals.force(Info::by_kernel(SIGSEGV)),
+            Err(MemError::BadAddress(_)) => self.kernel.signals().force(Info::by_kernel(SIGSEGV)),
             Err(MemError::Page(e)) => return Err(e.into()),
         }
         Ok(())
@@ -117,7 +120,7 @@ impl Machine {
     pub(super) fn die(&mut self, info: &Info) {
         let address = info.fault.and_then(|trap| trap.address);
         let nearest = match address {
-            Some(address) => match self.process.space.nearest(address) {
+            Some(address) => match self.kernel.space.nearest(address) {
                 Some((start, vma)) => {
                     let name = String::from_utf8_lossy(&vma.name).into_owned();
                     let name = if name.is_empty() { "an anonymous mapping".to_string() } else { name };
@@ -140,13 +143,13 @@ impl Machine {
             None => String::new(),
         };
         self.death =
-            Some(Death { signal: info.signal, rip: self.process.regs.general.rip, address, nearest });
-        self.process.end = Some(End::Signalled(info.signal));
+            Some(Death { signal: info.signal, rip: self.kernel.task.regs.general.rip, address, nearest });
+        self.kernel.end = Some(End::Signalled(info.signal));
     }
 
     /// Makes the vCPU go on with the process's registers.
     pub(super) fn resume(&mut self, resume: Resume) -> Result<(), RunError> {
-        let mut regs = self.process.regs;
+        let mut regs = self.kernel.task.regs;
         regs.general.rflags = self.prepare_step(&regs.general)?;
         let bases = (regs.fs_base, regs.gs_base);
         let full = match resume {
@@ -158,7 +161,7 @@ impl Machine {
             let mut sregs = self.core.vcpu.sregs()?;
             let (fs, gs) = if bases == self.loaded_bases { (sregs.fs.base, sregs.gs.base) } else { bases };
             let trap = self.core.host.tsc_by_cr4 || self.core.host.tsc_by_thread;
-            entry::user_mode(&mut sregs, self.process.space.root(), fs, gs, self.core.host.fsgsbase, trap);
+            entry::user_mode(&mut sregs, self.kernel.space.root(), fs, gs, self.core.host.fsgsbase, trap);
             self.core.vcpu.set_sregs(&sregs)?;
             self.loaded_bases = (fs, gs);
             *self.core.vcpu.regs_mut() = (&regs.general).into();

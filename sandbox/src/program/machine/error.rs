@@ -1,7 +1,7 @@
 //! What a system call's failure is to the run.
 
 use crate::machine::RunError;
-use crate::program::process::SysError;
+use crate::program::error::SysError;
 
 impl From<SysError> for RunError {
     fn from(e: SysError) -> RunError {

@@ -6,9 +6,10 @@ use super::stepping::TRAP_FLAG;
 use crate::exit::{ExitKind, Rung, SourceKind};
 use crate::machine::{Guest, RunEnd, RunError, RunOptions};
 use crate::program::entry::Frame;
+use crate::program::error::SysError;
 use crate::program::exception::{self, code, page_fault, vector};
+use crate::program::kernel::Kernel;
 use crate::program::mm::{self, Access, FaultAnswer};
-use crate::program::process::{Process, SysError};
 use crate::program::signal::{self, Info};
 use crate::vcpu::Exit;
 use crate::vcpu::registers::General;
@@ -23,7 +24,7 @@ impl Machine {
         options: &mut RunOptions<'_>,
     ) -> Result<Option<RunEnd>, RunError> {
         let rsp = self.core.vcpu.regs().rsp;
-        let Some((error, frame)) = self.entry.frame(&self.process.memory, vector, rsp) else {
+        let Some((error, frame)) = self.kernel.entry.frame(&self.kernel.memory, vector, rsp) else {
             let exit = Exit::Other(format!("vector {vector}, RSP {rsp:#x}"));
             return Err(self.crash("an exception off the exception stack", exit));
         };
@@ -102,15 +103,15 @@ impl Machine {
         if access == Access::Exec && legacy::is_vsyscall(frame.rip) {
             return self.vsyscall(frame, options);
         }
-        let Process { space, memory, .. } = &mut self.process;
+        let Kernel { space, memory, .. } = &mut self.kernel;
         match space.fault(memory, address, access)? {
             FaultAnswer::Attached => {
-                let page = self.process.space.walk(&self.process.memory, address);
+                let page = self.kernel.space.walk(&self.kernel.memory, address);
                 self.region_attached(page, options)
             }
             FaultAnswer::Stale if self.stale_again(address) <= STALE_PATIENCE => {
-                if let Some(page) = self.process.space.walk(&self.process.memory, address) {
-                    self.process.memory.ram.invalidate(page..page + 1)?;
+                if let Some(page) = self.kernel.space.walk(&self.kernel.memory, address) {
+                    self.kernel.memory.ram.invalidate(page..page + 1)?;
                 }
                 Ok(None)
             }
@@ -149,8 +150,8 @@ impl Machine {
         options: &mut RunOptions<'_>,
     ) -> Result<(), RunError> {
         self.core.stats.exits.exceptions += 1;
-        let rip = self.process.regs.general.rip;
-        let Process { clock, memory, space, .. } = &mut self.process;
+        let rip = self.kernel.task.regs.general.rip;
+        let Kernel { clock, memory, space, .. } = &mut self.kernel;
         clock.tick(memory, space).map_err(SysError::from)?;
         self.record(ExitKind::Exception { vector, code, address }, rip, 0, options)
     }
@@ -164,8 +165,8 @@ impl Machine {
         let Some(page) = page else { return Ok(None) };
         let mut source = SourceKind::Zero;
         let mut brought = 0;
-        if !self.process.memory.ram.is_there(page) {
-            (brought, source) = self.process.memory.ram.bring_in(page)?;
+        if !self.kernel.memory.ram.is_there(page) {
+            (brought, source) = self.kernel.memory.ram.bring_in(page)?;
         }
         self.core.count_fault(page, Rung::Region, source, brought, options);
         Ok(None)
@@ -175,7 +176,7 @@ impl Machine {
     /// the host, so that one counts as present that may be accessed in another way.
     fn page_fault_code(&self, answer: FaultAnswer, access: Access, address: u64) -> u64 {
         let present = match answer {
-            FaultAnswer::NotAllowed => self.process.space.find(address).is_some_and(|(_, vma)| {
+            FaultAnswer::NotAllowed => self.kernel.space.find(address).is_some_and(|(_, vma)| {
                 let p = vma.protection;
                 p.read || p.write || p.exec
             }),
@@ -201,7 +202,7 @@ impl Machine {
 
     /// Takes the program's registers out of the vCPU, which is in a stub, and the exception frame.
     pub(super) fn take_frame(&mut self, frame: &Frame) {
-        self.process.regs.general = General {
+        self.kernel.task.regs.general = General {
             rip: frame.rip,
             rsp: frame.rsp,
             rflags: signal::sanitize_flags(self.program_flags(frame.rflags)),

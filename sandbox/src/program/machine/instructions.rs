@@ -9,10 +9,11 @@ use super::delivery::Resume;
 use crate::exit::{ExitKind, Trapped};
 use crate::machine::{RunEnd, RunError, RunOptions};
 use crate::program::entry::Frame;
+use crate::program::error::SysError;
 use crate::program::exception::vector;
+use crate::program::kernel::Kernel;
 use crate::program::mm::hardware_random::{self, Draw};
 use crate::program::mm::{Access, Backing};
-use crate::program::process::{Process, SysError};
 use crate::ram::PAGE_SIZE;
 
 /// The most bytes of an instruction.
@@ -41,11 +42,11 @@ impl Machine {
     /// The bytes at an address, as many as may be those of one instruction.
     pub(super) fn code(&mut self, rip: u64) -> Result<SmallVec<[u8; MAX_INSTRUCTION]>, RunError> {
         let mut bytes = smallvec![0u8; MAX_INSTRUCTION];
-        let all = self.process.space.accessible(rip, MAX_INSTRUCTION, Access::Exec);
+        let all = self.kernel.space.accessible(rip, MAX_INSTRUCTION, Access::Exec);
         let in_page = all.min(PAGE_SIZE - (rip % PAGE_SIZE as u64) as usize);
         // A mapping may be longer than what is mapped: a file may end with the first page.
         for len in [all, in_page] {
-            match self.process.read(rip, &mut bytes[..len]) {
+            match self.kernel.read(rip, &mut bytes[..len]) {
                 Ok(()) => {
                     bytes.truncate(len);
                     return Ok(bytes);
@@ -68,7 +69,7 @@ impl Machine {
                 let draw = hardware_random::draw_at(&self.code(rip)?);
                 // A program's own has its signal.
                 let of_file = self
-                    .process
+                    .kernel
                     .space
                     .find(rip)
                     .is_some_and(|(_, vma)| !matches!(vma.backing, Backing::Anonymous));
@@ -88,7 +89,7 @@ impl Machine {
         options: &mut RunOptions<'_>,
     ) -> Result<Option<RunEnd>, RunError> {
         self.core.stats.exits.instructions += 1;
-        let Process { clock, memory, space, .. } = &mut self.process;
+        let Kernel { clock, memory, space, .. } = &mut self.kernel;
         clock.tick(memory, space).map_err(SysError::from)?;
         let mut next = *frame;
         let (trapped, result) = match answered {
@@ -101,10 +102,10 @@ impl Machine {
                 self.draw(draw, &mut next)
             }
         };
-        self.entry.set_frame(&self.process.memory, vector, rsp, &next);
+        self.kernel.entry.set_frame(&self.kernel.memory, vector, rsp, &next);
         self.look_ahead(next.rip, self.core.vcpu.regs().rcx)?;
         self.record(ExitKind::Instruction(trapped), frame.rip, result, options)?;
-        if self.process.fire_timers() && self.process.signals.any_deliverable() {
+        if self.kernel.fire_timers() && self.kernel.signals().any_deliverable() {
             self.take_frame(&next);
             return self.go_on(options);
         }
@@ -119,7 +120,7 @@ impl Machine {
 
     /// RDTSC and RDTSCP read the program's clock.
     fn read_timestamp(&mut self, trapped: Trapped) -> u64 {
-        let tsc = self.process.clock.monotonic();
+        let tsc = self.kernel.clock.monotonic();
         let regs = self.core.vcpu.regs_mut();
         regs.rax = tsc & 0xffff_ffff;
         regs.rdx = tsc >> 32;
@@ -133,7 +134,7 @@ impl Machine {
     /// RDRAND and RDSEED draw from the run's seed, and always have a number.
     fn draw(&mut self, draw: Draw, next: &mut Frame) -> (Trapped, u64) {
         let mut number = [0u8; 8];
-        self.process.random.fill(&mut number[..usize::from(draw.bytes)]);
+        self.kernel.random.fill(&mut number[..usize::from(draw.bytes)]);
         let number = u64::from_le_bytes(number);
         let register = match draw.register {
             // The stub runs on a stack of its own.

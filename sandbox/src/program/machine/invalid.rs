@@ -14,7 +14,7 @@ use crate::fault::{Finding, Place};
 use crate::machine::{RunError, RunOptions};
 use crate::program::entry::Frame;
 use crate::program::exception::vector;
-use crate::program::process::Process;
+use crate::program::kernel::Kernel;
 use crate::vcpu::registers::{General, UserRegisters};
 
 /// In the error code of a fault about a vector: it is one of the IDT (Intel SDM volume 3, figure 7-7).
@@ -29,7 +29,7 @@ impl Machine {
         options: &mut RunOptions<'_>,
     ) -> Result<bool, RunError> {
         let regs = self.interrupted(frame);
-        let Process { space, memory, .. } = &self.process;
+        let Kernel { space, memory, .. } = &self.kernel;
         let translate = |address, _: &mut dyn FnMut(u64)| space.walk(memory, address);
         let found = self.core.ladder.decode(&Place::from(&regs), &memory.ram, &translate, Rung::Emulation);
         let Some(Finding::Wanted { pages, rung, then }) = found else { return Ok(false) };
@@ -45,7 +45,7 @@ impl Machine {
         frame: &Frame,
         options: &mut RunOptions<'_>,
     ) -> Result<bool, RunError> {
-        let General { rip, rcx, .. } = self.process.regs.general;
+        let General { rip, rcx, .. } = self.kernel.task.regs.general;
         let resumed = if self.stepper.on { self.stepper.at } else { (rip, rcx) };
         // A repeated instruction that has overwritten itself is another one by now, but has counted.
         if (frame.rip, self.core.vcpu.regs().rcx) != resumed {
@@ -76,7 +76,7 @@ impl Machine {
             rflags: frame.rflags,
             ..General::from(self.core.vcpu.regs())
         };
-        UserRegisters { general, ..self.process.regs }
+        UserRegisters { general, ..self.kernel.task.regs }
     }
 }
 

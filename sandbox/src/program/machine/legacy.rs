@@ -8,8 +8,8 @@ use super::call::Call;
 use crate::errno::Errno;
 use crate::machine::{RunEnd, RunError, RunOptions};
 use crate::program::entry::Frame;
+use crate::program::error::SysError;
 use crate::program::exception::{page_fault, vector};
-use crate::program::process::SysError;
 use crate::program::signal::Info;
 use crate::program::signal::number::SIGSEGV;
 use crate::program::syscall::number;
@@ -42,7 +42,7 @@ impl Machine {
         options: &mut RunOptions<'_>,
     ) -> Result<Option<RunEnd>, RunError> {
         self.take_frame(frame);
-        let general = &mut self.process.regs.general;
+        let general = &mut self.kernel.task.regs.general;
         general.rip = frame.rip.wrapping_add(INT80.len() as u64);
         let args = [general.rbx, general.rcx, general.rdx, general.rsi, general.rdi, general.rbp]
             .map(|register| register & 0xffff_ffff);
@@ -60,7 +60,7 @@ impl Machine {
     ) -> Result<Option<RunEnd>, RunError> {
         self.take_frame(frame);
         let number = VSYSCALLS.into_iter().find(|(at, _)| *at == frame.rip).map(|(_, number)| number);
-        let caller = match self.process.read_u64(frame.rsp) {
+        let caller = match self.kernel.read_u64(frame.rsp) {
             Ok(caller) => Some(caller),
             Err(SysError::Errno(_)) => None,
             Err(e) => return Err(e.into()),
@@ -70,13 +70,13 @@ impl Machine {
             self.record_exception(vector::PAGE_FAULT, error, frame.rip, options)?;
             return self.raise(Info::by_kernel(SIGSEGV), options);
         };
-        let general = &mut self.process.regs.general;
+        let general = &mut self.kernel.task.regs.general;
         (general.rip, general.rsp) = (caller, frame.rsp.wrapping_add(8));
         let (rax, args) = (general.rax, [general.rdi, general.rsi, general.rdx, 0, 0, 0]);
         let call = Call { number, args, rax, by_syscall: false };
         self.answer_call_then(call, options, |process, result| {
             if result == Errno::EFAULT.to_rax() {
-                process.signals.force(Info::by_kernel(SIGSEGV));
+                process.signals().force(Info::by_kernel(SIGSEGV));
             }
         })
     }

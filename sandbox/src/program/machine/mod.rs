@@ -13,16 +13,18 @@ mod taking;
 
 use kvm_bindings::kvm_sregs;
 
+use super::current::Current;
 use super::entry::{self, EXCEPTION_PORT, Entry, SYSCALL_PORT};
 use super::exception;
-use super::process::Process;
+use super::kernel::Kernel;
 use super::signal::Info;
+use super::task::Task;
 use crate::exit::{ExitKind, Rung, SourceKind};
 use crate::fault::{Finding, Place, Then, fetch};
 use crate::host::thread::BlockedSignals;
 use crate::machine::{Core, Guest, PauseAt, RunEnd, RunError, RunOptions};
 use crate::vcpu::Exit;
-use crate::vcpu::registers::{ExtendedState, UserRegisters};
+use crate::vcpu::registers::UserRegisters;
 pub use delivery::Death;
 use delivery::Resume;
 use stepping::{RESUME_FLAG, Stepper, TRAP_FLAG};
@@ -34,9 +36,8 @@ const SPINNING_NS: u64 = 100_000_000;
 pub struct Machine {
     /// Before the memory, as [`Core`] says.
     pub core: Core,
-    /// The program.
-    pub process: Process,
-    entry: Entry,
+    /// The kernel that it is to programs.
+    pub kernel: Kernel,
     /// What the program died of.
     pub death: Option<Death>,
     /// Whether the last run was ended in a stretch of 100 ms or more without a compared exit, while
@@ -64,16 +65,15 @@ impl Machine {
     ///
     /// # Errors
     /// When KVM refuses.
-    pub(crate) fn new(mut core: Core, mut process: Process, fp: &ExtendedState) -> Result<Machine, RunError> {
+    pub(crate) fn new(mut core: Core, mut kernel: Kernel) -> Result<Machine, RunError> {
         let Core { vcpu, host, .. } = &mut core;
-        let entry = Entry::new(&mut process.memory, &mut process.space, host.syscall_stays_user)?;
         vcpu.set_cpuid(&host.cpuid)?;
         vcpu.set_msrs(&entry::syscall_msrs())?;
         let mut sregs = vcpu.sregs()?;
-        let regs = process.regs;
+        let regs = kernel.task.regs;
         entry::user_mode(
             &mut sregs,
-            process.space.root(),
+            kernel.space.root(),
             regs.fs_base,
             regs.gs_base,
             host.fsgsbase,
@@ -81,13 +81,14 @@ impl Machine {
         );
         vcpu.set_sregs(&sregs)?;
         vcpu.set_xcr0(host.xcr0)?;
-        vcpu.set_extended_state(fp)?;
+        if let Some(fp) = kernel.task.fp.take() {
+            vcpu.set_extended_state(&fp)?;
+        }
         vcpu.trap_tsc_by_thread(host.tsc_by_thread);
         *vcpu.regs_mut() = (&regs.general).into();
         Ok(Machine {
             core,
-            process,
-            entry,
+            kernel,
             death: None,
             spinning: false,
             loaded_bases: (regs.fs_base, regs.gs_base),
@@ -99,23 +100,32 @@ impl Machine {
         })
     }
 
-    /// Floating-point state, for a snapshot.
-    pub fn extended_state(&self) -> Result<ExtendedState, RunError> {
-        Ok(self.core.vcpu.extended_state()?)
+    /// All tasks, with what the vCPU has of the running one.
+    ///
+    /// # Errors
+    /// When KVM refuses.
+    pub fn tasks(&mut self) -> Result<Current<Task>, RunError> {
+        self.refresh_bases()?;
+        let mut tasks = self.kernel.task.clone();
+        if tasks.fp.is_none() {
+            tasks.fp = Some(Box::new(self.core.vcpu.extended_state()?));
+        }
+        Ok(tasks)
     }
 
     /// Takes the segment bases from the vCPU: a program may have set them itself.
     pub fn refresh_bases(&mut self) -> Result<(), RunError> {
         let sregs = self.core.vcpu.sregs()?;
-        self.process.regs.fs_base = sregs.fs.base;
-        self.process.regs.gs_base = sregs.gs.base;
+        self.kernel.task.regs.fs_base = sregs.fs.base;
+        self.kernel.task.regs.gs_base = sregs.gs.base;
         self.loaded_bases = (sregs.fs.base, sregs.gs.base);
         Ok(())
     }
 
     /// Attaches the regions that the first instructions touch.
     pub fn warm_up(&mut self) -> Result<(), RunError> {
-        let Process { memory, space, regs, .. } = &mut self.process;
+        let Kernel { memory, space, task, .. } = &mut self.kernel;
+        let regs = task.regs;
         for address in [regs.general.rip, regs.general.rsp.saturating_sub(1)] {
             if space.walk(memory, address).is_none() {
                 space.warm(memory, address)?;
@@ -126,8 +136,8 @@ impl Machine {
 
     /// Whether a guest that has been quiet for so long may wait for a timer that cannot go off.
     fn may_spin(&self, quiet_ns: u64) -> bool {
-        let Process { task, clock, .. } = &self.process;
-        task.timers.any_armed() && clock.timer_step.is_none() && quiet_ns >= SPINNING_NS
+        let Kernel { process, clock, .. } = &self.kernel;
+        process.timers.any_armed() && clock.timer_step.is_none() && quiet_ns >= SPINNING_NS
     }
 
     fn answer_exit(
@@ -152,17 +162,17 @@ impl Machine {
             return self.port_access(&exit, signals, options);
         }
         let translate =
-            |address, _: &mut dyn FnMut(u64)| self.process.space.walk(&self.process.memory, address);
-        let mut regs = self.process.regs;
+            |address, _: &mut dyn FnMut(u64)| self.kernel.space.walk(&self.kernel.memory, address);
+        let mut regs = self.kernel.task.regs;
         regs.general = self.core.vcpu.regs().into();
-        match self.core.ladder.find(exit, &regs, signals, &self.process.memory.ram, &translate) {
+        match self.core.ladder.find(exit, &regs, signals, &self.kernel.memory.ram, &translate) {
             Finding::Wanted { pages, rung, then } => {
                 self.fault(&pages, rung, &then, options)?;
                 Ok(None)
             }
             Finding::Unknown => {
                 self.core.vcpu.settle();
-                let settled = self.core.ladder.populate(regs.general.rip, &self.process.memory.ram)?;
+                let settled = self.core.ladder.populate(regs.general.rip, &self.kernel.memory.ram)?;
                 self.core.count_fault(settled.page, Rung::Populate, settled.source, settled.brought, options);
                 Ok(None)
             }
@@ -183,7 +193,7 @@ impl Machine {
         options: &mut RunOptions<'_>,
     ) -> Result<(), RunError> {
         let Core { ladder, vcpu, .. } = &mut self.core;
-        let settled = ladder.settle(pages, rung, then, vcpu, &self.process.memory.ram)?;
+        let settled = ladder.settle(pages, rung, then, vcpu, &self.kernel.memory.ram)?;
         // An emulated store is through, and KVM forgets the trap behind it. RF is set within a repeated one.
         let traps = vcpu.regs().rflags & (TRAP_FLAG | RESUME_FLAG) == TRAP_FLAG;
         if matches!(then, Then::ApplyWrite { .. }) && traps {
@@ -194,8 +204,8 @@ impl Machine {
     }
 
     fn ended(&mut self, options: &mut RunOptions<'_>) -> Result<Option<RunEnd>, RunError> {
-        let Some(end) = self.process.end else { return Ok(None) };
-        let rip = self.process.regs.general.rip;
+        let Some(end) = self.kernel.end else { return Ok(None) };
+        let rip = self.kernel.task.regs.general.rip;
         self.record(ExitKind::End { status: end.status() }, rip, 0, options)?;
         Ok(Some(RunEnd::Ended(end)))
     }
@@ -210,8 +220,9 @@ impl Machine {
     ) -> Result<(), RunError> {
         self.stepper.steps = 0;
         self.exit_rip = rip;
-        let effects = self.process.effects.take();
-        self.core.record(kind, rip, result, effects, self.process.clock.realtime(), options)
+        let effects = self.kernel.effects.take();
+        let (task, clock) = (self.kernel.tid(), self.kernel.clock.realtime());
+        self.core.record(task, kind, rip, result, effects, clock, options)
     }
 
     /// Whether the run is to pause behind the exit that was answered last.
@@ -221,7 +232,7 @@ impl Machine {
 
     /// Attaches everything that is mapped and brings all of it in.
     pub fn bring_in_everything(&mut self) -> Result<(), RunError> {
-        let Process { memory, space, .. } = &mut self.process;
+        let Kernel { memory, space, .. } = &mut self.kernel;
         let regions: Vec<u64> = space.state.regions.keys().copied().collect();
         for region in regions {
             space.attach(memory, region)?;
@@ -233,12 +244,12 @@ impl Machine {
 
     /// Bytes of guest memory in use on the host.
     pub fn resident_bytes(&self) -> Result<u64, RunError> {
-        Ok(self.process.memory.ram.resident_bytes()?)
+        Ok(self.kernel.memory.ram.resident_bytes()?)
     }
 
     /// Pages of guest RAM that a snapshot must cover.
     pub fn used_pages(&self) -> u64 {
-        self.process.memory.state.used_pages()
+        self.kernel.memory.state.used_pages()
     }
 }
 
@@ -252,7 +263,7 @@ impl Guest for Machine {
     }
 
     fn begin(&mut self, options: &mut RunOptions<'_>) -> Result<Option<RunEnd>, RunError> {
-        if let Some(end) = self.process.end {
+        if let Some(end) = self.kernel.end {
             return Ok(Some(RunEnd::Ended(end)));
         }
         if self.begins_to_step() {
@@ -276,24 +287,24 @@ impl Guest for Machine {
     /// A signal that ends the program does so wherever it is. Where that is depends on the host, and
     /// nothing of what the program did since its last exit can be seen: it ends as of that exit.
     fn between_exits(&mut self, options: &mut RunOptions<'_>) -> Result<Option<RunEnd>, RunError> {
-        if !self.process.outside.world().may_have_signal() {
+        if !self.kernel.outside.world().may_have_signal() {
             return Ok(None);
         }
-        let fatal = self.process.signals.fatal();
-        let Some(signal) = self.process.outside.world().signal(Some(fatal))? else { return Ok(None) };
-        self.process.regs.general.rip = self.exit_rip;
+        let fatal = self.kernel.signals().fatal();
+        let Some(signal) = self.kernel.outside.world().signal(Some(fatal))? else { return Ok(None) };
+        self.kernel.task.regs.general.rip = self.exit_rip;
         self.die(&Info::by_kernel(signal));
         self.ended(options)
     }
 
     fn evict(&mut self, choose: &mut dyn FnMut(u64) -> bool) -> Result<u64, RunError> {
-        Ok(self.process.memory.ram.evict(choose)?)
+        Ok(self.kernel.memory.ram.evict(choose)?)
     }
 
     fn code_at_rip(&self, _sregs: &kvm_sregs) -> (Place, Vec<u8>) {
-        let Process { space, memory, regs, .. } = &self.process;
+        let Kernel { space, memory, task, .. } = &self.kernel;
         let general = self.core.vcpu.regs().into();
-        let place = Place::from(&UserRegisters { general, ..*regs });
+        let place = Place::from(&UserRegisters { general, ..task.regs });
         let code = fetch(place.linear_rip(), &memory.ram, &|address, _| space.walk(memory, address));
         (place, code.to_vec())
     }

@@ -6,9 +6,9 @@ use iced_x86::{Instruction, Mnemonic};
 use super::Machine;
 use crate::host::thread::BlockedSignals;
 use crate::machine::{RunEnd, RunError, RunOptions};
+use crate::program::error::SysError;
 use crate::program::exception::{self, vector};
 use crate::program::mm::MemError;
-use crate::program::process::SysError;
 use crate::vcpu::Exit;
 
 impl Machine {
@@ -18,9 +18,9 @@ impl Machine {
         signals: &BlockedSignals,
         options: &mut RunOptions<'_>,
     ) -> Result<Option<RunEnd>, RunError> {
-        self.process.regs.general = self.program_registers();
-        let rip = self.port_instruction(self.process.regs.general.rip)?;
-        self.process.regs.general.rip = rip;
+        self.kernel.task.regs.general = self.program_registers();
+        let rip = self.port_instruction(self.kernel.task.regs.general.rip)?;
+        self.kernel.task.regs.general.rip = rip;
         if let Exit::In { len, .. } = exit {
             self.give_up_input(*len, signals)?;
         }
@@ -55,9 +55,9 @@ impl Machine {
     fn give_up_input(&mut self, len: usize, signals: &BlockedSignals) -> Result<(), RunError> {
         /// Memory that KVM wants is there: one entry will do.
         const ENTRIES: usize = 4;
-        let target = self.process.regs.general.rdi;
+        let target = self.kernel.task.regs.general.rdi;
         let mut kept = vec![0u8; len];
-        let is_memory = match self.process.read(target, &mut kept) {
+        let is_memory = match self.kernel.read(target, &mut kept) {
             Ok(()) => true,
             Err(SysError::Errno(_)) => false,
             Err(e) => return Err(e.into()),
@@ -70,7 +70,7 @@ impl Machine {
         }
         self.core.vcpu.clear_exception()?;
         if is_memory {
-            match self.process.space.write(&mut self.process.memory, target, &kept) {
+            match self.kernel.space.write(&mut self.kernel.memory, target, &kept) {
                 Err(MemError::Page(e)) => return Err(e.into()),
                 Ok(()) | Err(MemError::BadAddress(_)) => {}
             }

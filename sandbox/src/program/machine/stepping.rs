@@ -11,9 +11,10 @@ use super::Machine;
 use crate::exit::ExitKind;
 use crate::machine::{RunEnd, RunError, RunOptions};
 use crate::program::entry::Frame;
+use crate::program::error::SysError;
 use crate::program::exception::vector;
+use crate::program::kernel::Kernel;
 use crate::program::mm::MemError;
-use crate::program::process::{Process, SysError};
 use crate::vcpu::registers::General;
 
 /// RFLAGS.TF.
@@ -55,7 +56,7 @@ pub(super) struct Stepper {
 impl Machine {
     /// Whether time is to pass by steps from here on.
     fn wants_steps(&self) -> bool {
-        self.process.clock.timer_step.is_some() && self.process.task.timers.any_armed()
+        self.kernel.clock.timer_step.is_some() && self.kernel.process.timers.any_armed()
     }
 
     /// Whether the program is to be stepped and is not yet.
@@ -101,15 +102,15 @@ impl Machine {
             Touch::Loads => self.stepper.own = frame.rflags & TRAP_FLAG != 0,
             _ => {}
         }
-        let Process { clock, memory, space, .. } = &mut self.process;
+        let Kernel { clock, memory, space, .. } = &mut self.kernel;
         let ns = clock.timer_step.map_or(0, u64::from);
         clock.pass(memory, space, ns).map_err(SysError::from)?;
-        let fired = self.process.fire_timers();
+        let fired = self.kernel.fire_timers();
         if !fired && !trapped {
             self.look_ahead(frame.rip, self.core.vcpu.regs().rcx)?;
             if frame.rflags & TRAP_FLAG == 0 {
                 let next = Frame { rflags: frame.rflags | TRAP_FLAG, ..*frame };
-                self.entry.set_frame(&self.process.memory, vector::DEBUG, rsp, &next);
+                self.kernel.entry.set_frame(&self.kernel.memory, vector::DEBUG, rsp, &next);
             }
             return Ok(None);
         }
@@ -122,7 +123,7 @@ impl Machine {
         if trapped {
             self.record_exception(vector::DEBUG, 0, frame.rip, options)?;
             let info = self.debug_signal(frame)?;
-            self.process.signals.force(info);
+            self.kernel.signals().force(info);
         }
         self.go_on(options)
     }
@@ -131,7 +132,7 @@ impl Machine {
     fn clear_stored_flag(&mut self, rsp: u64) -> Result<(), RunError> {
         const FLAG_BYTE: u64 = TRAP_FLAG.trailing_zeros() as u64 / 8;
         const FLAG_IN_BYTE: u8 = 1 << (TRAP_FLAG.trailing_zeros() % 8);
-        let Process { space, memory, .. } = &mut self.process;
+        let Kernel { space, memory, .. } = &mut self.kernel;
         let at = rsp.wrapping_add(FLAG_BYTE);
         let mut byte = [0u8];
         let cleared = space.read(memory, at, &mut byte).and_then(|()| {

@@ -2,14 +2,14 @@
 
 use super::Machine;
 use crate::machine::RunError;
+use crate::program::error::SysError;
 use crate::program::fs::ChangedFile;
-use crate::program::process::SysError;
 
 impl Machine {
     /// The files that the program made or changed at a guest path or below it; none where it has
     /// looked at no such path.
     pub fn changed_files(&self, path: &[u8]) -> Vec<ChangedFile> {
-        self.process.outside.fs().changed_below(path).unwrap_or_default()
+        self.kernel.outside.fs().changed_below(path).unwrap_or_default()
     }
 
     /// The content of a file that the program changed, as it is now.
@@ -18,7 +18,7 @@ impl Machine {
     /// When a part of it that is the host's cannot be read, or a page of memory that it lies in.
     pub fn read_changed(&mut self, file: &ChangedFile) -> Result<Vec<u8>, RunError> {
         let mut bytes = vec![0; usize::try_from(file.len).unwrap_or(usize::MAX)];
-        let read = self.process.with_files(|fs, _, env, _| fs.read_at(env, file.id, 0, &mut bytes));
+        let read = self.kernel.with_files(|fs, _, env, _| fs.read_at(env, file.id, 0, &mut bytes));
         bytes.truncate(read.map_err(SysError::from)?);
         Ok(bytes)
     }

@@ -3,22 +3,22 @@
 use std::collections::HashSet;
 
 use super::{
-    Backing, CHUNK_BYTES, MAX_MAPPINGS, MemoryState, Object, Region, SpaceState, USER_END, USER_MIN, Vma,
-    tables,
+    Backing, CHUNK_BYTES, MAX_MAPPINGS, MemoryState, Region, SpaceState, USER_END, USER_MIN, Vma, tables,
 };
 use crate::machine::{BadState, expect};
-use crate::program::fs::ContentRef;
+use crate::program::fs::{ContentRef, Fs, InodeId};
 use crate::ram::{CHUNK_PAGES, PAGE_SIZE};
 
 /// No offset in a file or object comes near this.
 const OFFSET_END: u64 = 1 << 62;
 
 impl SpaceState {
-    /// Checks mappings and regions. `is_held` says whether the program holds a file's content.
+    /// Checks mappings and regions, and what they hold of the file system.
     ///
     /// # Errors
     /// [`BadState`].
-    pub fn check(&self, memory: &MemoryState, is_held: impl Fn(ContentRef) -> bool) -> Result<(), BadState> {
+    pub fn check(&self, memory: &MemoryState, fs: &Fs) -> Result<(), BadState> {
+        let is_held = |content| self.contents.contains(&content);
         let SpaceState {
             vmas,
             regions,
@@ -29,7 +29,16 @@ impl SpaceState {
             // What new mappings are like, and how far they grow, the program sets at will.
             lock_new: _,
             stack_limit: _,
+            image,
+            contents,
+            files,
         } = self;
+        image.check(fs)?;
+        expect(contents.iter().all(|content| fs.has_frozen_content(*content)), "a mapped file's content")?;
+        let in_memory = |(object, inode): (&u64, &InodeId)| {
+            fs.object_of(*inode) == Some(*object) && memory.objects.contains_key(object)
+        };
+        expect(files.iter().all(in_memory), "a mapped file")?;
         let mut free_from = USER_MIN;
         for (start, vma) in vmas {
             // What stands in `/proc/self/maps` is for the program alone.
@@ -72,11 +81,6 @@ impl SpaceState {
         }
         expect(copied.iter().all(|page| *page < USER_END && is_aligned(*page)), "a copied page")?;
         debug_assert_eq!(tables::region_start(1), CHUNK_BYTES);
-        // More may be charged than what is there costs, never less: it is given back.
-        let account = &memory.account;
-        let objects = memory.objects.values().map(Object::cost);
-        let cost = objects.fold(self.cost(), u64::saturating_add);
-        expect(cost <= account.charged() && account.charged() <= account.limit(), "the account of memory")?;
         expect(brk_start <= brk && *brk <= USER_END, "the heap")?;
         expect(*mmap_top <= USER_END, "where mappings go")
     }
@@ -95,7 +99,7 @@ impl MemoryState {
     /// [`BadState`].
     pub fn check(
         &self,
-        space: &SpaceState,
+        spaces: &[&SpaceState],
         limit: u32,
         is_held: impl Fn(ContentRef) -> bool,
     ) -> Result<(), BadState> {
@@ -105,7 +109,8 @@ impl MemoryState {
         expect(*next_object < 1 << 48, "a counter")?;
         let mut taken = HashSet::new();
         let in_objects = objects.values().flat_map(|object| object.pieces.values().map(|piece| piece.chunk));
-        let all = space.chunks().chain(in_objects).chain(chunks.free());
+        let private = spaces.iter().flat_map(|space| space.chunks());
+        let all = private.chain(in_objects).chain(chunks.free());
         for chunk in all {
             expect(chunk < chunks.used() && taken.insert(chunk), "a chunk")?;
         }

@@ -187,16 +187,16 @@ impl AddressSpace {
         Ok(())
     }
 
-    /// Makes a range of a shared object zeros, as far as the object reaches, and gives back the memory
-    /// that held nothing else. Private copies stay.
+    /// Takes the pages of a range of a shared object, which is about to become zeros, out of its
+    /// mappings. Private copies stay.
     ///
     /// # Errors
     /// When the host refuses.
-    pub fn zero_object(
+    pub fn hide_zeroed(
         &mut self,
         memory: &mut Memory,
         object: u64,
-        range: Range<u64>,
+        range: &Range<u64>,
     ) -> Result<(), PageError> {
         let mapped: Vec<Range<u64>> = self
             .state
@@ -214,8 +214,7 @@ impl AddressSpace {
                 memory.ram.invalidate(pages)?;
             }
         }
-        memory.zero_object(object, range.clone())?;
-        memory.unuse_object(object, range)
+        Ok(())
     }
 
     /// Takes the copies that writing to every page of a range would take. `false` when memory is used
@@ -245,8 +244,12 @@ impl AddressSpace {
 }
 
 impl Memory {
-    /// Makes a range of a shared object zeros, as far as the object reaches.
-    fn zero_object(&mut self, object: u64, range: Range<u64>) -> Result<(), PageError> {
+    /// Makes a range of a shared object zeros, as far as the object reaches, and gives back the memory
+    /// that held nothing else. No page table may point there: [`AddressSpace::hide_zeroed`].
+    ///
+    /// # Errors
+    /// When the host refuses.
+    pub fn zero_object(&mut self, object: u64, range: Range<u64>) -> Result<(), PageError> {
         let len = self.state.objects.get(&object).map_or(0, |object| object.len);
         let end = range.end.min(len.next_multiple_of(PAGE));
         let page_start = range.start / PAGE * PAGE;
@@ -273,6 +276,6 @@ impl Memory {
                 self.drop_pages(page(whole.start)..page(whole.end))?;
             }
         }
-        Ok(())
+        self.unuse_object(object, range)
     }
 }

@@ -15,6 +15,7 @@ mod copy;
 mod free;
 mod grow;
 pub mod hardware_random;
+mod image;
 mod map;
 mod memory;
 mod region;
@@ -31,6 +32,7 @@ use serde::{Deserialize, Serialize};
 
 pub use account::Account;
 pub use grow::GUARD_GAP;
+pub use image::Image;
 pub use map::{MAX_MAPPINGS, MapError};
 pub use memory::{Below, CHUNK_BYTES, Memory, MemoryState, Object, chunk_page, is_anonymous_object};
 pub use region::{BLOCK_BYTES, Region};
@@ -38,6 +40,7 @@ pub use remap::Remap;
 pub use user::MemError;
 pub use vma::{Access, Backing, Held, MAPPING_BYTES, Protection, Vma};
 
+use crate::program::fs::{ContentRef, InodeId};
 use crate::ram::{PAGE_SIZE, PageError};
 use free::Gaps;
 use tables::{ACCESSED, DIRTY, PRESENT, Tables};
@@ -69,6 +72,12 @@ pub struct SpaceState {
     pub lock_new: bool,
     /// The most bytes that a mapping may grow down to: `RLIMIT_STACK`.
     pub stack_limit: u64,
+    /// The program that it was laid out for.
+    pub image: Image,
+    /// Frozen contents that mappings hold, once each.
+    pub contents: BTreeSet<ContentRef>,
+    /// Files whose content is in guest memory, by object: held while they are mapped.
+    pub files: BTreeMap<u64, InodeId>,
 }
 
 impl SpaceState {
@@ -156,6 +165,19 @@ impl AddressSpace {
             own_cost,
             own_charged: own_cost,
         })
+    }
+
+    /// Gives up an address space that is empty, whose tables nothing runs on any more.
+    ///
+    /// # Errors
+    /// When the host refuses.
+    pub fn retire(self, memory: &mut Memory) -> Result<(), PageError> {
+        memory.system.retire(self.tables.into_pages())
+    }
+
+    /// Whether there is a mapping of an object.
+    pub fn maps_object(&self, object: u64) -> bool {
+        self.state.vmas.values().any(|vma| vma.backing.object().is_some_and(|(number, _)| number == object))
     }
 
     /// CR3.

@@ -129,6 +129,11 @@ impl Tables {
         Ok(())
     }
 
+    /// The pages of all tables, which are given up.
+    pub fn into_pages(self) -> Vec<u64> {
+        std::iter::once(self.root).chain(self.upper.into_values()).chain(self.leaves.into_values()).collect()
+    }
+
     /// Sets the entry of one page, whose region must be attached.
     pub fn set(&self, system: &SystemArea, address: u64, entry: u64) {
         if let Some(leaf) = self.leaf(region_of(address)) {

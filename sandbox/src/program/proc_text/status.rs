@@ -2,11 +2,8 @@
 
 use std::fmt::Write;
 
-use super::super::mm::{Account, AddressSpace};
-use super::super::process::{PID, Task};
-use super::super::signal::Signals;
-use super::{cpu_ticks, mapped_bytes, resident_bytes};
-use crate::program::clock::Clock;
+use super::{Subject, cpu_ticks, mapped_bytes, resident_bytes};
+use crate::program::process::Process;
 use crate::ram::PAGE_SIZE;
 
 /// What a limit is called, and its unit (`fs/proc/base.c`).
@@ -30,10 +27,10 @@ const LIMITS: [(&str, &str); 16] = [
 ];
 
 /// `/proc/self/limits`.
-pub fn limits(task: &Task) -> String {
+pub fn limits(process: &Process) -> String {
     let show = |limit: u64| if limit == u64::MAX { "unlimited".to_string() } else { limit.to_string() };
     let mut out = format!("{:<25} {:<20} {:<20} {:<10}\n", "Limit", "Soft Limit", "Hard Limit", "Units");
-    for ((name, unit), (soft, hard)) in LIMITS.into_iter().zip(task.limits) {
+    for ((name, unit), (soft, hard)) in LIMITS.into_iter().zip(process.limits) {
         let _ = write!(out, "{name:<25} {:<20} {:<20} ", show(soft), show(hard));
         let _ = if unit.is_empty() { writeln!(out) } else { writeln!(out, "{unit:<10}") };
     }
@@ -41,32 +38,29 @@ pub fn limits(task: &Task) -> String {
 }
 
 /// `/proc/self/stat`.
-pub fn stat(
-    space: &AddressSpace,
-    account: &Account,
-    task: &Task,
-    signals: &Signals,
-    clock: &Clock,
-) -> String {
+pub fn stat(subject: &Subject<'_>) -> String {
     /// `PF_RANDOMIZE`.
     const FLAGS: u32 = 0x0040_0000;
     /// Clock ticks after the machine's start at which the program was started.
     const START: u32 = 100;
+    let Subject { tid, task, process, space, actions, account, clock, threads, .. } = *subject;
     let name = String::from_utf8_lossy(&task.name);
     let bytes = mapped_bytes(space);
     let scheduling = task.settings.scheduling;
     let real_time = scheduling.priority > 0;
     let priority = if real_time { -1 - scheduling.priority as i32 } else { 20 + scheduling.nice };
-    let (ignored, caught) = signals.handled_bits();
-    let mut out = format!("{PID} ({name}) R 1 {PID} {PID} 0 -1 {FLAGS} 0 0 0 0 {} 0 0 0 ", cpu_ticks(clock));
-    let _ = write!(out, "{priority} {} 1 0 {START} {bytes} ", scheduling.nice);
+    let (ignored, caught) = actions.handled_bits();
+    let Process { parent, group, session, .. } = process;
+    let ids = format!("{tid} ({name}) R {parent} {group} {session}");
+    let mut out = format!("{ids} 0 -1 {FLAGS} 0 0 0 0 {} 0 0 0 ", cpu_ticks(clock));
+    let _ = write!(out, "{priority} {} {threads} 0 {START} {bytes} ", scheduling.nice);
     let pages = resident_bytes(account) / PAGE_SIZE as u64;
-    let _ = write!(out, "{pages} {} 0 0 {} 0 0 ", task.limits[RLIMIT_RSS].0, task.stack);
+    let _ = write!(out, "{pages} {} 0 0 {} 0 0 ", process.limits[RLIMIT_RSS].0, space.state.image.stack);
     let _ = writeln!(
         out,
         "{} {} {} {} 0 0 0 17 0 {} {} 0 0 0 0 0 {} 0 0 0 0 0",
-        signals.pending_bits() & WORD,
-        signals.mask & WORD,
+        (task.signals.pending.bits() | process.pending.bits()) & WORD,
+        task.signals.mask & WORD,
         ignored & WORD,
         caught & WORD,
         scheduling.priority,
@@ -81,7 +75,10 @@ const WORD: u64 = 0x7fff_ffff;
 const RLIMIT_RSS: usize = 5;
 
 /// `/proc/self/status`.
-pub fn status(space: &AddressSpace, account: &Account, task: &Task, signals: &Signals) -> String {
+pub fn status(subject: &Subject<'_>) -> String {
+    let Subject { tid, task, process, space, context, actions, account, threads, .. } = *subject;
+    let Process { parent, group, session, .. } = process;
+    let pid = task.process;
     let name = String::from_utf8_lossy(&task.name).replace('\\', "\\\\").replace('\n', "\\n");
     let c = &task.credentials;
     let ids = |ids: crate::program::credentials::Ids| {
@@ -89,10 +86,10 @@ pub fn status(space: &AddressSpace, account: &Account, task: &Task, signals: &Si
     };
     let groups: String = c.groups.iter().map(|group| format!("{group} ")).collect();
     let mut out = format!(
-        "Name:\t{name}\nUmask:\t{:04o}\nState:\tR (running)\nTgid:\t{PID}\nNgid:\t0\nPid:\t{PID}\nPPid:\t1\n\
-         TracerPid:\t0\nUid:\t{}\nGid:\t{}\nFDSize:\t64\nGroups:\t{groups}\nNStgid:\t{PID}\nNSpid:\t{PID}\n\
-         NSpgid:\t{PID}\nNSsid:\t{PID}\n",
-        task.umask,
+        "Name:\t{name}\nUmask:\t{:04o}\nState:\tR (running)\nTgid:\t{pid}\nNgid:\t0\nPid:\t{tid}\nPPid:\t{parent}\n\
+         TracerPid:\t0\nUid:\t{}\nGid:\t{}\nFDSize:\t64\nGroups:\t{groups}\nNStgid:\t{pid}\nNSpid:\t{tid}\n\
+         NSpgid:\t{group}\nNSsid:\t{session}\n",
+        context.umask,
         ids(c.user),
         ids(c.group),
     );
@@ -125,20 +122,20 @@ pub fn status(space: &AddressSpace, account: &Account, task: &Task, signals: &Si
     for (what, kib) in memory {
         let _ = writeln!(out, "{what}:\t{kib:8} kB");
     }
-    let (ignored, caught) = signals.handled_bits();
+    let (ignored, caught) = actions.handled_bits();
     let _ = write!(
         out,
-        "CoreDumping:\t0\nTHP_enabled:\t{}\nThreads:\t1\nSigQ:\t{}/{}\nSigPnd:\t{:016x}\nShdPnd:\t{:016x}\n\
+        "CoreDumping:\t0\nTHP_enabled:\t{}\nThreads:\t{threads}\nSigQ:\t{}/{}\nSigPnd:\t{:016x}\nShdPnd:\t{:016x}\n\
          SigBlk:\t{:016x}\nSigIgn:\t{ignored:016x}\nSigCgt:\t{caught:016x}\nCapInh:\t{:016x}\nCapPrm:\t{:016x}\n\
          CapEff:\t{:016x}\nCapBnd:\t{:016x}\nCapAmb:\t{:016x}\nNoNewPrivs:\t{}\nCpus_allowed:\t1\n\
          Cpus_allowed_list:\t0\nMems_allowed:\t1\nMems_allowed_list:\t0\nvoluntary_ctxt_switches:\t0\n\
          nonvoluntary_ctxt_switches:\t0\n",
-        u32::from(!task.settings.no_huge_pages),
-        signals.pending_bits().count_ones(),
-        task.limits[11].0.min(i32::MAX as u64),
-        signals.pending_bits(),
-        0,
-        signals.mask,
+        u32::from(!process.settings.no_huge_pages),
+        task.signals.pending.count() + process.pending.count(),
+        process.limits[11].0.min(i32::MAX as u64),
+        task.signals.pending.bits(),
+        process.pending.bits(),
+        task.signals.mask,
         c.caps.inheritable,
         c.caps.permitted,
         c.caps.effective,

@@ -1,6 +1,6 @@
 //! The frame that a handler runs on: built when it is entered, taken back by `rt_sigreturn`.
 
-use super::{Action, AltStack, INFO_BYTES, Info, Signals, UNBLOCKABLE, bit, flags, floating};
+use super::{Action, AltStack, INFO_BYTES, Info, TaskSignals, UNBLOCKABLE, bit, flags, floating};
 use crate::program::entry::{USER_CS, USER_DS};
 use crate::program::mm::{AddressSpace, MemError, Memory};
 use crate::vcpu::registers::{ExtendedState, General};
@@ -86,7 +86,7 @@ fn put(frame: &mut [u8], at: usize, bytes: &[u8]) {
     frame[at..at + bytes.len()].copy_from_slice(bytes);
 }
 
-impl Signals {
+impl TaskSignals {
     /// Writes the frame for a handler and points the registers at it.
     ///
     /// # Errors

@@ -37,11 +37,13 @@ pub mod number {
     pub const SIGPROF: u32 = 27;
     pub const SIGWINCH: u32 = 28;
     pub const SIGSYS: u32 = 31;
+    /// The first real-time signal.
+    pub const REAL_TIME: u32 = 32;
     /// The highest.
     pub const MAX: u32 = 64;
 }
 
-use number::{MAX, SIGCHLD, SIGCONT, SIGKILL, SIGSTOP, SIGURG, SIGWINCH};
+use number::{MAX, REAL_TIME, SIGCHLD, SIGCONT, SIGKILL, SIGSTOP, SIGURG, SIGWINCH};
 
 /// The name of a signal, as a shell prints it.
 pub fn name(signal: u32) -> String {
@@ -125,6 +127,8 @@ pub struct Info {
     pub code: i32,
     /// `si_addr` of a fault, or `si_pid` and `si_uid` of a `kill`.
     pub value: u64,
+    /// What follows: `si_value` of a queued signal, or `si_status` of a child.
+    pub extra: u64,
     /// The exception that it is for.
     pub fault: Option<Trap>,
 }
@@ -144,6 +148,7 @@ impl Info {
         bytes[0..4].copy_from_slice(&self.signal.to_le_bytes());
         bytes[8..12].copy_from_slice(&self.code.to_le_bytes());
         bytes[16..24].copy_from_slice(&self.value.to_le_bytes());
+        bytes[24..32].copy_from_slice(&self.extra.to_le_bytes());
         bytes
     }
 
@@ -171,14 +176,27 @@ pub const SI_KERNEL: i32 = 0x80;
 /// `SI_TKILL`.
 pub const SI_TKILL: i32 = -6;
 
-/// A program's signals.
+/// What a process does about each signal: shared by tasks that were made so (`CLONE_SIGHAND`).
 #[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct Signals {
-    actions: Vec<Action>,
+pub struct Actions(Vec<Action>);
+
+impl Default for Actions {
+    fn default() -> Self {
+        Actions(vec![Action::default(); MAX as usize])
+    }
+}
+
+/// Signals that wait to be delivered to a task, or to any of a process.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub struct Pending(Vec<Info>);
+
+/// What a task has of signals.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub struct TaskSignals {
     /// Blocked signals: bit `n - 1` for signal `n`.
     pub mask: u64,
-    /// Pending signals, at most one of each.
-    pending: Vec<Info>,
+    /// Pending signals to this task.
+    pub pending: Pending,
     /// The alternate stack.
     pub alt: AltStack,
     /// The mask to go back to after the handler that ends a wait with a mask of its own.
@@ -187,17 +205,15 @@ pub struct Signals {
     last_trap: (u8, u64, u64),
 }
 
-impl Default for Signals {
-    fn default() -> Self {
-        Signals {
-            actions: vec![Action::default(); MAX as usize],
-            mask: 0,
-            pending: Vec::new(),
-            alt: AltStack::default(),
-            saved_mask: None,
-            last_trap: (0, 0, 0),
-        }
-    }
+/// The signals of one task: its own, its process's, and what is done about them.
+#[derive(Debug)]
+pub struct Signals<'a> {
+    /// What is done about each.
+    pub actions: &'a mut Actions,
+    /// Those of the process.
+    pub shared: &'a mut Pending,
+    /// The task's own.
+    pub own: &'a mut TaskSignals,
 }
 
 /// A signal's bit in a mask.
@@ -245,6 +261,9 @@ impl Delivery {
 
 /// The signals that no mask holds back.
 pub const UNBLOCKABLE: u64 = 1 << (SIGKILL - 1) | 1 << (SIGSTOP - 1);
+/// Real-time signals that may wait at once; Linux has a limit by user (`RLIMIT_SIGPENDING`).
+const QUEUED_MAX: usize = 1024;
+
 /// Signals of exceptions, which come before others (`SYNCHRONOUS_MASK`, `kernel/signal.c`).
 const SYNCHRONOUS: u64 = 1 << (number::SIGSEGV - 1)
     | 1 << (number::SIGBUS - 1)
@@ -253,29 +272,24 @@ const SYNCHRONOUS: u64 = 1 << (number::SIGSEGV - 1)
     | 1 << (number::SIGFPE - 1)
     | 1 << (number::SIGSYS - 1);
 
-impl Signals {
+impl Actions {
     /// The action of a signal (1 to 64).
     pub fn action(&self, signal: u32) -> Action {
-        self.actions.get(signal as usize - 1).copied().unwrap_or_default()
+        self.0.get(signal as usize - 1).copied().unwrap_or_default()
     }
 
-    /// Sets the action of a signal (1 to 64).
-    pub fn set_action(&mut self, signal: u32, action: Action) {
-        if let Some(slot) = self.actions.get_mut(signal as usize - 1) {
+    fn set(&mut self, signal: u32, action: Action) {
+        if let Some(slot) = self.0.get_mut(signal as usize - 1) {
             *slot = action;
-        }
-        if self.is_ignored(signal) {
-            self.pending.retain(|info| info.signal != signal);
         }
     }
 
     /// For `execve`: handlers are gone, what was ignored stays ignored.
     pub fn reset_handlers(&mut self) {
-        for action in &mut self.actions {
+        for action in &mut self.0 {
             let handler = if action.handler == IGNORE { IGNORE } else { DEFAULT };
             *action = Action { handler, ..Action::default() };
         }
-        self.alt = AltStack::default();
     }
 
     fn is_ignored(&self, signal: u32) -> bool {
@@ -286,66 +300,173 @@ impl Signals {
         }
     }
 
-    /// Makes a signal pending, unless it is ignored.
-    pub fn send(&mut self, info: Info) {
-        let blocked = self.mask & bit(info.signal) != 0;
-        if self.is_ignored(info.signal) && !blocked {
-            return;
-        }
-        if !self.pending.iter().any(|p| p.signal == info.signal) {
-            self.pending.push(info);
-        }
-    }
-
-    /// Sends a signal for something the program itself did: it cannot be blocked or ignored.
-    pub fn force(&mut self, info: Info) {
-        let blocked = self.mask & bit(info.signal) != 0;
-        if blocked || self.action(info.signal).handler == IGNORE {
-            self.set_action(info.signal, Action::default());
-            self.mask &= !bit(info.signal);
-        }
-        if let Some(trap) = info.fault {
-            self.last_trap = (trap.vector, trap.error, trap.address.unwrap_or(self.last_trap.2));
-        }
-        self.pending.retain(|p| p.signal != info.signal);
-        self.pending.insert(0, info);
-    }
-
-    /// Signals that end the program when they come: bits.
-    pub fn fatal(&self) -> u64 {
+    /// Signals that end a process when they come to a task with this mask: bits.
+    pub fn fatal(&self, mask: u64) -> u64 {
         let ends = |signal: &u32| {
             let default = self.action(*signal).handler == DEFAULT;
             default && default_action(*signal) == DefaultAction::Terminate
         };
         let ends = (1..=MAX).filter(ends).fold(0, |bits, signal| bits | bit(signal));
-        ends & !self.mask | bit(SIGKILL)
+        ends & !mask | bit(SIGKILL)
     }
 
     /// The signals that are ignored, and those that have handlers: bits.
     pub fn handled_bits(&self) -> (u64, u64) {
         let with = |wanted: fn(u64) -> bool| {
-            let actions = self.actions.iter().enumerate();
+            let actions = self.0.iter().enumerate();
             actions.filter(|(_, a)| wanted(a.handler)).fold(0, |bits, (i, _)| bits | 1 << i)
         };
         (with(|handler| handler == IGNORE), with(|handler| handler > IGNORE))
     }
 
-    /// All pending signals: bits.
-    pub fn pending_bits(&self) -> u64 {
-        self.pending.iter().fold(0, |bits, info| bits | bit(info.signal))
+    /// Checks what a file claims.
+    ///
+    /// # Errors
+    /// [`BadState`].
+    pub fn check(&self) -> Result<(), BadState> {
+        expect(self.0.len() == MAX as usize, "the signal actions")
+    }
+}
+
+impl Pending {
+    /// All of them: bits.
+    pub fn bits(&self) -> u64 {
+        self.0.iter().fold(0, |bits, info| bits | bit(info.signal))
     }
 
-    /// The next signal that may be delivered, by its place among the pending ones: those of the thread
-    /// before those of the process, among each those of exceptions first, and else the lowest
-    /// number (`dequeue_signal`, `kernel/signal.c`).
-    fn next(&self, ignored_too: bool) -> Option<usize> {
+    /// How many there are.
+    pub fn count(&self) -> usize {
+        self.0.len()
+    }
+
+    /// Adds a signal; a standard one is pending once at most (`legacy_queue`), real-time ones queue, in
+    /// order, up to a limit.
+    fn add(&mut self, info: Info) {
+        let queued = self.0.iter().filter(|p| p.signal == info.signal).count();
+        let room = if info.signal < REAL_TIME { queued == 0 } else { self.0.len() < QUEUED_MAX };
+        if room {
+            self.0.push(info);
+        }
+    }
+
+    fn forget(&mut self, signal: u32) {
+        self.0.retain(|info| info.signal != signal);
+    }
+
+    /// The next signal that `may_come`, by its place: those of exceptions first, then the lowest number,
+    /// the oldest of each (`next_signal`, `kernel/signal.c`).
+    fn next(&self, may_come: impl Fn(&Info) -> bool) -> Option<usize> {
+        let order = |info: &Info| (SYNCHRONOUS & bit(info.signal) == 0, info.signal);
+        let candidates = self.0.iter().enumerate().filter(|(_, info)| may_come(info));
+        candidates.min_by_key(|(at, info)| (order(info), *at)).map(|(at, _)| at)
+    }
+
+    /// Checks what a file claims.
+    ///
+    /// # Errors
+    /// [`BadState`].
+    pub fn check(&self) -> Result<(), BadState> {
+        let mut seen = 0;
+        for Info { signal, code: _, value: _, extra: _, fault: _ } in &self.0 {
+            let known = (1..=MAX).contains(signal);
+            expect(known && (*signal >= REAL_TIME || seen & bit(*signal) == 0), "a pending signal")?;
+            seen |= bit(*signal);
+        }
+        expect(self.0.len() <= QUEUED_MAX + MAX as usize, "the pending signals")
+    }
+}
+
+impl TaskSignals {
+    /// For `execve`, and for a task of another address space: no alternate stack.
+    pub fn drop_alt(&mut self) {
+        self.alt = AltStack::default();
+    }
+
+    /// Waits with another mask from here on; [`TaskSignals::end_wait`] or a handler's end goes back. A call
+    /// that is made again waits on.
+    pub fn begin_wait(&mut self, mask: u64) {
+        self.saved_mask.get_or_insert(self.mask);
+        self.mask = mask & !UNBLOCKABLE;
+    }
+
+    /// Goes back to the mask from before the wait, unless a handler's frame has it by now.
+    pub fn end_wait(&mut self) {
+        if let Some(mask) = self.saved_mask.take() {
+            self.mask = mask;
+        }
+    }
+
+    /// Checks what a file claims.
+    ///
+    /// # Errors
+    /// [`BadState`].
+    pub fn check(&self) -> Result<(), BadState> {
+        // A program may set the masks and the alternate stack to anything.
+        let TaskSignals { mask: _, pending, alt: _, saved_mask: _, last_trap: _ } = self;
+        pending.check()
+    }
+}
+
+impl Signals<'_> {
+    /// Sets the action of a signal (1 to 64).
+    pub fn set_action(&mut self, signal: u32, action: Action) {
+        self.actions.set(signal, action);
+        if self.actions.is_ignored(signal) {
+            self.own.pending.forget(signal);
+            self.shared.forget(signal);
+        }
+    }
+
+    fn is_blocked(&self, signal: u32) -> bool {
+        self.own.mask & bit(signal) != 0 && signal != SIGKILL
+    }
+
+    /// Makes a signal pending, unless it is ignored: for the task, or for its process.
+    pub fn send(&mut self, info: Info) {
+        let blocked = (self.own.mask | self.own.saved_mask.unwrap_or(0)) & bit(info.signal) != 0;
+        if self.actions.is_ignored(info.signal) && !blocked {
+            return;
+        }
+        if info.is_private() { self.own.pending.add(info) } else { self.shared.add(info) }
+    }
+
+    /// Sends a signal for something the program itself did: it cannot be blocked or ignored.
+    pub fn force(&mut self, info: Info) {
+        let blocked = self.own.mask & bit(info.signal) != 0;
+        if blocked || self.actions.action(info.signal).handler == IGNORE {
+            self.set_action(info.signal, Action::default());
+            self.own.mask &= !bit(info.signal);
+        }
+        if let Some(trap) = info.fault {
+            self.own.last_trap = (trap.vector, trap.error, trap.address.unwrap_or(self.own.last_trap.2));
+        }
+        self.own.pending.forget(info.signal);
+        self.shared.forget(info.signal);
+        self.own.pending.0.insert(0, info);
+    }
+
+    /// Signals that end the process when they come: bits.
+    pub fn fatal(&self) -> u64 {
+        self.actions.fatal(self.own.mask)
+    }
+
+    /// All pending signals: bits.
+    pub fn pending_bits(&self) -> u64 {
+        self.own.pending.bits() | self.shared.bits()
+    }
+
+    /// The next signal that may be delivered, the task's own before its process's
+    /// (`dequeue_signal`, `kernel/signal.c`): whether it is the task's, and its place.
+    fn next(&self, ignored_too: bool) -> Option<(bool, usize)> {
         let may_come = |info: &Info| {
-            let unblocked = self.mask & bit(info.signal) == 0 || info.signal == SIGKILL;
-            unblocked && (ignored_too || !self.is_ignored(info.signal))
+            !self.is_blocked(info.signal) && (ignored_too || !self.actions.is_ignored(info.signal))
         };
-        let order = |info: &Info| (!info.is_private(), SYNCHRONOUS & bit(info.signal) == 0, info.signal);
-        let candidates = self.pending.iter().enumerate().filter(|(_, info)| may_come(info));
-        candidates.min_by_key(|(_, info)| order(info)).map(|(at, _)| at)
+        let own = self.own.pending.next(may_come).map(|at| (true, at));
+        own.or_else(|| self.shared.next(may_come).map(|at| (false, at)))
+    }
+
+    fn take(&mut self, (own, at): (bool, usize)) -> Info {
+        if own { self.own.pending.0.remove(at) } else { self.shared.0.remove(at) }
     }
 
     /// Whether a signal waits to be delivered that does something: what is ignored ends no wait.
@@ -356,14 +477,18 @@ impl Signals {
     /// Whether the next signal to be delivered has the interrupted call made again
     /// ([`flags::RESTART`]).
     pub fn next_restarts(&self) -> bool {
-        let next = self.next(false).and_then(|at| self.pending.get(at));
-        next.is_some_and(|info| self.action(info.signal).flags & flags::RESTART != 0)
+        let next = self.next(false).and_then(|(own, at)| match own {
+            true => self.own.pending.0.get(at),
+            false => self.shared.0.get(at),
+        });
+        next.is_some_and(|info| self.actions.action(info.signal).flags & flags::RESTART != 0)
     }
 
     /// Takes the next signal to deliver.
     pub fn take_next(&mut self) -> Option<Delivery> {
-        let info = self.pending.remove(self.next(true)?);
-        let action = self.action(info.signal);
+        let next = self.next(true)?;
+        let info = self.take(next);
+        let action = self.actions.action(info.signal);
         Some(match (info.signal, action.handler) {
             (SIGKILL, _) => Delivery::Terminate(info),
             (_, IGNORE) => Delivery::Ignore(info),
@@ -382,45 +507,18 @@ impl Signals {
 
     /// Takes a pending signal that may be delivered and is ignored.
     pub fn take_ignored(&mut self) -> Option<u32> {
-        let ignored = |info: &Info| self.mask & bit(info.signal) == 0 && self.is_ignored(info.signal);
-        let at = self.pending.iter().position(ignored)?;
-        Some(self.pending.remove(at).signal)
+        let ignored = |info: &Info| !self.is_blocked(info.signal) && self.actions.is_ignored(info.signal);
+        let own = self.own.pending.0.iter().position(ignored).map(|at| (true, at));
+        let next = own.or_else(|| self.shared.0.iter().position(ignored).map(|at| (false, at)))?;
+        Some(self.take(next).signal)
     }
 
     /// Takes a pending signal out of a set, blocked or not: `sigtimedwait`.
     pub fn take_of(&mut self, set: u64) -> Option<Info> {
-        let candidates = self.pending.iter().enumerate().filter(|(_, info)| set & bit(info.signal) != 0);
-        let (at, _) = candidates.min_by_key(|(_, info)| (!info.is_private(), info.signal))?;
-        Some(self.pending.remove(at))
-    }
-
-    /// Waits with another mask from here on; [`Signals::end_wait`] or a handler's end goes back.
-    pub fn begin_wait(&mut self, mask: u64) {
-        self.saved_mask = Some(self.mask);
-        self.mask = mask & !UNBLOCKABLE;
-    }
-
-    /// Goes back to the mask from before the wait, unless a handler's frame has it by now.
-    pub fn end_wait(&mut self) {
-        if let Some(mask) = self.saved_mask.take() {
-            self.mask = mask;
-        }
-    }
-
-    /// Checks what a file claims.
-    ///
-    /// # Errors
-    /// [`BadState`].
-    pub fn check(&self) -> Result<(), BadState> {
-        // A program may set the masks and the alternate stack to anything.
-        let Signals { actions, mask: _, pending, alt: _, saved_mask: _, last_trap: _ } = self;
-        expect(actions.len() == MAX as usize, "the signal actions")?;
-        let mut seen = 0;
-        for Info { signal, code: _, value: _, fault: _ } in pending {
-            expect((1..=MAX).contains(signal) && seen & bit(*signal) == 0, "a pending signal")?;
-            seen |= bit(*signal);
-        }
-        Ok(())
+        let in_set = |info: &Info| set & bit(info.signal) != 0;
+        let own = self.own.pending.next(in_set).map(|at| (true, at));
+        let next = own.or_else(|| self.shared.next(in_set).map(|at| (false, at)))?;
+        Some(self.take(next))
     }
 }
 
@@ -429,9 +527,24 @@ mod tests {
     use super::number::*;
     use super::*;
 
+    /// A task's signals, with what they are shared with.
+    #[derive(Default)]
+    struct Owned(Actions, Pending, TaskSignals);
+
+    impl Owned {
+        fn blocking(mask: u64) -> Owned {
+            Owned(Actions::default(), Pending::default(), TaskSignals { mask, ..Default::default() })
+        }
+
+        fn view(&mut self) -> Signals<'_> {
+            Signals { actions: &mut self.0, shared: &mut self.1, own: &mut self.2 }
+        }
+    }
+
     #[test]
     fn ignored_signals_do_not_pend() {
-        let mut signals = Signals::default();
+        let mut owned = Owned::default();
+        let mut signals = owned.view();
         signals.send(Info { signal: SIGCHLD, ..Default::default() });
         assert_eq!(signals.take_next(), None);
         signals.send(Info { signal: SIGPIPE, ..Default::default() });
@@ -440,20 +553,22 @@ mod tests {
 
     #[test]
     fn blocked_signals_wait() {
-        let mut signals = Signals { mask: bit(SIGINT), ..Default::default() };
+        let mut owned = Owned::blocking(bit(SIGINT));
+        let mut signals = owned.view();
         signals.set_action(SIGINT, Action { handler: 0x1000, ..Default::default() });
         signals.send(Info { signal: SIGINT, ..Default::default() });
         signals.send(Info { signal: SIGINT, ..Default::default() });
         assert_eq!(signals.take_next(), None);
         assert_eq!(signals.pending_bits(), bit(SIGINT));
-        signals.mask = 0;
+        signals.own.mask = 0;
         assert!(matches!(signals.take_next(), Some(Delivery::Handle(..))));
         assert_eq!(signals.take_next(), None);
     }
 
     #[test]
     fn exceptions_come_first_and_then_the_lowest_number() {
-        let mut signals = Signals::default();
+        let mut owned = Owned::default();
+        let mut signals = owned.view();
         for signal in [SIGTERM, SIGINT, SIGHUP] {
             signals.send(Info { signal, ..Default::default() });
         }
@@ -464,30 +579,32 @@ mod tests {
 
     #[test]
     fn what_is_ignored_ends_no_wait() {
-        let mut signals = Signals { mask: bit(SIGALRM), ..Default::default() };
+        let mut owned = Owned::blocking(bit(SIGALRM));
+        let mut signals = owned.view();
         signals.set_action(SIGALRM, Action { handler: IGNORE, ..Default::default() });
         signals.send(Info { signal: SIGALRM, ..Default::default() });
         assert_eq!(signals.pending_bits(), bit(SIGALRM), "blocked, it waits to be decided on");
-        signals.begin_wait(0);
+        signals.own.begin_wait(0);
         assert!(!signals.any_deliverable());
         assert!(matches!(signals.take_next(), Some(Delivery::Ignore(_))));
-        signals.end_wait();
-        assert_eq!(signals.mask, bit(SIGALRM));
+        signals.own.end_wait();
+        assert_eq!(signals.own.mask, bit(SIGALRM));
     }
 
     #[test]
     fn a_state_out_of_a_file_is_checked() {
-        let with = |pending| Signals { pending, ..Default::default() };
-        assert!(Signals::default().check().is_ok());
-        assert!(with(vec![Info::default()]).check().is_err());
+        assert!(Pending(vec![Info::default()]).check().is_err());
         let info = Info { signal: SIGINT, ..Default::default() };
-        assert!(with(vec![info]).check().is_ok() && with(vec![info, info]).check().is_err());
-        assert!(Signals { actions: Vec::new(), ..Default::default() }.check().is_err());
+        assert!(Pending(vec![info]).check().is_ok() && Pending(vec![info, info]).check().is_err());
+        let queued = Info { signal: REAL_TIME, ..info };
+        assert!(Pending(vec![queued, queued]).check().is_ok());
+        assert!(Actions::default().check().is_ok() && Actions(Vec::new()).check().is_err());
     }
 
     #[test]
     fn a_forced_signal_cannot_be_blocked() {
-        let mut signals = Signals { mask: bit(SIGSEGV), ..Default::default() };
+        let mut owned = Owned::blocking(bit(SIGSEGV));
+        let mut signals = owned.view();
         signals.set_action(SIGSEGV, Action { handler: 0x1000, ..Default::default() });
         signals.force(Info { signal: SIGSEGV, ..Default::default() });
         assert!(matches!(signals.take_next(), Some(Delivery::Terminate(_))));

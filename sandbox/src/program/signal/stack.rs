@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::Signals;
+use super::TaskSignals;
 use crate::errno::Errno;
 
 /// `SS_ONSTACK`.
@@ -52,7 +52,7 @@ impl AltStack {
     }
 }
 
-impl Signals {
+impl TaskSignals {
     /// Sets the alternate stack, for a program whose stack pointer is `rsp` (`do_sigaltstack`,
     /// `kernel/signal.c`).
     ///
@@ -84,7 +84,7 @@ mod tests {
 
     #[test]
     fn a_stack_is_set_as_linux_sets_it() {
-        let mut signals = Signals::default();
+        let mut signals = TaskSignals::default();
         let stack = AltStack { base: 0x10000, size: 0x4000, flags: 0 };
         assert_eq!(signals.set_alt(0x9000, AltStack { size: 100, ..stack }), Err(Errno::ENOMEM));
         assert_eq!(signals.set_alt(0x9000, AltStack { flags: 4, ..stack }), Err(Errno::EINVAL));

@@ -5,9 +5,10 @@ use std::ops::Range;
 use super::Args;
 use crate::errno::Errno;
 use crate::host::stop::Pace;
+use crate::program::error::{SysError, SysResult};
 use crate::program::fs::{FALLOC_KEEP_SIZE, FALLOC_PUNCH_HOLE};
+use crate::program::kernel::Kernel;
 use crate::program::mm::{Access, Backing, USER_END, Vma, is_anonymous_object};
-use crate::program::process::{Process, SysError, SysResult};
 use crate::ram::PAGE_SIZE;
 
 const PAGE: u64 = PAGE_SIZE as u64;
@@ -66,7 +67,7 @@ fn applies(advice: u64, vma: &Vma) -> Result<(), Errno> {
     }
 }
 
-impl Process {
+impl Kernel {
     pub(super) fn sys_madvise(&mut self, a: Args) -> SysResult {
         let [start, len, advice, ..] = a;
         // An `int`.
@@ -151,9 +152,13 @@ impl Process {
         let Some((object, offset)) = vma.backing.object() else { return Ok(()) };
         let (offset, len) = (offset + (part.start - start), part.end - part.start);
         if is_anonymous_object(object) {
-            return Ok(self.space.zero_object(&mut self.memory, object, offset..offset + len)?);
+            let range = offset..offset + len;
+            for (_, space) in self.space.iter_mut() {
+                space.hide_zeroed(&mut self.memory, object, &range)?;
+            }
+            return Ok(self.memory.zero_object(object, range)?);
         }
-        let Some(file) = self.task.shared.get(&object).copied() else { return Ok(()) };
+        let Some(file) = self.space.state.files.get(&object).copied() else { return Ok(()) };
         let mode = FALLOC_PUNCH_HOLE | FALLOC_KEEP_SIZE;
         self.with_files(|fs, _, env, _| fs.fallocate(env, file, mode, offset as i64, len as i64))?;
         Ok(())

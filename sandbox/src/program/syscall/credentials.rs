@@ -3,14 +3,16 @@
 use super::Args;
 use crate::errno::Errno;
 use crate::program::credentials::{Credentials, GROUPS_MAX, Ids, ROOT, cap};
-use crate::program::process::{FIRST_PID, PID, Process, SysError, SysResult};
+use crate::program::error::{SysError, SysResult};
+use crate::program::kernel::Kernel;
+use crate::program::process::FIRST_PID;
 
 /// Versions of `capget` and `capset` (`include/uapi/linux/capability.h`).
 const CAPABILITY_VERSION_1: u32 = 0x1998_0330;
 const CAPABILITY_VERSION_2: u32 = 0x2007_1026;
 const CAPABILITY_VERSION_3: u32 = 0x2008_0522;
 
-impl Process {
+impl Kernel {
     /// Changes the credentials. What the process may do more or less makes it undumpable.
     pub(super) fn change_credentials<T>(
         &mut self,
@@ -19,7 +21,7 @@ impl Process {
         let mut new = self.task.credentials.clone();
         let result = change(&mut new)?;
         if new.gains_on(&self.task.credentials) {
-            self.task.settings.dumpable = false;
+            self.process.settings.dumpable = false;
             self.task.settings.death_signal = 0;
         }
         self.task.credentials = new;
@@ -142,7 +144,7 @@ impl Process {
 
     pub(super) fn sys_capset(&mut self, a: Args) -> SysResult {
         let (words, pid) = self.read_capability_header(a[0])?.ok_or(Errno::EINVAL)?;
-        if pid != 0 && pid != PID as i32 {
+        if pid != 0 && pid != self.pid() as i32 {
             return Err(Errno::EPERM.into());
         }
         let mut sets = [0u64; 3];

@@ -2,15 +2,16 @@
 
 use super::Args;
 use crate::errno::Errno;
+use crate::program::error::{SysError, SysResult};
 use crate::program::files::{Answer, fcntl_input, fcntl_knows, ioctl_input};
 use crate::program::fs::{DirFormat, Nature, OpenFlags, SEAL_EXEC, SEAL_SEAL};
+use crate::program::kernel::Kernel;
 use crate::program::mm::Access;
-use crate::program::process::{Process, SysError, SysResult};
 
 /// `CLOSE_RANGE_CLOEXEC`.
 const CLOSE_RANGE_CLOEXEC: u64 = 4;
 
-impl Process {
+impl Kernel {
     pub(super) fn sys_sendfile(&mut self, a: Args) -> SysResult {
         let [output, input, offset, len, ..] = a;
         let start = if offset == 0 { None } else { Some(self.read_u64(offset)? as i64) };

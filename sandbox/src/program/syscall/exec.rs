@@ -4,12 +4,13 @@ use super::Args;
 use crate::errno::Errno;
 use crate::host::stop::Pace;
 use crate::program::binary::{MAX_STRING, argument_space, space_of};
+use crate::program::error::SysError;
 use crate::program::exec::Command;
 use crate::program::files::{AT_EMPTY_PATH, AT_FDCWD, AT_SYMLINK_NOFOLLOW};
-use crate::program::process::{Process, SysError};
-use crate::program::state::RLIMIT_STACK;
+use crate::program::kernel::Kernel;
+use crate::program::limits;
 
-impl Process {
+impl Kernel {
     pub(super) fn sys_execve(&mut self, a: Args) -> Result<(), SysError> {
         self.sys_execveat([AT_FDCWD as u64, a[0], a[1], a[2], 0, 0])
     }
@@ -23,7 +24,7 @@ impl Process {
         }
         let path = self.read_path(path)?;
         let file = self.open_executable(dirfd as i32, &path, flags)?;
-        let mut room = argument_space(self.task.limits[RLIMIT_STACK].0);
+        let mut room = argument_space(self.process.limits[limits::STACK].0);
         let mut args = self.read_strings(args, &mut room)?;
         if args.is_empty() {
             // As Linux since 5.18: programs expect to have a name.

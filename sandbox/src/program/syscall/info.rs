@@ -3,7 +3,8 @@
 use super::Args;
 use crate::errno::Errno;
 use crate::program::credentials::cap;
-use crate::program::process::{PID, Process, SysError, SysResult};
+use crate::program::error::{SysError, SysResult};
+use crate::program::kernel::Kernel;
 use crate::program::settings::{NAME_MAX, PERSONALITY_KIND, PERSONALITY_LINUX32};
 
 /// `FUTEX_*`.
@@ -16,7 +17,7 @@ mod futex {
     pub const CLOCK_REALTIME: u64 = 0x100;
 }
 
-impl Process {
+impl Kernel {
     /// Futexes of a program with one task: a wake finds nobody, a wait is for nobody.
     pub(super) fn sys_futex(&mut self, a: Args) -> SysResult {
         let [address, op, value, timeout, ..] = a;
@@ -70,7 +71,7 @@ impl Process {
         };
         let version = b"#1 SMP PREEMPT_DYNAMIC dejavm";
         let fields: [&[u8]; 6] =
-            [b"Linux", &settings.host_name, b"6.1.0", version, machine, &settings.domain_name];
+            [b"Linux", &self.names.host_name, b"6.1.0", version, machine, &self.names.domain_name];
         let mut out = [0u8; 6 * 65];
         for (i, field) in fields.into_iter().enumerate() {
             out[i * 65..i * 65 + field.len()].copy_from_slice(field);
@@ -100,8 +101,8 @@ impl Process {
         self.read(a[0], &mut name)?;
         // Programs see it as a string.
         name.truncate(name.iter().position(|b| *b == 0).unwrap_or(len));
-        let settings = &mut self.task.settings;
-        *if domain { &mut settings.domain_name } else { &mut settings.host_name } = name;
+        let names = &mut self.names;
+        *if domain { &mut names.domain_name } else { &mut names.host_name } = name;
         Ok(0)
     }
 
@@ -116,7 +117,11 @@ impl Process {
 
     /// The program's own id for 0 or itself; there is no other process.
     pub(super) fn own_process(&mut self, pid: u64) -> SysResult {
-        if pid as u32 == 0 || pid as u32 == PID { Ok(PID.into()) } else { Err(Errno::ESRCH.into()) }
+        if pid as u32 == 0 || pid as u32 == self.pid() {
+            Ok(self.pid().into())
+        } else {
+            Err(Errno::ESRCH.into())
+        }
     }
 
     /// Robust futexes matter when a task dies and others go on: there are none.

@@ -3,32 +3,34 @@
 use super::Args;
 use crate::errno::Errno;
 use crate::program::credentials::{Credentials, cap};
+use crate::program::error::{SysError, SysResult};
 use crate::program::files::OPEN_MAX;
+use crate::program::kernel::Kernel;
+use crate::program::limits;
 use crate::program::mm::{Protection, Vma};
-use crate::program::process::{FIRST_PID, Process, SysError, SysResult};
-use crate::program::state::{RLIMIT_AS, RLIMIT_DATA, RLIMIT_NOFILE, RLIMIT_STACK, first_limits};
+use crate::program::process::FIRST_PID;
 
-impl Process {
+impl Kernel {
     fn limit_index(&self, resource: u64) -> Result<usize, Errno> {
         // The kernel takes an unsigned int.
         let resource = resource as u32 as usize;
-        if resource < self.task.limits.len() { Ok(resource) } else { Err(Errno::EINVAL) }
+        if resource < self.process.limits.len() { Ok(resource) } else { Err(Errno::EINVAL) }
     }
 
     fn set_limit(&mut self, index: usize, (soft, hard): (u64, u64)) -> Result<(), SysError> {
         if soft > hard {
             return Err(Errno::EINVAL.into());
         }
-        if index == RLIMIT_NOFILE && hard > OPEN_MAX.into() {
+        if index == limits::NOFILE && hard > OPEN_MAX.into() {
             return Err(Errno::EPERM.into());
         }
-        if hard > self.task.limits[index].1 && !self.task.credentials.can(cap::SYS_RESOURCE) {
+        if hard > self.process.limits[index].1 && !self.task.credentials.can(cap::SYS_RESOURCE) {
             return Err(Errno::EPERM.into());
         }
-        self.task.limits[index] = (soft, hard);
+        self.process.limits[index] = (soft, hard);
         match index {
-            RLIMIT_NOFILE => self.files.set_limit(soft),
-            RLIMIT_STACK => self.space.state.stack_limit = soft,
+            limits::NOFILE => self.files.set_limit(soft),
+            limits::STACK => self.space.state.stack_limit = soft,
             _ => {}
         }
         Ok(())
@@ -46,11 +48,11 @@ impl Process {
                 if new.is_some() || !alike && !self.task.credentials.can(cap::SYS_RESOURCE) {
                     return Err(Errno::EPERM.into());
                 }
-                first_limits()[index]
+                limits::first()[index]
             }
             _ => {
                 self.own_process(pid)?;
-                self.task.limits[index]
+                self.process.limits[index]
             }
         };
         if let Some([soft, hard]) = new {
@@ -63,7 +65,7 @@ impl Process {
     }
 
     pub(super) fn sys_getrlimit(&mut self, a: Args) -> SysResult {
-        let (soft, hard) = self.task.limits[self.limit_index(a[0])?];
+        let (soft, hard) = self.process.limits[self.limit_index(a[0])?];
         self.write_words(a[1], &[soft, hard]).map(|()| 0)
     }
 
@@ -79,12 +81,12 @@ impl Process {
     /// # Errors
     /// `ENOMEM`
     pub(super) fn expect_mappable(&self, bytes: u64, data: u64) -> Result<(), SysError> {
-        let limit = |index: usize| self.task.limits[index].0;
+        let limit = |index: usize| self.process.limits[index].0;
         let over = |limit: u64, more: u64, counts: fn(&Vma) -> bool| {
             // Sums are over all mappings: only where there is a limit.
             more > 0 && limit != u64::MAX && self.mapped_bytes(counts).saturating_add(more) > limit
         };
-        if over(limit(RLIMIT_AS), bytes, |_| true) || over(limit(RLIMIT_DATA), data, is_data) {
+        if over(limit(limits::AS), bytes, |_| true) || over(limit(limits::DATA), data, is_data) {
             return Err(Errno::ENOMEM.into());
         }
         Ok(())
@@ -93,7 +95,7 @@ impl Process {
     /// The first part of a range that `RLIMIT_DATA` keeps from becoming writable, if there is one before
     /// the first gap.
     pub(super) fn first_beyond_data(&self, range: std::ops::Range<u64>) -> Option<u64> {
-        let limit = self.task.limits[RLIMIT_DATA].0;
+        let limit = self.process.limits[limits::DATA].0;
         if limit == u64::MAX {
             return None;
         }
@@ -118,7 +120,7 @@ impl Process {
 
     /// Bytes of a range that are mapped already, where there is a limit that they count against.
     pub(super) fn mapped_within(&self, range: std::ops::Range<u64>) -> u64 {
-        if self.task.limits[RLIMIT_AS].0 == u64::MAX {
+        if self.process.limits[limits::AS].0 == u64::MAX {
             return 0;
         }
         let vmas =

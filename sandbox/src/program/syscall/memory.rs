@@ -5,9 +5,10 @@ use std::sync::Arc;
 use super::Args;
 use super::limits::is_data;
 use crate::errno::Errno;
+use crate::program::error::{SysError, SysResult};
 use crate::program::fs::{FsError, MAX_FILE, Mapped, SEAL_FUTURE_WRITE, SEAL_WRITE};
+use crate::program::kernel::Kernel;
 use crate::program::mm::{Backing, CHUNK_BYTES, Protection, Remap, USER_END, USER_MIN, Vma};
-use crate::program::process::{Process, SysError, SysResult};
 use crate::ram::PAGE_SIZE;
 
 const PAGE: u64 = PAGE_SIZE as u64;
@@ -65,7 +66,7 @@ struct Mapping {
     may_write: bool,
 }
 
-impl Process {
+impl Kernel {
     pub(super) fn sys_mmap(&mut self, a: Args) -> SysResult {
         let [hint, len, protection, flags, fd, offset] = a;
         if !offset.is_multiple_of(PAGE) {
@@ -221,13 +222,13 @@ impl Process {
         if let Source::File(Mapping { backing, .. }) = &source {
             match backing {
                 Backing::File { content, .. } => {
-                    if !self.task.frozen.insert(*content) {
+                    if !self.space.state.contents.insert(*content) {
                         self.outside.fs().release_frozen(*content);
                     }
                 }
                 // The file must live for as long as it is mapped.
                 Backing::Shared { object, .. } | Backing::Private { object, .. } => {
-                    if self.task.shared.insert(*object, inode).is_none() {
+                    if self.space.state.files.insert(*object, inode).is_none() {
                         self.outside.fs().hold(inode);
                     }
                 }

@@ -20,9 +20,10 @@ mod transfer;
 mod wait;
 mod xattr;
 
+use super::error::{SysError, SysResult};
 use super::files::{RwFlags, Where};
 use super::fs::DirFormat;
-use super::process::{Process, SysError, SysResult};
+use super::kernel::Kernel;
 use crate::errno::Errno;
 use crate::machine::End;
 use xattr::Of;
@@ -45,7 +46,7 @@ pub enum After {
 ///
 /// # Errors
 /// What ends the run: never [`SysError::Errno`].
-pub fn call(process: &mut Process, number: u64, args: Args) -> Result<After, SysError> {
+pub fn call(process: &mut Kernel, number: u64, args: Args) -> Result<After, SysError> {
     match number {
         number::RT_SIGRETURN => return process.sigreturn().map(|()| After::Replaced),
         number::EXIT | number::EXIT_GROUP => {
@@ -68,7 +69,7 @@ pub fn call(process: &mut Process, number: u64, args: Args) -> Result<After, Sys
             Ok(After::Return(errno.to_rax()))
         }
         // Interrupted, before it began to wait.
-        Err(SysError::Input(_)) if process.signals.any_deliverable() => Err(SysError::Block),
+        Err(SysError::Input(_)) if process.signals().any_deliverable() => Err(SysError::Block),
         Err(e) => Err(e),
     }
 }
@@ -90,7 +91,7 @@ pub fn restarts(number: u64) -> bool {
     )
 }
 
-fn dispatch(p: &mut Process, call: u64, a: Args) -> SysResult {
+fn dispatch(p: &mut Kernel, call: u64, a: Args) -> SysResult {
     match call {
         number::READ => p.sys_read(a),
         number::WRITE => p.sys_write(a),
@@ -109,11 +110,11 @@ fn dispatch(p: &mut Process, call: u64, a: Args) -> SysResult {
         number::PREADV => p.sys_readv(a, Where::Offset(a[3] as i64), RwFlags::default()),
         number::PWRITEV => p.sys_writev(a, Where::Offset(a[3] as i64), RwFlags::default()),
         number::PREADV2 => {
-            let (at, flags) = Process::second_where(a);
+            let (at, flags) = Kernel::second_where(a);
             p.sys_readv(a, at, flags)
         }
         number::PWRITEV2 => {
-            let (at, flags) = Process::second_where(a);
+            let (at, flags) = Kernel::second_where(a);
             p.sys_writev(a, at, flags)
         }
         number::SENDFILE => p.sys_sendfile(a),
@@ -238,7 +239,7 @@ fn dispatch(p: &mut Process, call: u64, a: Args) -> SysResult {
         number::RT_SIGTIMEDWAIT => p.sys_rt_sigtimedwait(a),
         number::SIGALTSTACK => p.sys_sigaltstack(a),
         number::KILL => p.sys_kill(a),
-        number::TKILL => p.sys_tgkill([super::process::PID.into(), a[0], a[1], 0, 0, 0]),
+        number::TKILL => p.sys_tkill(a),
         number::TGKILL => p.sys_tgkill(a),
         number::PAUSE => Err(SysError::Block),
 
@@ -251,14 +252,14 @@ fn dispatch(p: &mut Process, call: u64, a: Args) -> SysResult {
         number::SETRLIMIT => p.sys_setrlimit(a),
         number::PRLIMIT64 => p.sys_prlimit64(a),
         number::GETRANDOM => p.sys_getrandom(a),
-        number::GETPID | number::GETTID | number::GETPGRP | number::SET_TID_ADDRESS => {
-            Ok(super::process::PID.into())
-        }
+        number::GETPID => Ok(p.pid().into()),
+        number::GETTID | number::SET_TID_ADDRESS => Ok(p.tid().into()),
+        number::GETPGRP => Ok(p.process.group.into()),
         number::GETPGID | number::GETSID => p.own_process(a[0]),
         number::SETPGID => p.sys_setpgid(a),
         // It leads its group, and so a session of its own cannot be made.
         number::SETSID => Err(Errno::EPERM.into()),
-        number::GETPPID => Ok(1),
+        number::GETPPID => Ok(p.process.parent.into()),
         number::GETUID => Ok(p.task.credentials.user.real.into()),
         number::GETEUID => Ok(p.task.credentials.user.effective.into()),
         number::GETGID => Ok(p.task.credentials.group.real.into()),
@@ -284,8 +285,8 @@ fn dispatch(p: &mut Process, call: u64, a: Args) -> SysResult {
         number::SCHED_SETPARAM => p.sys_sched_setparam(a),
         number::SCHED_GETSCHEDULER => p.sys_sched_getscheduler(a),
         number::SCHED_SETSCHEDULER => p.sys_sched_setscheduler(a),
-        number::SCHED_GET_PRIORITY_MAX => Process::sched_priority(a[0], 99),
-        number::SCHED_GET_PRIORITY_MIN => Process::sched_priority(a[0], 1),
+        number::SCHED_GET_PRIORITY_MAX => Kernel::sched_priority(a[0], 99),
+        number::SCHED_GET_PRIORITY_MIN => Kernel::sched_priority(a[0], 1),
         number::SCHED_RR_GET_INTERVAL => p.sys_sched_rr_get_interval(a),
         number::SCHED_SETATTR => p.sys_sched_setattr(a),
         number::SCHED_GETATTR => p.sys_sched_getattr(a),

@@ -2,9 +2,10 @@
 
 use super::{AT_EMPTY_PATH, AT_FDCWD, AT_REMOVEDIR, AT_SYMLINK_FOLLOW, Args};
 use crate::errno::Errno;
+use crate::program::error::{SysError, SysResult};
 use crate::program::files::{AT_SYMLINK_NOFOLLOW, FdTable};
 use crate::program::fs::{Env, Fs, FsError, FsResult, InodeId, OpenFlags, Scope, SetTime, W_OK, X_OK, fail};
-use crate::program::process::{Process, SysError, SysResult};
+use crate::program::kernel::Kernel;
 use crate::ram::PAGE_SIZE;
 
 /// `AT_EACCESS`.
@@ -46,7 +47,7 @@ fn owner(id: u64) -> Option<u32> {
     (id as u32 != u32::MAX).then_some(id as u32)
 }
 
-impl Process {
+impl Kernel {
     /// Finds an inode by directory descriptor, path and `AT_*` flags, and acts on it.
     pub(super) fn at_path<T>(
         &mut self,
@@ -201,7 +202,7 @@ impl Process {
     }
 
     fn set_cwd(&mut self, inode: InodeId) -> SysResult {
-        let old = self.task.cwd;
+        let old = self.context.cwd;
         self.with_files(|fs, _, env, _| {
             if !fs.is_dir(inode) {
                 return Err(Errno::ENOTDIR.into());
@@ -210,7 +211,7 @@ impl Process {
             fs.hold(inode);
             fs.release(env, old)
         })?;
-        self.task.cwd = inode;
+        self.context.cwd = inode;
         Ok(0)
     }
 
@@ -239,13 +240,13 @@ impl Process {
     }
 
     pub(super) fn sys_mkdirat(&mut self, a: Args) -> SysResult {
-        let mode = a[2] as u32 & 0o7777 & !self.task.umask;
+        let mode = a[2] as u32 & 0o7777 & !self.context.umask;
         self.on_path(a[0], a[1], |fs, env, at, path| fs.mkdir(env, at, path, mode))?;
         Ok(0)
     }
 
     pub(super) fn sys_mknodat(&mut self, a: Args) -> SysResult {
-        let mode = a[2] as u32 & !self.task.umask;
+        let mode = a[2] as u32 & !self.context.umask;
         self.on_path(a[0], a[1], |fs, env, at, path| fs.mknod(env, at, path, mode))?;
         Ok(0)
     }
@@ -419,8 +420,8 @@ impl Process {
     }
 
     pub(super) fn sys_umask(&mut self, a: Args) -> SysResult {
-        let before = self.task.umask;
-        self.task.umask = a[0] as u32 & 0o777;
+        let before = self.context.umask;
+        self.context.umask = a[0] as u32 & 0o777;
         Ok(before.into())
     }
 }

@@ -4,9 +4,10 @@ use super::Args;
 use super::signal::SET_BYTES;
 use crate::errno::Errno;
 use crate::program::clock::ClockMode;
+use crate::program::error::{SysError, SysResult};
 use crate::program::files::{POLLERR, POLLHUP, POLLIN, POLLNVAL, POLLOUT, POLLRDNORM, POLLWRNORM};
 use crate::program::fs::FsError;
-use crate::program::process::{Process, SysError, SysResult};
+use crate::program::kernel::Kernel;
 use crate::world::{Source, Wake};
 
 /// Bytes of `struct pollfd`.
@@ -23,7 +24,7 @@ struct Watched {
     ready: u16,
 }
 
-impl Process {
+impl Kernel {
     /// Waits until one is ready or the time is over. Without input to wait for, virtual time is over at
     /// once. Input that is certain to come is waited for, whatever the time: it comes before virtual time
     /// passes. For that of a terminal real time passes, and by the host's clock always.
@@ -34,7 +35,7 @@ impl Process {
             if count > 0 {
                 return Ok(count);
             }
-            if self.signals.any_deliverable() {
+            if self.signals().any_deliverable() {
                 return Err(Errno::EINTR.into());
             }
             if left == Some(0) {
@@ -139,12 +140,12 @@ impl Process {
 
     /// Runs a wait with another signal mask. One that a signal ended leaves it to the handler's frame to
     /// go back to the mask from before.
-    fn with_mask(&mut self, mask: Option<u64>, wait: impl FnOnce(&mut Process) -> SysResult) -> SysResult {
+    fn with_mask(&mut self, mask: Option<u64>, wait: impl FnOnce(&mut Kernel) -> SysResult) -> SysResult {
         let Some(mask) = mask else { return wait(self) };
-        self.signals.begin_wait(mask);
+        self.task.signals.begin_wait(mask);
         let result = wait(self);
         if !matches!(result, Err(SysError::Block | SysError::Errno(Errno::EINTR))) {
-            self.signals.end_wait();
+            self.task.signals.end_wait();
         }
         result
     }

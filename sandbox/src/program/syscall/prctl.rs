@@ -3,8 +3,9 @@
 use super::Args;
 use crate::errno::Errno;
 use crate::program::credentials::{LAST_CAPABILITY, cap, secure};
+use crate::program::error::{SysError, SysResult};
+use crate::program::kernel::Kernel;
 use crate::program::mm::Protection;
-use crate::program::process::{Process, SysError, SysResult};
 use crate::program::settings::{DEFAULT_TIMER_SLACK, READ_IMPLIES_EXEC};
 use crate::program::signal::number::MAX as MAX_SIGNAL;
 
@@ -58,21 +59,21 @@ mod ambient {
 /// `PR_TSC_ENABLE`.
 const TSC_ENABLE: u64 = 1;
 
-impl Process {
+impl Kernel {
     pub(super) fn sys_arch_prctl(&mut self, a: Args) -> SysResult {
         let limit = crate::program::mm::USER_END;
         match a[0] {
             ARCH_SET_FS | ARCH_SET_GS if a[1] >= limit => Err(Errno::EPERM.into()),
             ARCH_SET_FS => {
-                self.regs.fs_base = a[1];
+                self.task.regs.fs_base = a[1];
                 Ok(0)
             }
             ARCH_SET_GS => {
-                self.regs.gs_base = a[1];
+                self.task.regs.gs_base = a[1];
                 Ok(0)
             }
-            ARCH_GET_FS => self.write_words(a[1], &[self.regs.fs_base]).map(|()| 0),
-            ARCH_GET_GS => self.write_words(a[1], &[self.regs.gs_base]).map(|()| 0),
+            ARCH_GET_FS => self.write_words(a[1], &[self.task.regs.fs_base]).map(|()| 0),
+            ARCH_GET_GS => self.write_words(a[1], &[self.task.regs.gs_base]).map(|()| 0),
             // CPUID works, and cannot be made to fault.
             ARCH_GET_CPUID => Ok(1),
             ARCH_SET_CPUID => Err(Errno::ENODEV.into()),
@@ -91,8 +92,8 @@ impl Process {
                 let signal = settings.death_signal;
                 self.write(x, &signal.to_le_bytes())?;
             }
-            pr::SET_DUMPABLE if x <= 1 => settings.dumpable = x == 1,
-            pr::GET_DUMPABLE => return Ok(settings.dumpable.into()),
+            pr::SET_DUMPABLE if x <= 1 => self.process.settings.dumpable = x == 1,
+            pr::GET_DUMPABLE => return Ok(self.process.settings.dumpable.into()),
             pr::SET_KEEPCAPS if x <= 1 => {
                 let bits = &mut self.task.credentials.securebits;
                 if *bits & secure::KEEP_CAPS_LOCKED != 0 {
@@ -138,17 +139,19 @@ impl Process {
                 _ => return Err(Errno::EINVAL.into()),
             },
             pr::MCE_KILL_GET if x == 0 && no_rest => return Ok(settings.memory_failure.into()),
-            pr::SET_CHILD_SUBREAPER => settings.subreaper = x != 0,
+            pr::SET_CHILD_SUBREAPER => self.process.settings.subreaper = x != 0,
             pr::GET_CHILD_SUBREAPER => {
-                let subreaper = u32::from(settings.subreaper);
+                let subreaper = u32::from(self.process.settings.subreaper);
                 self.write(x, &subreaper.to_le_bytes())?;
             }
             pr::SET_NO_NEW_PRIVS if x == 1 && no_rest => self.task.credentials.no_new_privs = true,
             pr::GET_NO_NEW_PRIVS if x == 0 && no_rest => {
                 return Ok(self.task.credentials.no_new_privs.into());
             }
-            pr::SET_THP_DISABLE if no_rest => settings.no_huge_pages = x != 0,
-            pr::GET_THP_DISABLE if x == 0 && no_rest => return Ok(settings.no_huge_pages.into()),
+            pr::SET_THP_DISABLE if no_rest => self.process.settings.no_huge_pages = x != 0,
+            pr::GET_THP_DISABLE if x == 0 && no_rest => {
+                return Ok(self.process.settings.no_huge_pages.into());
+            }
             pr::CAP_AMBIENT => return self.ambient_capability(x, rest[0], rest[1..3] == [0; 2]),
             // The rest is of other machines, of kernels built for it (seccomp filters, names of
             // anonymous memory), or unknown.

@@ -4,9 +4,10 @@
 use super::Args;
 use crate::errno::Errno;
 use crate::program::credentials::cap;
-use crate::program::process::{PID, Process, SysError, SysResult};
+use crate::program::error::{SysError, SysResult};
+use crate::program::kernel::Kernel;
+use crate::program::limits;
 use crate::program::settings::Scheduling;
-use crate::program::state::{RLIMIT_NICE, RLIMIT_RTPRIO};
 
 /// `SCHED_*` (`include/uapi/linux/sched.h`).
 const NORMAL: u32 = 0;
@@ -36,12 +37,12 @@ fn real_time(policy: u32) -> bool {
     matches!(policy, FIFO | RR)
 }
 
-impl Process {
+impl Kernel {
     /// Whether `who` of `PRIO_PROCESS`, `PRIO_PGRP` or `PRIO_USER` is the program.
     fn expect_own_priority(&self, which: u64, who: u64) -> Result<(), Errno> {
         let who = who as u32;
         let own = match which as u32 {
-            0 | 1 => [0, PID].contains(&who),
+            0 | 1 => [0, self.pid()].contains(&who),
             2 => [0, self.task.credentials.user.real].contains(&who),
             _ => return Err(Errno::EINVAL),
         };
@@ -62,7 +63,7 @@ impl Process {
     }
 
     fn expect_may_nice(&self, nice: i32, error: Errno) -> Result<(), Errno> {
-        let allowed = (20 - nice) as u64 <= self.task.limits[RLIMIT_NICE].0;
+        let allowed = (20 - nice) as u64 <= self.process.limits[limits::NICE].0;
         let nicer = nice >= self.task.settings.scheduling.nice;
         if nicer || allowed || self.task.credentials.can(cap::SYS_NICE) { Ok(()) } else { Err(error) }
     }
@@ -84,13 +85,13 @@ impl Process {
         }
         let old = self.task.settings.scheduling;
         if !self.task.credentials.can(cap::SYS_NICE) {
-            let limit = self.task.limits[RLIMIT_RTPRIO].0;
+            let limit = self.process.limits[limits::RTPRIO].0;
             let gains = real_time(policy)
                 && (policy != old.policy && limit == 0
                     || priority > old.priority && u64::from(priority) > limit);
             let leaves_idle = old.policy == IDLE
                 && policy != IDLE
-                && (20 - old.nice) as u64 > self.task.limits[RLIMIT_NICE].0;
+                && (20 - old.nice) as u64 > self.process.limits[limits::NICE].0;
             if gains || leaves_idle || old.reset_on_fork && !reset {
                 return Err(Errno::EPERM.into());
             }

@@ -3,7 +3,9 @@
 use super::Args;
 use crate::errno::Errno;
 use crate::program::credentials::cap;
-use crate::program::process::{FIRST_PID, PID, Process, SysError, SysResult};
+use crate::program::error::{SysError, SysResult};
+use crate::program::kernel::Kernel;
+use crate::program::process::FIRST_PID;
 use crate::program::signal::number::{MAX, SIGKILL, SIGSTOP};
 use crate::program::signal::{Action, AltStack, Info, SI_TKILL, SI_USER, UNBLOCKABLE};
 
@@ -19,17 +21,18 @@ fn signal_number(value: u64) -> Result<u32, SysError> {
     if (1..=MAX).contains(&signal) { Ok(signal) } else { Err(Errno::EINVAL.into()) }
 }
 
-impl Process {
+impl Kernel {
     pub(super) fn sys_rt_sigaction(&mut self, a: Args) -> SysResult {
         let [signal, new, old, size, ..] = a;
         let signal = signal_number(signal)?;
         if size != SET_BYTES || new != 0 && matches!(signal, SIGKILL | SIGSTOP) {
             return Err(Errno::EINVAL.into());
         }
-        let before = self.signals.action(signal);
+        let before = self.actions.action(signal);
         if new != 0 {
             let [handler, flags, restorer, mask] = self.read_words::<4>(new)?;
-            self.signals.set_action(signal, Action { handler, flags, restorer, mask: mask & !UNBLOCKABLE });
+            let action = Action { handler, flags, restorer, mask: mask & !UNBLOCKABLE };
+            self.signals().set_action(signal, action);
         }
         if old != 0 {
             self.write_words(old, &[before.handler, before.flags, before.restorer, before.mask])?;
@@ -42,7 +45,7 @@ impl Process {
         if size != SET_BYTES {
             return Err(Errno::EINVAL.into());
         }
-        let before = self.signals.mask;
+        let before = self.task.signals.mask;
         if set != 0 {
             let set = self.read_u64(set)?;
             let mask = match how {
@@ -51,7 +54,7 @@ impl Process {
                 SIG_SETMASK => set,
                 _ => return Err(Errno::EINVAL.into()),
             };
-            self.signals.mask = mask & !UNBLOCKABLE;
+            self.task.signals.mask = mask & !UNBLOCKABLE;
         }
         if old != 0 {
             self.write_words(old, &[before])?;
@@ -63,7 +66,7 @@ impl Process {
         if a[1] > SET_BYTES {
             return Err(Errno::EINVAL.into());
         }
-        let pending = self.signals.pending_bits() & self.signals.mask;
+        let pending = self.signals().pending_bits() & self.task.signals.mask;
         self.write(a[0], &pending.to_le_bytes()[..a[1] as usize])?;
         Ok(0)
     }
@@ -73,17 +76,17 @@ impl Process {
             return Err(Errno::EINVAL.into());
         }
         let mask = self.read_u64(a[0])?;
-        self.signals.begin_wait(mask);
+        self.task.signals.begin_wait(mask);
         Err(SysError::Block)
     }
 
     pub(super) fn sys_sigaltstack(&mut self, a: Args) -> SysResult {
         let [new, old, ..] = a;
-        let before = self.signals.alt;
-        let rsp = self.regs.general.rsp;
+        let before = self.task.signals.alt;
+        let rsp = self.task.regs.general.rsp;
         if new != 0 {
             let [base, flags, size] = self.read_words::<3>(new)?;
-            self.signals.set_alt(rsp, AltStack { base, size, flags: flags as u32 })?;
+            self.task.signals.set_alt(rsp, AltStack { base, size, flags: flags as u32 })?;
         }
         if old != 0 {
             self.write_words(old, &[before.base, before.told_flags(rsp).into(), before.size])?;
@@ -98,7 +101,8 @@ impl Process {
             return self.send_to_first(a[1]);
         }
         // -1 is everybody but the first process and the caller.
-        let own = [0, PID as i32, -(PID as i32)].contains(&pid);
+        let this = self.pid() as i32;
+        let own = [0, this, -this].contains(&pid);
         self.send_to_self(own, a[1], SI_USER)
     }
 
@@ -117,8 +121,15 @@ impl Process {
         if a[0] as i32 <= 0 || a[1] as i32 <= 0 {
             return Err(Errno::EINVAL.into());
         }
-        let own = a[0] as u32 == PID && a[1] as u32 == PID;
+        let own = a[0] as u32 == self.pid() && a[1] as u32 == self.tid();
         self.send_to_self(own, a[2], SI_TKILL)
+    }
+
+    pub(super) fn sys_tkill(&mut self, a: Args) -> SysResult {
+        if a[0] as i32 <= 0 {
+            return Err(Errno::EINVAL.into());
+        }
+        self.send_to_self(a[0] as u32 == self.tid(), a[1], SI_TKILL)
     }
 
     fn send_to_self(&mut self, own: bool, signal: u64, code: i32) -> SysResult {
@@ -129,7 +140,8 @@ impl Process {
             return Err(Errno::ESRCH.into());
         }
         if signal as u32 != 0 {
-            self.signals.send(Info { signal: signal as u32, code, value: PID.into(), fault: None });
+            let value = self.pid().into();
+            self.signals().send(Info { signal: signal as u32, code, value, ..Info::default() });
         }
         Ok(0)
     }

@@ -3,7 +3,8 @@
 use super::Args;
 use super::signal::SET_BYTES;
 use crate::errno::Errno;
-use crate::program::process::{PID, Process, SysError, SysResult};
+use crate::program::error::{SysError, SysResult};
+use crate::program::kernel::Kernel;
 use crate::program::signal::UNBLOCKABLE;
 use crate::program::timers::Which;
 use crate::world::Wake;
@@ -51,7 +52,7 @@ enum ClockId {
 
 impl ClockId {
     /// By its number (`include/uapi/linux/time.h`; negative ones: `include/linux/posix-timers_types.h`).
-    fn of(id: u64) -> Option<ClockId> {
+    fn of(id: u64, exists: impl Fn(u32) -> bool) -> Option<ClockId> {
         /// In a negative number: which CPU clock, that it is a thread's, and the process above.
         const CPU_CLOCKS: i32 = 3;
         const OF_THREAD: i32 = 4;
@@ -68,17 +69,17 @@ impl ClockId {
             id if id & (CPU_CLOCKS | OF_THREAD) == DYNAMIC => ClockId::Dynamic,
             id => {
                 let pid = !(id >> PID_SHIFT);
-                let known = id & CPU_CLOCKS != CPU_CLOCKS && (pid == 0 || pid == PID as i32);
+                let known = id & CPU_CLOCKS != CPU_CLOCKS && (pid == 0 || exists(pid as u32));
                 return known.then_some(ClockId::Cpu { of_thread: id & OF_THREAD != 0, by_pid: true });
             }
         })
     }
 }
 
-impl Process {
+impl Kernel {
     /// Nanoseconds of a clock.
     fn clock_now(&mut self, id: u64) -> Result<u64, SysError> {
-        let clock = ClockId::of(id).ok_or(Errno::EINVAL)?;
+        let clock = ClockId::of(id, |id| self.process.has(id) || self.task.has(id)).ok_or(Errno::EINVAL)?;
         self.refresh_clock()?;
         match clock {
             ClockId::Realtime => Ok(self.clock.realtime()),
@@ -105,7 +106,7 @@ impl Process {
 
     /// Nobody may set a clock: there is no `CAP_SYS_TIME`.
     pub(super) fn sys_clock_settime(&mut self, a: Args) -> SysResult {
-        match ClockId::of(a[0]) {
+        match ClockId::of(a[0], |id| self.process.has(id) || self.task.has(id)) {
             Some(ClockId::Realtime) if a[0] as i32 == CLOCK_REALTIME => {
                 self.read_timespec(a[1])?;
                 Err(Errno::EPERM.into())
@@ -163,7 +164,7 @@ impl Process {
     }
 
     pub(super) fn sys_clock_adjtime(&mut self, a: Args) -> SysResult {
-        match ClockId::of(a[0]) {
+        match ClockId::of(a[0], |id| self.process.has(id) || self.task.has(id)) {
             Some(ClockId::Realtime) if a[0] as i32 == CLOCK_REALTIME => self.sys_adjtimex(a[1]),
             Some(_) => Err(Errno::EOPNOTSUPP.into()),
             None => Err(Errno::EINVAL.into()),
@@ -208,7 +209,7 @@ impl Process {
         let mut left = ns;
         self.drop_ignored();
         while left > 0 {
-            if self.signals.any_deliverable() {
+            if self.signals().any_deliverable() {
                 return Ok(Some(left));
             }
             self.stop.check()?;
@@ -221,8 +222,8 @@ impl Process {
 
     /// Takes the pending signals that may come but are ignored: they end no wait.
     fn drop_ignored(&mut self) {
-        while let Some(ignored) = self.signals.take_ignored() {
-            self.task.timers.signal_taken(ignored, self.clock.monotonic());
+        while let Some(ignored) = self.signals().take_ignored() {
+            self.process.timers.signal_taken(ignored, self.clock.monotonic());
         }
     }
 
@@ -230,7 +231,7 @@ impl Process {
     /// when none will.
     pub fn sleep_until_alarm(&mut self) -> Result<bool, SysError> {
         self.drop_ignored();
-        while !self.signals.any_deliverable() {
+        while !self.signals().any_deliverable() {
             let Some(wait) = self.until_alarm() else { return Ok(false) };
             self.pass(wait)?;
             self.fire_timers();
@@ -254,7 +255,7 @@ impl Process {
                 }
                 return Ok(came.signal.into());
             }
-            if self.signals.any_deliverable() {
+            if self.signals().any_deliverable() {
                 return Err(Errno::EINTR.into());
             }
             if left == Some(0) {
@@ -296,7 +297,7 @@ impl Process {
 
     pub(super) fn sys_clock_nanosleep(&mut self, a: Args) -> SysResult {
         let [id, flags, request, remaining, ..] = a;
-        let clock = match ClockId::of(id) {
+        let clock = match ClockId::of(id, |id| self.process.has(id) || self.task.has(id)) {
             Some(clock) => clock,
             // Whether a process has such a clock is looked at last.
             None => {
@@ -363,7 +364,7 @@ impl Process {
     pub(super) fn sys_alarm(&mut self, a: Args) -> SysResult {
         self.refresh_clock()?;
         let now = self.clock.monotonic();
-        let timer = self.task.timers.get_mut(Which::Real);
+        let timer = self.process.timers.get_mut(Which::Real);
         // As Linux rounds: to the nearest, but a timer that runs never has 0 left.
         let left = match timer.left(now) {
             0 => 0,
@@ -374,7 +375,7 @@ impl Process {
     }
 
     fn timer_words(&self, which: Which) -> [u64; 4] {
-        let timer = self.task.timers.get(which);
+        let timer = self.process.timers.get(which);
         let (left, interval) = (timer.left(self.timer_now(which)), timer.interval());
         [interval / SECOND, interval % SECOND / 1000, left / SECOND, left % SECOND / 1000]
     }
@@ -393,7 +394,7 @@ impl Process {
         let before = self.timer_words(which);
         let now = self.timer_now(which);
         let interval = if value == 0 && which == Which::Real { 0 } else { interval };
-        self.task.timers.get_mut(which).set(now, value, interval);
+        self.process.timers.get_mut(which).set(now, value, interval);
         if old != 0 {
             self.write_words(old, &before)?;
         }

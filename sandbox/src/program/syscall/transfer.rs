@@ -6,10 +6,11 @@
 
 use super::Args;
 use crate::errno::Errno;
+use crate::program::error::{SysError, SysResult};
 use crate::program::files::{FdTable, RwFlags, Transfer, Where};
 use crate::program::fs::IoOutcome;
+use crate::program::kernel::Kernel;
 use crate::program::mm::Access;
-use crate::program::process::{PID, Process, SysError, SysResult};
 use crate::program::signal::number::SIGPIPE;
 use crate::program::signal::{Info, SI_USER};
 
@@ -43,7 +44,7 @@ impl Buffers {
     }
 
     /// The next bytes, at most `max`, as far as they can be accessed: address and length each.
-    fn next(&self, process: &Process, max: usize, access: Access) -> Vec<(u64, usize)> {
+    fn next(&self, process: &Kernel, max: usize, access: Access) -> Vec<(u64, usize)> {
         let mut parts = Vec::new();
         let (mut room, mut used) = (max as u64, self.used);
         for (address, len) in &self.segments[self.at..] {
@@ -91,7 +92,7 @@ fn is_answer(e: &SysError) -> bool {
     matches!(e, SysError::Errno(_) | SysError::Block | SysError::Signal | SysError::Input(_))
 }
 
-impl Process {
+impl Kernel {
     /// How many bytes of a buffer a call may use; none of a non-empty one is `EFAULT`.
     pub(super) fn usable(&self, address: u64, len: u64, access: Access) -> Result<usize, SysError> {
         let len = len.min(MOST) as usize;
@@ -132,7 +133,7 @@ impl Process {
         &mut self,
         transfer: Transfer,
         buffers: Buffers,
-        pump: impl FnOnce(&mut Process, &mut Transfer, Buffers) -> SysResult,
+        pump: impl FnOnce(&mut Kernel, &mut Transfer, Buffers) -> SysResult,
     ) -> SysResult {
         // As `rw_verify_area`: no byte has an offset of 2^63.
         let end = transfer.offset().saturating_add(buffers.left);
@@ -253,7 +254,8 @@ impl Process {
         if let Err(SysError::Errno(Errno::EPIPE)) = &result
             && signals
         {
-            self.signals.send(Info { signal: SIGPIPE, code: SI_USER, value: PID.into(), fault: None });
+            let value = self.pid().into();
+            self.signals().send(Info { signal: SIGPIPE, code: SI_USER, value, ..Info::default() });
         }
         result
     }
@@ -262,7 +264,7 @@ impl Process {
         let [fd, address, len, ..] = a;
         let transfer =
             self.with_files(|fs, files, _, _| files.start_read(fs, fd as i32, at, RwFlags::default()))?;
-        self.run_transfer(transfer, Buffers::one(address, len)?, Process::pump_in)
+        self.run_transfer(transfer, Buffers::one(address, len)?, Kernel::pump_in)
     }
 
     fn write_one(&mut self, a: Args, at: Where) -> SysResult {
@@ -295,7 +297,7 @@ impl Process {
         if buffers.left == 0 {
             return Ok(0);
         }
-        self.run_transfer(transfer, buffers, Process::pump_in)
+        self.run_transfer(transfer, buffers, Kernel::pump_in)
     }
 
     pub(super) fn sys_writev(&mut self, a: Args, at: Where, flags: RwFlags) -> SysResult {

@@ -2,7 +2,7 @@
 
 use super::Args;
 use crate::errno::Errno;
-use crate::program::process::SysResult;
+use crate::program::error::SysResult;
 
 /// `W*` and `__W*` (`include/uapi/linux/wait.h`).
 const NOHANG: u32 = 1;

@@ -2,9 +2,10 @@
 
 use super::Args;
 use crate::errno::Errno;
+use crate::program::error::{SysError, SysResult};
 use crate::program::files::{AT_SYMLINK_NOFOLLOW, FdTable};
 use crate::program::fs::{Env, Fs, FsResult, InodeId, XATTR_NAME_MAX, XATTR_SIZE_MAX};
-use crate::program::process::{Process, SysError, SysResult};
+use crate::program::kernel::Kernel;
 
 /// What the first argument names.
 #[derive(Clone, Copy, Debug)]
@@ -18,7 +19,7 @@ pub(super) enum Of {
     Descriptor,
 }
 
-impl Process {
+impl Kernel {
     fn with_xattr_of<T>(
         &mut self,
         what: u64,

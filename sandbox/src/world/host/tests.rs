@@ -384,14 +384,14 @@ fn the_clock_runs() {
 /// A guest's file system over this machine.
 #[test]
 fn a_guest_sees_this_machine() {
-    use crate::program::fs::testing::FakeKernel;
+    use crate::program::fs::testing::FakeCaller;
     use crate::program::fs::{At, Env, Fs, FsOptions, Mount, NoFds};
     let grants = default_grants();
     let options = FsOptions { mounts: Mount::of_grants(&grants), ..FsOptions::default() };
     let mut guest = Fs::new(options).unwrap();
     let mut world = world(grants.into_iter().map(|(_, grant)| grant));
-    let mut kernel = FakeKernel::default();
-    let env = &mut Env { world: &mut world, host: &mut kernel };
+    let mut kernel = FakeCaller::default();
+    let env = &mut Env { world: &mut world, caller: &mut kernel };
     let at = At { base: guest.root(), fds: &NoFds };
     let id = guest.lookup(env, at, b"/bin/sh", true).unwrap();
     let host = fs::metadata("/bin/sh").unwrap();

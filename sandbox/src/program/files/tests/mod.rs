@@ -41,7 +41,7 @@ impl Program {
         &mut self,
         act: impl FnOnce(&mut FdTable, &mut Fs, &mut Env<'_>) -> FsResult<T>,
     ) -> FsResult<T> {
-        let mut env = Env { world: &mut self.bench.world, host: &mut self.bench.kernel };
+        let mut env = Env { world: &mut self.bench.world, caller: &mut self.bench.kernel };
         act(&mut self.table, &mut self.bench.fs, &mut env)
     }
 

@@ -63,7 +63,7 @@ impl Fs {
     pub(super) fn text_of(&self, env: &mut Env<'_>, pid: u32, text: &Text) -> Vec<u8> {
         match text {
             Text::Fixed(bytes) => bytes.clone(),
-            Text::Proc(file) => env.host.proc_text(pid, *file).unwrap_or_else(|| built_in(env, *file)),
+            Text::Proc(file) => env.caller.proc_text(pid, *file).unwrap_or_else(|| built_in(env, *file)),
         }
     }
 }
@@ -71,7 +71,7 @@ impl Fs {
 fn built_in(env: &mut Env<'_>, file: ProcFile) -> Vec<u8> {
     if file == ProcFile::Uuid {
         let mut bytes = [0; 16];
-        env.host.random(&mut bytes);
+        env.caller.random(&mut bytes);
         return text::uuid(bytes);
     }
     text::built_in(file).as_bytes().to_vec()

@@ -275,7 +275,7 @@ impl Fs {
         let Some(node) = ProcNode::of(dir) else {
             let processes = matches!(&self.inode(dir).ok()?.body, Body::Dir(d) if d.processes);
             let pid = number(name).filter(|_| processes)?;
-            let found = env.host.pids().contains(&pid);
+            let found = env.caller.pids().contains(&pid);
             return Some(Ok(found.then(|| ProcNode::Process { pid }.id())));
         };
         let text = std::str::from_utf8(name).unwrap_or("");
@@ -293,17 +293,17 @@ impl Fs {
             },
             ProcNode::Thread { pid, tid } => file.map(|file| ProcNode::ThreadFile { pid, tid, file }),
             ProcNode::FdDir { pid } => number(name)
-                .filter(|fd| pid == env.host.pid() && at.fds.target(*fd).is_some())
+                .filter(|fd| pid == env.caller.pid() && at.fds.target(*fd).is_some())
                 .map(|fd| ProcNode::Fd { pid, fd }),
             ProcNode::FdInfoDir { pid } => number(name)
-                .filter(|fd| pid == env.host.pid() && at.fds.target(*fd).is_some())
+                .filter(|fd| pid == env.caller.pid() && at.fds.target(*fd).is_some())
                 .map(|fd| ProcNode::FdInfo { pid, fd }),
             ProcNode::NsDir { pid } => NAMESPACES
                 .iter()
                 .position(|(name, _)| *name == text)
                 .map(|n| ProcNode::Namespace { pid, namespace: n as u8 }),
             ProcNode::TaskDir { pid } => number(name)
-                .filter(|tid| env.host.tids(pid).contains(tid))
+                .filter(|tid| env.caller.tids(pid).contains(tid))
                 .map(|tid| ProcNode::Thread { pid, tid }),
             _ => return Some(fail(Errno::ENOTDIR)),
         };
@@ -334,17 +334,17 @@ impl Fs {
     ) -> FsResult<Option<InodeId>> {
         match node {
             ProcNode::Fd { pid, fd } => match at.fds.target(fd) {
-                Some(id) if pid == env.host.pid() => Ok(Some(id)),
+                Some(id) if pid == env.caller.pid() => Ok(Some(id)),
                 _ => fail(Errno::ENOENT),
             },
-            ProcNode::Link { pid, link: 1 } if pid != env.host.pid() => Ok(Some(self.root)),
-            ProcNode::Link { pid, link: 1 } => match env.host.cwd(pid) {
+            ProcNode::Link { pid, link: 1 } if pid != env.caller.pid() => Ok(Some(self.root)),
+            ProcNode::Link { pid, link: 1 } => match env.caller.cwd(pid) {
                 Some(id) => Ok(Some(id)),
                 None => fail(Errno::ENOENT),
             },
             ProcNode::Link { link: 2, .. } => Ok(Some(self.root)),
             // Straight to the file, also when it has no name any more.
-            ProcNode::Link { pid, link: 0 } if pid == env.host.pid() => Ok(env.host.executable()),
+            ProcNode::Link { pid, link: 0 } if pid == env.caller.pid() => Ok(env.caller.executable()),
             ProcNode::Link { link: 0, .. } => fail(Errno::ENOENT),
             _ => Ok(None),
         }
@@ -359,7 +359,7 @@ impl Fs {
     ) -> FsResult<Vec<u8>> {
         match (node, self.proc_jump(env, at, node)?) {
             (_, Some(id)) => Ok(self.path_of(id)),
-            (ProcNode::Link { pid, .. }, None) => Ok(env.host.exe(pid)),
+            (ProcNode::Link { pid, .. }, None) => Ok(env.caller.exe(pid)),
             (ProcNode::Namespace { namespace, .. }, None) => {
                 let (name, number) = NAMESPACES.get(usize::from(namespace)).copied().unwrap_or_default();
                 Ok(format!("{name}:[{number}]").into_bytes())
@@ -393,10 +393,10 @@ impl Fs {
                 .enumerate()
                 .map(|(n, (name, _))| listed(ProcNode::ThreadFile { pid, tid, file: n as u8 }, name))
                 .collect(),
-            ProcNode::FdDir { pid } if pid == env.host.pid() => {
+            ProcNode::FdDir { pid } if pid == env.caller.pid() => {
                 at.fds.fds().into_iter().map(|fd| listed(ProcNode::Fd { pid, fd }, &fd.to_string())).collect()
             }
-            ProcNode::FdInfoDir { pid } if pid == env.host.pid() => {
+            ProcNode::FdInfoDir { pid } if pid == env.caller.pid() => {
                 let info = |fd: u32| listed(ProcNode::FdInfo { pid, fd }, &fd.to_string());
                 at.fds.fds().into_iter().map(info).collect()
             }
@@ -405,7 +405,7 @@ impl Fs {
                 .map(|(n, (name, _))| listed(ProcNode::Namespace { pid, namespace: n }, name))
                 .collect(),
             ProcNode::TaskDir { pid } => env
-                .host
+                .caller
                 .tids(pid)
                 .into_iter()
                 .map(|tid| listed(ProcNode::Thread { pid, tid }, &tid.to_string()))
@@ -434,7 +434,7 @@ impl Fs {
 
     /// The processes, as `/proc` lists them.
     pub(in super::super) fn proc_processes(&self, env: &mut Env<'_>) -> Vec<Listed> {
-        let pids = env.host.pids().into_iter().filter(|pid| *pid < NUMBER_MAX);
+        let pids = env.caller.pids().into_iter().filter(|pid| *pid < NUMBER_MAX);
         pids.map(|pid| listed(ProcNode::Process { pid }, &pid.to_string())).collect()
     }
 }

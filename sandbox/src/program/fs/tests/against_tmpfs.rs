@@ -182,7 +182,7 @@ impl Ours {
         let mut base = bench.fs.root();
         for _ in 0..=DEPTH {
             let at = At { base, fds: &NoFds };
-            let mut env = Env { world: &mut bench.world, host: &mut bench.kernel };
+            let mut env = Env { world: &mut bench.world, caller: &mut bench.kernel };
             base = bench.fs.mkdir(&mut env, at, b"s", 0o755).unwrap();
         }
         bench.fs.hold(base);
@@ -192,7 +192,7 @@ impl Ours {
     fn run(&mut self, op: &Op) -> Result<Outcome, Errno> {
         let at = At { base: self.base, fds: &NoFds };
         let fs = &mut self.bench.fs;
-        let env = &mut Env { world: &mut self.bench.world, host: &mut self.bench.kernel };
+        let env = &mut Env { world: &mut self.bench.world, caller: &mut self.bench.kernel };
         let mut act = || match op {
             Op::Mkdir(path) => fs.mkdir(env, at, path.as_bytes(), 0o755).map(|_| Outcome::Nothing),
             Op::Rmdir(path) => fs.rmdir(env, at, path.as_bytes()).map(|()| Outcome::Nothing),
@@ -278,7 +278,7 @@ fn remove_all(ours: &mut Ours, dir: &str) {
     let base = ours.base;
     let Ok(Outcome::Names(names)) = ours.run(&Op::List(dir.to_owned())) else { panic!("{dir}") };
     let at = At { base, fds: &NoFds };
-    let env = &mut Env { world: &mut ours.bench.world, host: &mut ours.bench.kernel };
+    let env = &mut Env { world: &mut ours.bench.world, caller: &mut ours.bench.kernel };
     ours.base = ours.bench.fs.lookup(env, at, dir.as_bytes(), false).unwrap();
     for (name, kind) in names.into_iter().filter(|(name, _)| name != "." && name != "..") {
         if kind == 4 {

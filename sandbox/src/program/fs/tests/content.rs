@@ -2,7 +2,7 @@
 
 use crate::errno::Errno;
 use crate::program::fs::testing::{Bench, FakeWorld, errno};
-use crate::program::fs::{FALLOC_KEEP_SIZE, FALLOC_PUNCH_HOLE, InodeId, Kernel, OpenFlags};
+use crate::program::fs::{Caller, FALLOC_KEEP_SIZE, FALLOC_PUNCH_HOLE, InodeId, OpenFlags};
 
 fn write(b: &mut Bench, id: InodeId, offset: u64, data: &[u8]) -> Result<usize, Errno> {
     errno(b.run(|fs, env, _| fs.write_at(env, id, offset, data)))

@@ -32,7 +32,7 @@ fn deep_trees_are_only_deep() {
     let mut depth = 0;
     loop {
         let at = At { base, fds: &NoFds };
-        let mut env = Env { world: &mut b.world, host: &mut b.kernel };
+        let mut env = Env { world: &mut b.world, caller: &mut b.kernel };
         match b.fs.mkdir(&mut env, at, b"d", 0o755) {
             Ok(id) => base = id,
             Err(e) => {
@@ -118,7 +118,7 @@ fn answers_that_do_not_fit_are_errors() {
     for start in 0..12 {
         let mut fs = b.fs.clone();
         let mut liar = Liar(start);
-        let mut env = Env { world: &mut liar, host: &mut b.kernel };
+        let mut env = Env { world: &mut liar, caller: &mut b.kernel };
         let at = At { base: fs.root(), fds: &NoFds };
         for path in [&b"a"[..], b"ok", b"a/b/c", b"x/", b"ok/ok", b"q"] {
             let _ = fs.lookup(&mut env, at, path, true);

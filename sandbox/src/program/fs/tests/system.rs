@@ -111,7 +111,7 @@ fn descriptors_are_links_to_what_they_are_open_on() {
     let mut at = |path: &[u8], follow| {
         let at = At { base: root, fds: &fds };
         let fs = &mut b.fs;
-        let mut env = super::super::Env { world: &mut b.world, host: &mut b.kernel };
+        let mut env = super::super::Env { world: &mut b.world, caller: &mut b.kernel };
         let found = errno(fs.lookup(&mut env, at, path, follow))?;
         let stat = errno(fs.stat(&mut env, found))?;
         let link = fs.readlink(&mut env, at, found).ok();

@@ -1,0 +1,107 @@
+//! Address spaces that come and go, and what they hold of files.
+
+use super::error::SysError;
+use super::fs::{Fs, FsError, FsResult};
+use super::kernel::Kernel;
+use super::mm::{AddressSpace, Held, SpaceState, is_anonymous_object};
+use crate::ram::PageError;
+
+impl Kernel {
+    /// Makes an empty address space, in which the entry stubs are mapped.
+    ///
+    /// # Errors
+    /// When there is no memory for its page tables.
+    pub fn new_space(&mut self) -> Result<AddressSpace, PageError> {
+        let mut space = AddressSpace::new(&mut self.memory, SpaceState::default())?;
+        self.entry.map(&mut self.memory, &mut space)?;
+        Ok(space)
+    }
+
+    /// Gives the running task an empty address space of its own.
+    ///
+    /// # Errors
+    /// When there is no memory for its page tables, or the host refuses.
+    pub fn leave_space(&mut self) -> Result<(), SysError> {
+        let empty = self.new_space()?;
+        let before = std::mem::replace(&mut self.task.space, self.space.add(empty));
+        self.space.switch(self.task.space);
+        self.release_space(before)
+    }
+
+    /// One task less has an address space, which is not the current one: when it was the last, all that is
+    /// in it goes.
+    ///
+    /// # Errors
+    /// When the host refuses.
+    pub fn release_space(&mut self, id: u32) -> Result<(), SysError> {
+        let Some(mut space) = self.space.release(id) else { return Ok(()) };
+        let held = (std::mem::take(&mut space.state.contents), std::mem::take(&mut space.state.files));
+        let executable = space.state.image.executable.take();
+        space.clear(&mut self.memory)?;
+        let (contents, files) = held;
+        contents.into_iter().for_each(|content| self.outside.fs().release_frozen(content));
+        for (object, inode) in files {
+            self.unmap_object(object, Some(inode))?;
+        }
+        for held in space.take_lost() {
+            if let Held::Object(object) = held {
+                self.unmap_object(object, None)?;
+            }
+        }
+        if let Some(inode) = executable {
+            self.with_files(|fs, _, env, _| fs.release(env, inode))?;
+        }
+        space.retire(&mut self.memory)?;
+        Ok(())
+    }
+
+    /// Gives back file contents and shared objects that nothing in the running task's address space maps
+    /// any more.
+    ///
+    /// # Errors
+    /// When the host refuses.
+    pub fn release_unmapped(&mut self) -> Result<(), SysError> {
+        for held in self.space.take_lost() {
+            match held {
+                Held::Content(content) => {
+                    if self.space.state.contents.remove(&content) {
+                        self.outside.fs().release_frozen(content);
+                    }
+                }
+                Held::Object(object) => {
+                    let inode = self.space.state.files.remove(&object);
+                    self.unmap_object(object, inode)?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// An address space has no mapping of an object any more; `inode` is the file that it held for that.
+    fn unmap_object(&mut self, object: u64, inode: Option<super::fs::InodeId>) -> Result<(), SysError> {
+        if !self.memory.state.objects.contains_key(&object) {
+            return Ok(());
+        }
+        let mapped = self.space.iter().any(|(_, space)| space.maps_object(object));
+        match inode {
+            // The file goes on without a mapping; if there is no room outside guest memory, it
+            // stays where it is.
+            Some(inode) => self.with_files(|fs, _, env, _| -> FsResult<()> {
+                if !mapped {
+                    unshare(fs.make_unshared(env, inode))?;
+                }
+                Fs::release(fs, env, inode)
+            })?,
+            None if is_anonymous_object(object) && !mapped => self.memory.drop_object(object)?,
+            None => {}
+        }
+        Ok(())
+    }
+}
+
+fn unshare(result: FsResult<()>) -> FsResult<()> {
+    match result {
+        Err(FsError::Errno(_)) => Ok(()),
+        other => other,
+    }
+}
