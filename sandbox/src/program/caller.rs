@@ -73,8 +73,8 @@ impl Caller for Running<'_> {
     }
 
     fn may_time_out(&self, certain: bool) -> bool {
-        self.process.timers.get(Which::Real).expiry().is_some()
-            && (!certain || self.clock.mode == ClockMode::Host)
+        let timer = self.process.timers.get(Which::Real).expiry().is_some();
+        self.task.len() > 1 || timer && (!certain || self.clock.mode == ClockMode::Host)
     }
 
     fn pids(&self) -> Vec<u32> {
@@ -186,7 +186,8 @@ impl Caller for Running<'_> {
         let value = self.process.id().into();
         let mut signals =
             Signals { actions: self.actions, shared: &mut self.process.pending, own: &mut self.task.signals };
-        signals.send(Info { signal: SIGXFSZ, code: SI_USER, value, ..Info::default() });
+        let blocked = signals.keeps(SIGXFSZ);
+        signals.send(Info { signal: SIGXFSZ, code: SI_USER, value, ..Info::default() }, blocked);
     }
 
     fn cwd(&self, pid: u32) -> Option<InodeId> {

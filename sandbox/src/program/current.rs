@@ -67,6 +67,12 @@ impl<T> Current<T> {
         self.of(id).is_some()
     }
 
+    /// Gives the current value another number, which is free.
+    pub fn renumber(&mut self, id: u32) {
+        debug_assert!(!self.has(id), "a number stands for one value");
+        self.id = id;
+    }
+
     /// Adds a value under a number that is free.
     pub fn insert(&mut self, id: u32, value: T) {
         debug_assert!(!self.has(id), "a number stands for one value");
@@ -169,6 +175,20 @@ impl<T> Shared<T> {
     /// The value of a number, to change.
     pub fn of_mut(&mut self, id: u32) -> Option<&mut T> {
         self.table.of_mut(id).map(|counted| &mut counted.value)
+    }
+
+    /// A copy of the current value.
+    pub fn clone_current(&self) -> T
+    where
+        T: Clone,
+    {
+        self.table.value.value.clone()
+    }
+
+    /// How many values there are: at least one.
+    #[allow(clippy::len_without_is_empty)]
+    pub fn len(&self) -> usize {
+        self.table.len()
     }
 
     /// Adds a value that one task has; gives its number.

@@ -2,9 +2,10 @@
 
 use super::fs::FsError;
 use super::mm::MemError;
+use super::wait::{Key, Wait};
 use crate::errno::Errno;
 use crate::ram::PageError;
-use crate::world::{Source, WorldError};
+use crate::world::WorldError;
 
 /// Why a system call gave no result.
 #[derive(Debug, thiserror::Error)]
@@ -12,17 +13,13 @@ pub enum SysError {
     /// The program gets this.
     #[error("{0}")]
     Errno(Errno),
-    /// The call waits for something that no task can bring about: with a pending signal it is
-    /// interrupted, else the program is stuck.
-    #[error("the call would wait for ever")]
-    Block,
+    /// The call waits, and is made again when that is over.
+    #[error("the call waits")]
+    Wait(Wait),
     /// A signal from outside came while the call waited: it is taken, and interrupts the call, or the
     /// call is made again.
     #[error("a signal came")]
     Signal,
-    /// The call waits for input until a timer goes off, and is made again when there is some.
-    #[error("the call waits for input")]
-    Input(Source),
     /// A page could not be brought in: the run ends.
     #[error(transparent)]
     Page(PageError),
@@ -63,9 +60,9 @@ impl From<FsError> for SysError {
         match e {
             FsError::Errno(errno) => SysError::Errno(errno),
             FsError::World(e) => SysError::World(e),
-            FsError::Block => SysError::Block,
+            FsError::Block(inode) => SysError::Wait(Wait::on(Key::File(inode))),
             FsError::Signal => SysError::Signal,
-            FsError::Input(source) => SysError::Input(source),
+            FsError::Input(source) => SysError::Wait(Wait::on(Key::input(source))),
             FsError::Machine(e) => match e.downcast::<PageError>() {
                 Ok(e) => (*e).into(),
                 Err(e) => SysError::Machine(e.to_string()),

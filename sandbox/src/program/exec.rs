@@ -121,9 +121,16 @@ impl Kernel {
     pub fn replace_program(&mut self, found: Found) -> Result<(), SysError> {
         let mut seed = [0u8; 8];
         self.random.fill(&mut seed);
+        self.end_siblings()?;
+        self.let_go()?;
+        self.take_leaders_number();
+        self.own_tables()?;
         self.actions.reset_handlers();
         self.task.signals.drop_alt();
         self.leave_space()?;
+        let tid = self.tid();
+        let parent = self.task.vfork_parent.take();
+        self.release_vfork(tid, parent);
         self.with_files(|fs, files, env, _| files.close_on_exec(fs, env))?;
         self.task.regs = UserRegisters::default();
         self.task.fp = Some(Box::new(ExtendedState::initial()));
@@ -140,6 +147,33 @@ impl Kernel {
             }
             result => result,
         }
+    }
+
+    /// The task of a process that executes a program is its only one from then on, and its leader
+    /// (`de_thread`).
+    fn take_leaders_number(&mut self) {
+        let (tid, pid) = (self.tid(), self.pid());
+        if tid != pid {
+            self.task.renumber(pid);
+            self.sched.forget(tid, None);
+        }
+    }
+
+    /// Gives the running task descriptors and signal actions that it shares with nobody.
+    fn own_tables(&mut self) -> Result<(), SysError> {
+        if self.files.users(self.task.files) > 1 {
+            let before = std::mem::replace(&mut self.task.files, self.files.duplicate());
+            self.files.switch(self.task.files);
+            let pid = self.pid();
+            self.with_files(|fs, files, env, _| files.release(fs, env, before, pid))?;
+        }
+        if self.actions.users(self.task.actions) > 1 {
+            let copy = self.actions.clone_current();
+            let before = std::mem::replace(&mut self.task.actions, self.actions.add(copy));
+            self.actions.switch(self.task.actions);
+            self.actions.release(before);
+        }
+        Ok(())
     }
 
     /// Puts a program into the empty address space, and the registers at its first instruction.

@@ -21,6 +21,7 @@ use super::settings::SystemNames;
 use super::signal::number::{SIGKILL, SIGSEGV, SIGXCPU};
 use super::signal::{Actions, Delivery, Info, Signals};
 use super::task::Task;
+use super::wait::Scheduler;
 use crate::errno::Errno;
 use crate::host::stop::StopHandle;
 use crate::machine::{BadState, End, expect};
@@ -69,6 +70,10 @@ pub struct Kernel {
     pub context: Shared<FsContext>,
     /// What processes have asked for of signals.
     pub actions: Shared<Actions>,
+    /// Who runs next, and who waits.
+    pub sched: Scheduler,
+    /// The number of the next task.
+    pub next_tid: u32,
     /// The clock.
     pub clock: Clock,
     /// When the run must be over.
@@ -102,6 +107,67 @@ impl Kernel {
     /// The running task's process.
     pub fn pid(&self) -> u32 {
         self.process.id()
+    }
+
+    /// A task's signals.
+    pub fn signals_of(&mut self, tid: u32) -> Option<Signals<'_>> {
+        let Kernel { task, process, actions, .. } = self;
+        let task = task.of_mut(tid)?;
+        let process = process.of_mut(task.process)?;
+        let actions = actions.of_mut(task.actions)?;
+        Some(Signals { actions, shared: &mut process.pending, own: &mut task.signals })
+    }
+
+    /// Sends a process a signal, or the task that it is for: `info` says which.
+    pub fn send(&mut self, id: u32, info: Info) {
+        let tasks: Vec<u32> = match info.is_private() {
+            true => vec![id],
+            false => self.task.iter().filter(|(_, task)| task.process == id).map(|(tid, _)| tid).collect(),
+        };
+        let Some(first) = tasks.first() else { return };
+        // Any that does not block it will take it: whether it is ignored is the same for all.
+        let blocked = tasks.iter().all(|tid| self.signals_of(*tid).is_none_or(|s| s.keeps(info.signal)));
+        if let Some(mut signals) = self.signals_of(*first) {
+            signals.send(info, blocked);
+        }
+        for tid in tasks {
+            self.wake_for_signal(tid);
+        }
+    }
+
+    /// Advances the clock for an exit of the running task.
+    ///
+    /// # Errors
+    /// As [`Clock::tick`].
+    pub fn tick(&mut self) -> Result<(), SysError> {
+        let before = self.clock.cpu();
+        self.clock.tick(&mut self.memory, &mut self.space)?;
+        self.account(before);
+        Ok(())
+    }
+
+    /// Counts the CPU time since `before` for the running task.
+    pub fn account(&mut self, before: u64) {
+        let passed = self.clock.cpu().saturating_sub(before);
+        self.task.cpu = self.task.cpu.saturating_add(passed);
+        self.process.cpu = self.process.cpu.saturating_add(passed);
+    }
+
+    /// Makes another task the running one. `false` when there is none of this number.
+    ///
+    /// # Errors
+    /// When its clock page cannot be brought in.
+    pub fn switch(&mut self, tid: u32) -> Result<bool, SysError> {
+        if !self.task.switch(tid) {
+            return Ok(false);
+        }
+        self.process.switch(self.task.process);
+        self.space.switch(self.task.space);
+        self.files.switch(self.task.files);
+        self.context.switch(self.task.context);
+        self.actions.switch(self.task.actions);
+        self.clock.advance(&mut self.memory, &mut self.space, 0)?;
+        Ok(true)
     }
 
     /// The running task's signals.
@@ -215,20 +281,25 @@ impl Kernel {
 
     /// Sends the signals of interval timers that have expired. Returns whether any has.
     pub fn fire_timers(&mut self) -> bool {
-        let mut fired = false;
-        for signal in self.process.timers.expire(self.clock.monotonic(), self.clock.cpu()) {
-            self.signals().send(Info::by_kernel(signal));
-            fired = true;
+        let now = self.clock.monotonic();
+        let expired = self.process.iter_mut().flat_map(|(pid, process)| {
+            process.timers.expire(now, process.cpu).map(move |signal| (pid, signal))
+        });
+        // In an order that does not depend on who runs.
+        let mut expired: Vec<(u32, u32)> = expired.collect();
+        expired.sort_unstable();
+        for (pid, signal) in &expired {
+            self.send(*pid, Info::by_kernel(*signal));
         }
-        self.check_cpu_limit() || fired
+        self.check_cpu_limit() || !expired.is_empty()
     }
 
     /// Sends `SIGXCPU` for each second of CPU time beyond `RLIMIT_CPU`, and `SIGKILL` at its hard limit
     /// (`check_process_timers`). Returns whether it has.
     fn check_cpu_limit(&mut self) -> bool {
         const SECOND: u64 = 1_000_000_000;
+        let seconds = self.process.cpu / SECOND;
         let (soft, hard) = &mut self.process.limits[limits::CPU];
-        let seconds = self.clock.cpu() / SECOND;
         let signal = match (seconds >= *hard, seconds >= *soft) {
             _ if *soft == u64::MAX => return false,
             (true, _) => SIGKILL,
@@ -238,7 +309,7 @@ impl Kernel {
         if signal == SIGXCPU {
             *soft += 1;
         }
-        self.signals().send(Info::by_kernel(signal));
+        self.send(self.pid(), Info::by_kernel(signal));
         true
     }
 }

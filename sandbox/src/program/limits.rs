@@ -15,7 +15,8 @@ pub const DATA: usize = 2;
 /// `RLIMIT_STACK`: bytes.
 pub const STACK: usize = 3;
 const CORE: usize = 4;
-const NPROC: usize = 6;
+/// `RLIMIT_NPROC`: tasks of a user.
+pub const NPROC: usize = 6;
 /// `RLIMIT_NOFILE`: descriptors.
 pub const NOFILE: usize = 7;
 const MEMLOCK: usize = 8;
@@ -27,12 +28,15 @@ pub const NICE: usize = 13;
 /// `RLIMIT_RTPRIO`: the highest real-time priority.
 pub const RTPRIO: usize = 14;
 
+/// Tasks of a user that is not privileged.
+const TASKS: u64 = 2048;
+
 /// The limits that the first processes have.
 pub fn first() -> Limits {
     let mut limits = [(INFINITY, INFINITY); 16];
     limits[STACK] = (super::exec::STACK_BYTES, INFINITY);
     limits[CORE] = (0, INFINITY);
-    limits[NPROC] = (1, 1);
+    limits[NPROC] = (TASKS, TASKS);
     limits[NOFILE] = (1024, 4096);
     limits[MEMLOCK] = (8 << 20, 8 << 20);
     limits[MSGQUEUE] = (819_200, 819_200);

@@ -2,6 +2,7 @@
 
 pub mod binary;
 mod caller;
+pub mod clone;
 pub mod clock;
 pub mod credentials;
 pub mod current;
@@ -11,6 +12,7 @@ pub mod entry;
 pub mod error;
 pub mod exception;
 pub mod exec;
+mod exit;
 pub mod files;
 pub mod find;
 pub mod fs;
@@ -30,4 +32,4 @@ pub mod syscall;
 pub mod task;
 pub mod timers;
 pub mod vdso;
-mod waiting;
+pub mod wait;

@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 use super::limits::{self, Limits};
 use super::settings::ProcessSettings;
 use super::signal::Pending;
+use super::signal::number::{MAX, SIGCHLD};
 use super::timers::Timers;
 use crate::machine::{BadState, expect};
 
@@ -31,6 +32,14 @@ pub struct Process {
     pub pending: Pending,
     /// What it has set of itself.
     pub settings: ProcessSettings,
+    /// Nanoseconds of CPU time that its tasks have had.
+    pub cpu: u64,
+    /// The same of its children that it has waited for.
+    pub children_cpu: u64,
+    /// The signal that its parent gets when it ends; 0 for none.
+    pub exit_signal: u32,
+    /// How it ended, as `wait4` tells it: its tasks are no more, and its parent has yet to wait for it.
+    pub ended: Option<i32>,
 }
 
 impl Process {
@@ -44,6 +53,10 @@ impl Process {
             timers: Timers::default(),
             pending: Pending::default(),
             settings: ProcessSettings::default(),
+            cpu: 0,
+            children_cpu: 0,
+            exit_signal: SIGCHLD,
+            ended: None,
         }
     }
 
@@ -53,7 +66,20 @@ impl Process {
     /// [`BadState`].
     pub fn check(&self) -> Result<(), BadState> {
         // Numbers of processes that are no more may be anything, and timers may be set to any time.
-        let Process { parent: _, group: _, session: _, limits, timers: _, pending, settings } = self;
+        let Process {
+            parent: _,
+            group: _,
+            session: _,
+            limits,
+            timers: _,
+            pending,
+            settings,
+            cpu: _,
+            children_cpu: _,
+            exit_signal,
+            ended: _,
+        } = self;
+        expect(*exit_signal <= MAX, "the signal of a process's end")?;
         expect(limits.iter().all(|(soft, hard)| soft <= hard), "a resource limit")?;
         pending.check()?;
         expect(settings.is_sound(), "the process's settings")

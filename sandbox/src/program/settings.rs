@@ -72,6 +72,17 @@ impl Settings {
         }
     }
 
+    /// What a task that is made from one with these does not take over.
+    pub fn fork(&mut self) {
+        self.death_signal = 0;
+        let scheduling = &mut self.scheduling;
+        if std::mem::take(&mut scheduling.reset_on_fork) {
+            let real_time = scheduling.priority > 0;
+            let nice = if real_time || scheduling.nice < 0 { 0 } else { scheduling.nice };
+            *scheduling = Scheduling { nice, policy: 0, priority: 0, ..*scheduling };
+        }
+    }
+
     /// Whether a decoded state can be one.
     pub fn is_sound(&self) -> bool {
         let Scheduling { nice, policy, priority, .. } = self.scheduling;

@@ -4,6 +4,7 @@ use super::error::SysError;
 use super::fs::{Fs, FsError, FsResult};
 use super::kernel::Kernel;
 use super::mm::{AddressSpace, Held, SpaceState, is_anonymous_object};
+use crate::errno::Errno;
 use crate::ram::PageError;
 
 impl Kernel {
@@ -26,6 +27,24 @@ impl Kernel {
         let before = std::mem::replace(&mut self.task.space, self.space.add(empty));
         self.space.switch(self.task.space);
         self.release_space(before)
+    }
+
+    /// A copy of the running task's address space, for a task that is being made: gives its number.
+    ///
+    /// # Errors
+    /// `ENOMEM`; and what ends the run.
+    pub fn fork_space(&mut self) -> Result<u32, SysError> {
+        let mut copy = self.new_space()?;
+        if !self.space.fork(&mut self.memory, &mut copy)? {
+            copy.retire(&mut self.memory)?;
+            return Err(Errno::ENOMEM.into());
+        }
+        let mut fs = self.outside.fs();
+        copy.state.contents.iter().for_each(|content| fs.hold_frozen(*content));
+        let held = copy.state.files.values().chain(&copy.state.image.executable);
+        held.for_each(|inode| fs.hold(*inode));
+        drop(fs);
+        Ok(self.space.add(copy))
     }
 
     /// One task less has an address space, which is not the current one: when it was the last, all that is

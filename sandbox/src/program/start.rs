@@ -93,6 +93,8 @@ impl Machine {
             files: state.files,
             context: state.context,
             actions: state.actions,
+            sched: state.sched,
+            next_tid: state.next_tid,
             clock: state.clock,
             stop: stop.clone(),
             random: state.random,
@@ -153,6 +155,8 @@ impl Machine {
             files: k.files.clone(),
             context: k.context.clone(),
             actions: k.actions.clone(),
+            sched: k.sched.clone(),
+            next_tid: k.next_tid,
             memory: MemoryState {
                 withheld: k.memory.pages.withheld(&k.memory.ram),
                 ..k.memory.state.clone()

@@ -18,6 +18,7 @@ use super::process::{PROGRAM_PID, Process};
 use super::settings::SystemNames;
 use super::signal::Actions;
 use super::task::Task;
+use super::wait::{Scheduler, Wait};
 use crate::host::CpuIdentity;
 use crate::machine::{BadState, MAX_EXITS, expect};
 use crate::ram::{CHUNK_PAGES, PAGE_SIZE};
@@ -58,6 +59,10 @@ pub struct ProgramState {
     pub context: Shared<FsContext>,
     /// Signal actions.
     pub actions: Shared<Actions>,
+    /// Who runs next, and who waits.
+    pub sched: Scheduler,
+    /// The number of the next task.
+    pub next_tid: u32,
     /// Physical memory.
     pub memory: MemoryState,
     /// Pages of guest RAM.
@@ -145,6 +150,8 @@ impl ProgramState {
             files,
             context: Shared::new(FsContext { cwd, umask: UMASK }),
             actions: Shared::new(Actions::default()),
+            sched: Scheduler::new(spec.seed),
+            next_tid: PROGRAM_PID + 1,
             memory: MemoryState { account: Account::new(memory), ..MemoryState::default() },
             ram_pages: ram_pages_for(memory),
             fs,
@@ -159,6 +166,7 @@ impl ProgramState {
     pub fn reseed(&mut self, seed: u64) {
         self.seed = seed;
         self.random = Random::new(seed, PROGRAM_STREAM);
+        self.sched.reseed(seed);
     }
 
     /// Checks what a file claims, as far as the monitor relies on it. The snapshot that it came with
@@ -179,6 +187,8 @@ impl ProgramState {
             files,
             context,
             actions,
+            sched: _,
+            next_tid,
             memory,
             ram_pages,
             fs,
@@ -190,6 +200,7 @@ impl ProgramState {
         } = self;
         expect(cpu.is_valid(), "the CPU")?;
         expect(*exits < MAX_EXITS, "the count of exits")?;
+        expect((PROGRAM_PID..1 << 22).contains(next_tid), "the number of the next task")?;
         self.check_tasks()?;
         let granted = memory.account.limit();
         expect(granted <= MAX_MEMORY && *ram_pages == ram_pages_for(granted), "memory size")?;
@@ -238,9 +249,14 @@ impl ProgramState {
         fs.check_holds(&uses).map_err(inconsistent)
     }
 
+    /// What each task waits for.
+    fn waits(&self) -> BTreeMap<u32, Option<&Wait>> {
+        self.task.iter().map(|(tid, task)| (tid, task.parked.as_ref().map(|parked| &parked.wait))).collect()
+    }
+
     /// Checks that each task is sound, and that the tables are those that tasks have.
     fn check_tasks(&self) -> Result<(), BadState> {
-        let ProgramState { task, process, space, files, context, actions, .. } = self;
+        let ProgramState { task, process, space, files, context, actions, sched, .. } = self;
         expect(task.len() <= MAX_TASKS, "the number of tasks")?;
         task.iter().try_for_each(|(_, task)| task.check())?;
         let of = |table: fn(&Task) -> u32| task.iter().map(|(_, task)| table(task)).collect::<Vec<u32>>();
@@ -251,7 +267,8 @@ impl ProgramState {
         expect(had, "what the tasks have")?;
         let processes = of(|task| task.process);
         let had = processes.iter().all(|pid| process.has(*pid)) && process.id() == task.process;
-        expect(had, "the tasks' processes")
+        expect(had, "the tasks' processes")?;
+        expect(sched.is_sound(task.id(), &self.waits()), "who runs and who waits")
     }
 }
 

@@ -6,11 +6,15 @@ use super::credentials::Credentials;
 use super::mm::USER_END;
 use super::settings::Settings;
 use super::signal::TaskSignals;
+use super::wait::Parked;
 use crate::machine::{BadState, expect};
 use crate::vcpu::registers::{ExtendedState, USER_COMPONENTS, UserRegisters};
 
 /// Bytes of `comm`, without its end (`TASK_COMM_LEN`).
 pub const NAME_BYTES: usize = 15;
+
+/// What a task is charged for, bytes: what the monitor keeps of it, its vector registers most of all.
+pub const TASK_BYTES: u64 = 16 << 10;
 
 /// A task.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -37,6 +41,18 @@ pub struct Task {
     pub credentials: Credentials,
     /// What it has set of itself.
     pub settings: Settings,
+    /// Nanoseconds of CPU time that it has had.
+    pub cpu: u64,
+    /// The call that it waits in, or that is being made again.
+    pub parked: Option<Parked>,
+    /// Where its list of robust futexes is; 0 for none.
+    pub robust_list: u64,
+    /// Where its number is cleared when it ends, and a futex woken; 0 for nowhere.
+    pub clear_child_tid: u64,
+    /// It has ended, and is about to be forgotten.
+    pub dead: bool,
+    /// The one that waits until this one gives its address space up (`vfork`).
+    pub vfork_parent: Option<u32>,
 }
 
 impl Task {
@@ -54,6 +70,12 @@ impl Task {
             signals: TaskSignals::default(),
             credentials: super::credentials::ROOT.clone(),
             settings: Settings::default(),
+            cpu: 0,
+            parked: None,
+            robust_list: 0,
+            clear_child_tid: 0,
+            dead: false,
+            vfork_parent: None,
         }
     }
 
@@ -74,6 +96,13 @@ impl Task {
             signals,
             credentials,
             settings,
+            // A program may put these anywhere, and wait for anything.
+            cpu: _,
+            parked: _,
+            robust_list: _,
+            clear_child_tid: _,
+            dead: _,
+            vfork_parent: _,
         } = self;
         expect(name.len() <= NAME_BYTES && !name.contains(&0), "the program's name")?;
         expect(regs.is_valid(USER_END), "registers")?;

@@ -155,6 +155,9 @@ pub(super) struct Locks {
     files: BTreeMap<InodeId, FileLocks>,
     /// How many there are.
     count: usize,
+    /// Files of which a lock was given up, that others may wait for.
+    #[serde(skip)]
+    woken: Vec<InodeId>,
 }
 
 impl Locks {
@@ -163,6 +166,7 @@ impl Locks {
         let before = file.len();
         change(file);
         let after = file.len();
+        self.woken.push(inode);
         if after == 0 {
             self.files.remove(&inode);
         }
@@ -172,6 +176,11 @@ impl Locks {
     fn expect_room(&self) -> FsResult<()> {
         // A range may be cut in two.
         if self.count + 2 > LOCKS_MAX { fail(Errno::ENOLCK) } else { Ok(()) }
+    }
+
+    /// The files whose locks have changed since the last call.
+    pub fn take_woken(&mut self) -> Vec<InodeId> {
+        std::mem::take(&mut self.woken)
     }
 
     /// A process closed a descriptor of a file.
@@ -193,7 +202,7 @@ impl Locks {
 
     /// Checks what was decoded; `inode_of` gives what a description is open on.
     pub fn check(&self, inode_of: impl Fn(DescId) -> Option<InodeId>) -> bool {
-        let Locks { files, count } = self;
+        let Locks { files, count, woken: _ } = self;
         let sound = |(inode, file): (&InodeId, &FileLocks)| {
             file.len() > 0 && file.check(|id| inode_of(id) == Some(*inode))
         };
@@ -250,7 +259,7 @@ impl FdTable {
         };
         let others = self.locks.files.get(&inode);
         if others.is_some_and(|file| file.whole.values().any(|other| *other || exclusive)) {
-            return if operation & LOCK_NB != 0 { fail(Errno::EAGAIN) } else { Err(FsError::Block) };
+            return if operation & LOCK_NB != 0 { fail(Errno::EAGAIN) } else { Err(FsError::Block(inode)) };
         }
         self.locks.expect_room()?;
         self.locks.change(inode, |file| {
@@ -325,7 +334,7 @@ impl FdTable {
         let exclusive = wanted.kind == F_WRLCK;
         let range = Range { owner, first: wanted.first, last: wanted.last, exclusive };
         if self.locks.files.get(&inode).is_some_and(|file| file.conflict(&range).is_some()) {
-            return if wait { Err(FsError::Block) } else { fail(Errno::EAGAIN) };
+            return if wait { Err(FsError::Block(inode)) } else { fail(Errno::EAGAIN) };
         }
         self.locks.expect_room()?;
         self.locks.change(inode, |file| file.add(range));

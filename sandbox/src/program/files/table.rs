@@ -318,17 +318,27 @@ impl FdTable {
         std::mem::take(&mut self.closed)
     }
 
+    /// The files whose locks have changed since the last call.
+    pub fn take_woken(&mut self) -> Vec<InodeId> {
+        self.locks.take_woken()
+    }
+
     /// Whether a file is open for writing.
     pub fn is_written(&self, inode: InodeId) -> bool {
         self.arena.all().any(|description| description.inode == inode && description.flags.writes())
     }
 
     fn drop_slot(&mut self, fs: &mut Fs, env: &mut Env<'_>, slot: Slot) -> FsResult<()> {
+        let process = env.caller.pid();
+        self.drop_slot_of(fs, env, slot, process)
+    }
+
+    fn drop_slot_of(&mut self, fs: &mut Fs, env: &mut Env<'_>, slot: Slot, process: u32) -> FsResult<()> {
         if let Some(description) = self.arena.get(slot.id)
             && !description.flags.has(OpenFlags::PATH)
         {
             // A process's locks on a file go with the first descriptor of it that it closes.
-            self.locks.closed(description.inode, env.caller.pid());
+            self.locks.closed(description.inode, process);
         }
         let Some(description) = self.arena.release(slot.id) else {
             return Ok(());
@@ -481,6 +491,50 @@ impl FdTable {
             && arena.check(&references, |inode| fs.exists(inode))
             && locks.check(|id| arena.get(id).map(|d| d.inode));
         if sound { Ok(()) } else { Err(Inconsistent("the descriptors")) }
+    }
+
+    /// What a descriptor of a table is open on.
+    pub fn inode_in(&self, table: u32, fd: i32) -> Option<InodeId> {
+        let slots = &self.table.of(table)?.slots;
+        let slot = usize::try_from(fd).ok().and_then(|fd| slots.get(fd).copied().flatten())?;
+        self.arena.get(slot.id).map(|description| description.inode)
+    }
+
+    /// Makes another task's table current.
+    pub fn switch(&mut self, table: u32) -> bool {
+        self.table.switch(table)
+    }
+
+    /// One more task has a table.
+    pub fn hold(&mut self, table: u32) {
+        self.table.hold(table);
+    }
+
+    /// How many tasks have a table.
+    pub fn users(&self, table: u32) -> u32 {
+        self.table.users(table)
+    }
+
+    /// Makes a table of the same numbers as the current one's, for one task: gives its number.
+    pub fn duplicate(&mut self) -> u32 {
+        let numbers = Numbers { slots: self.table.slots.clone(), limit: self.table.limit };
+        numbers.slots.iter().flatten().for_each(|slot| self.arena.hold(slot.id));
+        self.table.add(numbers)
+    }
+
+    /// One task less has a table, which is not the current one: with the last one, of this process, its
+    /// descriptors are closed.
+    ///
+    /// # Errors
+    /// When content in guest memory cannot be freed.
+    pub fn release(&mut self, fs: &mut Fs, env: &mut Env<'_>, table: u32, process: u32) -> FsResult<()> {
+        let Some(numbers) = self.table.release(table) else { return Ok(()) };
+        numbers.slots.into_iter().flatten().try_for_each(|slot| self.drop_slot_of(fs, env, slot, process))
+    }
+
+    /// How many numbers a table can tell without growing, for `/proc`.
+    pub fn size_of(&self, table: u32) -> usize {
+        self.table.of(table).map_or(0, |numbers| numbers.slots.len())
     }
 
     /// Whether the tables are had by tasks that name these, the running one `current`: for a state out of a

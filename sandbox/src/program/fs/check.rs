@@ -60,6 +60,7 @@ impl Fs {
             // Empty after decoding.
             // Where it is in the snapshot is checked with the pages.
             kept: _,
+            woken: _,
             cache: _,
         } = self;
         expect(self.dir(*root).is_ok(), "the root")?;

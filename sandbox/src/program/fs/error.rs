@@ -1,5 +1,6 @@
 //! Why a file operation did not succeed.
 
+use super::inode::InodeId;
 use crate::errno::Errno;
 use crate::world::{Source, WorldError};
 
@@ -13,10 +14,10 @@ pub enum FsError {
     /// The outside gave no answer: the run ends.
     #[error(transparent)]
     World(#[from] WorldError),
-    /// The descriptor blocks, and only another task can make it ready. Nothing was changed: the
-    /// same call is made again later.
+    /// The file blocks, and only another task can make it ready. Nothing was changed: the same call is
+    /// made again when the file has changed ([`Fs::take_woken`](super::Fs::take_woken)).
     #[error("the call must wait for another task")]
-    Block,
+    Block(InodeId),
     /// A signal from outside came while the call waited. Nothing was changed: if the task takes the
     /// signal, the call ends with `EINTR`; else it is made again.
     #[error("a signal came")]

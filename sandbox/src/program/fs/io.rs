@@ -200,7 +200,7 @@ impl Fs {
                 let device = *device;
                 self.read_device(env, device, buf, nonblock)
             }
-            Body::Pipe(pipe) => pipe.read(buf, nonblock),
+            Body::Pipe(_) => self.read_pipe(id, buf, nonblock),
             Body::Stream(stream) if stream.tty || stream.way == Way::Stdin => {
                 let tty = stream.tty;
                 self.read_input(env, tty, buf, nonblock)

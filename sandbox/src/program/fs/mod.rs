@@ -123,6 +123,9 @@ pub struct Fs {
     mounts: Vec<Mount>,
     /// Host files whose content is in the snapshot that this came from.
     kept: KeptFiles,
+    /// Files of which something has changed that tasks may wait for.
+    #[serde(skip)]
+    woken: Vec<InodeId>,
     #[serde(skip)]
     cache: BlockCache,
 }

@@ -200,6 +200,7 @@ impl Fs {
             pipes: 0,
             known: 0,
             born: options.time,
+            woken: Vec::new(),
             mounts: given,
             kept: KeptFiles::default(),
             cache: BlockCache::default(),

@@ -253,17 +253,18 @@ impl Fs {
             (false, false) => return fail(Errno::EINVAL),
             (true, false) if !nonblock && pipe.writers == 0 && !pipe.writer_waits => {
                 pipe.reader_waits = true;
-                return Err(FsError::Block);
+                return Err(FsError::Block(id));
             }
             (false, true) if pipe.readers == 0 && !pipe.reader_waits => {
                 if nonblock {
                     return fail(Errno::ENXIO);
                 }
                 pipe.writer_waits = true;
-                return Err(FsError::Block);
+                return Err(FsError::Block(id));
             }
             _ => {}
         }
+        let waits = pipe.reader_waits || pipe.writer_waits;
         if flags.reads() {
             pipe.readers += 1;
             pipe.reader_waits = false;
@@ -271,6 +272,9 @@ impl Fs {
         if flags.writes() {
             pipe.writers += 1;
             pipe.writer_waits = false;
+        }
+        if waits {
+            self.wake(id);
         }
         Ok(())
     }
@@ -287,6 +291,7 @@ impl Fs {
             if pipe.readers == 0 && pipe.writers == 0 {
                 pipe.reset();
             }
+            self.wake(id);
         }
         self.release(env, id)
     }

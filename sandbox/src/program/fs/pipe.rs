@@ -115,16 +115,15 @@ impl Pipe {
     }
 
     /// Reads; 0 at the end, which is when there are no writers.
-    pub fn read(&mut self, buf: &mut [u8], nonblock: bool) -> FsResult<usize> {
+    ///
+    /// # Errors
+    /// `EAGAIN` when there is nothing yet.
+    pub fn read(&mut self, buf: &mut [u8]) -> FsResult<usize> {
         if buf.is_empty() {
             return Ok(0);
         }
         if self.queue.is_empty() {
-            return match (self.writers, nonblock) {
-                (0, _) => Ok(0),
-                (_, true) => fail(Errno::EAGAIN),
-                (_, false) => Err(FsError::Block),
-            };
+            return if self.writers == 0 { Ok(0) } else { fail(Errno::EAGAIN) };
         }
         let mut n = 0;
         while n < buf.len()
@@ -155,7 +154,10 @@ impl Pipe {
     }
 
     /// Writes what there is room for; with `packets` as packets.
-    pub fn write(&mut self, data: &[u8], nonblock: bool, packets: bool) -> FsResult<usize> {
+    ///
+    /// # Errors
+    /// `EAGAIN` when there is no room, `EPIPE` when there are no readers.
+    pub fn write(&mut self, data: &[u8], packets: bool) -> FsResult<usize> {
         if data.is_empty() {
             return Ok(0);
         }
@@ -179,11 +181,7 @@ impl Pipe {
             done += len;
         }
         self.queue.extend(&data[..done]);
-        match done {
-            0 if nonblock => fail(Errno::EAGAIN),
-            0 => Err(FsError::Block),
-            n => Ok(n),
-        }
+        if done > 0 { Ok(done) } else { fail(Errno::EAGAIN) }
     }
 
     /// Forgets what is in it: the last end was closed.
@@ -232,6 +230,26 @@ impl Fs {
         Ok(size)
     }
 
+    /// Reads from a pipe.
+    pub(super) fn read_pipe(&mut self, id: InodeId, buf: &mut [u8], nonblock: bool) -> FsResult<usize> {
+        let Some(pipe) = self.pipe(id) else { return fail(Errno::EBADF) };
+        let n = or_block(id, nonblock, pipe.read(buf))?;
+        if n > 0 {
+            self.wake(id);
+        }
+        Ok(n)
+    }
+
+    /// Notes that what tasks may wait for of a file has changed.
+    pub(super) fn wake(&mut self, id: InodeId) {
+        self.woken.push(id);
+    }
+
+    /// The files of which something has changed since the last call that tasks may wait for.
+    pub fn take_woken(&mut self) -> Vec<InodeId> {
+        std::mem::take(&mut self.woken)
+    }
+
     /// Writes to a pipe.
     pub(crate) fn write_pipe(
         &mut self,
@@ -241,7 +259,8 @@ impl Fs {
         packets: bool,
     ) -> FsResult<super::IoOutcome> {
         let Some(pipe) = self.pipe(id) else { return fail(Errno::EBADF) };
-        let n = pipe.write(data, nonblock, packets)?;
+        let n = or_block(id, nonblock, pipe.write(data, packets))?;
+        self.wake(id);
         let partial = n < data.len() && !nonblock;
         Ok(if partial { super::IoOutcome::Partial(n) } else { super::IoOutcome::Done(n) })
     }
@@ -262,6 +281,14 @@ impl Fs {
     }
 }
 
+/// An operation of a descriptor that blocks waits instead of failing with `EAGAIN`.
+fn or_block<T>(id: InodeId, nonblock: bool, result: FsResult<T>) -> FsResult<T> {
+    match result {
+        Err(FsError::Errno(Errno::EAGAIN)) if !nonblock => Err(FsError::Block(id)),
+        other => other,
+    }
+}
+
 /// What a pipe of this size takes of the quota beyond a new one.
 fn extra_of(size: u64) -> u64 {
     size.saturating_sub(PIPE_SIZE as u64)
@@ -275,30 +302,28 @@ mod tests {
     fn order_end_and_blocking() {
         let mut p = Pipe::with_ends();
         let mut buf = [0; 4];
-        assert!(matches!(p.read(&mut buf, false), Err(FsError::Block)));
-        assert!(matches!(p.read(&mut buf, true), Err(FsError::Errno(Errno::EAGAIN))));
-        assert_eq!(p.write(b"abcdef", false, false).unwrap(), 6);
-        assert_eq!(p.read(&mut buf, false).unwrap(), 4);
+        assert!(matches!(p.read(&mut buf), Err(FsError::Errno(Errno::EAGAIN))));
+        assert_eq!(p.write(b"abcdef", false).unwrap(), 6);
+        assert_eq!(p.read(&mut buf).unwrap(), 4);
         assert_eq!(&buf, b"abcd");
         p.writers = 0;
-        assert_eq!(p.read(&mut buf, false).unwrap(), 2);
-        assert_eq!(p.read(&mut buf, false).unwrap(), 0);
+        assert_eq!(p.read(&mut buf).unwrap(), 2);
+        assert_eq!(p.read(&mut buf).unwrap(), 0);
         p.readers = 0;
-        assert!(matches!(p.write(b"x", false, false), Err(FsError::Errno(Errno::EPIPE))));
+        assert!(matches!(p.write(b"x", false), Err(FsError::Errno(Errno::EPIPE))));
     }
 
     #[test]
     fn small_writes_are_whole() {
         let mut p = Pipe::with_ends();
-        assert_eq!(p.write(&vec![1; PIPE_SIZE - 10], true, false).unwrap(), PIPE_SIZE - 10);
-        assert!(matches!(p.write(&[2; 11], true, false), Err(FsError::Errno(Errno::EAGAIN))));
-        assert!(matches!(p.write(&[2; 11], false, false), Err(FsError::Block)));
-        assert_eq!(p.write(&[2; 10], false, false).unwrap(), 10);
+        assert_eq!(p.write(&vec![1; PIPE_SIZE - 10], false).unwrap(), PIPE_SIZE - 10);
+        assert!(matches!(p.write(&[2; 11], false), Err(FsError::Errno(Errno::EAGAIN))));
+        assert_eq!(p.write(&[2; 10], false).unwrap(), 10);
         assert!(p.is_sound() && !p.is_writable());
         let mut big = vec![0; PIPE_SIZE];
-        assert_eq!(p.read(&mut big, false).unwrap(), PIPE_SIZE);
+        assert_eq!(p.read(&mut big).unwrap(), PIPE_SIZE);
         // A large write goes in as far as there is room.
-        assert_eq!(p.write(&vec![3; PIPE_SIZE + 1], false, false).unwrap(), PIPE_SIZE);
+        assert_eq!(p.write(&vec![3; PIPE_SIZE + 1], false).unwrap(), PIPE_SIZE);
         assert!(!p.is_writable() && p.is_sound());
     }
 
@@ -306,18 +331,18 @@ mod tests {
     fn packets_are_read_one_by_one() {
         let mut p = Pipe::with_ends();
         for packet in [&b"first"[..], b"second", &[7; 5000]] {
-            assert_eq!(p.write(packet, true, true).unwrap(), packet.len());
+            assert_eq!(p.write(packet, true).unwrap(), packet.len());
         }
-        assert_eq!(p.write(b"bytes", true, false).unwrap(), 5);
+        assert_eq!(p.write(b"bytes", false).unwrap(), 5);
         let mut buf = [0; 4096];
-        assert_eq!(p.read(&mut buf[..3], true).unwrap(), 3);
+        assert_eq!(p.read(&mut buf[..3]).unwrap(), 3);
         assert_eq!((&buf[..3], p.len()), (&b"fir"[..], 6 + 5000 + 5));
-        assert_eq!(p.read(&mut buf, true).unwrap(), 6);
+        assert_eq!(p.read(&mut buf).unwrap(), 6);
         // A long write is several.
-        assert_eq!(p.read(&mut buf, true).unwrap(), 4096);
-        assert_eq!(p.read(&mut buf, true).unwrap(), 904);
+        assert_eq!(p.read(&mut buf).unwrap(), 4096);
+        assert_eq!(p.read(&mut buf).unwrap(), 904);
         assert!(p.is_sound());
-        assert_eq!(p.read(&mut buf, true).unwrap(), 5);
+        assert_eq!(p.read(&mut buf).unwrap(), 5);
         assert!(p.buffers.is_empty());
     }
 }

@@ -8,27 +8,25 @@ use crate::machine::{PauseAt, RunEnd, RunError, RunOptions};
 use crate::program::entry::SYSCALL_STUB;
 use crate::program::error::SysError;
 use crate::program::exception::{self, code, page_fault, vector};
-use crate::program::kernel::Kernel;
 use crate::program::signal::number::SIGSEGV;
 use crate::program::signal::{self, Info};
 use crate::program::syscall::{self, After, number};
+use crate::program::wait::{Call, Wait, Way};
 use crate::vcpu::registers::{ExtendedState, General};
 use crate::world::WorldError;
 
 /// Bytes of `syscall`, and of `int 0x80`.
 const CALL_BYTES: u64 = 2;
 
-/// A system call on its way to the answer. The program's registers are those behind it.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Call {
-    /// Its number.
-    pub number: u64,
-    /// Its arguments.
-    pub args: [u64; 6],
-    /// RAX before it.
-    pub rax: u64,
-    /// It came by `SYSCALL`.
-    pub by_syscall: bool,
+/// What became of a call.
+#[derive(Debug)]
+pub(super) enum Made {
+    /// It was answered: the task goes on so.
+    Answered(Resume),
+    /// It waits, or its task has ended: another task runs.
+    Left,
+    /// The run comes back.
+    End(RunEnd),
 }
 
 impl Machine {
@@ -48,34 +46,22 @@ impl Machine {
             self.resume(Resume::Full)?;
             return Ok(Some(RunEnd::Paused));
         }
-        self.answer_call(Call { number, args, rax: number, by_syscall: true }, options)
+        self.answer_call(Call { number, args, rax: number, way: Way::Syscall }, options)
     }
 
-    /// Answers a system call, and goes on behind it.
+    /// Answers a system call, and goes on behind it, or with another task.
     pub(super) fn answer_call(
         &mut self,
         call: Call,
         options: &mut RunOptions<'_>,
     ) -> Result<Option<RunEnd>, RunError> {
-        self.answer_call_then(call, options, |_, _| {})
-    }
-
-    /// Answers a system call, does one more thing with its result, and goes on behind it.
-    pub(super) fn answer_call_then(
-        &mut self,
-        call: Call,
-        options: &mut RunOptions<'_>,
-        then: impl FnOnce(&mut Kernel, u64),
-    ) -> Result<Option<RunEnd>, RunError> {
-        let Call { number, args, rax, by_syscall } = call;
-        let behind = self.kernel.task.regs.general.rip;
+        let number = call.number;
         self.core.stats.exits.syscalls += 1;
         *self.core.stats.syscalls.entry(number).or_default() += 1;
         if matches!(number, number::ARCH_PRCTL | number::EXECVE | number::EXECVEAT) {
             self.refresh_bases()?;
         }
-        let Kernel { clock, memory, space, .. } = &mut self.kernel;
-        clock.tick(memory, space).map_err(SysError::from)?;
+        self.kernel.tick()?;
         if self.kernel.process.timers.any_armed() {
             self.kernel.refresh_clock()?;
         }
@@ -84,7 +70,21 @@ impl Machine {
         if number != number::RT_SIGRETURN {
             self.kernel.fire_timers();
         }
-        let mut resume = if by_syscall { Resume::Syscall } else { Resume::Full };
+        match self.make_call(call, options)? {
+            Made::Answered(resume) => self.go(resume, options),
+            Made::Left => self.schedule(options),
+            Made::End(end) => Ok(Some(end)),
+        }
+    }
+
+    /// Makes a call of the running task, for the first time or again.
+    pub(super) fn make_call(&mut self, call: Call, options: &mut RunOptions<'_>) -> Result<Made, RunError> {
+        let Call { number, args, rax, way } = call;
+        let behind = self.kernel.task.regs.general.rip;
+        let mut resume = if way == Way::Syscall { Resume::Syscall } else { Resume::Full };
+        if self.kernel.resumed().is_some() {
+            resume = Resume::Full;
+        }
         let result = match self.call(number, args) {
             Ok(After::Return(value)) => {
                 self.kernel.task.regs.general.rax = value;
@@ -98,22 +98,13 @@ impl Machine {
                 self.kernel.task.regs.general.rax
             }
             Ok(After::Ended) => 0,
-            Err(SysError::Block) => {
-                let woken = match self.kernel.sleep_until_alarm() {
-                    Ok(false) => self.kernel.wait_for_signal(),
-                    other => other,
-                };
-                match woken {
-                    Ok(true) => {}
-                    Ok(false) => {
-                        self.waits_for = Some(self.kernel.waits_for(number, args));
-                        self.not_made(rax)?;
-                        return Ok(Some(RunEnd::Stuck));
-                    }
-                    Err(e) => {
-                        self.not_made(rax)?;
-                        return Err(e.into());
-                    }
+            Err(SysError::Wait(wait)) => {
+                // What was read to make the call is read again.
+                self.kernel.effects.take();
+                self.kernel.drop_ignored();
+                if !self.kernel.signals().any_deliverable() {
+                    self.kernel.park(call, wait);
+                    return Ok(Made::Left);
                 }
                 if syscall::restarts(number) && self.kernel.signals().next_restarts() {
                     // Behind the handler, whose frame gets these registers.
@@ -124,22 +115,29 @@ impl Machine {
                 Errno::EINTR.to_rax()
             }
             Err(SysError::World(WorldError::Interrupted)) => {
-                self.not_made(rax)?;
+                self.kernel.effects.take();
+                self.kernel.make_again(call);
                 return Err(WorldError::Interrupted.into());
             }
             Err(e) => return Err(e.into()),
         };
+        self.kernel.call_is_over();
         self.kernel.take_signals()?;
+        self.kernel.wake_for_files();
         self.record(ExitKind::Syscall { number, args }, behind, result, options)?;
         if let Some(end) = self.ended(options)? {
-            return Ok(Some(end));
+            return Ok(Made::End(end));
         }
-        then(&mut self.kernel, result);
+        if self.kernel.task.dead {
+            return Ok(Made::Left);
+        }
+        if way == Way::Vsyscall && result == Errno::EFAULT.to_rax() {
+            self.kernel.signals().force(Info::by_kernel(SIGSEGV));
+        }
         resume = self.deliver(resume)?;
         if let Some(end) = self.ended(options)? {
-            return Ok(Some(end));
+            return Ok(Made::End(end));
         }
-        self.resume(resume)?;
         let ready =
             std::mem::take(&mut self.kernel.control).iter().any(|word| word.trim_ascii() == b"snapshot");
         let paused = match options.pause {
@@ -147,33 +145,41 @@ impl Machine {
             PauseAt::FirstOutput => result as i64 > 0 && self.writes_stdout(number, args),
             _ => self.reached(options),
         };
-        Ok(paused.then_some(RunEnd::Paused))
+        if self.kernel.task.dead {
+            return Ok(if paused { Made::End(RunEnd::Paused) } else { Made::Left });
+        }
+        if paused {
+            self.resume(resume)?;
+            return Ok(Made::End(RunEnd::Paused));
+        }
+        Ok(Made::Answered(resume))
     }
 
-    /// Makes a system call, again and again while it waits and what wakes it is not what it waits for.
+    /// Makes a system call; again when a signal came from outside that nobody takes.
     fn call(&mut self, number: u64, args: [u64; 6]) -> Result<After, SysError> {
-        loop {
-            let interrupted = match syscall::call(&mut self.kernel, number, args) {
+        let forks = matches!(number, number::CLONE | number::CLONE3 | number::FORK | number::VFORK);
+        if forks {
+            // The child gets it, too.
+            self.refresh_bases().map_err(|e| SysError::Machine(e.to_string()))?;
+            let fp = self.core.vcpu.extended_state().map_err(|e| SysError::Machine(e.to_string()))?;
+            self.kernel.task.fp = Some(Box::new(fp));
+        }
+        let result = loop {
+            match syscall::call(&mut self.kernel, number, args) {
                 Err(SysError::Signal) => {
                     self.kernel.take_signals()?;
-                    self.kernel.signals().any_deliverable()
+                    self.kernel.effects.take();
+                    if self.kernel.signals().any_deliverable() {
+                        break Err(SysError::Wait(Wait::default()));
+                    }
                 }
-                Err(SysError::Input(source)) => self.kernel.wait_for_input(source)?,
-                other => return other,
-            };
-            // What was read to make the call is read again.
-            self.kernel.effects.take();
-            if interrupted {
-                return Err(SysError::Block);
+                other => break other,
             }
+        };
+        if forks {
+            self.kernel.task.fp = None;
         }
-    }
-
-    /// Leaves a system call that was not made: it is made when the program goes on.
-    fn not_made(&mut self, rax: u64) -> Result<(), RunError> {
-        self.kernel.effects.take();
-        self.again(rax);
-        self.resume(Resume::Full)
+        result
     }
 
     /// Points the registers back at the system call that is being answered, and the signal mask to

@@ -4,11 +4,12 @@ use serde::{Deserialize, Serialize};
 
 use super::Machine;
 use super::stepping::TRAP_FLAG;
-use crate::machine::{End, RunEnd, RunError, RunOptions};
+use crate::machine::{RunEnd, RunError, RunOptions};
 use crate::program::entry;
 use crate::program::exception;
 use crate::program::kernel::Kernel;
 use crate::program::mm::MemError;
+use crate::program::process::PROGRAM_PID;
 use crate::program::signal::number::SIGSEGV;
 use crate::program::signal::{self, Action, Context, Delivery, Info};
 use crate::program::task::Task;
@@ -66,8 +67,11 @@ impl Machine {
         if let Some(end) = self.ended(options)? {
             return Ok(Some(end));
         }
-        self.resume(resume)?;
-        Ok(self.reached(options).then_some(RunEnd::Paused))
+        if self.reached(options) {
+            self.resume(resume)?;
+            return Ok(Some(RunEnd::Paused));
+        }
+        self.go(resume, options)
     }
 
     /// Delivers pending signals: the last handler to be entered runs first.
@@ -77,13 +81,13 @@ impl Machine {
                 match delivery {
                     Delivery::Ignore(_) => {}
                     Delivery::Terminate(info) => {
-                        self.die(&info);
+                        self.die(&info)?;
                         return Ok(resume);
                     }
                     Delivery::Handle(info, action) => {
                         resume = Resume::Full;
                         self.enter_handler(&info, &action)?;
-                        if self.kernel.end.is_some() {
+                        if self.kernel.task.dead {
                             return Ok(resume);
                         }
                     }
@@ -109,7 +113,7 @@ impl Machine {
         match signals.enter(memory, space, context, info, action, trampoline) {
             Ok(()) => self.core.vcpu.set_extended_state(&ExtendedState::initial())?,
             Err(MemError::BadAddress(address)) if info.signal == SIGSEGV => {
-                self.die(&Info { value: address, ..*info });
+                self.die(&Info { value: address, ..*info })?;
             }
             Err(MemError::BadAddress(_)) => self.kernel.signals().force(Info::by_kernel(SIGSEGV)),
             Err(MemError::Page(e)) => return Err(e.into()),
@@ -117,7 +121,10 @@ impl Machine {
         Ok(())
     }
 
-    pub(super) fn die(&mut self, info: &Info) {
+    pub(super) fn die(&mut self, info: &Info) -> Result<(), RunError> {
+        if self.kernel.pid() != PROGRAM_PID {
+            return Ok(self.kernel.exit_process(info.signal as i32)?);
+        }
         let address = info.fault.and_then(|trap| trap.address);
         let nearest = match address {
             Some(address) => match self.kernel.space.nearest(address) {
@@ -144,7 +151,7 @@ impl Machine {
         };
         self.death =
             Some(Death { signal: info.signal, rip: self.kernel.task.regs.general.rip, address, nearest });
-        self.kernel.end = Some(End::Signalled(info.signal));
+        Ok(self.kernel.exit_process(info.signal as i32)?)
     }
 
     /// Makes the vCPU go on with the process's registers.

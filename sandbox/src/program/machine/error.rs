@@ -9,7 +9,7 @@ impl From<SysError> for RunError {
             SysError::World(e) => RunError::World(e),
             SysError::Page(e) => e.into(),
             SysError::Errno(errno) => RunError::Machine(errno.to_string()),
-            SysError::Block | SysError::Signal | SysError::Input(_) => {
+            SysError::Wait(_) | SysError::Signal => {
                 RunError::Machine("a call that waits was not expected here".into())
             }
             SysError::Machine(text) => RunError::Machine(text),

@@ -6,7 +6,6 @@ use super::stepping::TRAP_FLAG;
 use crate::exit::{ExitKind, Rung, SourceKind};
 use crate::machine::{Guest, RunEnd, RunError, RunOptions};
 use crate::program::entry::Frame;
-use crate::program::error::SysError;
 use crate::program::exception::{self, code, page_fault, vector};
 use crate::program::kernel::Kernel;
 use crate::program::mm::{self, Access, FaultAnswer};
@@ -151,8 +150,7 @@ impl Machine {
     ) -> Result<(), RunError> {
         self.core.stats.exits.exceptions += 1;
         let rip = self.kernel.task.regs.general.rip;
-        let Kernel { clock, memory, space, .. } = &mut self.kernel;
-        clock.tick(memory, space).map_err(SysError::from)?;
+        self.kernel.tick()?;
         self.record(ExitKind::Exception { vector, code, address }, rip, 0, options)
     }
 

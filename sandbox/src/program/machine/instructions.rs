@@ -11,7 +11,6 @@ use crate::machine::{RunEnd, RunError, RunOptions};
 use crate::program::entry::Frame;
 use crate::program::error::SysError;
 use crate::program::exception::vector;
-use crate::program::kernel::Kernel;
 use crate::program::mm::hardware_random::{self, Draw};
 use crate::program::mm::{Access, Backing};
 use crate::ram::PAGE_SIZE;
@@ -89,8 +88,7 @@ impl Machine {
         options: &mut RunOptions<'_>,
     ) -> Result<Option<RunEnd>, RunError> {
         self.core.stats.exits.instructions += 1;
-        let Kernel { clock, memory, space, .. } = &mut self.kernel;
-        clock.tick(memory, space).map_err(SysError::from)?;
+        self.kernel.tick()?;
         let mut next = *frame;
         let (trapped, result) = match answered {
             Answered::Timestamp(trapped, len) => {
@@ -114,6 +112,10 @@ impl Machine {
             self.take_frame(&next);
             self.resume(Resume::Full)?;
             return Ok(Some(RunEnd::Paused));
+        }
+        if self.kernel.sched.any_ready() {
+            self.take_frame(&next);
+            return self.go(Resume::Full, options);
         }
         Ok(None)
     }

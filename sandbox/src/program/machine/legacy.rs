@@ -4,8 +4,6 @@
 //! the vsyscall page a page fault. Both are answered as the system calls that they stand for.
 
 use super::Machine;
-use super::call::Call;
-use crate::errno::Errno;
 use crate::machine::{RunEnd, RunError, RunOptions};
 use crate::program::entry::Frame;
 use crate::program::error::SysError;
@@ -13,6 +11,7 @@ use crate::program::exception::{page_fault, vector};
 use crate::program::signal::Info;
 use crate::program::signal::number::SIGSEGV;
 use crate::program::syscall::number;
+use crate::program::wait::{Call, Way};
 use crate::ram::PAGE_SIZE;
 
 /// `int 0x80`.
@@ -48,7 +47,7 @@ impl Machine {
             .map(|register| register & 0xffff_ffff);
         let rax = general.rax;
         let number = of_32_bit(rax as u32).unwrap_or(number::NONE);
-        self.answer_call(Call { number, args, rax, by_syscall: false }, options)
+        self.answer_call(Call { number, args, rax, way: Way::Int80 }, options)
     }
 
     /// A call into the vsyscall page (`emulate_vsyscall`): it returns to where the stack says. Another
@@ -73,12 +72,7 @@ impl Machine {
         let general = &mut self.kernel.task.regs.general;
         (general.rip, general.rsp) = (caller, frame.rsp.wrapping_add(8));
         let (rax, args) = (general.rax, [general.rdi, general.rsi, general.rdx, 0, 0, 0]);
-        let call = Call { number, args, rax, by_syscall: false };
-        self.answer_call_then(call, options, |process, result| {
-            if result == Errno::EFAULT.to_rax() {
-                process.signals().force(Info::by_kernel(SIGSEGV));
-            }
-        })
+        self.answer_call(Call { number, args, rax, way: Way::Vsyscall }, options)
     }
 }
 

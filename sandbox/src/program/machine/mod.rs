@@ -8,6 +8,7 @@ mod instructions;
 mod invalid;
 mod legacy;
 mod ports;
+mod schedule;
 mod stepping;
 mod taking;
 
@@ -44,6 +45,8 @@ pub struct Machine {
     /// an interval timer was armed that no exit and no step can bring about: the program may be
     /// waiting for it in a loop. For advice only, since it depends on the host's time.
     pub spinning: bool,
+    /// The task whose floating-point state and segment bases the vCPU has.
+    on_vcpu: u32,
     loaded_bases: (u64, u64),
     stale: (u64, u32),
     stepper: Stepper,
@@ -88,6 +91,7 @@ impl Machine {
         *vcpu.regs_mut() = (&regs.general).into();
         Ok(Machine {
             core,
+            on_vcpu: kernel.tid(),
             kernel,
             death: None,
             spinning: false,
@@ -272,7 +276,14 @@ impl Guest for Machine {
         }
         self.spinning = false;
         self.waits_for = None;
-        self.between_exits(options)
+        if let Some(end) = self.between_exits(options)? {
+            return Ok(Some(end));
+        }
+        // A task that waited when the run came back.
+        if self.kernel.resumed().is_some() || self.kernel.task.dead {
+            return self.schedule(options);
+        }
+        Ok(None)
     }
 
     fn answer(
@@ -287,13 +298,14 @@ impl Guest for Machine {
     /// A signal that ends the program does so wherever it is. Where that is depends on the host, and
     /// nothing of what the program did since its last exit can be seen: it ends as of that exit.
     fn between_exits(&mut self, options: &mut RunOptions<'_>) -> Result<Option<RunEnd>, RunError> {
-        if !self.kernel.outside.world().may_have_signal() {
+        // Of several tasks only some end: they take signals at exits.
+        if !self.kernel.outside.world().may_have_signal() || !self.kernel.is_alone() {
             return Ok(None);
         }
         let fatal = self.kernel.signals().fatal();
         let Some(signal) = self.kernel.outside.world().signal(Some(fatal))? else { return Ok(None) };
         self.kernel.task.regs.general.rip = self.exit_rip;
-        self.die(&Info::by_kernel(signal));
+        self.die(&Info::by_kernel(signal))?;
         self.ended(options)
     }
 

@@ -104,7 +104,9 @@ impl Machine {
         }
         let Kernel { clock, memory, space, .. } = &mut self.kernel;
         let ns = clock.timer_step.map_or(0, u64::from);
+        let before = clock.cpu();
         clock.pass(memory, space, ns).map_err(SysError::from)?;
+        self.kernel.account(before);
         let fired = self.kernel.fire_timers();
         if !fired && !trapped {
             self.look_ahead(frame.rip, self.core.vcpu.regs().rcx)?;

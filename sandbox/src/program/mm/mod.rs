@@ -12,6 +12,7 @@ mod behind;
 mod check;
 mod clear;
 mod copy;
+mod fork;
 mod free;
 mod grow;
 pub mod hardware_random;

@@ -93,6 +93,8 @@ const IGNORE: u64 = 1;
 
 /// `SA_*` flags (`include/uapi/asm-generic/signal-defs.h`).
 pub mod flags {
+    /// Children that end leave nothing to wait for.
+    pub const NOCLDWAIT: u64 = 2;
     /// The handler runs on the alternate stack.
     pub const ONSTACK: u64 = 0x0800_0000;
     /// Interrupted calls are made again.
@@ -153,7 +155,7 @@ impl Info {
     }
 
     /// Whether it was sent to the thread, not to the whole process.
-    fn is_private(&self) -> bool {
+    pub fn is_private(&self) -> bool {
         self.fault.is_some() || self.code == SI_TKILL
     }
 }
@@ -214,6 +216,12 @@ pub struct Signals<'a> {
     pub shared: &'a mut Pending,
     /// The task's own.
     pub own: &'a mut TaskSignals,
+}
+
+/// Whether a process with these actions is told of no child's end, and none waits for it.
+pub fn ignores_children(actions: &Actions) -> bool {
+    let action = actions.action(SIGCHLD);
+    action.handler == IGNORE || action.flags & flags::NOCLDWAIT != 0
 }
 
 /// A signal's bit in a mask.
@@ -417,13 +425,20 @@ impl Signals<'_> {
         }
     }
 
-    fn is_blocked(&self, signal: u32) -> bool {
+    /// Whether the task takes no such signal now.
+    pub fn is_blocked(&self, signal: u32) -> bool {
         self.own.mask & bit(signal) != 0 && signal != SIGKILL
     }
 
-    /// Makes a signal pending, unless it is ignored: for the task, or for its process.
-    pub fn send(&mut self, info: Info) {
-        let blocked = (self.own.mask | self.own.saved_mask.unwrap_or(0)) & bit(info.signal) != 0;
+    /// Whether the task would not take such a signal now, or not after the wait that it is in: it is kept
+    /// even if it is ignored now (`sig_ignored`).
+    pub fn keeps(&self, signal: u32) -> bool {
+        self.is_blocked(signal) || self.own.saved_mask.unwrap_or(0) & bit(signal) != 0
+    }
+
+    /// Makes a signal pending, for the task or for its process, unless it is ignored: what is `blocked` by
+    /// all who could take it waits to be decided on.
+    pub fn send(&mut self, info: Info, blocked: bool) {
         if self.actions.is_ignored(info.signal) && !blocked {
             return;
         }
@@ -541,13 +556,18 @@ mod tests {
         }
     }
 
+    fn owned_send(signals: &mut Signals<'_>, info: Info) {
+        let blocked = signals.is_blocked(info.signal);
+        signals.send(info, blocked);
+    }
+
     #[test]
     fn ignored_signals_do_not_pend() {
         let mut owned = Owned::default();
         let mut signals = owned.view();
-        signals.send(Info { signal: SIGCHLD, ..Default::default() });
+        owned_send(&mut signals, Info { signal: SIGCHLD, ..Default::default() });
         assert_eq!(signals.take_next(), None);
-        signals.send(Info { signal: SIGPIPE, ..Default::default() });
+        owned_send(&mut signals, Info { signal: SIGPIPE, ..Default::default() });
         assert!(matches!(signals.take_next(), Some(Delivery::Terminate(i)) if i.signal == SIGPIPE));
     }
 
@@ -556,8 +576,8 @@ mod tests {
         let mut owned = Owned::blocking(bit(SIGINT));
         let mut signals = owned.view();
         signals.set_action(SIGINT, Action { handler: 0x1000, ..Default::default() });
-        signals.send(Info { signal: SIGINT, ..Default::default() });
-        signals.send(Info { signal: SIGINT, ..Default::default() });
+        owned_send(&mut signals, Info { signal: SIGINT, ..Default::default() });
+        owned_send(&mut signals, Info { signal: SIGINT, ..Default::default() });
         assert_eq!(signals.take_next(), None);
         assert_eq!(signals.pending_bits(), bit(SIGINT));
         signals.own.mask = 0;
@@ -570,7 +590,7 @@ mod tests {
         let mut owned = Owned::default();
         let mut signals = owned.view();
         for signal in [SIGTERM, SIGINT, SIGHUP] {
-            signals.send(Info { signal, ..Default::default() });
+            owned_send(&mut signals, Info { signal, ..Default::default() });
         }
         signals.force(Info { signal: SIGSEGV, fault: Some(Trap::default()), ..Default::default() });
         let order = std::iter::from_fn(|| signals.take_next()).map(|d| d.info().signal);
@@ -582,7 +602,7 @@ mod tests {
         let mut owned = Owned::blocking(bit(SIGALRM));
         let mut signals = owned.view();
         signals.set_action(SIGALRM, Action { handler: IGNORE, ..Default::default() });
-        signals.send(Info { signal: SIGALRM, ..Default::default() });
+        owned_send(&mut signals, Info { signal: SIGALRM, ..Default::default() });
         assert_eq!(signals.pending_bits(), bit(SIGALRM), "blocked, it waits to be decided on");
         signals.own.begin_wait(0);
         assert!(!signals.any_deliverable());

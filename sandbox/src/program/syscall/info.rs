@@ -3,51 +3,11 @@
 use super::Args;
 use crate::errno::Errno;
 use crate::program::credentials::cap;
-use crate::program::error::{SysError, SysResult};
+use crate::program::error::SysResult;
 use crate::program::kernel::Kernel;
 use crate::program::settings::{NAME_MAX, PERSONALITY_KIND, PERSONALITY_LINUX32};
 
-/// `FUTEX_*`.
-mod futex {
-    pub const WAIT: u64 = 0;
-    pub const WAKE: u64 = 1;
-    pub const WAIT_BITSET: u64 = 9;
-    pub const WAKE_BITSET: u64 = 10;
-    pub const COMMAND: u64 = 0x7f;
-    pub const CLOCK_REALTIME: u64 = 0x100;
-}
-
 impl Kernel {
-    /// Futexes of a program with one task: a wake finds nobody, a wait is for nobody.
-    pub(super) fn sys_futex(&mut self, a: Args) -> SysResult {
-        let [address, op, value, timeout, ..] = a;
-        if !address.is_multiple_of(4) {
-            return Err(Errno::EINVAL.into());
-        }
-        match op & futex::COMMAND {
-            futex::WAKE | futex::WAKE_BITSET => Ok(0),
-            command @ (futex::WAIT | futex::WAIT_BITSET) => {
-                if self.read_u32(address)? != value as u32 {
-                    return Err(Errno::EAGAIN.into());
-                }
-                if timeout == 0 {
-                    return Err(SysError::Block);
-                }
-                let wanted = self.read_timespec(timeout)?;
-                let now = match (command, op & futex::CLOCK_REALTIME != 0) {
-                    (futex::WAIT, _) => 0,
-                    (_, true) => self.clock.realtime(),
-                    (_, false) => self.clock.monotonic(),
-                };
-                match self.sleep(wanted.saturating_sub(now))? {
-                    None => Err(Errno::ETIMEDOUT.into()),
-                    Some(_) => Err(Errno::EINTR.into()),
-                }
-            }
-            _ => Err(Errno::ENOSYS.into()),
-        }
-    }
-
     /// Restartable sequences (`include/uapi/linux/rseq.h`): the program always runs on CPU 0 and is
     /// never moved, so there is nothing to restart.
     pub(super) fn sys_rseq(&mut self, a: Args) -> SysResult {
@@ -85,8 +45,8 @@ impl Kernel {
         let mut words = [0u64; 14];
         words[0] = self.clock.monotonic() / 1_000_000_000;
         (words[4], words[5]) = (total, free);
-        // One process, in the low 16 bits; a memory unit of one byte.
-        words[10] = 1;
+        // Processes in the low 16 bits; a memory unit of one byte.
+        words[10] = self.task.len() as u64;
         words[13] = 1;
         self.write_words(a[0], &words).map(|()| 0)
     }
@@ -106,29 +66,9 @@ impl Kernel {
         Ok(0)
     }
 
-    /// `setpgid`: the program leads its session, and so must keep its group.
-    pub(super) fn sys_setpgid(&mut self, a: Args) -> SysResult {
-        if (a[1] as i32) < 0 {
-            return Err(Errno::EINVAL.into());
-        }
-        self.own_process(a[0])?;
-        Err(Errno::EPERM.into())
-    }
-
-    /// The program's own id for 0 or itself; there is no other process.
+    /// A task's own number for 0, or that of one that exists.
     pub(super) fn own_process(&mut self, pid: u64) -> SysResult {
-        if pid as u32 == 0 || pid as u32 == self.pid() {
-            Ok(self.pid().into())
-        } else {
-            Err(Errno::ESRCH.into())
-        }
-    }
-
-    /// Robust futexes matter when a task dies and others go on: there are none.
-    pub(super) fn sys_set_robust_list(&mut self, a: Args) -> SysResult {
-        /// Bytes of `struct robust_list_head`.
-        const HEAD: u64 = 24;
-        if a[1] == HEAD { Ok(0) } else { Err(Errno::EINVAL.into()) }
+        Ok(self.process_of(pid)?.into())
     }
 
     pub(super) fn sys_getcpu(&mut self, a: Args) -> SysResult {

@@ -6,6 +6,7 @@ mod advice;
 mod credentials;
 mod descriptor;
 mod exec;
+mod futex;
 mod info;
 mod limits;
 mod memory;
@@ -13,6 +14,7 @@ pub mod number;
 mod path;
 mod poll;
 mod prctl;
+mod process;
 mod schedule;
 mod signal;
 mod time;
@@ -25,7 +27,6 @@ use super::files::{RwFlags, Where};
 use super::fs::DirFormat;
 use super::kernel::Kernel;
 use crate::errno::Errno;
-use crate::machine::End;
 use xattr::Of;
 
 /// A call's arguments: RDI, RSI, RDX, R10, R8, R9.
@@ -50,7 +51,7 @@ pub fn call(process: &mut Kernel, number: u64, args: Args) -> Result<After, SysE
     match number {
         number::RT_SIGRETURN => return process.sigreturn().map(|()| After::Replaced),
         number::EXIT | number::EXIT_GROUP => {
-            process.end = Some(End::Exited(args[0] as u8));
+            process.sys_exit(args[0], number == number::EXIT_GROUP)?;
             return Ok(After::Ended);
         }
         _ => {}
@@ -68,8 +69,6 @@ pub fn call(process: &mut Kernel, number: u64, args: Args) -> Result<After, SysE
             }
             Ok(After::Return(errno.to_rax()))
         }
-        // Interrupted, before it began to wait.
-        Err(SysError::Input(_)) if process.signals().any_deliverable() => Err(SysError::Block),
         Err(e) => Err(e),
     }
 }
@@ -240,8 +239,9 @@ fn dispatch(p: &mut Kernel, call: u64, a: Args) -> SysResult {
         number::SIGALTSTACK => p.sys_sigaltstack(a),
         number::KILL => p.sys_kill(a),
         number::TKILL => p.sys_tkill(a),
+        number::RT_SIGQUEUEINFO => p.sys_rt_sigqueueinfo(a),
         number::TGKILL => p.sys_tgkill(a),
-        number::PAUSE => Err(SysError::Block),
+        number::PAUSE => Kernel::wait_for_ever(),
 
         number::FUTEX => p.sys_futex(a),
         number::ARCH_PRCTL => p.sys_arch_prctl(a),
@@ -253,12 +253,17 @@ fn dispatch(p: &mut Kernel, call: u64, a: Args) -> SysResult {
         number::PRLIMIT64 => p.sys_prlimit64(a),
         number::GETRANDOM => p.sys_getrandom(a),
         number::GETPID => Ok(p.pid().into()),
-        number::GETTID | number::SET_TID_ADDRESS => Ok(p.tid().into()),
+        number::GETTID => Ok(p.tid().into()),
+        number::SET_TID_ADDRESS => p.sys_set_tid_address(a),
         number::GETPGRP => Ok(p.process.group.into()),
-        number::GETPGID | number::GETSID => p.own_process(a[0]),
+        number::GETPGID => p.sys_getpgid(a),
+        number::GETSID => p.sys_getsid(a),
         number::SETPGID => p.sys_setpgid(a),
-        // It leads its group, and so a session of its own cannot be made.
-        number::SETSID => Err(Errno::EPERM.into()),
+        number::SETSID => p.sys_setsid(),
+        number::FORK => p.sys_fork(),
+        number::VFORK => p.sys_vfork(),
+        number::CLONE => p.sys_clone(a),
+        number::CLONE3 => p.sys_clone3(a),
         number::GETPPID => Ok(p.process.parent.into()),
         number::GETUID => Ok(p.task.credentials.user.real.into()),
         number::GETEUID => Ok(p.task.credentials.user.effective.into()),
@@ -278,7 +283,7 @@ fn dispatch(p: &mut Kernel, call: u64, a: Args) -> SysResult {
         number::SETGROUPS => p.sys_setgroups(a),
         number::CAPGET => p.sys_capget(a),
         number::CAPSET => p.sys_capset(a),
-        number::SCHED_YIELD => Ok(0),
+        number::SCHED_YIELD => p.sys_sched_yield(),
         number::SCHED_GETAFFINITY => p.sys_sched_getaffinity(a),
         number::SCHED_SETAFFINITY => p.sys_sched_setaffinity(a),
         number::SCHED_GETPARAM => p.sys_sched_getparam(a),
@@ -295,10 +300,11 @@ fn dispatch(p: &mut Kernel, call: u64, a: Args) -> SysResult {
         number::IOPRIO_SET => p.sys_ioprio_set(a),
         number::IOPRIO_GET => p.sys_ioprio_get(a),
         number::GETCPU => p.sys_getcpu(a),
-        number::WAIT4 => wait::wait4(a),
-        number::WAITID => wait::waitid(a),
+        number::WAIT4 => p.sys_wait4(a),
+        number::WAITID => p.sys_waitid(a),
         number::SOCKET | number::SOCKETPAIR => Err(Errno::EAFNOSUPPORT.into()),
         number::SET_ROBUST_LIST => p.sys_set_robust_list(a),
+        number::GET_ROBUST_LIST => p.sys_get_robust_list(a),
         number::RSEQ => p.sys_rseq(a),
         number::PERSONALITY => p.sys_personality(a),
         number::SETHOSTNAME => p.set_system_name(a, false),

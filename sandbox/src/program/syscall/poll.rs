@@ -3,12 +3,11 @@
 use super::Args;
 use super::signal::SET_BYTES;
 use crate::errno::Errno;
-use crate::program::clock::ClockMode;
 use crate::program::error::{SysError, SysResult};
 use crate::program::files::{POLLERR, POLLHUP, POLLIN, POLLNVAL, POLLOUT, POLLRDNORM, POLLWRNORM};
-use crate::program::fs::FsError;
+use crate::program::fs::Nature;
 use crate::program::kernel::Kernel;
-use crate::world::{Source, Wake};
+use crate::program::wait::{Key, Wait};
 
 /// Bytes of `struct pollfd`.
 const POLLFD: usize = 8;
@@ -25,45 +24,24 @@ struct Watched {
 }
 
 impl Kernel {
-    /// Waits until one is ready or the time is over. Without input to wait for, virtual time is over at
-    /// once. Input that is certain to come is waited for, whatever the time: it comes before virtual time
-    /// passes. For that of a terminal real time passes, and by the host's clock always.
+    /// Waits until one is ready or the time is over; gives how many are.
     fn wait_ready(&mut self, watched: &mut [Watched], timeout: Option<u64>) -> Result<usize, SysError> {
-        let mut left = timeout;
-        loop {
-            let count = self.look(watched)?;
-            if count > 0 {
-                return Ok(count);
-            }
-            if self.signals().any_deliverable() {
-                return Err(Errno::EINTR.into());
-            }
-            if left == Some(0) {
-                return Ok(0);
-            }
-            match self.input_among(watched) {
-                Some((_, true)) if self.clock.mode == ClockMode::Virtual => {
-                    match self.with_files(|fs, _, env, _| fs.input_ready(env, false, true)) {
-                        Err(FsError::Signal) => self.take_signals()?,
-                        ready => drop(ready?),
-                    }
-                }
-                Some((source, _)) => {
-                    let woken = self.wait_outside(Some(source), left)?;
-                    if woken.by == Wake::Never {
-                        return Err(SysError::Block);
-                    }
-                    left = left.map(|left| left.saturating_sub(woken.ns));
-                }
-                None => {
-                    let Some(ns) = left else { return Err(SysError::Block) };
-                    if self.sleep(ns)?.is_some() {
-                        return Err(Errno::EINTR.into());
-                    }
-                    left = Some(0);
-                }
-            }
+        let count = self.look(watched)?;
+        if count > 0 {
+            return Ok(count);
         }
+        if self.signals().any_deliverable() {
+            return Err(Errno::EINTR.into());
+        }
+        let until = match timeout {
+            Some(0) => return Ok(0),
+            Some(ns) => Some(self.deadline(ns)?),
+            None => None,
+        };
+        if until.is_some_and(|until| until <= self.clock.monotonic()) {
+            return Ok(0);
+        }
+        Err(SysError::Wait(Wait { on: self.keys_of(watched), ..Wait::until(until) }))
     }
 
     fn look(&mut self, watched: &mut [Watched]) -> Result<usize, SysError> {
@@ -77,19 +55,23 @@ impl Kernel {
         })
     }
 
-    /// The input that is waited for, and whether it is certain to come; such that is, if there is any.
-    fn input_among(&mut self, watched: &[Watched]) -> Option<(Source, bool)> {
+    /// What makes one of them ready.
+    fn keys_of(&mut self, watched: &[Watched]) -> Vec<Key> {
         self.with_files(|fs, files, _, _| {
-            let wanted = watched.iter().filter(|one| one.events & (POLLIN | POLLRDNORM) != 0 && one.fd >= 0);
-            let inputs = wanted.filter_map(|one| {
-                let description = files.get(one.fd).ok()?;
-                let inode = description.inode();
-                (description.flags().reads() && fs.is_stdin(inode)).then(|| {
-                    let source = fs.source(fs.is_tty(inode));
-                    (source, fs.is_certain(source))
+            let open = watched.iter().filter(|one| one.fd >= 0).filter_map(|one| Some((one, files.get(one.fd).ok()?)));
+            let mut keys: Vec<Key> = open
+                .filter_map(|(one, description)| {
+                    let inode = description.inode();
+                    if fs.nature(inode) != Nature::Stream {
+                        return Some(Key::File(inode));
+                    }
+                    let reads = one.events & (POLLIN | POLLRDNORM) != 0 && description.flags().reads();
+                    (reads && fs.is_stdin(inode)).then(|| Key::input(fs.source(fs.is_tty(inode))))
                 })
-            });
-            inputs.max_by_key(|(_, certain)| *certain)
+                .collect();
+            keys.sort_unstable();
+            keys.dedup();
+            keys
         })
     }
 
@@ -144,7 +126,7 @@ impl Kernel {
         let Some(mask) = mask else { return wait(self) };
         self.task.signals.begin_wait(mask);
         let result = wait(self);
-        if !matches!(result, Err(SysError::Block | SysError::Errno(Errno::EINTR))) {
+        if !matches!(result, Err(SysError::Wait(_) | SysError::Errno(Errno::EINTR))) {
             self.task.signals.end_wait();
         }
         result

@@ -5,9 +5,9 @@ use crate::errno::Errno;
 use crate::program::credentials::cap;
 use crate::program::error::{SysError, SysResult};
 use crate::program::kernel::Kernel;
-use crate::program::process::FIRST_PID;
-use crate::program::signal::number::{MAX, SIGKILL, SIGSTOP};
-use crate::program::signal::{Action, AltStack, Info, SI_TKILL, SI_USER, UNBLOCKABLE};
+use crate::program::process::{FIRST_PID, Process};
+use crate::program::signal::number::{MAX, SIGCONT, SIGKILL, SIGSTOP};
+use crate::program::signal::{Action, AltStack, INFO_BYTES, Info, SI_TKILL, SI_USER, UNBLOCKABLE};
 
 /// Bytes of the kernel's `sigset_t`.
 pub(super) const SET_BYTES: u64 = 8;
@@ -77,7 +77,7 @@ impl Kernel {
         }
         let mask = self.read_u64(a[0])?;
         self.task.signals.begin_wait(mask);
-        Err(SysError::Block)
+        Self::wait_for_ever()
     }
 
     pub(super) fn sys_sigaltstack(&mut self, a: Args) -> SysResult {
@@ -94,16 +94,59 @@ impl Kernel {
         Ok(0)
     }
 
-    /// Only the program itself can be signalled: there is nobody else.
+    /// Whether the running task may signal another (`kill_ok_by_cred`).
+    fn may_signal(&self, tid: u32, signal: u32) -> bool {
+        let Some(target) = self.task.of(tid) else { return true };
+        let (who, whom) = (&self.task.credentials, &target.credentials);
+        let alike = [who.user.effective, who.user.real]
+            .iter()
+            .any(|id| [whom.user.real, whom.user.saved].contains(id));
+        let session = |pid| self.process.of(pid).map(|process| process.session);
+        let continues = signal == SIGCONT && session(target.process) == session(self.pid());
+        alike || continues || who.can(cap::KILL) || target.process == self.pid()
+    }
+
+    fn task_of_process(&self, pid: u32) -> Option<u32> {
+        self.task.iter().find(|(_, task)| task.process == pid).map(|(tid, _)| tid)
+    }
+
     pub(super) fn sys_kill(&mut self, a: Args) -> SysResult {
-        let pid = a[0] as i32;
+        let (pid, signal) = (a[0] as i32, a[1] as u32);
+        if signal > MAX {
+            return Err(Errno::EINVAL.into());
+        }
         if pid == FIRST_PID as i32 {
             return self.send_to_first(a[1]);
         }
-        // -1 is everybody but the first process and the caller.
-        let this = self.pid() as i32;
-        let own = [0, this, -this].contains(&pid);
-        self.send_to_self(own, a[1], SI_USER)
+        let value = u64::from(self.pid()) | u64::from(self.task.credentials.user.real) << 32;
+        self.signal_processes(pid, Info { signal, code: SI_USER, value, ..Info::default() })
+    }
+
+    /// Sends a signal to those that `kill`'s first argument names; 0 asks only.
+    fn signal_processes(&mut self, pid: i32, info: Info) -> SysResult {
+        let (own, group) = (self.pid(), self.process.group);
+        let group_of = |wanted: u32| move |(_, process): &(u32, &Process)| process.group == wanted;
+        let targets: Vec<u32> = match pid {
+            0 => self.process.iter().filter(group_of(group)).map(|(pid, _)| pid).collect(),
+            // Everybody but the first process and the caller.
+            -1 => self.process.iter().map(|(pid, _)| pid).filter(|pid| *pid != own).collect(),
+            i32::MIN => return Err(Errno::ESRCH.into()),
+            pid if pid < 0 => {
+                self.process.iter().filter(group_of(pid.unsigned_abs())).map(|(pid, _)| pid).collect()
+            }
+            pid => vec![self.process_of(pid as u64)?],
+        };
+        let allowed = |pid: &u32| {
+            self.task_of_process(*pid).is_none_or(|tid| self.may_signal(tid, info.signal))
+        };
+        let (allowed, refused): (Vec<u32>, Vec<u32>) = targets.into_iter().partition(allowed);
+        if allowed.is_empty() {
+            return Err(if refused.is_empty() { Errno::ESRCH } else { Errno::EPERM }.into());
+        }
+        if info.signal != 0 {
+            allowed.into_iter().for_each(|pid| self.send(pid, info));
+        }
+        Ok(0)
     }
 
     /// Signals to the first process: it gets those only that it has handlers for, and it has none.
@@ -121,28 +164,56 @@ impl Kernel {
         if a[0] as i32 <= 0 || a[1] as i32 <= 0 {
             return Err(Errno::EINVAL.into());
         }
-        let own = a[0] as u32 == self.pid() && a[1] as u32 == self.tid();
-        self.send_to_self(own, a[2], SI_TKILL)
+        self.signal_task(Some(a[0] as u32), a[1] as u32, a[2] as u32)
     }
 
     pub(super) fn sys_tkill(&mut self, a: Args) -> SysResult {
         if a[0] as i32 <= 0 {
             return Err(Errno::EINVAL.into());
         }
-        self.send_to_self(a[0] as u32 == self.tid(), a[1], SI_TKILL)
+        self.signal_task(None, a[0] as u32, a[1] as u32)
     }
 
-    fn send_to_self(&mut self, own: bool, signal: u64, code: i32) -> SysResult {
-        if signal as u32 > MAX {
+    fn signal_task(&mut self, process: Option<u32>, tid: u32, signal: u32) -> SysResult {
+        if signal > MAX {
             return Err(Errno::EINVAL.into());
         }
-        if !own {
+        let of_it = self.task.of(tid).is_some_and(|task| process.is_none_or(|pid| task.process == pid));
+        if !of_it {
             return Err(Errno::ESRCH.into());
         }
-        if signal as u32 != 0 {
-            let value = self.pid().into();
-            self.signals().send(Info { signal: signal as u32, code, value, ..Info::default() });
+        if !self.may_signal(tid, signal) {
+            return Err(Errno::EPERM.into());
+        }
+        if signal != 0 {
+            let value = u64::from(self.pid()) | u64::from(self.task.credentials.user.real) << 32;
+            self.send(tid, Info { signal, code: SI_TKILL, value, ..Info::default() });
         }
         Ok(0)
+    }
+
+    /// `rt_sigqueueinfo`: a signal with what comes along.
+    pub(super) fn sys_rt_sigqueueinfo(&mut self, a: Args) -> SysResult {
+        let [pid, signal, address, ..] = a;
+        let info = self.queued_info(signal, address)?;
+        let others = pid as i32 != self.pid() as i32;
+        if others && (info.code >= 0 || info.code == SI_TKILL) {
+            return Err(Errno::EPERM.into());
+        }
+        if pid as i32 <= 0 {
+            return Err(Errno::ESRCH.into());
+        }
+        self.signal_processes(pid as i32, info)
+    }
+
+    fn queued_info(&mut self, signal: u64, address: u64) -> Result<Info, SysError> {
+        let mut bytes = [0u8; INFO_BYTES];
+        self.read(address, &mut bytes)?;
+        let signal = signal as u32;
+        if signal > MAX {
+            return Err(Errno::EINVAL.into());
+        }
+        let word = |at: usize| u64::from_le_bytes(std::array::from_fn(|i| bytes[at + i]));
+        Ok(Info { signal, code: word(8) as i32, value: word(16), extra: word(24), fault: None })
     }
 }

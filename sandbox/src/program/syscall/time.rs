@@ -5,9 +5,9 @@ use super::signal::SET_BYTES;
 use crate::errno::Errno;
 use crate::program::error::{SysError, SysResult};
 use crate::program::kernel::Kernel;
+use crate::program::wait::Wait;
 use crate::program::signal::UNBLOCKABLE;
 use crate::program::timers::Which;
-use crate::world::Wake;
 
 /// Nanoseconds in a second.
 const SECOND: u64 = 1_000_000_000;
@@ -201,42 +201,11 @@ impl Kernel {
         Ok(seconds.saturating_mul(SECOND).saturating_add(nanoseconds))
     }
 
-    /// Lets time pass. A signal that is to be delivered ends the sleep; returns what is left then.
-    ///
-    /// Of the timers only that of real time can expire meanwhile, and only once: see
-    /// [`timers`](crate::program::timers).
-    pub(super) fn sleep(&mut self, ns: u64) -> Result<Option<u64>, SysError> {
-        let mut left = ns;
-        self.drop_ignored();
-        while left > 0 {
-            if self.signals().any_deliverable() {
-                return Ok(Some(left));
-            }
-            self.stop.check()?;
-            let wait = self.until_alarm().map_or(left, |alarm| alarm.min(left));
-            left -= self.pass(wait)?;
-            self.fire_timers();
-        }
-        Ok(None)
-    }
-
     /// Takes the pending signals that may come but are ignored: they end no wait.
-    fn drop_ignored(&mut self) {
+    pub fn drop_ignored(&mut self) {
         while let Some(ignored) = self.signals().take_ignored() {
             self.process.timers.signal_taken(ignored, self.clock.monotonic());
         }
-    }
-
-    /// Waits until a timer sends a signal that is to be delivered, when nothing else can end a wait. `false`
-    /// when none will.
-    pub fn sleep_until_alarm(&mut self) -> Result<bool, SysError> {
-        self.drop_ignored();
-        while !self.signals().any_deliverable() {
-            let Some(wait) = self.until_alarm() else { return Ok(false) };
-            self.pass(wait)?;
-            self.fire_timers();
-        }
-        Ok(true)
     }
 
     /// A set of signals, a place for what came or 0, a time limit or 0: a signal of the set that is
@@ -247,35 +216,25 @@ impl Kernel {
             return Err(Errno::EINVAL.into());
         }
         let set = self.read_u64(set)? & !UNBLOCKABLE;
-        let mut left = if timeout == 0 { None } else { Some(self.read_timespec(timeout)?) };
-        loop {
-            if let Some(came) = self.take_signal_of(set) {
-                if info != 0 {
-                    self.write(info, &came.to_bytes())?;
-                }
-                return Ok(came.signal.into());
+        let timeout = if timeout == 0 { None } else { Some(self.read_timespec(timeout)?) };
+        if let Some(came) = self.take_signal_of(set) {
+            if info != 0 {
+                self.write(info, &came.to_bytes())?;
             }
-            if self.signals().any_deliverable() {
-                return Err(Errno::EINTR.into());
-            }
-            if left == Some(0) {
-                return Err(Errno::EAGAIN.into());
-            }
-            self.stop.check()?;
-            match left.into_iter().chain(self.until_alarm()).min() {
-                Some(wait) => {
-                    let passed = self.pass(wait)?;
-                    left = left.map(|left| left.saturating_sub(passed));
-                    self.fire_timers();
-                }
-                None if self.outside.fs().has_terminal() => {
-                    if self.wait_outside(None, None)?.by == Wake::Never {
-                        return Err(SysError::Block);
-                    }
-                }
-                None => return Err(SysError::Block),
-            }
+            return Ok(came.signal.into());
         }
+        if self.signals().any_deliverable() {
+            return Err(Errno::EINTR.into());
+        }
+        let until = match timeout {
+            Some(0) => return Err(Errno::EAGAIN.into()),
+            Some(ns) => Some(self.deadline(ns)?),
+            None => None,
+        };
+        if until.is_some_and(|until| until <= self.clock.monotonic()) {
+            return Err(Errno::EAGAIN.into());
+        }
+        Err(SysError::Wait(Wait { signals: set, ..Wait::until(until) }))
     }
 
     pub(super) fn sys_nanosleep(&mut self, a: Args) -> SysResult {
@@ -284,15 +243,22 @@ impl Kernel {
     }
 
     fn finish_sleep(&mut self, ns: u64, remaining: u64) -> SysResult {
-        match self.sleep(ns)? {
-            None => Ok(0),
-            Some(left) => {
-                if remaining != 0 {
-                    self.write_words(remaining, &[left / SECOND, left % SECOND])?;
-                }
-                Err(Errno::EINTR.into())
-            }
+        if ns == 0 {
+            return Ok(0);
         }
+        let until = self.deadline(ns)?;
+        let left = until.saturating_sub(self.clock.monotonic());
+        if left == 0 {
+            return Ok(0);
+        }
+        self.drop_ignored();
+        if !self.signals().any_deliverable() {
+            return Err(SysError::Wait(Wait::until(Some(until))));
+        }
+        if remaining != 0 {
+            self.write_words(remaining, &[left / SECOND, left % SECOND])?;
+        }
+        Err(Errno::EINTR.into())
     }
 
     pub(super) fn sys_clock_nanosleep(&mut self, a: Args) -> SysResult {
@@ -323,7 +289,7 @@ impl Kernel {
         let ns = if absolute { wanted.saturating_sub(now) } else { wanted };
         if ns > 0 && matches!(clock, ClockId::Cpu { .. }) {
             // The clock of the only process stands still as well.
-            return Err(SysError::Block);
+            return Self::wait_for_ever();
         }
         self.finish_sleep(ns, if absolute { 0 } else { remaining })
     }

@@ -13,6 +13,7 @@ use crate::program::kernel::Kernel;
 use crate::program::mm::Access;
 use crate::program::signal::number::SIGPIPE;
 use crate::program::signal::{Info, SI_USER};
+use crate::program::wait::Wait;
 
 /// Bytes that one call moves at most (`MAX_RW_COUNT`).
 const MOST: u64 = 0x7fff_f000;
@@ -89,7 +90,7 @@ fn bytes_of(parts: &[(u64, usize)]) -> usize {
 
 /// Whether an error is the program's to see once part of a call is done: the part counts instead.
 fn is_answer(e: &SysError) -> bool {
-    matches!(e, SysError::Errno(_) | SysError::Block | SysError::Signal | SysError::Input(_))
+    matches!(e, SysError::Errno(_) | SysError::Wait(_) | SysError::Signal)
 }
 
 impl Kernel {
@@ -203,7 +204,9 @@ impl Kernel {
         let most = if transfer.in_pieces() { PIECE } else { STREAM_MOST };
         buffers.left = buffers.left.min(transfer.most());
         let mut buf = vec![0; buffers.left.min(most as u64) as usize];
-        let mut done = 0u64;
+        // Of a call that waited for room in a pipe.
+        let mut done = self.resumed().map_or(0, |parked| parked.wait.done).min(buffers.left);
+        buffers.advance(done as usize);
         loop {
             let most = buffers.left.min(most as u64) as usize;
             let parts = buffers.next(self, most, Access::Read);
@@ -224,10 +227,18 @@ impl Kernel {
             let written = self
                 .with_files(|fs, _, env, _| FdTable::write_piece(fs, env, transfer, &buf[..want]))
                 .map_err(SysError::from);
+            let mut waits = false;
             let n = match written {
+                Err(SysError::Wait(wait)) if done == 0 || !self.signals().any_deliverable() => {
+                    return Err(SysError::Wait(Wait { done, ..wait }));
+                }
                 Err(e) if done > 0 && is_answer(&e) => return Ok(done),
                 written => match self.broken_pipe(written, signals)? {
-                    IoOutcome::Done(n) | IoOutcome::Partial(n) => n,
+                    IoOutcome::Done(n) => n,
+                    IoOutcome::Partial(n) => {
+                        waits = true;
+                        n
+                    }
                     IoOutcome::Control(words) => {
                         self.control.push(words);
                         want
@@ -236,7 +247,7 @@ impl Kernel {
             };
             done += n as u64;
             buffers.advance(n);
-            if n < want || buffers.left == 0 || !transfer.writes_on() {
+            if !waits && (n < want || buffers.left == 0 || !transfer.writes_on()) {
                 return Ok(done);
             }
             if transfer.can_be_undone() {
@@ -255,7 +266,8 @@ impl Kernel {
             && signals
         {
             let value = self.pid().into();
-            self.signals().send(Info { signal: SIGPIPE, code: SI_USER, value, ..Info::default() });
+            let info = Info { signal: SIGPIPE, code: SI_USER, value, ..Info::default() };
+            self.send(self.pid(), info);
         }
         result
     }

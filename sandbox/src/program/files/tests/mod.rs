@@ -210,7 +210,7 @@ fn offsets_have_limits() {
 fn pipes() {
     let mut p = Program::new();
     let (r, w) = p.run(|t, fs, env| t.pipe(fs, env, OpenFlags(0))).unwrap();
-    assert!(matches!(p.try_run(|t, fs, env| t.read(fs, env, r, &mut [0])), Err(FsError::Block)));
+    assert!(matches!(p.try_run(|t, fs, env| t.read(fs, env, r, &mut [0])), Err(FsError::Block(_))));
     assert_eq!(p.poll(r, POLLIN), 0);
     assert_eq!(p.poll(w, POLLIN | POLLOUT), POLLOUT);
     assert_eq!(p.write(w, b"abc"), Ok(3));
@@ -254,7 +254,7 @@ fn fifos_wait_for_both_ends() {
     };
     let nonblock = OpenFlags::WRONLY | OpenFlags::NONBLOCK;
     assert_eq!(errno(open(&mut p, nonblock)), Err(Errno::ENXIO));
-    assert!(matches!(open(&mut p, OpenFlags::RDONLY), Err(FsError::Block)));
+    assert!(matches!(open(&mut p, OpenFlags::RDONLY), Err(FsError::Block(_))));
     let w = open(&mut p, OpenFlags::WRONLY).unwrap();
     let r = open(&mut p, OpenFlags::RDONLY).unwrap();
     assert_eq!(p.write(w, b"through"), Ok(7));

@@ -1,0 +1,252 @@
+//! How tasks and processes come into being (`kernel/fork.c`).
+
+use super::error::{SysError, SysResult};
+use super::kernel::Kernel;
+use super::process::Process;
+use super::signal::Pending;
+use super::state::MAX_TASKS;
+use super::task::{TASK_BYTES, Task};
+use super::timers::Timers;
+use super::wait::{Key, Wait};
+use super::{credentials::cap, limits};
+use crate::errno::Errno;
+
+/// `CLONE_*` (`include/uapi/linux/sched.h`).
+pub mod flag {
+    #![allow(missing_docs)]
+    pub const VM: u64 = 0x100;
+    pub const FS: u64 = 0x200;
+    pub const FILES: u64 = 0x400;
+    pub const SIGHAND: u64 = 0x800;
+    pub const PTRACE: u64 = 0x2000;
+    pub const VFORK: u64 = 0x4000;
+    pub const PARENT: u64 = 0x8000;
+    pub const THREAD: u64 = 0x1_0000;
+    pub const SYSVSEM: u64 = 0x4_0000;
+    pub const SETTLS: u64 = 0x8_0000;
+    pub const PARENT_SETTID: u64 = 0x10_0000;
+    pub const CHILD_CLEARTID: u64 = 0x20_0000;
+    pub const DETACHED: u64 = 0x40_0000;
+    pub const UNTRACED: u64 = 0x80_0000;
+    pub const CHILD_SETTID: u64 = 0x100_0000;
+    /// Namespaces of every kind.
+    pub const NAMESPACES: u64 = 0x0002_0000 | 0x0200_0000 | 0x7c00_0000 | 0x80;
+    pub const IO: u64 = 0x8000_0000;
+    pub const CLEAR_SIGHAND: u64 = 0x1_0000_0000;
+}
+
+/// All that is answered, besides namespaces, which are refused.
+const KNOWN: u64 = flag::VM
+    | flag::FS
+    | flag::FILES
+    | flag::SIGHAND
+    | flag::PTRACE
+    | flag::VFORK
+    | flag::PARENT
+    | flag::THREAD
+    | flag::SYSVSEM
+    | flag::SETTLS
+    | flag::PARENT_SETTID
+    | flag::CHILD_CLEARTID
+    | flag::DETACHED
+    | flag::UNTRACED
+    | flag::CHILD_SETTID
+    | flag::IO
+    | flag::CLEAR_SIGHAND;
+
+/// Address spaces at most: each has a dozen pages of tables.
+const MAX_SPACES: usize = 1024;
+
+/// What a new task is to be like (`struct kernel_clone_args`).
+#[derive(Clone, Copy, Debug, Default)]
+pub struct CloneArgs {
+    /// [`flag`].
+    pub flags: u64,
+    /// The signal that the parent gets at its end; 0 for none.
+    pub exit_signal: u64,
+    /// Its stack pointer; 0 for the same.
+    pub stack: u64,
+    /// Where its number goes in the parent's memory.
+    pub parent_tid: u64,
+    /// Where its number goes in its own, and is cleared when it ends.
+    pub child_tid: u64,
+    /// Its FS base.
+    pub tls: u64,
+}
+
+impl Kernel {
+    /// Makes a task like the running one; gives its number.
+    ///
+    /// # Errors
+    /// As `clone(2)`; and what ends the run.
+    pub fn clone_task(&mut self, args: CloneArgs) -> SysResult {
+        if let Some(parked) = self.resumed() {
+            // A `vfork` that waits for its child.
+            let child = parked.wait.done;
+            let waits = self.task.of(child as u32).is_some_and(|task| task.vfork_parent == Some(self.tid()));
+            return if waits { self.wait_for_release(child) } else { Ok(child) };
+        }
+        let CloneArgs { flags, exit_signal, stack, parent_tid, child_tid, tls } = args;
+        let has = |flag: u64| flags & flag != 0;
+        if flags & !(KNOWN | flag::NAMESPACES) != 0
+            || has(flag::THREAD) && !has(flag::SIGHAND)
+            || has(flag::SIGHAND) && !has(flag::VM)
+            || has(flag::CLEAR_SIGHAND) && has(flag::SIGHAND)
+            || exit_signal > super::signal::number::MAX.into()
+        {
+            return Err(Errno::EINVAL.into());
+        }
+        if has(flag::NAMESPACES) {
+            // As in a container whose capabilities end at its own files.
+            return Err(Errno::EPERM.into());
+        }
+        if has(flag::SETTLS) && tls >= super::mm::USER_END {
+            return Err(Errno::EPERM.into());
+        }
+        self.expect_room(has(flag::VM))?;
+        let tid = self.take_number()?;
+
+        self.memory.state.account.charge(TASK_BYTES).map_err(|_| Errno::EAGAIN)?;
+        let space = match has(flag::VM) {
+            true => {
+                self.space.hold(self.task.space);
+                self.task.space
+            }
+            false => match self.fork_space() {
+                Ok(space) => space,
+                Err(e) => {
+                    self.memory.state.account.refund(TASK_BYTES);
+                    return Err(e);
+                }
+            },
+        };
+        let files = match has(flag::FILES) {
+            true => {
+                self.files.hold(self.task.files);
+                self.task.files
+            }
+            false => self.files.duplicate(),
+        };
+        let context = match has(flag::FS) {
+            true => {
+                self.context.hold(self.task.context);
+                self.task.context
+            }
+            false => {
+                let copy = *self.context;
+                self.outside.fs().hold(copy.cwd);
+                self.context.add(copy)
+            }
+        };
+        let actions = match has(flag::SIGHAND) {
+            true => {
+                self.actions.hold(self.task.actions);
+                self.task.actions
+            }
+            false => {
+                let mut copy = self.actions.clone_current();
+                if has(flag::CLEAR_SIGHAND) {
+                    copy.reset_handlers();
+                }
+                self.actions.add(copy)
+            }
+        };
+        let process = if has(flag::THREAD) { self.pid() } else { tid };
+        if !has(flag::THREAD) {
+            let parent = if has(flag::PARENT) { self.process.parent } else { self.pid() };
+            let Process { group, session, limits, settings, .. } = (*self.process).clone();
+            let new = Process {
+                parent,
+                group,
+                session,
+                limits,
+                settings,
+                timers: Timers::default(),
+                pending: Pending::default(),
+                cpu: 0,
+                children_cpu: 0,
+                exit_signal: exit_signal as u32,
+                ended: None,
+            };
+            self.process.insert(tid, new);
+        }
+        let mut child =
+            Task { process, space, files, context, actions, cpu: 0, parked: None, ..(*self.task).clone() };
+        child.regs.general.rax = 0;
+        if stack != 0 {
+            child.regs.general.rsp = stack;
+        }
+        if has(flag::SETTLS) {
+            child.regs.fs_base = tls;
+        }
+        child.signals.pending = Pending::default();
+        if has(flag::VM) && !has(flag::VFORK) {
+            child.signals.drop_alt();
+        }
+        child.settings.fork();
+        child.robust_list = 0;
+        child.clear_child_tid = if has(flag::CHILD_CLEARTID) { child_tid } else { 0 };
+        child.vfork_parent = has(flag::VFORK).then(|| self.tid());
+        self.task.insert(tid, child);
+
+        let number = tid.to_le_bytes();
+        if has(flag::PARENT_SETTID) {
+            or_nowhere(self.write(parent_tid, &number))?;
+        }
+        if has(flag::CHILD_SETTID)
+            && let Some(space) = self.space.of_mut(space)
+        {
+            or_nowhere(space.write(&mut self.memory, child_tid, &number).map_err(SysError::from))?;
+            self.effects.add(child_tid, &number);
+        }
+        self.sched.make_ready(tid);
+        if has(flag::VFORK) { self.wait_for_release(tid.into()) } else { Ok(tid.into()) }
+    }
+
+    fn wait_for_release(&mut self, child: u64) -> SysResult {
+        Err(SysError::Wait(Wait { done: child, ..Wait::on(Key::Released(child as u32)) }))
+    }
+
+    /// Refuses more tasks than there may be.
+    fn expect_room(&self, same_space: bool) -> Result<(), Errno> {
+        let user = self.task.credentials.user.real;
+        let of_user = self.task.iter().filter(|(_, task)| task.credentials.user.real == user).count() as u64;
+        let privileged = user == 0
+            || self.task.credentials.can(cap::SYS_RESOURCE)
+            || self.task.credentials.can(cap::SYS_ADMIN);
+        let full = self.task.len() >= MAX_TASKS
+            || self.process.len() >= MAX_TASKS
+            || !same_space && self.space.len() >= MAX_SPACES
+            || !privileged && of_user >= self.process.limits[limits::NPROC].0;
+        if full { Err(Errno::EAGAIN) } else { Ok(()) }
+    }
+
+    /// The next number that no task, process, group or session has.
+    fn take_number(&mut self) -> Result<u32, Errno> {
+        /// Behind the highest (`PID_MAX_LIMIT`).
+        const END: u32 = 1 << 22;
+        /// Where they start again (`RESERVED_PIDS`).
+        const FROM: u32 = 300;
+        // Fewer than so many are in use.
+        for _ in 0..=4 * MAX_TASKS {
+            let number = self.next_tid;
+            self.next_tid = if number + 1 >= END { FROM } else { number + 1 };
+            let in_use = |process: &Process| process.group == number || process.session == number;
+            if !self.task.has(number)
+                && !self.process.has(number)
+                && !self.process.iter().any(|(_, process)| in_use(process))
+            {
+                return Ok(number);
+            }
+        }
+        Err(Errno::EAGAIN)
+    }
+}
+
+/// A number that cannot be written is told nobody (`put_user` in `copy_process`).
+fn or_nowhere(written: Result<(), SysError>) -> Result<(), SysError> {
+    match written {
+        Err(SysError::Errno(_)) => Ok(()),
+        other => other,
+    }
+}

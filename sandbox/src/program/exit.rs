@@ -1,0 +1,236 @@
+//! How tasks and processes end (`kernel/exit.c`).
+
+use super::error::SysError;
+use super::kernel::Kernel;
+use super::process::{FIRST_PID, PROGRAM_PID, Process};
+use super::signal::number::SIGCHLD;
+use super::signal::{Info, ignores_children};
+use super::task::{TASK_BYTES, Task};
+use super::wait::Key;
+use crate::errno::Errno;
+use crate::machine::End;
+
+/// `CLD_*` (`include/uapi/asm-generic/siginfo.h`).
+const CLD_EXITED: i32 = 1;
+const CLD_KILLED: i32 = 2;
+
+/// Futexes on a robust list at most (`ROBUST_LIST_LIMIT`).
+const ROBUST_MAX: usize = 2048;
+/// Bits of a robust futex: its owner has died, others wait, and the owner's number.
+const FUTEX_OWNER_DIED: u32 = 0x4000_0000;
+const FUTEX_WAITERS: u32 = 0x8000_0000;
+const FUTEX_TID: u32 = 0x3fff_ffff;
+
+impl Kernel {
+    /// Ends the running task; with the last one of its process, the process ends with this status, as
+    /// `wait4` tells it.
+    ///
+    /// # Errors
+    /// When guest memory cannot be had.
+    pub fn exit_task(&mut self, status: i32) -> Result<(), SysError> {
+        self.let_go()?;
+        self.task.dead = true;
+        let pid = self.pid();
+        let others = self.task.iter().any(|(_, task)| task.process == pid && !task.dead);
+        if !others {
+            self.end_process(status);
+        }
+        Ok(())
+    }
+
+    /// Ends the running task's process with all of its tasks.
+    ///
+    /// # Errors
+    /// When guest memory cannot be had, or the host refuses.
+    pub fn exit_process(&mut self, status: i32) -> Result<(), SysError> {
+        self.end_process(status);
+        // The sandbox goes with its first process.
+        if self.end.is_none() {
+            self.end_siblings()?;
+        }
+        self.exit_task(status)
+    }
+
+    /// Ends the other tasks of the running one's process.
+    ///
+    /// # Errors
+    /// When the host refuses.
+    pub fn end_siblings(&mut self) -> Result<(), SysError> {
+        let (pid, tid) = (self.pid(), self.tid());
+        let siblings: Vec<u32> =
+            self.task.iter().filter(|(other, t)| t.process == pid && *other != tid).map(|(other, _)| other).collect();
+        for sibling in siblings {
+            if let Some(task) = self.task.remove(sibling) {
+                self.forget_task(sibling, task)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Notes how the running task's process ended.
+    fn end_process(&mut self, status: i32) {
+        self.process.ended.get_or_insert(status);
+        if self.pid() == PROGRAM_PID {
+            self.end = Some(End::of_status(status));
+        }
+    }
+
+    /// What a task does about its address space as it leaves it: robust futexes, and the number that others
+    /// wait for (`mm_release`).
+    pub fn let_go(&mut self) -> Result<(), SysError> {
+        let list = std::mem::take(&mut self.task.robust_list);
+        if list != 0 {
+            match self.release_robust(list) {
+                // The list lies where there is nothing: that was the program's.
+                Ok(()) | Err(SysError::Errno(_)) => {}
+                Err(e) => return Err(e),
+            }
+        }
+        let clear = std::mem::take(&mut self.task.clear_child_tid);
+        if clear != 0 && self.space.users(self.space.id()) > 1 {
+            match self.write(clear, &0u32.to_le_bytes()) {
+                Ok(()) => {
+                    let key = self.futex_key(clear, false);
+                    self.wake(key, 1, |_| true);
+                }
+                Err(SysError::Errno(_)) => {}
+                Err(e) => return Err(e),
+            }
+        }
+        Ok(())
+    }
+
+    /// Gives the futexes of a robust list to those that wait for them (`exit_robust_list`).
+    fn release_robust(&mut self, head: u64) -> Result<(), SysError> {
+        let [first, offset, pending] = self.read_words::<3>(head)?;
+        let mut entry = first;
+        // The lowest bit says that it is of the kind that inherits priorities.
+        for _ in 0..ROBUST_MAX {
+            if entry & !1 == head {
+                break;
+            }
+            let next = self.read_u64(entry & !1);
+            if entry != pending {
+                self.owner_died((entry & !1).wrapping_add(offset))?;
+            }
+            entry = next?;
+        }
+        if pending != 0 {
+            self.owner_died((pending & !1).wrapping_add(offset))?;
+        }
+        Ok(())
+    }
+
+    fn owner_died(&mut self, address: u64) -> Result<(), SysError> {
+        if !address.is_multiple_of(4) {
+            return Err(Errno::EFAULT.into());
+        }
+        let value = self.read_u32(address)?;
+        if value & FUTEX_TID != self.tid() {
+            return Ok(());
+        }
+        let new = value & FUTEX_WAITERS | FUTEX_OWNER_DIED;
+        self.write(address, &new.to_le_bytes())?;
+        if value & FUTEX_WAITERS != 0 {
+            for shared in [false, true] {
+                let key = self.futex_key(address, shared);
+                if self.wake(key, 1, |_| true) > 0 {
+                    break;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Forgets the running task, which has ended; another one becomes the running one, whether it can run or
+    /// not.
+    ///
+    /// # Errors
+    /// When the host refuses.
+    pub fn bury(&mut self) -> Result<(), SysError> {
+        let (tid, pid) = (self.tid(), self.pid());
+        let ended = self.process.ended;
+        let Some(other) = self.task.iter().map(|(other, _)| other).find(|other| *other != tid) else {
+            // The first process's last task is never buried.
+            return Err(SysError::Machine("a sandbox without a task".into()));
+        };
+        self.switch(other)?;
+        if let Some(task) = self.task.remove(tid) {
+            self.forget_task(tid, task)?;
+        }
+        if let Some(status) = ended {
+            self.tell_parent(pid, status);
+        }
+        Ok(())
+    }
+
+    /// Gives back what a task has that is in the table no more.
+    fn forget_task(&mut self, tid: u32, task: Task) -> Result<(), SysError> {
+        self.sched.forget(tid, task.parked.as_ref().map(|parked| &parked.wait));
+        self.release_vfork(tid, task.vfork_parent);
+        let pid = task.process;
+        self.with_files(|fs, files, env, _| files.release(fs, env, task.files, pid))?;
+        if let Some(context) = self.context.release(task.context) {
+            self.with_files(|fs, _, env, _| fs.release(env, context.cwd))?;
+        }
+        self.actions.release(task.actions);
+        self.release_space(task.space)?;
+        self.memory.state.account.refund(TASK_BYTES);
+        self.wake_for_files();
+        Ok(())
+    }
+
+    /// Lets the parent go on that waits for its address space.
+    pub fn release_vfork(&mut self, tid: u32, parent: Option<u32>) {
+        if parent.is_some() {
+            self.wake(Key::Released(tid), usize::MAX, |_| true);
+        }
+    }
+
+    /// A process has no task any more: its children get another parent, and its own is told.
+    fn tell_parent(&mut self, pid: u32, status: i32) {
+        let mut orphans: Vec<(u32, Option<i32>)> = Vec::new();
+        for (child, process) in self.process.iter_mut() {
+            if process.parent == pid {
+                process.parent = FIRST_PID;
+                orphans.push((child, process.ended));
+            }
+        }
+        for (child, ended) in orphans {
+            // The first process waits for whoever comes to it.
+            if ended.is_some() {
+                self.process.remove(child);
+            }
+            let with_signal: Vec<(u32, u32)> = self
+                .task
+                .iter()
+                .filter(|(_, task)| task.process == child && task.settings.death_signal != 0)
+                .map(|(tid, task)| (tid, task.settings.death_signal))
+                .collect();
+            for (_, signal) in with_signal {
+                let value = pid.into();
+                self.send(child, Info { signal, value, ..Info::default() });
+            }
+        }
+        let Some(Process { parent, exit_signal, .. }) = self.process.of(pid) else { return };
+        let (parent, signal) = (*parent, *exit_signal);
+        if parent == FIRST_PID || !self.process.has(parent) {
+            self.process.remove(pid);
+            return;
+        }
+        let actions = self.task.iter().find(|(_, task)| task.process == parent).map(|(_, task)| task.actions);
+        let ignores = signal == SIGCHLD
+            && actions.and_then(|id| self.actions.of(id)).is_some_and(ignores_children);
+        if signal != 0 {
+            let (code, extra) = match status & 0x7f {
+                0 => (CLD_EXITED, status >> 8 & 0xff),
+                signal => (CLD_KILLED, signal),
+            };
+            self.send(parent, Info { signal, code, value: pid.into(), extra: extra as u64, fault: None });
+        }
+        if ignores {
+            self.process.remove(pid);
+        }
+        self.wake(Key::Child(parent), usize::MAX, |_| true);
+    }
+}

@@ -1,0 +1,475 @@
+//! Waiting: what for, until when, and who runs meanwhile.
+//!
+//! A call that must wait gives [`SysError::Wait`](super::error::SysError::Wait): the task is parked with
+//! what it waits for, and another one runs. When something that it waits for happens, or its time is over,
+//! or a signal is there for it, the call is made again from its start; [`Kernel::resumed`] tells it what it
+//! had done before. Nothing else knows of waiting, and no time passes while a task can run.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use serde::{Deserialize, Serialize};
+
+use super::clock::ClockMode;
+use super::error::{SysError, SysResult};
+use super::fs::{FsError, InodeId};
+use super::kernel::Kernel;
+use super::process::FIRST_PID;
+use super::signal::number::MAX;
+use super::signal::{Info, SI_KERNEL};
+use super::syscall::number;
+use super::timers::Which;
+use crate::random::Random;
+use crate::world::{Source, Wake};
+
+/// Something that happens, and that tasks wait for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub enum Key {
+    /// A file becomes ready for more, or a lock on it is given up.
+    File(InodeId),
+    /// There is input from outside.
+    Input(bool),
+    /// A private futex: address space and address.
+    Futex(u32, u64),
+    /// A futex in a shared object: its number and the offset.
+    SharedFutex(u64, u64),
+    /// A child of a process ends.
+    Child(u32),
+    /// A task gives up the address space that it shares with the one that made it (`vfork`).
+    Released(u32),
+}
+
+impl Key {
+    /// Of input.
+    pub fn input(source: Source) -> Key {
+        Key::Input(source == Source::Terminal)
+    }
+}
+
+/// What a call waits for.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Wait {
+    /// Any of these.
+    pub on: Vec<Key>,
+    /// The moment at which it is over, nanoseconds of monotonic time.
+    pub until: Option<u64>,
+    /// Blocked signals that end it as well: `sigtimedwait`.
+    pub signals: u64,
+    /// What the call has done so far, in its own terms.
+    pub done: u64,
+}
+
+impl Wait {
+    /// For one thing.
+    pub fn on(key: Key) -> Wait {
+        Wait { on: vec![key], ..Wait::default() }
+    }
+
+    /// Until a moment, if there is one.
+    pub fn until(until: Option<u64>) -> Wait {
+        Wait { until, ..Wait::default() }
+    }
+}
+
+/// A system call on its way to the answer. The program's registers are those behind it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Call {
+    /// Its number.
+    pub number: u64,
+    /// Its arguments.
+    pub args: [u64; 6],
+    /// RAX before it.
+    pub rax: u64,
+    /// How it came.
+    pub way: Way,
+}
+
+/// How a system call comes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Way {
+    /// By `SYSCALL`.
+    Syscall,
+    /// By `int 0x80`.
+    Int80,
+    /// By a call into the vsyscall page.
+    Vsyscall,
+}
+
+/// A call that waits, or is about to be made again.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Parked {
+    /// The call.
+    pub call: Call,
+    /// What it waits for.
+    pub wait: Wait,
+    /// Something that it waited for has happened.
+    pub woken: bool,
+}
+
+/// Who runs next: a function of the seed and the exits.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Scheduler {
+    /// Tasks that can run, besides the running one, in this order.
+    ready: VecDeque<u32>,
+    /// Who waits for what, in the order in which they began.
+    waiting: BTreeMap<Key, VecDeque<u32>>,
+    /// Exits after which another task runs.
+    left: u32,
+    random: Random,
+}
+
+/// The stream of the seed that time slices are drawn from.
+const SCHEDULE_STREAM: u64 = 3;
+/// Exits in a time slice, at most.
+const SLICE: u64 = 64;
+
+impl Scheduler {
+    /// With one task, which runs.
+    pub fn new(seed: u64) -> Scheduler {
+        Scheduler {
+            ready: VecDeque::new(),
+            waiting: BTreeMap::new(),
+            left: 0,
+            random: Random::new(seed, SCHEDULE_STREAM),
+        }
+    }
+
+    /// Starts its random stream anew.
+    pub fn reseed(&mut self, seed: u64) {
+        self.random = Random::new(seed, SCHEDULE_STREAM);
+    }
+
+    /// A task can run.
+    pub fn make_ready(&mut self, tid: u32) {
+        self.ready.push_back(tid);
+    }
+
+    /// Whether another task could run now.
+    pub fn any_ready(&self) -> bool {
+        !self.ready.is_empty()
+    }
+
+    /// The task that runs next, with a new time slice.
+    pub fn next(&mut self) -> Option<u32> {
+        let next = self.ready.pop_front()?;
+        // Drawn only where there is a choice: programs with one task draw nothing.
+        self.left = 1 + self.random.below(SLICE) as u32;
+        Some(next)
+    }
+
+    /// The running task gives up the rest of its time slice.
+    pub fn end_slice(&mut self) {
+        self.left = 1;
+    }
+
+    /// Counts an exit of the running task. Whether its time slice is over, and another one could run.
+    pub fn slice_is_over(&mut self) -> bool {
+        self.left = self.left.saturating_sub(1);
+        self.left == 0 && self.any_ready()
+    }
+
+    fn park(&mut self, tid: u32, wait: &Wait) {
+        for key in &wait.on {
+            let queue = self.waiting.entry(*key).or_default();
+            if !queue.contains(&tid) {
+                queue.push_back(tid);
+            }
+        }
+    }
+
+    fn unpark(&mut self, tid: u32, wait: &Wait) {
+        for key in &wait.on {
+            if let Some(queue) = self.waiting.get_mut(key) {
+                queue.retain(|waiting| *waiting != tid);
+                if queue.is_empty() {
+                    self.waiting.remove(key);
+                }
+            }
+        }
+    }
+
+    /// Those that wait for something, in the order in which they began.
+    pub fn waiting_for(&self, key: Key) -> Vec<u32> {
+        self.waiting.get(&key).map(|queue| queue.iter().copied().collect()).unwrap_or_default()
+    }
+
+    /// A task is no more.
+    pub fn forget(&mut self, tid: u32, wait: Option<&Wait>) {
+        self.ready.retain(|ready| *ready != tid);
+        wait.into_iter().for_each(|wait| self.unpark(tid, wait));
+    }
+
+    /// Whether it is one for these tasks, of which those that wait are given with what for: for a state out
+    /// of a file.
+    pub fn is_sound(&self, running: u32, tasks: &BTreeMap<u32, Option<&Wait>>) -> bool {
+        let mut seen = std::collections::BTreeSet::new();
+        let ready = self.ready.iter().all(|tid| tasks.contains_key(tid) && *tid != running && seen.insert(*tid));
+        let waits = |key: &Key, tid: &u32| {
+            tasks.get(tid).is_some_and(|wait| wait.is_some_and(|wait| wait.on.contains(key)))
+        };
+        let queued = self.waiting.iter().all(|(key, queue)| {
+            !queue.is_empty() && queue.iter().all(|tid| waits(key, tid) && !seen.contains(tid))
+        });
+        ready && queued
+    }
+}
+
+/// How an idle sandbox goes on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Idle {
+    /// Something has happened: a task may be able to run.
+    Woken,
+    /// Nothing can ever happen again.
+    Stuck,
+}
+
+impl Kernel {
+    /// What the running call had done and waited for, when it is made again.
+    pub(super) fn resumed(&self) -> Option<&Parked> {
+        self.task.parked.as_ref()
+    }
+
+    /// The moment that is so many nanoseconds from the beginning of the running call.
+    pub(super) fn deadline(&mut self, ns: u64) -> Result<u64, SysError> {
+        if let Some(until) = self.resumed().and_then(|parked| parked.wait.until) {
+            return Ok(until);
+        }
+        self.refresh_clock()?;
+        Ok(self.clock.monotonic().saturating_add(ns))
+    }
+
+    /// Takes the host's time over, where that is the clock.
+    pub(super) fn refresh_clock(&mut self) -> Result<(), SysError> {
+        if self.clock.mode == ClockMode::Host {
+            let now = self.outside.world().clock()?;
+            self.clock.set(now);
+        }
+        Ok(())
+    }
+
+    /// Parks the running task.
+    pub(super) fn park(&mut self, call: Call, wait: Wait) {
+        let tid = self.tid();
+        if let Some(before) = self.task.parked.take() {
+            self.sched.unpark(tid, &before.wait);
+        }
+        self.sched.park(tid, &wait);
+        self.task.parked = Some(Parked { call, wait, woken: false });
+    }
+
+    /// The running task's call is over.
+    pub(super) fn call_is_over(&mut self) {
+        let tid = self.tid();
+        if let Some(parked) = self.task.parked.take() {
+            self.sched.unpark(tid, &parked.wait);
+        }
+    }
+
+    /// The running task's call was left before its answer: it is made again when the run goes on.
+    pub(super) fn make_again(&mut self, call: Call) {
+        let tid = self.tid();
+        let parked = self.task.parked.take();
+        let (wait, woken) = parked.map(|parked| (parked.wait, parked.woken)).unwrap_or_default();
+        self.task.parked = Some(Parked { call, wait, woken });
+        self.sched.ready.push_front(tid);
+    }
+
+    /// Makes a parked task ready.
+    fn unpark(&mut self, tid: u32, woken: bool) {
+        let Some(parked) = self.task.of_mut(tid).and_then(|task| task.parked.as_mut()) else { return };
+        parked.woken |= woken;
+        self.sched.unpark(tid, &parked.wait);
+        if !self.sched.ready.contains(&tid) {
+            self.sched.make_ready(tid);
+        }
+    }
+
+    /// Something has happened: makes at most `most` of those ready that wait for it, and that `accept` takes.
+    /// Returns how many.
+    pub(super) fn wake(&mut self, key: Key, most: usize, accept: impl Fn(&Parked) -> bool) -> usize {
+        let mut count = 0;
+        for tid in self.sched.waiting_for(key) {
+            if count == most {
+                break;
+            }
+            let parked = self.task.of(tid).and_then(|task| task.parked.as_ref());
+            if parked.is_some_and(|parked| !parked.woken && accept(parked)) {
+                self.unpark(tid, true);
+                count += 1;
+            }
+        }
+        count
+    }
+
+    /// Lets at most `most` of those that wait for something wait for another thing; returns how many.
+    pub(super) fn requeue(&mut self, from: Key, to: Key, most: usize) -> usize {
+        let waiting = self.sched.waiting_for(from);
+        let mut count = 0;
+        for tid in waiting.into_iter().take(most) {
+            let Some(parked) = self.task.of_mut(tid).and_then(|task| task.parked.as_mut()) else { continue };
+            self.sched.unpark(tid, &parked.wait);
+            parked.wait.on = vec![to];
+            self.sched.park(tid, &parked.wait);
+            count += 1;
+        }
+        count
+    }
+
+    /// Makes ready who waits for files that have changed.
+    pub(super) fn wake_for_files(&mut self) {
+        let mut woken = self.outside.fs().take_woken();
+        woken.extend(self.files.take_woken());
+        woken.sort_unstable();
+        woken.dedup();
+        for inode in woken {
+            self.wake(Key::File(inode), usize::MAX, |_| true);
+        }
+    }
+
+    /// Makes a task ready that waits, if a signal is there for it.
+    pub(super) fn wake_for_signal(&mut self, tid: u32) {
+        let Some(parked) = self.task.of(tid).and_then(|task| task.parked.as_ref()) else { return };
+        let of_set = parked.wait.signals;
+        let comes = self.signals_of(tid).is_some_and(|signals| {
+            signals.any_deliverable() || signals.pending_bits() & of_set != 0
+        });
+        if comes {
+            self.unpark(tid, false);
+        }
+    }
+
+    /// Makes ready whose time is over.
+    fn wake_for_time(&mut self) {
+        let now = self.clock.monotonic();
+        let over = |parked: &Parked| parked.wait.until.is_some_and(|until| until <= now);
+        let due = self.task.iter().filter(|(_, task)| task.parked.as_ref().is_some_and(over));
+        let due: Vec<u32> = due.map(|(tid, _)| tid).collect();
+        due.into_iter().for_each(|tid| self.unpark(tid, false));
+    }
+
+    /// The next moment at which something happens by itself.
+    fn next_moment(&self) -> Option<u64> {
+        let waits = self.task.iter().filter_map(|(_, task)| task.parked.as_ref()?.wait.until);
+        let timers = self.process.iter().filter_map(|(_, process)| process.timers.get(Which::Real).expiry());
+        waits.chain(timers).min()
+    }
+
+    /// The input that tasks wait for: such that is certain to come, if there is any.
+    fn awaited_input(&self) -> Option<(Source, bool)> {
+        let fs = self.outside.fs();
+        let inputs = [Source::Terminal, Source::Stdin].into_iter().filter(|source| {
+            self.sched.waiting.contains_key(&Key::input(*source))
+        });
+        inputs.map(|source| (source, fs.is_certain(source))).max_by_key(|(_, certain)| *certain)
+    }
+
+    /// Nothing can run: lets time pass, or waits for the outside, until something happens.
+    ///
+    /// Virtual time passes at once. What really waits: a wait for input; for signals, which only a terminal
+    /// is expected to send; everything, where the clock is the host's. Input that is certain to come is
+    /// waited for whatever the time: it comes before virtual time passes.
+    ///
+    /// # Errors
+    /// When the run must be over, or the outside gives no answer.
+    pub(super) fn idle(&mut self) -> Result<Idle, SysError> {
+        self.stop.check()?;
+        let moment = self.next_moment();
+        let left = moment.map(|moment| moment.saturating_sub(self.clock.monotonic()));
+        let virtual_time = self.clock.mode == ClockMode::Virtual;
+        match (self.awaited_input(), left) {
+            (Some((source, true)), _) if virtual_time => {
+                match self.with_files(|fs, _, env, _| fs.input_ready(env, false, true)) {
+                    Err(FsError::Signal) => self.take_signals()?,
+                    ready => drop(ready?),
+                }
+                self.wake(Key::input(source), usize::MAX, |_| true);
+                return Ok(Idle::Woken);
+            }
+            (None, Some(ns)) if virtual_time => self.clock.advance(&mut self.memory, &mut self.space, ns)?,
+            (None, None) if !self.outside.fs().has_terminal() => return Ok(Idle::Stuck),
+            (input, ns) => {
+                let source = input.map(|(source, _)| source);
+                let woken = self.outside.world().wait(source, ns)?;
+                if virtual_time {
+                    self.clock.advance(&mut self.memory, &mut self.space, woken.ns)?;
+                } else {
+                    self.refresh_clock()?;
+                }
+                match (woken.by, source) {
+                    (Wake::Input, Some(source)) => {
+                        self.wake(Key::input(source), usize::MAX, |_| true);
+                    }
+                    (Wake::Signal, _) => self.take_signals()?,
+                    (Wake::Never, _) if ns.is_none() => return Ok(Idle::Stuck),
+                    _ => {}
+                }
+            }
+        }
+        self.fire_timers();
+        self.wake_for_time();
+        Ok(Idle::Woken)
+    }
+
+    /// Makes signals that came from outside pending: for all processes, as a terminal sends them to its
+    /// foreground group.
+    pub fn take_signals(&mut self) -> Result<(), SysError> {
+        if !self.outside.world().may_have_signal() {
+            return Ok(());
+        }
+        // At most one of each waits.
+        for _ in 1..=MAX {
+            let Some(signal) = self.outside.world().signal(None)? else { break };
+            if (1..=MAX).contains(&signal) {
+                let info = Info { signal, code: SI_KERNEL, ..Default::default() };
+                let all: Vec<u32> = self.process.iter().map(|(pid, _)| pid).collect();
+                all.into_iter().for_each(|pid| self.send(pid, info));
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether there are other tasks than the running one.
+    pub(super) fn is_alone(&self) -> bool {
+        self.task.len() == 1
+    }
+
+    /// Waits for ever: for a signal, or for nothing.
+    pub(super) fn wait_for_ever() -> SysResult {
+        Err(SysError::Wait(Wait::default()))
+    }
+
+    /// What each task of a sandbox that can never go on waits for, in words.
+    pub(super) fn what_all_wait_for(&mut self) -> String {
+        let parked: Vec<(u32, Call)> =
+            self.task.iter().filter_map(|(tid, task)| Some((tid, task.parked.as_ref()?.call))).collect();
+        match &parked[..] {
+            [(tid, call)] if *tid > FIRST_PID => self.waits_for(*tid, *call),
+            _ => {
+                let texts = parked.iter().map(|(tid, call)| format!("task {tid} {}", self.waits_for(*tid, *call)));
+                texts.collect::<Vec<_>>().join(", ")
+            }
+        }
+    }
+
+    fn waits_for(&mut self, tid: u32, Call { number, args, .. }: Call) -> String {
+        let files = self.task.of(tid).map_or(0, |task| task.files);
+        let mut file = || {
+            let path = self.with_files(|fs, descriptors, _, _| {
+                descriptors.inode_in(files, args[0] as i32).map(|inode| fs.path_of(inode))
+            });
+            let path = path.map(|path| String::from_utf8_lossy(&path).escape_debug().to_string());
+            format!("descriptor {} ({})", args[0] as i32, path.unwrap_or_default())
+        };
+        match number {
+            number::READ | number::READV => format!("to read from {}", file()),
+            number::WRITE | number::WRITEV => format!("to write to {}", file()),
+            number::PAUSE | number::RT_SIGSUSPEND | number::RT_SIGTIMEDWAIT => "for a signal".into(),
+            number::POLL | number::PPOLL | number::SELECT | number::PSELECT6 => {
+                "for one of its descriptors to be ready".into()
+            }
+            number::FUTEX => "for a futex that nobody can wake".into(),
+            number::OPEN | number::OPENAT => "for the other end of a FIFO".into(),
+            number::WAIT4 | number::WAITID => "for a child".into(),
+            _ => format!("in system call {number}"),
+        }
+    }
+}
