@@ -248,9 +248,11 @@ impl Fs {
         let Some(pipe) = self.pipe(id) else {
             return Ok(());
         };
+        // Only a FIFO waits for its other end.
         let nonblock = flags.has(OpenFlags::NONBLOCK);
         match (flags.reads(), flags.writes()) {
             (false, false) => return fail(Errno::EINVAL),
+            _ if !pipe.named => {}
             (true, false) if !nonblock && pipe.writers == 0 && !pipe.writer_waits => {
                 pipe.reader_waits = true;
                 return Err(FsError::Block(id));

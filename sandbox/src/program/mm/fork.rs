@@ -40,7 +40,9 @@ impl AddressSpace {
             let Some(chunk) = memory.take_chunk() else { return Ok(false) };
             regions.insert(*number, Region { chunk, blocks: region.blocks });
             let (from, to) = (chunk_page(region.chunk), chunk_page(chunk));
-            memory.pages.copy_files(from..from + CHUNK_PAGES, to);
+            for pages in memory.pages.copy_files(from..from + CHUNK_PAGES, to) {
+                memory.ram.renew(pages)?;
+            }
             let mut content = [0; PAGE_SIZE];
             for page in memory.ram.held(from..from + CHUNK_PAGES)? {
                 // The copy gets it from the file, too, when it is touched.

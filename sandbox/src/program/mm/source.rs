@@ -108,8 +108,8 @@ impl ProgramPages {
         files.insert(pages.start, FileRange { end: pages.end, content, offset, exec });
     }
 
-    /// Says that pages of files in a range are at as many pages from `to` on as well.
-    pub fn copy_files(&self, pages: Range<u64>, to: u64) {
+    /// Says that pages of files in a range are at as many pages from `to` on as well; gives where.
+    pub fn copy_files(&self, pages: Range<u64>, to: u64) -> Vec<Range<u64>> {
         let mut files = self.files.write().unwrap_or_else(std::sync::PoisonError::into_inner);
         let inside: Vec<(u64, FileRange)> = files
             .range(..pages.end)
@@ -117,12 +117,14 @@ impl ProgramPages {
             .take_while(|(_, range)| range.end > pages.start)
             .map(|(first, range)| (*first, range.clone()))
             .collect();
-        for (first, range) in inside {
+        let copies = inside.into_iter().map(|(first, range)| {
             let (start, end) = (first.max(pages.start), range.end.min(pages.end));
             let offset = range.offset + (start - first) * PAGE_SIZE as u64;
             let at = to + (start - pages.start);
             files.insert(at, FileRange { end: at + (end - start), offset, ..range });
-        }
+            at..at + (end - start)
+        });
+        copies.collect()
     }
 
     /// The pages that come from files and that the outside lacks, as runs: what a snapshot cannot
