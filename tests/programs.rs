@@ -56,6 +56,11 @@ fn languages() {
 }
 
 #[test]
+fn processes() {
+    family("processes");
+}
+
+#[test]
 fn the_table_has_no_job_twice() {
     let mut all: Vec<_> = programs::selected(true)
         .into_iter()

@@ -17,7 +17,7 @@ use crate::common::{self, Input};
 const FIRST_TIME: i64 = 1_600_000_000;
 
 /// Scripts, which are files of this repository.
-const SCRIPTS: [(&str, &str); 8] = [
+const SCRIPTS: [(&str, &str); 11] = [
     ("report.awk", include_str!("scripts/report.awk")),
     ("life.bc", include_str!("scripts/life.bc")),
     ("queens.lua", include_str!("scripts/queens.lua")),
@@ -26,6 +26,9 @@ const SCRIPTS: [(&str, &str); 8] = [
     ("bank.py", include_str!("scripts/bank.py")),
     ("library.py", include_str!("scripts/library.py")),
     ("builtins.sh", include_str!("scripts/builtins.sh")),
+    ("processes.sh", include_str!("scripts/processes.sh")),
+    ("threads.py", include_str!("scripts/threads.py")),
+    ("Makefile", include_str!("scripts/Makefile")),
 ];
 
 /// Numbers that look random and never change (Knuth's MMIX generator).

@@ -9,6 +9,7 @@ pub mod corpus;
 mod files;
 mod job;
 pub mod languages;
+mod processes;
 pub mod run;
 mod system;
 mod text;
@@ -25,6 +26,7 @@ pub fn families() -> Vec<(&'static str, Vec<Job>)> {
         ("text", text::jobs()),
         ("archives", archives::jobs()),
         ("languages", languages::jobs()),
+        ("processes", processes::jobs()),
     ]
 }
 

@@ -57,8 +57,12 @@ impl Kernel {
     /// When the host refuses.
     pub fn end_siblings(&mut self) -> Result<(), SysError> {
         let (pid, tid) = (self.pid(), self.tid());
-        let siblings: Vec<u32> =
-            self.task.iter().filter(|(other, t)| t.process == pid && *other != tid).map(|(other, _)| other).collect();
+        let siblings: Vec<u32> = self
+            .task
+            .iter()
+            .filter(|(other, t)| t.process == pid && *other != tid)
+            .map(|(other, _)| other)
+            .collect();
         for sibling in siblings {
             if let Some(task) = self.task.remove(sibling) {
                 self.forget_task(sibling, task)?;
@@ -219,8 +223,8 @@ impl Kernel {
             return;
         }
         let actions = self.task.iter().find(|(_, task)| task.process == parent).map(|(_, task)| task.actions);
-        let ignores = signal == SIGCHLD
-            && actions.and_then(|id| self.actions.of(id)).is_some_and(ignores_children);
+        let ignores =
+            signal == SIGCHLD && actions.and_then(|id| self.actions.of(id)).is_some_and(ignores_children);
         if signal != 0 {
             let (code, extra) = match status & 0x7f {
                 0 => (CLD_EXITED, status >> 8 & 0xff),

@@ -2,8 +2,8 @@
 
 pub mod binary;
 mod caller;
-pub mod clone;
 pub mod clock;
+pub mod clone;
 pub mod credentials;
 pub mod current;
 pub mod effects;

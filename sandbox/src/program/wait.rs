@@ -202,7 +202,8 @@ impl Scheduler {
     /// of a file.
     pub fn is_sound(&self, running: u32, tasks: &BTreeMap<u32, Option<&Wait>>) -> bool {
         let mut seen = std::collections::BTreeSet::new();
-        let ready = self.ready.iter().all(|tid| tasks.contains_key(tid) && *tid != running && seen.insert(*tid));
+        let ready =
+            self.ready.iter().all(|tid| tasks.contains_key(tid) && *tid != running && seen.insert(*tid));
         let waits = |key: &Key, tid: &u32| {
             tasks.get(tid).is_some_and(|wait| wait.is_some_and(|wait| wait.on.contains(key)))
         };
@@ -329,9 +330,9 @@ impl Kernel {
     pub(super) fn wake_for_signal(&mut self, tid: u32) {
         let Some(parked) = self.task.of(tid).and_then(|task| task.parked.as_ref()) else { return };
         let of_set = parked.wait.signals;
-        let comes = self.signals_of(tid).is_some_and(|signals| {
-            signals.any_deliverable() || signals.pending_bits() & of_set != 0
-        });
+        let comes = self
+            .signals_of(tid)
+            .is_some_and(|signals| signals.any_deliverable() || signals.pending_bits() & of_set != 0);
         if comes {
             self.unpark(tid, false);
         }
@@ -356,9 +357,9 @@ impl Kernel {
     /// The input that tasks wait for: such that is certain to come, if there is any.
     fn awaited_input(&self) -> Option<(Source, bool)> {
         let fs = self.outside.fs();
-        let inputs = [Source::Terminal, Source::Stdin].into_iter().filter(|source| {
-            self.sched.waiting.contains_key(&Key::input(*source))
-        });
+        let inputs = [Source::Terminal, Source::Stdin]
+            .into_iter()
+            .filter(|source| self.sched.waiting.contains_key(&Key::input(*source)));
         inputs.map(|source| (source, fs.is_certain(source))).max_by_key(|(_, certain)| *certain)
     }
 
@@ -444,7 +445,8 @@ impl Kernel {
         match &parked[..] {
             [(tid, call)] if *tid > FIRST_PID => self.waits_for(*tid, *call),
             _ => {
-                let texts = parked.iter().map(|(tid, call)| format!("task {tid} {}", self.waits_for(*tid, *call)));
+                let texts =
+                    parked.iter().map(|(tid, call)| format!("task {tid} {}", self.waits_for(*tid, *call)));
                 texts.collect::<Vec<_>>().join(", ")
             }
         }

@@ -104,6 +104,8 @@ impl Machine {
                 self.kernel.drop_ignored();
                 if !self.kernel.signals().any_deliverable() {
                     self.kernel.park(call, wait);
+                    // A part of it may be done.
+                    self.kernel.wake_for_files();
                     return Ok(Made::Left);
                 }
                 if syscall::restarts(number) && self.kernel.signals().next_restarts() {
@@ -157,7 +159,9 @@ impl Machine {
 
     /// Makes a system call; again when a signal came from outside that nobody takes.
     fn call(&mut self, number: u64, args: [u64; 6]) -> Result<After, SysError> {
-        let forks = matches!(number, number::CLONE | number::CLONE3 | number::FORK | number::VFORK);
+        // The vCPU has the registers of a task that makes a call for the first time.
+        let forks = self.kernel.resumed().is_none()
+            && matches!(number, number::CLONE | number::CLONE3 | number::FORK | number::VFORK);
         if forks {
             // The child gets it, too.
             self.refresh_bases().map_err(|e| SysError::Machine(e.to_string()))?;

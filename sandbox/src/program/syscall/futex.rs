@@ -44,7 +44,8 @@ impl Kernel {
         if op & op::CLOCK_REALTIME != 0 && command != op::WAIT_BITSET && command != op::WAIT {
             return Err(Errno::ENOSYS.into());
         }
-        if !timed && !matches!(command, op::WAKE | op::WAKE_BITSET | op::REQUEUE | op::CMP_REQUEUE | op::WAKE_OP)
+        if !timed
+            && !matches!(command, op::WAKE | op::WAKE_BITSET | op::REQUEUE | op::CMP_REQUEUE | op::WAKE_OP)
         {
             return Err(Errno::ENOSYS.into());
         }
@@ -59,9 +60,7 @@ impl Kernel {
         let count = |n: u64| usize::try_from(n as i32).unwrap_or(0);
         match command {
             op::WAIT | op::WAIT_BITSET => self.futex_wait(address, key, (value as u32, bits), op, timeout),
-            op::WAKE | op::WAKE_BITSET => {
-                Ok(self.wake_futex(key, count(value).max(1), bits) as u64)
-            }
+            op::WAKE | op::WAKE_BITSET => Ok(self.wake_futex(key, count(value).max(1), bits) as u64),
             op::REQUEUE | op::CMP_REQUEUE => {
                 if !second.is_multiple_of(4) || (value as i32) < 0 || (timeout as i32) < 0 {
                     return Err(Errno::EINVAL.into());

@@ -58,7 +58,10 @@ impl Kernel {
     /// What makes one of them ready.
     fn keys_of(&mut self, watched: &[Watched]) -> Vec<Key> {
         self.with_files(|fs, files, _, _| {
-            let open = watched.iter().filter(|one| one.fd >= 0).filter_map(|one| Some((one, files.get(one.fd).ok()?)));
+            let open = watched
+                .iter()
+                .filter(|one| one.fd >= 0)
+                .filter_map(|one| Some((one, files.get(one.fd).ok()?)));
             let mut keys: Vec<Key> = open
                 .filter_map(|(one, description)| {
                     let inode = description.inode();

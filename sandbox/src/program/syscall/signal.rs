@@ -136,9 +136,8 @@ impl Kernel {
             }
             pid => vec![self.process_of(pid as u64)?],
         };
-        let allowed = |pid: &u32| {
-            self.task_of_process(*pid).is_none_or(|tid| self.may_signal(tid, info.signal))
-        };
+        let allowed =
+            |pid: &u32| self.task_of_process(*pid).is_none_or(|tid| self.may_signal(tid, info.signal));
         let (allowed, refused): (Vec<u32>, Vec<u32>) = targets.into_iter().partition(allowed);
         if allowed.is_empty() {
             return Err(if refused.is_empty() { Errno::ESRCH } else { Errno::EPERM }.into());

@@ -5,9 +5,9 @@ use super::signal::SET_BYTES;
 use crate::errno::Errno;
 use crate::program::error::{SysError, SysResult};
 use crate::program::kernel::Kernel;
-use crate::program::wait::Wait;
 use crate::program::signal::UNBLOCKABLE;
 use crate::program::timers::Which;
+use crate::program::wait::Wait;
 
 /// Nanoseconds in a second.
 const SECOND: u64 = 1_000_000_000;
