@@ -1,5 +1,6 @@
 //! The virtual machine: lazily absent memory, faults, vCPU and guests.
 
+pub mod entry;
 pub mod errno;
 pub mod exit;
 pub mod fault;
@@ -12,3 +13,4 @@ pub mod random;
 pub mod stats;
 pub mod vcpu;
 pub mod world;
+pub mod x86;

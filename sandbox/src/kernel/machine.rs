@@ -16,13 +16,11 @@ use crate::ram::{PageError, Ram};
 use crate::vcpu::registers::General;
 use crate::vcpu::{CpuState, Data, Exit};
 use crate::world::World;
+use crate::x86::vector::INVALID_OPCODE;
 
 /// How often a guest that makes no exit is looked at, in case KVM spins on a page that it reads by
 /// itself: twice, before it has taken 100 ms.
 const WATCHDOG: Duration = Duration::from_millis(40);
-
-/// Vector of an invalid opcode.
-const INVALID_OPCODE: u8 = 6;
 
 /// Bytes of an access that are the exit's result; of more, a digest is kept.
 const RESULT_BYTES: usize = 8;

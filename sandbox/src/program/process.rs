@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::clock::Clock;
 use super::credentials::Credentials;
-use super::exception::{self, vector};
+use super::exception;
 use super::exec::CpuInfo;
 use super::files::FdTable;
 use super::fs::{ContentRef, Fs, FsError, InodeId};
@@ -24,6 +24,7 @@ use crate::ram::PageError;
 use crate::random::Random;
 use crate::vcpu::registers::{ExtendedState, UserRegisters};
 use crate::world::{Source, WorldError};
+use crate::x86::vector;
 
 /// The process id of a program: the first that a container's first program would start.
 pub const PID: u32 = 2;

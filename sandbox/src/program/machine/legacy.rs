@@ -7,13 +7,14 @@ use super::Machine;
 use super::call::Call;
 use crate::errno::Errno;
 use crate::machine::{RunEnd, RunError, RunOptions};
-use crate::program::entry::Frame;
-use crate::program::exception::{page_fault, vector};
 use crate::program::process::SysError;
 use crate::program::signal::Info;
 use crate::program::signal::number::SIGSEGV;
 use crate::program::syscall::number;
 use crate::ram::PAGE_SIZE;
+use crate::x86::flags::page_fault;
+use crate::x86::frame::Frame;
+use crate::x86::vector;
 
 /// `int 0x80`.
 const INT80: [u8; 2] = [0xcd, 0x80];

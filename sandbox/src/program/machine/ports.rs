@@ -6,10 +6,11 @@ use iced_x86::{Instruction, Mnemonic};
 use super::Machine;
 use crate::host::thread::BlockedSignals;
 use crate::machine::{RunEnd, RunError, RunOptions};
-use crate::program::exception::{self, vector};
+use crate::program::exception;
 use crate::program::mm::MemError;
 use crate::program::process::SysError;
 use crate::vcpu::Exit;
+use crate::x86::vector;
 
 impl Machine {
     pub(super) fn port_access(
