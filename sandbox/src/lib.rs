@@ -4,6 +4,7 @@ pub mod entry;
 pub mod errno;
 pub mod exit;
 pub mod fault;
+pub mod guest;
 pub mod host;
 pub mod kernel;
 pub mod machine;
