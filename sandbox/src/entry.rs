@@ -140,7 +140,7 @@ impl Layout {
         task_segment(TSS_SELECTOR, self.tss, self.tss_limit)
     }
 
-    /// Sets the GDT's register: its address and limit.
+    /// Gives the GDT's register: its address and limit.
     pub fn gdt_register(&self) -> kvm_dtable {
         let limit = GDT_ENTRIES as u16 * DESCRIPTOR_BYTES - 1;
         kvm_dtable { base: self.gdt, limit, ..Default::default() }
