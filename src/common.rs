@@ -4,9 +4,10 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use dejavm_replay::OutputError;
+use dejavm_sandbox::guest::{Claims, MachineState};
 use dejavm_sandbox::host::HostError;
 use dejavm_sandbox::host::stop::StopHandle;
-use dejavm_sandbox::machine::{Claims, MachineOptions, MachineState};
+use dejavm_sandbox::machine::MachineOptions;
 use dejavm_sandbox::world::{Grant, HostPath, HostWorld, KnownFile, OutputBuffer};
 
 use crate::sink::{CAPTURE_LIMIT, Sink};

@@ -5,7 +5,8 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::sync::Arc;
 
-use dejavm_sandbox::machine::{self, Machine, MachineState, Memory, StartError};
+use dejavm_sandbox::guest::{self, Machine, MachineState};
+use dejavm_sandbox::machine::{Memory, StartError};
 use dejavm_sandbox::world::World;
 use dejavm_snapshot::Snapshot;
 
@@ -28,7 +29,7 @@ impl Image {
     /// When it is not a snapshot, or damaged, or lacks a parent.
     pub fn open(path: impl AsRef<Path>) -> Result<Image, Error> {
         let path = path.as_ref();
-        let (state, snapshot) = machine::open(path).map_err(|e| match e {
+        let (state, snapshot) = guest::open(path).map_err(|e| match e {
             StartError::Snapshot(e @ dejavm_snapshot::Error::Codec { .. }) => strange(path, &e),
             StartError::State(e) => strange(path, &e),
             e => e.into(),

@@ -4,10 +4,11 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use dejavm_sandbox::guest::{Machine, MachineState};
 use dejavm_sandbox::kernel::load::{self, Boot, Protocol};
 use dejavm_sandbox::kernel::start::search_on;
 use dejavm_sandbox::kernel::state::KernelState;
-use dejavm_sandbox::machine::{Machine, MachineState, Memory};
+use dejavm_sandbox::machine::Memory;
 use dejavm_sandbox::ram::{CHUNK_PAGES, PAGE_SIZE};
 use dejavm_sandbox::world::World;
 

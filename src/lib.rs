@@ -57,10 +57,10 @@ pub use dejavm_sandbox as sandbox;
 pub use dejavm_snapshot as snapshot;
 
 pub use dejavm_sandbox::exit::{Exit, ExitKind, Fault, Observer, Rung};
+pub use dejavm_sandbox::guest::MachineState;
 pub use dejavm_sandbox::host::stop::StopHandle;
-pub use dejavm_sandbox::kernel::kept::Search;
 pub use dejavm_sandbox::kernel::load::Protocol;
-pub use dejavm_sandbox::machine::{Evict, MachineState, PauseAt};
+pub use dejavm_sandbox::machine::{Evict, PauseAt, Search};
 pub use dejavm_sandbox::program::clock::ClockMode;
 pub use dejavm_sandbox::program::fs::{Stdio, StdioKind};
 pub use dejavm_sandbox::program::machine::Death;

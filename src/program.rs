@@ -6,7 +6,8 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use dejavm_sandbox::machine::{Machine, MachineState, Memory, RunError};
+use dejavm_sandbox::guest::{Machine, MachineState};
+use dejavm_sandbox::machine::{Memory, RunError};
 use dejavm_sandbox::program::clock::ClockMode;
 use dejavm_sandbox::program::exec::Command;
 use dejavm_sandbox::program::fs::Stdio;

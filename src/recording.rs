@@ -10,7 +10,7 @@ use dejavm_replay::{
     LOG_FILE, MANIFEST_FILE, Manifest, Recorder, RecorderOptions, RunEnd, START_FILE, Summary,
 };
 use dejavm_sandbox::exit::Observer;
-use dejavm_sandbox::machine::{MachineState, save_start};
+use dejavm_sandbox::guest::{MachineState, save_start};
 use dejavm_sandbox::program::clock::ClockMode;
 use dejavm_sandbox::ram::PageSource;
 use dejavm_sandbox::world::World;

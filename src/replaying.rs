@@ -3,7 +3,8 @@
 use std::path::Path;
 
 use dejavm_replay::{Outputs, Recording, Replayer};
-use dejavm_sandbox::machine::{Machine, Memory};
+use dejavm_sandbox::guest::Machine;
+use dejavm_sandbox::machine::Memory;
 
 use crate::common::{Common, ceiling_setters, common_setters};
 use crate::image::Image;

@@ -6,8 +6,9 @@ use std::time::{Duration, Instant};
 
 use dejavm_replay::{Replayer, RunEnd, Summary};
 use dejavm_sandbox::exit::Observer;
+use dejavm_sandbox::guest::Machine;
 use dejavm_sandbox::host::stop::StopHandle;
-use dejavm_sandbox::machine::{Machine, PauseAt, RunError, RunOptions, StartError};
+use dejavm_sandbox::machine::{PauseAt, RunError, RunOptions, StartError};
 use dejavm_sandbox::stats::Stats;
 use dejavm_sandbox::vcpu::registers::UserRegisters;
 use dejavm_sandbox::world::WorldError;

@@ -5,7 +5,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
-use dejavm_sandbox::machine::MachineState;
+use dejavm_sandbox::guest::MachineState;
 use dejavm_sandbox::program::fs::{Mount, MountSource};
 use dejavm_sandbox::world::{Grant, GrantKind, default_grants, default_paths};
 

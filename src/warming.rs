@@ -1,6 +1,7 @@
 //! Finding out what a restored guest wants, so that later restores have it at hand.
 
-use dejavm_sandbox::machine::{MachineState, PauseAt};
+use dejavm_sandbox::guest::MachineState;
+use dejavm_sandbox::machine::PauseAt;
 use dejavm_snapshot::WorkingSetInfo;
 
 use crate::{Error, Host, Outcome, Report, Restore, Sandbox};

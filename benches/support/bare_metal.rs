@@ -3,10 +3,11 @@
 use std::path::Path;
 use std::time::{Duration, Instant};
 
+use dejavm::sandbox::guest::save_start;
 use dejavm::sandbox::kernel::load::{Boot, load};
 use dejavm::sandbox::kernel::start::search_on;
 use dejavm::sandbox::kernel::state::KernelState;
-use dejavm::sandbox::machine::{MachineOptions, save_start};
+use dejavm::sandbox::machine::MachineOptions;
 use dejavm::snapshot::PAGE_SIZE;
 use dejavm::{Host, Image, MachineState, Outcome, PauseAt};
 

@@ -4,20 +4,21 @@
 use std::sync::{Arc, Barrier};
 use std::time::{Duration, Instant};
 
+use dejavm_sandbox::entry::SYSCALL_PORT;
 use dejavm_sandbox::fault::{Finding, Ladder, Then};
 use dejavm_sandbox::host::stop::StopHandle;
 use dejavm_sandbox::host::thread::{BlockedSignals, KickTimer};
 use dejavm_sandbox::host::{HostProfile, open_kvm};
-use dejavm_sandbox::program::entry::{self, Entry, SYSCALL_PORT};
+use dejavm_sandbox::program::entry::{self, Entry};
 use dejavm_sandbox::program::fs::Fs;
 use dejavm_sandbox::program::mm::source::ProgramPages;
-use dejavm_sandbox::program::mm::tables::{NO_EXEC, USER, WRITABLE};
 use dejavm_sandbox::program::mm::{AddressSpace, Memory, MemoryState, SpaceState};
 use dejavm_sandbox::program::outside::Outside;
 use dejavm_sandbox::ram::{PAGE_SIZE, Ram, SystemArea};
 use dejavm_sandbox::vcpu::registers::UserRegisters;
 use dejavm_sandbox::vcpu::{Exit, Vcpu};
 use dejavm_sandbox::world::{Request, Response, World, WorldError};
+use dejavm_sandbox::x86::paging::{NO_EXEC, USER, WRITABLE};
 use iced_x86::code_asm::{CodeAssembler, registers as reg};
 use kvm_ioctls::VmFd;
 

@@ -6,9 +6,9 @@ use std::sync::Arc;
 use dejavm_sandbox::host::thread::BlockedSignals;
 use dejavm_sandbox::host::{HostProfile, open_kvm};
 use dejavm_sandbox::program::entry;
-use dejavm_sandbox::program::mm::tables::{PRESENT, USER, WRITABLE};
 use dejavm_sandbox::ram::SystemArea;
 use dejavm_sandbox::vcpu::{Exit, Vcpu};
+use dejavm_sandbox::x86::paging::{PRESENT, USER, WRITABLE};
 use kvm_bindings::kvm_userspace_memory_region;
 
 use super::Result;

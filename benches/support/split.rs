@@ -6,11 +6,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
+use dejavm_sandbox::entry::SYSCALL_PORT;
 use dejavm_sandbox::exit::SourceKind;
 use dejavm_sandbox::fault::Finding;
 use dejavm_sandbox::host::HostProfile;
 use dejavm_sandbox::machine::SnapshotPages;
-use dejavm_sandbox::program::entry::SYSCALL_PORT;
 use dejavm_sandbox::ram::{Marking, PAGE_SIZE, PageError, PageSource};
 use dejavm_sandbox::vcpu::Exit;
 use xxhash_rust::xxh3::xxh3_64;

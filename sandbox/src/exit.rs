@@ -28,7 +28,7 @@ pub enum ExitKind {
     },
     /// The program ended.
     End {
-        /// See [`End::status`](crate::machine::End::status).
+        /// As `wait4` would give it, and for the ends that it does not know, numbers that it never gives.
         status: i32,
     },
     /// An interval timer went off behind an instruction that was stepped.

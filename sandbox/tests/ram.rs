@@ -4,21 +4,22 @@ use std::ops::Range;
 use std::sync::{Arc, Barrier};
 use std::time::{Duration, Instant};
 
+use dejavm_sandbox::entry::SYSCALL_PORT;
 use dejavm_sandbox::exit::{Rung, SourceKind};
 use dejavm_sandbox::fault::{FaultError, Finding, Ladder, Then};
 use dejavm_sandbox::host::stop::StopHandle;
 use dejavm_sandbox::host::thread::{BlockedSignals, KickTimer};
 use dejavm_sandbox::host::{HostProfile, open_kvm};
-use dejavm_sandbox::program::entry::{self, Entry, SYSCALL_PORT};
+use dejavm_sandbox::program::entry::{self, Entry};
 use dejavm_sandbox::program::fs::Fs;
 use dejavm_sandbox::program::mm::source::ProgramPages;
-use dejavm_sandbox::program::mm::tables::{NO_EXEC, USER, WRITABLE};
 use dejavm_sandbox::program::mm::{AddressSpace, Memory, MemoryState, SpaceState};
 use dejavm_sandbox::program::outside::Outside;
 use dejavm_sandbox::ram::{Marking, PAGE_SIZE, PageError, PageSource, Ram, SystemArea};
 use dejavm_sandbox::vcpu::registers::UserRegisters;
 use dejavm_sandbox::vcpu::{Exit, Vcpu};
 use dejavm_sandbox::world::{Request, Response, World, WorldError};
+use dejavm_sandbox::x86::paging::{NO_EXEC, USER, WRITABLE};
 
 const RAM_BASE: u64 = 1 << 32;
 /// Addresses that the guest sees: its code, its pages, and the lists of addresses.

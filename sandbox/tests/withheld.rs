@@ -7,10 +7,11 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use dejavm_sandbox::exit::Rung;
+use dejavm_sandbox::guest::{Machine, MachineState};
 use dejavm_sandbox::host::HostProfile;
 use dejavm_sandbox::host::stop::StopHandle;
 use dejavm_sandbox::machine::{
-    End, Machine, MachineOptions, MachineState, Memory, PauseAt, RunEnd, RunError, RunOptions, StartError,
+    End, MachineOptions, Memory, PauseAt, RunEnd, RunError, RunOptions, StartError,
 };
 use dejavm_sandbox::program::exec::Command;
 use dejavm_sandbox::program::fs::Mount;

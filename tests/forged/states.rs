@@ -5,8 +5,9 @@ use std::process::Command;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use dejavm::sandbox::guest::{Machine, MachineState};
 use dejavm::sandbox::host::stop::StopHandle;
-use dejavm::sandbox::machine::{Machine, MachineOptions, MachineState, Memory, RunOptions};
+use dejavm::sandbox::machine::{MachineOptions, Memory, RunOptions};
 use dejavm::sandbox::world::HostWorld;
 use dejavm::snapshot::codec;
 use dejavm::{Host, Outcome, PauseAt, Program, Snapshot, View, WriteOptions};

@@ -13,6 +13,7 @@ use super::walker;
 use crate::ram::uffd::{FEATURE_POISON, FEATURE_SIGBUS, FEATURE_WP, Uffd};
 use crate::ram::{Marking, PageError};
 use crate::vcpu::VcpuError;
+use crate::x86::xstate;
 
 /// Where guest RAM starts, guest-physical: above everything that KVM keeps for itself.
 pub const RAM_BASE: u64 = 1 << 32;
@@ -220,7 +221,7 @@ impl std::fmt::Display for CpuIdentity {
 
 /// x87, SSE, AVX and AVX-512 (Intel SDM volume 1, section 13.1). Protection keys are left out:
 /// their register is not saved in a signal frame here.
-const XCR0_WANTED: u64 = 0xe7;
+const XCR0_WANTED: u64 = xstate::X87 | xstate::SSE | xstate::AVX | xstate::AVX512;
 /// FSGSBASE in CPUID leaf 7 EBX.
 const FSGSBASE: u32 = 1;
 /// In leaf 7 EBX: HLE and RTM, whose aborts are not deterministic, and RDSEED.

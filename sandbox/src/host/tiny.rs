@@ -1,23 +1,25 @@
 //! A tiny guest: tables, stubs and a page of code, for finding out what this host does.
 //!
 //! Everything lies in one 2 MiB region, so that four table pages map it all. The entry paths are
-//! those of [`crate::program::entry`]: `SYSCALL` and every exception end in an `out` that exits.
+//! those of [`crate::entry`]: `SYSCALL` and every exception end in an `out` that exits.
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use kvm_bindings::{CpuId, kvm_dtable, kvm_sregs};
+use kvm_bindings::{CpuId, kvm_sregs};
 use kvm_ioctls::{Kvm, VmFd};
 
 use super::thread::{BlockedSignals, KickTimer, Signal};
 use super::{HostError, create_vm};
-use crate::program::entry::{
-    self, EXCEPTION_PORT, Frame, GDT_ENTRIES, KERNEL_CS, KERNEL_DS, SYSCALL_PORT, SYSCALL_STUB, VECTORS,
-    gate, has_error_code, tss_descriptor,
+use crate::entry::{
+    EXCEPTION_PORT, KERNEL_CS, KERNEL_DS, Layout, STUBS_BYTES, SYSCALL_CODE, SYSCALL_PORT, exception_stubs,
 };
-use crate::program::mm::tables::{ACCESSED, DIRTY, PRESENT, USER, WRITABLE};
 use crate::ram::{PAGE_SIZE, SystemArea};
 use crate::vcpu::{Exit, Vcpu};
+use crate::x86::flags::rflags;
+use crate::x86::frame::Frame;
+use crate::x86::paging::{ACCESSED, DIRTY, LARGE_PAGE, PRESENT, USER, WRITABLE};
+use crate::x86::vector::has_error_code;
 
 /// Port by which code of CPL 0 says that it is done.
 pub const DONE_PORT: u16 = 0x12;
@@ -25,7 +27,7 @@ pub const DONE_PORT: u16 = 0x12;
 /// Where page 0 of the guest is mapped; page N follows at N pages behind it.
 const WINDOW: u64 = 0x40_0000;
 /// Bytes that one table maps: the window's length.
-const REGION: u64 = 2 << 20;
+const REGION: u64 = LARGE_PAGE;
 
 // The pages, in the order in which they are taken: guest-physical page N is window page N.
 const ROOT: u64 = 0;
@@ -47,24 +49,21 @@ const PAGES: u64 = 13;
 pub const LAZY: u64 = 256;
 
 const PAGE: u64 = PAGE_SIZE as u64;
-/// Bytes from one exception stub to the next.
-const STUB_STRIDE: u64 = 16;
 /// Offset in the stubs' page of the stub that reloads CR3.
-const RELOAD_CR3: u64 = VECTORS as u64 * STUB_STRIDE;
-/// Frame words that the CPU pushes: RIP, CS, RFLAGS, RSP, SS.
-const FRAME_WORDS: u64 = 5;
-
-/// `out SYSCALL_PORT, al; sysretq`.
-const SYSCALL_CODE: [u8; 5] = [0xe6, SYSCALL_PORT as u8, 0x48, 0x0f, 0x07];
-/// `out EXCEPTION_PORT, al`. Nothing follows: whoever goes on sets RIP.
-const EXCEPTION_CODE: [u8; 2] = [0xe6, EXCEPTION_PORT as u8];
+const RELOAD_CR3: u64 = STUBS_BYTES as u64;
 /// `mov rax, cr3; mov cr3, rax; iretq`.
 const RELOAD_CR3_CODE: [u8; 8] = [0x0f, 0x20, 0xd8, 0x0f, 0x22, 0xd8, 0x48, 0xcf];
 
-/// Bytes in the GDT: up to and with the TSS's two entries.
-const GDT_BYTES: u16 = 10 * 8;
-/// Offset of the I/O permission bitmap in the TSS: right behind the fixed part.
-const TSS_IO_MAP: u64 = 0x68;
+/// Where its tables and stubs are.
+const LAYOUT: Layout = Layout {
+    syscall_stub: address(SYSCALL),
+    stubs: address(STUBS),
+    gdt: address(GDT),
+    idt: address(IDT),
+    tss: address(TSS),
+    tss_limit: PAGE as u32 - 1,
+    stack_top: address(STACK) + PAGE,
+};
 
 /// How long a guest may stay in `KVM_RUN`: far more than any of them takes. It ends what some hosts
 /// do where KVM itself reads an absent page: try again for ever.
@@ -145,31 +144,18 @@ impl Tables {
     }
 
     fn write_descriptors(&self) {
-        self.system.write(SYSCALL * PAGE, &SYSCALL_CODE);
-        for vector in 0..u64::from(VECTORS) {
-            let at = vector * STUB_STRIDE;
-            self.system.write(STUBS * PAGE + at, &EXCEPTION_CODE);
-            let gate = gate(address(STUBS) + at, if vector == 3 { 3 } else { 0 });
-            self.system.write_u64(IDT * PAGE + vector * 16, gate[0]);
-            self.system.write_u64(IDT * PAGE + vector * 16 + 8, gate[1]);
-        }
+        self.system.write(SYSCALL * PAGE, SYSCALL_CODE);
+        self.system.write(STUBS * PAGE, &exception_stubs());
         self.system.write(STUBS * PAGE + RELOAD_CR3, &RELOAD_CR3_CODE);
-        let tss = tss_descriptor(address(TSS), PAGE - 1);
-        for (i, descriptor) in GDT_ENTRIES.into_iter().chain([0]).chain(tss).enumerate() {
-            self.system.write_u64(GDT * PAGE + i as u64 * 8, descriptor);
-        }
-        self.write_tss();
-    }
-
-    fn write_tss(&self) {
-        // RSP0 at offset 4, the I/O map's base at 0x66 (Intel SDM volume 3, figure 8-11). Only the
-        // system-call port is open: where SYSCALL stays at CPL 3, its stub needs it.
-        let mut tss = [0xffu8; PAGE_SIZE];
-        tss[..TSS_IO_MAP as usize].fill(0);
-        tss[4..12].copy_from_slice(&(address(STACK) + PAGE).to_le_bytes());
-        tss[0x66..0x68].copy_from_slice(&(TSS_IO_MAP as u16).to_le_bytes());
-        tss[TSS_IO_MAP as usize + usize::from(SYSCALL_PORT / 8)] &= !(1 << (SYSCALL_PORT % 8));
-        self.system.write(TSS * PAGE, &tss);
+        let write_words = |at: u64, words: &mut dyn Iterator<Item = u64>| {
+            for (at, word) in (at..).step_by(8).zip(words) {
+                self.system.write_u64(at, word);
+            }
+        };
+        write_words(IDT * PAGE, &mut LAYOUT.idt_entries());
+        write_words(GDT * PAGE, &mut LAYOUT.gdt_entries().into_iter());
+        // Only the system-call port is open: where SYSCALL stays at CPL 3, its stub needs it.
+        self.system.write(TSS * PAGE, &LAYOUT.tss_bytes(true));
     }
 
     /// Maps a window page, writable. KVM is not told.
@@ -206,7 +192,8 @@ impl Tables {
 
     /// What the guest's GDT register holds: limit and base.
     pub fn gdt(&self) -> (u16, u64) {
-        (GDT_BYTES - 1, address(GDT))
+        let gdt = LAYOUT.gdt_register();
+        (gdt.limit, gdt.base)
     }
 
     /// The guest-physical address of a page that is never absent.
@@ -216,13 +203,7 @@ impl Tables {
 
     /// Fills in the system registers.
     pub fn set_sregs(&self, sregs: &mut kvm_sregs, ring: Ring, fsgsbase: bool, trap_tsc: bool) {
-        entry::user_mode(sregs, ROOT * PAGE, 0, 0, fsgsbase, trap_tsc);
-        sregs.tr.base = address(TSS);
-        sregs.tr.limit = PAGE as u32 - 1;
-        let (limit, base) = self.gdt();
-        sregs.gdt = kvm_dtable { base, limit, ..Default::default() };
-        sregs.idt =
-            kvm_dtable { base: address(IDT), limit: u16::from(VECTORS) * 16 - 1, ..Default::default() };
+        LAYOUT.set_user_mode(sregs, ROOT * PAGE, 0, 0, fsgsbase, trap_tsc);
         if ring == Ring::Kernel {
             (sregs.cs.selector, sregs.cs.dpl) = (KERNEL_CS, 0);
             (sregs.ss.selector, sregs.ss.dpl) = (KERNEL_DS, 0);
@@ -239,22 +220,20 @@ impl Tables {
 
     /// The exception whose stub the guest is in.
     pub fn exception(&self, rip: u64, rsp: u64) -> Option<(u8, Frame)> {
-        let offset = rip.checked_sub(address(STUBS))?;
-        let vector = u8::try_from(offset / STUB_STRIDE).ok().filter(|vector| *vector < VECTORS)?;
+        let vector = LAYOUT.vector_at(rip)?;
         let skip = if has_error_code(vector) { 8 } else { 0 };
         let at = rsp.checked_sub(address(STACK))? + skip;
-        if !at.is_multiple_of(8) || at + FRAME_WORDS * 8 > PAGE {
+        if !at.is_multiple_of(8) || at + Frame::WORDS as u64 * 8 > PAGE {
             return None;
         }
-        let word = |i: u64| self.system.read_u64(STACK * PAGE + at + i * 8);
-        Some((vector, Frame { rip: word(0), cs: word(1), rflags: word(2), rsp: word(3), ss: word(4) }))
+        let word = |i: usize| self.system.read_u64(STACK * PAGE + at + i as u64 * 8);
+        Some((vector, Frame::from_words(std::array::from_fn(word))))
     }
 }
 
 /// The model-specific registers of a tiny guest.
 pub fn msrs() -> [(u32, u64); 3] {
-    entry::syscall_msrs()
-        .map(|(index, value)| (index, if value == SYSCALL_STUB { address(SYSCALL) } else { value }))
+    LAYOUT.syscall_msrs()
 }
 
 /// A tiny guest with its vCPU, which is gone before the memory that it maps.
@@ -302,7 +281,8 @@ impl Tiny {
     pub fn enter(&mut self, ring: Ring, rip: u64, trap_tsc: bool) -> Result<(), HostError> {
         self.set_ring(ring, trap_tsc)?;
         let rsp = self.tables.stack(ring);
-        *self.vcpu.regs_mut() = kvm_bindings::kvm_regs { rip, rsp, rflags: 2, ..Default::default() };
+        *self.vcpu.regs_mut() =
+            kvm_bindings::kvm_regs { rip, rsp, rflags: rflags::FIXED, ..Default::default() };
         Ok(())
     }
 
@@ -354,9 +334,7 @@ impl Tiny {
         let regs = self.vcpu.regs();
         match exit {
             Exit::Out { port: DONE_PORT, .. } => Event::Done,
-            Exit::Out { port: SYSCALL_PORT, .. } if regs.rip.wrapping_sub(address(SYSCALL)) <= 2 => {
-                Event::Syscall
-            }
+            Exit::Out { port: SYSCALL_PORT, .. } if LAYOUT.is_syscall_stub(regs.rip) => Event::Syscall,
             Exit::Out { port: EXCEPTION_PORT, .. } => match self.tables.exception(regs.rip, regs.rsp) {
                 Some((vector, frame)) => Event::Exception { vector, frame },
                 None => Event::Other(exit),

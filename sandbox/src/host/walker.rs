@@ -5,10 +5,8 @@ use iced_x86::code_asm::{CodeAssembler, byte_ptr, registers as reg};
 
 use super::HostError;
 use super::tiny::{DATA, Event, Ring, START, Tiny, address};
-use crate::program::mm::tables::USER;
-
-/// Vector of `int3`.
-const BREAKPOINT: u8 = 3;
+use crate::x86::paging::USER;
+use crate::x86::vector::BREAKPOINT;
 
 /// What the two data pages hold.
 const BEFORE: u8 = b'A';

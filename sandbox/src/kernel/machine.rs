@@ -6,23 +6,23 @@ use kvm_bindings::{kvm_regs, kvm_sregs};
 use xxhash_rust::xxh3::xxh3_64;
 
 use super::devices::{Devices, Done};
-use super::kept::{self, Cpu, Kept, Search};
+use super::kept::{self, Cpu, Kept};
 use super::paging::{Paging, RamView};
 use crate::exit::{ExitKind, Rung, SourceKind};
 use crate::fault::{EMULATION_FAILED, Finding, Place, Then, fetch};
 use crate::host::thread::BlockedSignals;
-use crate::machine::{Core, End, Guest, PauseAt, ReadError, RunEnd, RunError, RunOptions, peek, read_memory};
+use crate::machine::{
+    Core, End, Guest, PauseAt, ReadError, RunEnd, RunError, RunOptions, Search, peek, read_memory,
+};
 use crate::ram::{PageError, Ram};
 use crate::vcpu::registers::General;
 use crate::vcpu::{CpuState, Data, Exit};
 use crate::world::World;
+use crate::x86::vector::INVALID_OPCODE;
 
 /// How often a guest that makes no exit is looked at, in case KVM spins on a page that it reads by
 /// itself: twice, before it has taken 100 ms.
 const WATCHDOG: Duration = Duration::from_millis(40);
-
-/// Vector of an invalid opcode.
-const INVALID_OPCODE: u8 = 6;
 
 /// Bytes of an access that are the exit's result; of more, a digest is kept.
 const RESULT_BYTES: usize = 8;
@@ -114,7 +114,8 @@ pub(super) fn translate(ram: &Ram, sregs: &kvm_sregs) -> impl Fn(u64, &mut dyn F
 }
 
 impl Machine {
-    /// Reads memory by the guest's page tables as they are, for [`crate::machine::Machine::read_memory`].
+    /// Reads memory by the guest's page tables as they are, whatever their protection. Nothing changes for
+    /// the guest, and no page is brought in.
     pub(crate) fn read_memory(&self, address: u64, out: &mut [u8]) -> Result<(), ReadError> {
         // Without its system registers no address means anything.
         let sregs = self.core.vcpu.sregs().map_err(|_| ReadError::Unmapped(address))?;

@@ -16,20 +16,16 @@ use crate::fault::{Finding, fetch};
 use crate::machine::{Guest, RunError, RunOptions};
 use crate::ram::PAGE_SIZE;
 use crate::vcpu::registers::General;
+use crate::x86::flags::rflags;
+use crate::x86::vector::{BREAKPOINT, DEBUG};
 
 /// Kicks in a row that find the guest in one place, and nothing to bring in, until all is brought in. A
 /// guest that was kicked while KVM emulated an instruction goes on by itself: one kick, or two, say
 /// nothing.
 const VAIN_KICKS: u32 = 4;
 
-/// Vectors (Intel SDM volume 3, table 7-1) of the exceptions that are, or may be, traps: RIP is behind
-/// the instruction then, and running it again would not raise them again.
-const DEBUG: u8 = 1;
-const BREAKPOINT: u8 = 3;
 /// `int3`.
 const INT3: u8 = 0xcc;
-/// RFLAGS.TF: a trap after each instruction.
-const TRAP_FLAG: u64 = 1 << 8;
 
 impl Machine {
     /// The guest made no exit for a while: brings in what KVM may be reading, if it is absent. When
@@ -110,9 +106,11 @@ impl Machine {
         }
         self.trap_is_set = false;
         let vector = self.core.vcpu.undelivered_exception()?;
+        // Of an exception that is a trap, RIP is behind the instruction, and running it again would not
+        // raise it again.
         let trap = match vector {
             BREAKPOINT => self.is_behind_int3()?,
-            DEBUG => self.core.vcpu.regs().rflags & TRAP_FLAG != 0,
+            DEBUG => self.core.vcpu.regs().rflags & rflags::TRAP_FLAG != 0,
             _ => false,
         };
         match trap {

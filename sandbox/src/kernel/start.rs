@@ -11,14 +11,13 @@ use kvm_bindings::{
 use kvm_ioctls::VmFd;
 
 use super::cpuid;
-use super::kept::Search;
 use super::machine::Machine;
 use super::state::KernelState;
 use crate::exit::{Rung, SourceKind};
 use crate::host::stop::StopHandle;
 use crate::host::{HostError, HostProfile, create_vm, open_kvm};
 use crate::machine::{
-    Core, MachineOptions, MachineState, Memory, RamContents, RunError, SaveError, SnapshotPages, StartError,
+    Core, MachineOptions, Memory, RamContents, RunError, SaveError, Search, SnapshotPages, StartError,
     check_cpu, marking,
 };
 use crate::ram::{Marking, PageSource, Ram, Zeros};
@@ -147,21 +146,21 @@ impl Machine {
     }
 
     /// Writes a snapshot. With `options.parent`, the snapshot that this machine was restored from,
-    /// only pages that differ from it.
+    /// only pages that differ from it. `encode` makes of the state what a snapshot holds.
     ///
     /// # Errors
     /// [`SaveError`].
     pub fn save(
         &mut self,
-        path: impl AsRef<Path>,
+        path: &Path,
         options: &WriteOptions,
         progress: &mut dyn FnMut(u64, u64),
+        encode: impl FnOnce(KernelState) -> Result<Vec<u8>, SaveError>,
     ) -> Result<Summary, SaveError> {
         if self.end.is_some() {
             return Err(SaveError::Ended);
         }
-        let state = MachineState::Kernel(Box::new(self.state()?));
-        let encoded = dejavm_snapshot::codec::encode(&state)?;
+        let encoded = encode(self.state()?)?;
         let mut contents = RamContents::new(&self.ram, self.ram.pages())?;
         Ok(dejavm_snapshot::write(path, options, &encoded, &mut contents, progress)?)
     }

@@ -3,11 +3,11 @@
 use serde::{Deserialize, Serialize};
 
 use super::devices::DevicesState;
-use super::kept::{self, Cpu, Kept, Search};
+use super::kept::{self, Cpu, Kept};
 use super::load::{Loaded, MAX_MEMORY, MIN_MEMORY};
 use super::unrepeatable::{self, Found};
 use crate::host::CpuIdentity;
-use crate::machine::{BadState, MAX_EXITS, expect};
+use crate::machine::{BadState, MAX_EXITS, Search, expect};
 use crate::ram::{CHUNK_PAGES, PAGE_SIZE};
 use crate::vcpu::CpuState;
 

@@ -1,30 +1,30 @@
 //! Machines: what all kinds of guests stand on. A kind of guest says how it is loaded and what its
-//! exits mean; the run loop, the faults, the counts and the snapshots are here.
+//! exits mean; the run loop, the faults, the counts and what a snapshot takes are here.
 
 mod ahead;
-mod any;
+mod bad_state;
 mod core;
 mod crash;
 mod error;
+mod memory;
 mod options;
 mod pages;
 mod reading;
 mod run;
 mod save;
-mod state;
 
 pub use self::core::Core;
-pub use any::{Machine, Memory};
+pub use bad_state::BadState;
+pub(crate) use bad_state::{MAX_EXITS, expect};
 pub use crash::Crash;
 pub use error::RunError;
-pub use options::{MachineOptions, StartError};
+pub use memory::Memory;
+pub use options::{MachineOptions, Search, StartError};
 pub(crate) use options::{check_cpu, marking};
 pub use pages::SnapshotPages;
 pub use reading::ReadError;
 pub(crate) use reading::{peek, read_memory};
-pub(crate) use run::Guest;
 pub use run::{End, Evict, PauseAt, RunEnd, RunOptions};
+pub(crate) use run::{Guest, run};
 pub(crate) use save::RamContents;
-pub use save::{SaveError, open, save_start};
-pub use state::{BadState, Claims, MachineState};
-pub(crate) use state::{MAX_EXITS, expect};
+pub use save::SaveError;

@@ -4,8 +4,19 @@ use super::{BadState, Evict, RunError};
 use crate::errno::Errno;
 use crate::exit::Rung;
 use crate::host::{CpuIdentity, HostError, HostProfile};
-use crate::kernel::kept::Search;
 use crate::ram::{Marking, PageError};
+
+/// Which pages of a bare-metal guest are searched for, as KVM reads them where it cannot say so.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Search {
+    /// The CPU walks the guest's tables itself (two-dimensional paging), and an absent table makes
+    /// an exit like any other page: only the pages that KVM reads by itself.
+    Hardware,
+    /// Shadow paging: also all tables that CR3 leads to, and every page that could be one.
+    Shadow,
+    /// Nothing is kept: for the test that shows what the search prevents.
+    Off,
+}
 
 /// How a machine is made from its state.
 #[derive(Clone, Debug, Default)]

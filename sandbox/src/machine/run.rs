@@ -96,8 +96,8 @@ pub enum PauseAt {
     /// Nowhere.
     #[default]
     Never,
-    /// When a program writes `snapshot` to `/dev/dejavm`, or a bare-metal guest writes to the port
-    /// [`READY`](crate::kernel::ports::READY).
+    /// When the guest says that it is ready: a program writes `snapshot` to `/dev/dejavm`, a bare-metal
+    /// guest writes to a port.
     Ready,
     /// Before its first read of standard input.
     FirstRead,

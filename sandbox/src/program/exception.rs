@@ -4,21 +4,8 @@ use super::mm::USER_END;
 use super::signal::number::{SIGBUS, SIGFPE, SIGILL, SIGSEGV, SIGTRAP};
 use super::signal::{Info, Trap};
 use crate::vcpu::registers::ExtendedState;
-
-/// Vectors (Intel SDM volume 3, table 7-1).
-pub mod vector {
-    #![allow(missing_docs)]
-    pub const DIVIDE: u8 = 0;
-    pub const DEBUG: u8 = 1;
-    pub const BREAKPOINT: u8 = 3;
-    pub const INVALID_OPCODE: u8 = 6;
-    pub const STACK: u8 = 12;
-    pub const PROTECTION: u8 = 13;
-    pub const PAGE_FAULT: u8 = 14;
-    pub const FLOATING_POINT: u8 = 16;
-    pub const ALIGNMENT: u8 = 17;
-    pub const SIMD: u8 = 19;
-}
+use crate::x86::flags::page_fault;
+use crate::x86::vector;
 
 /// `si_code` values (`include/uapi/asm-generic/siginfo.h`).
 pub mod code {
@@ -37,18 +24,6 @@ pub mod code {
     pub const TRAP_BRKPT: i32 = 1;
     pub const TRAP_TRACE: i32 = 2;
     pub const SI_KERNEL: i32 = 0x80;
-}
-
-/// Page-fault error code bits (Intel SDM volume 3, section 4.7).
-pub mod page_fault {
-    /// The page is present.
-    pub const PRESENT: u64 = 1;
-    /// A write.
-    pub const WRITE: u64 = 1 << 1;
-    /// At CPL 3.
-    pub const USER: u64 = 1 << 2;
-    /// An instruction fetch.
-    pub const FETCH: u64 = 1 << 4;
 }
 
 /// The signal that an exception other than a page fault becomes (`arch/x86/kernel/traps.c`).

@@ -9,7 +9,7 @@ use super::current::{Current, Shared};
 use super::effects::Effects;
 use super::entry::Entry;
 use super::error::SysError;
-use super::exception::{self, vector};
+use super::exception;
 use super::exec::CpuInfo;
 use super::files::FdTable;
 use super::fs::{Fs, InodeId};
@@ -27,6 +27,7 @@ use crate::host::stop::StopHandle;
 use crate::machine::{BadState, End, expect};
 use crate::random::Random;
 use crate::vcpu::registers::ExtendedState;
+use crate::x86::vector;
 
 /// Where the paths of tasks start, and what new files may not allow.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]

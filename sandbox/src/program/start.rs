@@ -22,8 +22,7 @@ use crate::host::basics::RAM_BASE;
 use crate::host::stop::StopHandle;
 use crate::host::{HostProfile, create_vm, open_kvm};
 use crate::machine::{
-    Core, MachineOptions, MachineState, RamContents, RunError, SaveError, SnapshotPages, StartError,
-    check_cpu, marking,
+    Core, MachineOptions, RamContents, RunError, SaveError, SnapshotPages, StartError, check_cpu, marking,
 };
 use crate::ram::{PAGE_SIZE, PageError, PageSource, Ram, SystemArea};
 use crate::vcpu::Vcpu;
@@ -172,16 +171,17 @@ impl Machine {
 
     /// Writes a snapshot. With `options.parent`, the snapshot that this machine was restored from,
     /// only pages that differ from it; with `with_files`, the content of the host's files that the program
-    /// knows, too.
+    /// knows, too. `encode` makes of the state what a snapshot holds.
     ///
     /// # Errors
     /// [`SaveError`].
     pub fn save(
         &mut self,
-        path: impl AsRef<Path>,
+        path: &Path,
         options: &WriteOptions,
         with_files: bool,
         progress: &mut dyn FnMut(u64, u64),
+        encode: impl FnOnce(ProgramState) -> Result<Vec<u8>, SaveError>,
     ) -> Result<Summary, SaveError> {
         if self.kernel.end.is_some() {
             return Err(SaveError::Ended);
@@ -193,7 +193,7 @@ impl Machine {
         let from = files.end().unwrap_or(pages);
         let kept = state.fs.keep_files(&self.kernel.outside, from, with_files).map_err(SysError::from);
         let kept = kept.map_err(RunError::from)?;
-        let encoded = dejavm_snapshot::codec::encode(&MachineState::Program(Box::new(state)))?;
+        let encoded = encode(state)?;
         let ram = RamContents::new(&self.kernel.memory.ram, pages)?;
         let mut contents = MachineContents { ram, files, kept };
         Ok(dejavm_snapshot::write(path, options, &encoded, &mut contents, progress)?)

@@ -3,15 +3,13 @@
 use kvm_bindings::kvm_regs;
 use serde::{Deserialize, Serialize};
 
+use crate::x86::flags::rflags;
+use crate::x86::xstate::{
+    AVX, AVX512, HEADER_END, MXCSR, PKRU, SSE, X87, X87_CONTROL, X87_STATUS, XCOMP_BV, XSTATE_BV,
+};
+
 /// Bytes of `struct kvm_xsave`.
 const XSAVE_BYTES: usize = 4096;
-/// Offsets of the x87 control and status words in the legacy region (Intel SDM volume 1, table 10-2).
-const X87_CONTROL: usize = 0;
-const X87_STATUS: usize = 2;
-/// Offset of MXCSR in the legacy region (Intel SDM volume 1, table 10-2).
-const MXCSR: usize = 24;
-/// Offset of XSTATE_BV in the XSAVE header (Intel SDM volume 1, section 13.4.2).
-const XSTATE_BV: usize = 512;
 
 /// The x87, SSE and AVX state in the standard XSAVE format, without trailing zeros.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -22,10 +20,10 @@ pub struct ExtendedState {
 impl ExtendedState {
     /// The state at a program's start: as `execve` leaves it (FCW 0x37f, MXCSR 0x1f80).
     pub fn initial() -> ExtendedState {
-        let mut bytes = vec![0u8; XSTATE_BV + 64];
+        let mut bytes = vec![0u8; HEADER_END];
         bytes[0..2].copy_from_slice(&0x37fu16.to_le_bytes());
         bytes[MXCSR..MXCSR + 4].copy_from_slice(&0x1f80u32.to_le_bytes());
-        bytes[XSTATE_BV] = 0b11;
+        bytes[XSTATE_BV] = (X87 | SSE) as u8;
         ExtendedState { bytes }
     }
 
@@ -77,14 +75,11 @@ impl ExtendedState {
     }
 }
 
-/// Offset of XCOMP_BV, which is zero in the standard format, and of what is reserved behind it.
-const XCOMP_BV: usize = XSTATE_BV + 8;
-const HEADER_END: usize = XSTATE_BV + 64;
 /// Bits of MXCSR that some CPU has (Intel SDM volume 1, section 10.2.3; bit 17 is AMD's misaligned mode).
 pub const MXCSR_BITS: u32 = 0x2_ffff;
 /// Components that a program's image may have: x87, SSE, AVX, AVX-512, and the protection keys'
 /// register, which KVM adds where the host has it.
-pub const USER_COMPONENTS: u64 = 0x2e7;
+pub const USER_COMPONENTS: u64 = X87 | SSE | AVX | AVX512 | PKRU;
 
 impl ExtendedState {
     /// Whether it is a XSAVE image that a CPU can load, with no other than these components: for a
@@ -95,6 +90,7 @@ impl ExtendedState {
             u32::from_le_bytes(bytes)
         };
         let components = u64::from(word(XSTATE_BV)) | u64::from(word(XSTATE_BV + 4)) << 32;
+        // XCOMP_BV, and what is reserved behind it.
         let mut rest = (XCOMP_BV..HEADER_END).step_by(4).map(word);
         self.bytes.len() <= XSAVE_BYTES
             && word(MXCSR) & !MXCSR_BITS == 0
@@ -105,7 +101,16 @@ impl ExtendedState {
 
 /// RFLAGS that a program can have: the arithmetic flags, TF, IF, DF, NT, RF, AC, ID, and bit 1, which
 /// is always set.
-const USER_RFLAGS: u64 = 0x0025_4fd7;
+const USER_RFLAGS: u64 = rflags::ARITHMETIC_FLAGS
+    | rflags::FIXED
+    | rflags::TRAP_FLAG
+    | rflags::INTERRUPT_FLAG
+    | rflags::DIRECTION_FLAG
+    | rflags::NESTED_TASK
+    | rflags::RESUME_FLAG
+    | rflags::ALIGNMENT_CHECK
+    | rflags::ID_FLAG;
+const _: () = assert!(USER_RFLAGS == 0x0025_4fd7);
 
 impl UserRegisters {
     /// Whether a CPU at CPL 3 can hold them, with RIP below `end`: for a state out of a file.

@@ -5,21 +5,22 @@ use serde::{Deserialize, Serialize};
 
 use super::registers::ExtendedState;
 use super::{Vcpu, VcpuError, error};
+use crate::x86::flags::cr0;
+use crate::x86::{msr, xstate};
 
 /// Model-specific registers that a guest sets and that KVM keeps besides those in the system
-/// registers (Intel SDM volume 4, table 2-2; AMD APM volume 2, appendix A). The time stamp is not
-/// among them: it is the host's.
+/// registers. The time stamp is not among them: it is the host's.
 const MSRS: [u32; 10] = [
-    0x174,       // IA32_SYSENTER_CS
-    0x175,       // IA32_SYSENTER_ESP
-    0x176,       // IA32_SYSENTER_EIP
-    0x277,       // IA32_PAT
-    0xc000_0081, // IA32_STAR
-    0xc000_0082, // IA32_LSTAR
-    0xc000_0083, // IA32_CSTAR
-    0xc000_0084, // IA32_FMASK
-    0xc000_0102, // IA32_KERNEL_GS_BASE
-    0xc000_0103, // IA32_TSC_AUX
+    msr::SYSENTER_CS,
+    msr::SYSENTER_ESP,
+    msr::SYSENTER_EIP,
+    msr::PAT,
+    msr::STAR,
+    msr::LSTAR,
+    msr::CSTAR,
+    msr::FMASK,
+    msr::KERNEL_GS_BASE,
+    msr::TSC_AUX,
 ];
 
 /// DR6 and DR7 after a reset (Intel SDM volume 3, table 10-1).
@@ -28,7 +29,7 @@ const DR7_RESET: u64 = 0x400;
 /// `IA32_APIC_BASE` of the first CPU after a reset (Intel SDM volume 3, section 12.4.4).
 const APIC_BASE: u64 = 0xfee0_0900;
 /// XCR0 after a reset: x87 alone (Intel SDM volume 1, section 13.3).
-const XCR0_RESET: u64 = 1;
+const XCR0_RESET: u64 = xstate::X87;
 
 /// The state of a vCPU.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -141,8 +142,7 @@ impl Vcpu {
     /// # Errors
     /// When KVM refuses.
     pub fn was_reset(&self) -> Result<bool, VcpuError> {
-        const PROTECTION_ENABLE: u64 = 1;
-        Ok(self.regs().rip == 0xfff0 && self.sregs()?.cr0 & PROTECTION_ENABLE == 0)
+        Ok(self.regs().rip == 0xfff0 && self.sregs()?.cr0 & cr0::PE == 0)
     }
 
     /// Drops an exception that is on its way.

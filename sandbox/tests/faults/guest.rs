@@ -320,7 +320,7 @@ impl Guest {
     fn handlers(&mut self) {
         for vector in 0..VECTORS {
             self.code(stub(vector as u8), |a| {
-                if !dejavm_sandbox::program::entry::has_error_code(vector as u8) {
+                if !dejavm_sandbox::x86::vector::has_error_code(vector as u8) {
                     a.push(0)?;
                 }
                 a.push(vector as i32)?;

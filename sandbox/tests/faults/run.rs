@@ -5,15 +5,16 @@ use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use dejavm_sandbox::exit::{Exit, Fault, Observer, Rung};
+use dejavm_sandbox::guest;
 use dejavm_sandbox::host::HostProfile;
 use dejavm_sandbox::host::stop::StopHandle;
 use dejavm_sandbox::kernel::devices::DevicesState;
-use dejavm_sandbox::kernel::kept::{Cpu, Kept, Search, Why, find};
+use dejavm_sandbox::kernel::kept::{Cpu, Kept, Why, find};
 use dejavm_sandbox::kernel::machine::Machine;
 use dejavm_sandbox::kernel::start::search_on;
 use dejavm_sandbox::kernel::state::KernelState;
 use dejavm_sandbox::kernel::unrepeatable::Found;
-use dejavm_sandbox::machine::{self, End, MachineOptions, Memory, RunEnd, RunError, RunOptions};
+use dejavm_sandbox::machine::{End, MachineOptions, Memory, RunEnd, RunError, RunOptions, Search};
 use dejavm_sandbox::ram::{PAGE_SIZE, Ram};
 use dejavm_sandbox::vcpu::registers::ExtendedState;
 use dejavm_sandbox::vcpu::{self, CpuState};
@@ -209,9 +210,9 @@ fn run_as_is(host: &Arc<HostProfile>, guest: Guest, there: There, rung: Option<R
     let mut machine = machine.expect("a machine");
     machine.raw = Some(Vec::new());
     let mut watch = Watch::default();
-    let mut any = machine::Machine::from(machine);
+    let mut any = guest::Machine::from(machine);
     let end = any.run(RunOptions { observer: Some(&mut watch), ..Default::default() });
-    let machine::Machine::Kernel(mut machine) = any else { unreachable!("it was made from one") };
+    let guest::Machine::Kernel(mut machine) = any else { unreachable!("it was made from one") };
     if let Err(error) = &end {
         check_named(error);
     }

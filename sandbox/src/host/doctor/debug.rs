@@ -15,19 +15,17 @@ use kvm_ioctls::{VcpuExit, VcpuFd};
 
 use super::guest::strange;
 use super::{Finding, Host, Level, NOTHING};
+use crate::entry::{EXCEPTION_PORT, SYSCALL_PORT};
 use crate::host::HostError;
 use crate::host::thread::{BlockedSignals, KickTimer};
 use crate::host::tiny::{Event, Ring, START, Tables, msrs};
-use crate::program::entry::{EXCEPTION_PORT, SYSCALL_PORT};
+use crate::x86::flags::rflags;
+use crate::x86::vector::DEBUG;
 
 /// `nop; nop; syscall`.
 const PROGRAM: [u8; 4] = [0x90, 0x90, 0x0f, 0x05];
 /// The second instruction.
 const SECOND: u64 = START + 1;
-/// Vector of a debug exception.
-const DEBUG: u8 = 1;
-/// Trap flag.
-const TF: u64 = 1 << 8;
 /// DR7: breakpoint 0 for execution, globally enabled, and the bit that is always one (Intel SDM
 /// volume 3, section 18.2.4).
 const DR7: u64 = 1 << 10 | 1 << 1;
@@ -35,7 +33,7 @@ const DR7: u64 = 1 << 10 | 1 << 1;
 /// TF, set by the monitor, and the guest's IDT.
 pub fn trap_flag(host: &Host) -> Result<Finding, HostError> {
     let mut guest = host.guest(Ring::User, &PROGRAM)?;
-    guest.vcpu.regs_mut().rflags |= TF;
+    guest.vcpu.regs_mut().rflags |= rflags::TRAP_FLAG;
     match guest.run()? {
         Event::Exception { vector: DEBUG, frame } if frame.rip == SECOND => Ok(Finding::new(
             Level::Ok,
@@ -82,7 +80,8 @@ fn run(
     let mut sregs = vcpu.get_sregs().map_err(call("KVM_GET_SREGS"))?;
     tables.set_sregs(&mut sregs, Ring::User, false, false);
     vcpu.set_sregs(&sregs).map_err(call("KVM_SET_SREGS"))?;
-    let regs = kvm_regs { rip: START, rsp: tables.stack(Ring::User), rflags: 2, ..Default::default() };
+    let regs =
+        kvm_regs { rip: START, rsp: tables.stack(Ring::User), rflags: rflags::FIXED, ..Default::default() };
     vcpu.set_regs(&regs).map_err(call("KVM_SET_REGS"))?;
     prepare(&vcpu).map_err(call("KVM_SET_GUEST_DEBUG"))?;
 

@@ -7,14 +7,10 @@ use super::guest::{assemble, strange};
 use super::{Finding, Host, Level, NOTHING};
 use crate::host::HostError;
 use crate::host::tiny::{DATA, Event, Ring, START, Tiny, address};
+use crate::x86::msr::TSC_AUX;
+use crate::x86::vector::{INVALID_OPCODE, PROTECTION};
+use crate::x86::xstate::{AVX, AVX512};
 
-/// Vector of an invalid opcode.
-const UNDEFINED: u8 = 6;
-/// Vector of a general-protection fault.
-const PROTECTION: u8 = 13;
-
-/// `IA32_TSC_AUX` (Intel SDM volume 4, table 2-2): what `RDPID` reads.
-const TSC_AUX: u32 = 0xc000_0103;
 /// No processor's number.
 const AUX: u64 = 0x1234_5678;
 
@@ -50,7 +46,7 @@ fn run(
 /// An exception by its short name.
 fn exception(vector: u8) -> String {
     match vector {
-        UNDEFINED => "#UD".to_string(),
+        INVALID_OPCODE => "#UD".to_string(),
         PROTECTION => "#GP".to_string(),
         other => format!("exception {other}"),
     }
@@ -205,10 +201,6 @@ pub fn xgetbv(host: &Host) -> Result<Finding, HostError> {
         ),
     })
 }
-
-/// XCR0 bits (Intel SDM volume 1, section 13.3).
-const AVX: u64 = 1 << 2;
-const AVX512: u64 = 7 << 5;
 
 /// Vector instructions, as far as XCR0 has their state.
 pub fn vectors(host: &Host) -> Result<Finding, HostError> {

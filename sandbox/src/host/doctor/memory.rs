@@ -15,10 +15,10 @@ use crate::fault::{Finding as Fault, Ladder};
 use crate::host::HostError;
 use crate::host::basics::RAM_BASE;
 use crate::host::tiny::{DONE_PORT, Event, LAZY, Ring, Tiny, address};
-use crate::program::mm::tables::USER;
 use crate::ram::{CHUNK_PAGES, Marking, PAGE_SIZE, PageError, PageSource, Ram};
 use crate::vcpu::Exit;
 use crate::vcpu::registers::{General, UserRegisters};
+use crate::x86::paging::USER;
 
 /// Pages of memory that are mapped for the guest.
 const PAGES: u64 = 8;

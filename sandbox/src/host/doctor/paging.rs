@@ -10,9 +10,7 @@ use crate::host::tiny::{Event, Ring, START};
 use crate::host::{HostError, walker};
 use crate::ram::Marking;
 use crate::vcpu::Exit;
-
-/// Vector of a page fault.
-const PAGE_FAULT: u8 = 14;
+use crate::x86::vector::PAGE_FAULT;
 
 /// Who walks the tables.
 pub fn paging(host: &Host) -> Result<Finding, HostError> {

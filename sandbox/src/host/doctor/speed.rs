@@ -6,10 +6,10 @@ use iced_x86::code_asm::registers as reg;
 
 use super::guest::{assemble, strange};
 use super::{Finding, Host, Level};
+use crate::entry::SYSCALL_PORT;
 use crate::host::HostError;
 use crate::host::thread::KickTimer;
 use crate::host::tiny::{DONE_PORT, Event, Ring, START};
-use crate::program::entry::SYSCALL_PORT;
 use crate::vcpu::Exit;
 
 /// Rounds of the loop that is timed at both privilege levels. Native, they are lost in the cost of

@@ -5,29 +5,23 @@ use kvm_bindings::kvm_segment;
 use super::{Cpu, Why};
 use crate::kernel::paging::{Mode, Paging, Physical};
 use crate::ram::PAGE_SIZE;
+use crate::x86::descriptors::{self, GATE_BYTES, GATE_PRESENT, TSS_IST1, TSS_SP0, TSS_WIDE};
+use crate::x86::vector::DOUBLE_FAULT;
 
 /// The most that a GDT or LDT spans, bytes: a selector has 13 bits of index to entries of 8 bytes
 /// (SDM volume 3, section 3.5.1).
 const DESCRIPTOR_BYTES: u64 = 1 << 16;
 /// The most that is used of an IDT, bytes: 256 gates of 16 bytes (SDM volume 3, section 6.14.1).
-const IDT_BYTES: u64 = 256 * 16;
-/// The most that is used of a TSS, bytes: 104 (SDM volume 3, section 8.2.1), and three pages for the
+const IDT_BYTES: u64 = 256 * GATE_BYTES;
+/// The most that is used of a TSS, bytes: its fixed part (SDM volume 3, section 8.2.1), and three pages for the
 /// bitmap of interrupt redirection, of 32, and the I/O permission bitmap, of 8193, with some space
 /// between.
-const TSS_BYTES: u64 = 104 + 3 * PAGE_SIZE as u64;
+const TSS_BYTES: u64 = descriptors::TSS_BYTES + 3 * PAGE_SIZE as u64;
 /// What is kept below a stack pointer, bytes: more than the frame of any exception (64 with its
 /// alignment and error code; SDM volume 3, section 6.14.2), so that a handler has room for more.
 pub(in crate::kernel) const STACK_BELOW: u64 = PAGE_SIZE as u64;
 /// What is kept above RSP, bytes: what IRET pops, 36 to 40.
 const STACK_ABOVE: u64 = 64;
-
-/// The offset of RSP0 in a TSS of 64 bits, and of ESP0 in one of 32 bits; two more stack pointers
-/// follow, 8 bytes apart in both (SDM volume 3, figures 8-2 and 8-11).
-const TSS_SP0: u64 = 4;
-/// The offset of IST1 in a TSS of 64 bits; six more follow.
-const TSS_IST1: u64 = 36;
-/// Of a segment's type: a TSS of more than 16 bits (SDM volume 3, table 3-2).
-const TSS_WIDE: u8 = 1 << 3;
 
 /// A range of linear addresses. It may wrap around.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -99,18 +93,15 @@ pub(super) fn areas(cpu: &Cpu<'_>, paging: &Paging, memory: &dyn Physical) -> Ve
 /// The linear address of the first word that is pushed when #DF is delivered, if it has a stack of its
 /// own (SDM volume 3, sections 6.14.1 and 6.14.5).
 pub(super) fn double_fault_stack(cpu: &Cpu<'_>, paging: &Paging, memory: &dyn Physical) -> Option<u64> {
-    const DOUBLE_FAULT: u64 = 8;
-    const GATE_BYTES: u64 = 16;
-    const PRESENT: u8 = 1 << 7;
     let Cpu { sregs, .. } = cpu;
-    let at = DOUBLE_FAULT * GATE_BYTES;
+    let at = u64::from(DOUBLE_FAULT) * GATE_BYTES;
     if !is_long(paging) || u64::from(sregs.idt.limit) < at + GATE_BYTES - 1 || !is_usable(&sregs.tr) {
         return None;
     }
     let mut gate = [0u8; GATE_BYTES as usize];
     read(sregs.idt.base.wrapping_add(at), &mut gate, paging, memory)?;
     let number = u64::from(gate[4] & 7);
-    if number == 0 || gate[5] & PRESENT == 0 {
+    if number == 0 || gate[5] & GATE_PRESENT == 0 {
         return None;
     }
     let mut top = [0u8; 8];

@@ -23,7 +23,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 pub(super) use area::{STACK_BELOW, stack_top};
-pub use search::{Cpu, Search, double_fault_page, find, read_by_kvm};
+pub use search::{Cpu, double_fault_page, find, read_by_kvm};
 pub use table::could_be_table;
 
 /// Why a page is kept present. Of several reasons the first in this order counts: what is known

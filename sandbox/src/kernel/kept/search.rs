@@ -6,6 +6,7 @@ use kvm_bindings::{kvm_regs, kvm_sregs};
 
 use super::{Kept, Why, area, could_be_table, msr};
 use crate::kernel::paging::{Paging, Physical};
+use crate::machine::Search;
 use crate::ram::PAGE_SIZE;
 
 /// The most bits that a physical address has on any CPU (SDM volume 3, section 4.1.4). What the
@@ -21,18 +22,6 @@ pub struct Cpu<'a> {
     pub sregs: &'a kvm_sregs,
     /// MSRs by number, with their values; those that name no page may be missing.
     pub msrs: &'a [(u32, u64)],
-}
-
-/// How far the search goes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Search {
-    /// The CPU walks the guest's tables itself (two-dimensional paging), and an absent table makes
-    /// an exit like any other page: only the pages of [`read_by_kvm`].
-    Hardware,
-    /// Shadow paging: also all tables that CR3 leads to, and every page that could be one.
-    Shadow,
-    /// Nothing is kept: for the test that shows what the search prevents.
-    Off,
 }
 
 /// Finds the pages, among `pages` from address 0 up, that are to be kept present. `may_hold` are the

@@ -1,8 +1,8 @@
 //! Whether a page could be a page table, by its content alone.
 
 use crate::kernel::paging::Mode;
-use crate::kernel::paging::entry::{ADDRESS, ADDRESS_32, LARGE, PRESENT};
 use crate::ram::PAGE_SIZE;
+use crate::x86::paging::{ADDRESS, ADDRESS_32, LARGE, PRESENT};
 
 /// The end of the addresses that a PC's devices have, unless they are given some of 64 bits.
 const END_32: u64 = 1 << 32;

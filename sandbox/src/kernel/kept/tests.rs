@@ -5,6 +5,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::kernel::paging::testing::Flat;
+use crate::machine::Search;
 use crate::ram::PAGE_SIZE;
 
 const RW: u64 = 3;

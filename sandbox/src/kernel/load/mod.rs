@@ -28,6 +28,7 @@ use vm_memory::ByteValued;
 
 use super::staged::StagedMemory;
 use crate::ram::PAGE_SIZE;
+use crate::x86::flags::rflags;
 use bzimage::BzImage;
 use elf::ElfImage;
 pub use error::LoadError;
@@ -42,8 +43,6 @@ pub const MIN_MEMORY: u64 = 2 << 20;
 /// (`arch/x86/include/asm/setup.h`), which cuts off longer ones.
 pub const MAX_COMMAND_LINE: usize = 2047;
 
-/// RFLAGS with nothing set but the bit that is always one (Intel SDM volume 1, section 3.4.3).
-const RFLAGS: u64 = 1 << 1;
 /// Types of memory-map entries, the same in e820 (`arch/x86/include/asm/e820/types.h`) and PVH.
 const MAP_USABLE: u32 = 1;
 const MAP_RESERVED: u32 = 2;
@@ -219,7 +218,7 @@ fn stage(boot: &Boot<'_>, kernel: Kernel<'_>) -> Result<Loaded, LoadError> {
         command_line: boot.cmdline.len() as u32,
     };
     tables::write(&mut memory, kernel.protocol)?;
-    let mut regs = kvm_regs { rip: kernel.entry, rflags: RFLAGS, ..Default::default() };
+    let mut regs = kvm_regs { rip: kernel.entry, rflags: rflags::FIXED, ..Default::default() };
     match kernel.protocol {
         Protocol::Linux64 => {
             let parameters = linux::parameters(kernel.header(), &told, boot.memory);

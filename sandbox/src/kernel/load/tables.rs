@@ -6,8 +6,12 @@ use kvm_bindings::{kvm_dtable, kvm_segment, kvm_sregs};
 use super::Protocol;
 use super::layout::{self, DIRECTORY_SPAN, GDT, IDT, PAGE_TABLES};
 use crate::kernel::staged::{StagedError, StagedMemory};
-use crate::program::mm::tables::{ACCESSED, DIRTY, PRESENT, WRITABLE};
 use crate::ram::PAGE_SIZE;
+use crate::x86::descriptors::{
+    CODE_READ_ACCESSED, DATA_WRITE_ACCESSED, TSS_BYTES, descriptor, flat_segment, task_segment,
+};
+use crate::x86::flags::{cr0, cr4, efer};
+use crate::x86::paging::{ACCESSED, DIRTY, LARGE, LARGE_PAGE, PRESENT, WRITABLE};
 
 /// Selector of the task state segment.
 const TSS: u16 = 0x08;
@@ -15,9 +19,8 @@ const TSS: u16 = 0x08;
 const BOOT_CS: u16 = 0x10;
 /// `__BOOT_DS`.
 const BOOT_DS: u16 = 0x18;
-/// The last byte of a TSS without I/O permissions (Intel SDM volume 3, section 8.2.1): PVH asks for
-/// this limit, and base 0.
-const TSS_LIMIT: u32 = 0x67;
+/// The last byte of a TSS without I/O permissions: PVH asks for this limit, and base 0.
+const TSS_LIMIT: u32 = TSS_BYTES as u32 - 1;
 
 /// Bytes of the GDT: 4 descriptors.
 const GDT_BYTES: usize = 32;
@@ -25,26 +28,6 @@ const GDT_BYTES: usize = 32;
 const IDT_BYTES: usize = 8;
 
 const PAGE: u64 = PAGE_SIZE as u64;
-/// An entry of a page directory maps 2 MiB itself (Intel SDM volume 3, section 5.5).
-const LARGE: u64 = 1 << 7;
-/// What one entry of a page directory maps.
-const LARGE_PAGE: u64 = 2 << 20;
-
-/// CR0 bits (Intel SDM volume 3, section 2.5).
-const CR0_PE: u64 = 1;
-const CR0_ET: u64 = 1 << 4;
-const CR0_NE: u64 = 1 << 5;
-const CR0_WP: u64 = 1 << 16;
-const CR0_PG: u64 = 1 << 31;
-const CR4_PAE: u64 = 1 << 5;
-/// EFER bits (Intel SDM volume 4, table 2-2): long mode enabled and active.
-const EFER_LME: u64 = 1 << 8;
-const EFER_LMA: u64 = 1 << 10;
-
-/// Segment types (Intel SDM volume 3, tables 3-1 and 3-2).
-const DATA_WRITE_ACCESSED: u8 = 3;
-const CODE_READ_ACCESSED: u8 = 11;
-const BUSY_TSS: u8 = 11;
 
 /// Writes the tables that `protocol` needs.
 ///
@@ -90,13 +73,13 @@ fn write_identity_map(memory: &mut StagedMemory) -> Result<(), StagedError> {
 pub fn set_system(sregs: &mut kvm_sregs, protocol: Protocol) {
     match protocol {
         Protocol::Linux64 => {
-            sregs.cr0 = CR0_PE | CR0_ET | CR0_NE | CR0_WP | CR0_PG;
+            sregs.cr0 = cr0::PE | cr0::ET | cr0::NE | cr0::WP | cr0::PG;
             sregs.cr3 = PAGE_TABLES;
-            sregs.cr4 = CR4_PAE;
-            sregs.efer = EFER_LME | EFER_LMA;
+            sregs.cr4 = cr4::PAE;
+            sregs.efer = efer::LME | efer::LMA;
         }
         Protocol::Pvh => {
-            sregs.cr0 = CR0_PE | CR0_ET;
+            sregs.cr0 = cr0::PE | cr0::ET;
             sregs.cr3 = 0;
             sregs.cr4 = 0;
             sregs.efer = 0;
@@ -112,39 +95,20 @@ pub fn set_system(sregs: &mut kvm_sregs, protocol: Protocol) {
     sregs.idt = kvm_dtable { base: IDT, limit: IDT_BYTES as u16 - 1, ..Default::default() };
 }
 
-/// A segment of all 4 GiB.
-fn flat(selector: u16, type_: u8) -> kvm_segment {
-    kvm_segment { selector, type_, limit: u32::MAX, g: 1, s: 1, present: 1, ..Default::default() }
-}
-
 fn code(protocol: Protocol) -> kvm_segment {
     let long = u8::from(protocol == Protocol::Linux64);
-    kvm_segment { l: long, db: 1 - long, ..flat(BOOT_CS, CODE_READ_ACCESSED) }
+    kvm_segment { l: long, db: 1 - long, ..flat_segment(BOOT_CS, CODE_READ_ACCESSED) }
 }
 
 fn data() -> kvm_segment {
-    kvm_segment { db: 1, ..flat(BOOT_DS, DATA_WRITE_ACCESSED) }
+    kvm_segment { db: 1, ..flat_segment(BOOT_DS, DATA_WRITE_ACCESSED) }
 }
 
 /// The task state segment: KVM wants a busy one, though nothing ever switches a task or a stack by
 /// it. In 64-bit mode its descriptor would take the next one's place, too; a guest that wants a TSS
 /// has a GDT of its own.
 fn task() -> kvm_segment {
-    kvm_segment { selector: TSS, type_: BUSY_TSS, limit: TSS_LIMIT, present: 1, ..Default::default() }
-}
-
-/// The descriptor of a segment with base 0 (Intel SDM volume 3, figure 3-8).
-fn descriptor(segment: &kvm_segment) -> u64 {
-    let limit = u64::from(if segment.g == 1 { segment.limit >> 12 } else { segment.limit });
-    let bit = |value: u8, shift: u32| u64::from(value) << shift;
-    limit & 0xffff
-        | bit(segment.type_, 40)
-        | bit(segment.s, 44)
-        | bit(segment.present, 47)
-        | (limit >> 16 & 0xf) << 48
-        | bit(segment.l, 53)
-        | bit(segment.db, 54)
-        | bit(segment.g, 55)
+    task_segment(TSS, 0, TSS_LIMIT)
 }
 
 #[cfg(test)]

@@ -2,19 +2,8 @@
 
 use super::{Mode, Physical};
 use crate::ram::PAGE_SIZE;
+use crate::x86::paging::{ADDRESS, ADDRESS_32, LARGE, LEVEL_BITS, LEVEL_BITS_32, PAGE_SHIFT, PRESENT};
 
-/// Bit 0 of an entry: it maps something.
-pub(in crate::kernel) const PRESENT: u64 = 1 << 0;
-/// Bit 7 of an entry above the last level: it maps a large page. In the last level: PAT.
-pub(in crate::kernel) const LARGE: u64 = 1 << 7;
-/// The address in an 8-byte entry: bits 12 to 51, the most that MAXPHYADDR allows (SDM volume 3,
-/// section 4.1.4).
-pub(in crate::kernel) const ADDRESS: u64 = 0x000f_ffff_ffff_f000;
-/// The address in a 4-byte entry.
-pub(in crate::kernel) const ADDRESS_32: u64 = 0xffff_f000;
-
-/// Bits of the offset in a 4 KiB page.
-const PAGE_BITS: u32 = 12;
 /// What a 4 MiB page's entry has of the address: bits 22 to 31 (SDM volume 3, table 4-4).
 const LARGE_32: u64 = 0xffc0_0000;
 /// Where that entry has bits 32 to 39 of the address: from bit 13 (PSE-36).
@@ -74,7 +63,7 @@ impl Format {
 
     /// Bits of a linear address below those that index a table.
     fn shift(self, level: u32) -> u32 {
-        PAGE_BITS + (level - 1) * if self.is_32_bit() { 10 } else { 9 }
+        PAGE_SHIFT + (level - 1) * if self.is_32_bit() { LEVEL_BITS_32 } else { LEVEL_BITS }
     }
 
     /// The index of a linear address in its table of a level.

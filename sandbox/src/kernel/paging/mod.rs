@@ -4,27 +4,18 @@
 //! Access rights are not looked at: where a page is does not depend on who may touch it. Reserved
 //! bits are not either: an entry that would fault because of them counts as one without them.
 
-pub(super) mod entry;
+mod entry;
 mod physical;
 
 use kvm_bindings::kvm_sregs;
 
 use crate::ram::PAGE_SIZE;
+use crate::x86::flags::{cr0, cr4, efer};
+use crate::x86::paging::{ADDRESS, ADDRESS_32, ADDRESS_PAE_ROOT};
 use entry::{Entry, Format};
 #[cfg(test)]
 pub(super) use physical::testing;
 pub use physical::{Physical, RamView};
-
-/// CR0.PG: paging (SDM volume 3, section 2.5).
-const CR0_PG: u64 = 1 << 31;
-/// CR4.PSE: 4 MiB pages with 32-bit paging.
-const CR4_PSE: u64 = 1 << 4;
-/// CR4.PAE: entries of 8 bytes.
-const CR4_PAE: u64 = 1 << 5;
-/// CR4.LA57: five levels.
-const CR4_LA57: u64 = 1 << 12;
-/// IA32_EFER.LME: long mode (SDM volume 3, section 2.2.1).
-const EFER_LME: u64 = 1 << 8;
 
 /// The paging mode (SDM volume 3, section 4.1.1).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -56,22 +47,22 @@ pub struct Paging {
 impl Paging {
     /// The paging that the system registers select.
     pub fn of(sregs: &kvm_sregs) -> Paging {
-        let mode = if sregs.cr0 & CR0_PG == 0 {
+        let mode = if sregs.cr0 & cr0::PG == 0 {
             Mode::None
-        } else if sregs.efer & EFER_LME != 0 {
-            if sregs.cr4 & CR4_LA57 != 0 { Mode::Level5 } else { Mode::Level4 }
-        } else if sregs.cr4 & CR4_PAE != 0 {
+        } else if sregs.efer & efer::LME != 0 {
+            if sregs.cr4 & cr4::LA57 != 0 { Mode::Level5 } else { Mode::Level4 }
+        } else if sregs.cr4 & cr4::PAE != 0 {
             Mode::Pae
         } else {
-            Mode::Bits32 { pse: sregs.cr4 & CR4_PSE != 0 }
+            Mode::Bits32 { pse: sregs.cr4 & cr4::PSE != 0 }
         };
         // What CR3 holds beside the address: flags, the PCID, and LAM's bits 61 and 62 (SDM
         // volume 3, tables 4-3, 4-7 and 4-12).
         let address = match mode {
             Mode::None => 0,
-            Mode::Bits32 { .. } => 0xffff_f000,
-            Mode::Pae => 0xffff_ffe0,
-            Mode::Level4 | Mode::Level5 => entry::ADDRESS,
+            Mode::Bits32 { .. } => ADDRESS_32,
+            Mode::Pae => ADDRESS_PAE_ROOT,
+            Mode::Level4 | Mode::Level5 => ADDRESS,
         };
         Paging { mode, root: sregs.cr3 & address }
     }

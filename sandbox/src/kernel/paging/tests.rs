@@ -1,13 +1,19 @@
 use proptest::prelude::*;
 
-use super::entry::LARGE;
 use super::testing::Flat;
 use super::*;
+use crate::x86::paging::LARGE;
 
 const RW: u64 = 3;
 
 fn level4(cr3: u64) -> kvm_sregs {
-    kvm_sregs { cr0: CR0_PG | 1, cr3, cr4: CR4_PAE, efer: EFER_LME | 1 << 10, ..Default::default() }
+    kvm_sregs {
+        cr0: cr0::PG | cr0::PE,
+        cr3,
+        cr4: cr4::PAE,
+        efer: efer::LME | efer::LMA,
+        ..Default::default()
+    }
 }
 
 fn tables(paging: &Paging, memory: &Flat) -> Vec<u64> {
@@ -23,12 +29,12 @@ fn tables(paging: &Paging, memory: &Flat) -> Vec<u64> {
 #[test]
 fn modes() {
     let mode = |cr0, cr4, efer| Paging::of(&kvm_sregs { cr0, cr4, efer, ..Default::default() }).mode();
-    assert_eq!(mode(1, CR4_PAE | CR4_LA57, EFER_LME), Mode::None);
-    assert_eq!(mode(CR0_PG, 0, 0), Mode::Bits32 { pse: false });
-    assert_eq!(mode(CR0_PG, CR4_PSE, 0), Mode::Bits32 { pse: true });
-    assert_eq!(mode(CR0_PG, CR4_PSE | CR4_PAE, 0), Mode::Pae);
-    assert_eq!(mode(CR0_PG, CR4_PAE, EFER_LME), Mode::Level4);
-    assert_eq!(mode(CR0_PG, CR4_PAE | CR4_LA57, EFER_LME), Mode::Level5);
+    assert_eq!(mode(1, cr4::PAE | cr4::LA57, efer::LME), Mode::None);
+    assert_eq!(mode(cr0::PG, 0, 0), Mode::Bits32 { pse: false });
+    assert_eq!(mode(cr0::PG, cr4::PSE, 0), Mode::Bits32 { pse: true });
+    assert_eq!(mode(cr0::PG, cr4::PSE | cr4::PAE, 0), Mode::Pae);
+    assert_eq!(mode(cr0::PG, cr4::PAE, efer::LME), Mode::Level4);
+    assert_eq!(mode(cr0::PG, cr4::PAE | cr4::LA57, efer::LME), Mode::Level5);
 }
 
 #[test]
@@ -81,7 +87,7 @@ fn five_levels() {
         memory.entry(level << 12, 511, (level + 1) << 12 | RW);
     }
     memory.entry(0x5000, 511, 0x7000 | RW);
-    let paging = Paging::of(&kvm_sregs { cr4: CR4_PAE | CR4_LA57, ..level4(0x1000) });
+    let paging = Paging::of(&kvm_sregs { cr4: cr4::PAE | cr4::LA57, ..level4(0x1000) });
     assert_eq!(paging.translate(&memory, !0), Some(0x7fff));
     assert_eq!(paging.translate(&memory, !0 >> 1), None, "not canonical");
     assert_eq!(paging.translate(&memory, 0x00ff_ffff_ffff_ffff), None, "canonical, but not mapped");
@@ -114,7 +120,7 @@ fn thirty_two_bits() {
     memory.entry_32(0x1000, 1, 0x00c0_0000 | 0x5 << 13 | 0x83); // 4 MiB, above 4 GiB by PSE-36
     memory.entry_32(0x1000, 2, 0x3083);
     memory.entry_32(0x2000, 1023, 0x7083);
-    let sregs = kvm_sregs { cr0: CR0_PG | 1, cr3: 0x1018, cr4: CR4_PSE, ..Default::default() };
+    let sregs = kvm_sregs { cr0: cr0::PG | cr0::PE, cr3: 0x1018, cr4: cr4::PSE, ..Default::default() };
     let paging = Paging::of(&sregs);
     assert_eq!(paging.translate(&memory, 0x3f_f123), Some(0x7123));
     assert_eq!(paging.translate(&memory, 0xc03f_f123), Some(0x7123));
@@ -164,7 +170,7 @@ proptest! {
         for (index, value, near) in entries {
             memory.entry(0, index, if near { value & 0x7fff | 1 } else { value });
         }
-        let efer = if long { EFER_LME } else { 0 };
+        let efer = if long { efer::LME } else { 0 };
         for cr3 in [cr[1], cr[1] & 0x7fff] {
             let paging = Paging::of(&kvm_sregs { cr0: cr[0], cr3, cr4: cr[2], efer, ..Default::default() });
             memory.reads.set(0);

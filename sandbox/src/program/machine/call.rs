@@ -7,13 +7,15 @@ use crate::exit::ExitKind;
 use crate::machine::{PauseAt, RunEnd, RunError, RunOptions};
 use crate::program::entry::SYSCALL_STUB;
 use crate::program::error::SysError;
-use crate::program::exception::{self, code, page_fault, vector};
+use crate::program::exception::{self, code};
 use crate::program::signal::number::SIGSEGV;
 use crate::program::signal::{self, Info};
 use crate::program::syscall::{self, After, number};
 use crate::program::wait::{Call, Wait, Way};
 use crate::vcpu::registers::{ExtendedState, General};
 use crate::world::WorldError;
+use crate::x86::flags::page_fault;
+use crate::x86::vector;
 
 /// Bytes of `syscall`, and of `int 0x80`.
 const CALL_BYTES: u64 = 2;

@@ -3,7 +3,6 @@
 use serde::{Deserialize, Serialize};
 
 use super::Machine;
-use super::stepping::TRAP_FLAG;
 use crate::machine::{RunEnd, RunError, RunOptions};
 use crate::program::entry;
 use crate::program::exception;
@@ -14,6 +13,7 @@ use crate::program::signal::number::SIGSEGV;
 use crate::program::signal::{self, Action, Context, Delivery, Info};
 use crate::program::task::Task;
 use crate::vcpu::registers::ExtendedState;
+use crate::x86::flags::rflags::TRAP_FLAG;
 
 /// What a program died of, for people.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

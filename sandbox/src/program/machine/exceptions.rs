@@ -2,16 +2,18 @@
 
 use super::Machine;
 use super::legacy;
-use super::stepping::TRAP_FLAG;
 use crate::exit::{ExitKind, Rung, SourceKind};
 use crate::machine::{Guest, RunEnd, RunError, RunOptions};
-use crate::program::entry::Frame;
-use crate::program::exception::{self, code, page_fault, vector};
+use crate::program::exception::{self, code};
 use crate::program::kernel::Kernel;
 use crate::program::mm::{self, Access, FaultAnswer};
 use crate::program::signal::{self, Info};
 use crate::vcpu::Exit;
 use crate::vcpu::registers::General;
+use crate::x86::flags::page_fault;
+use crate::x86::flags::rflags::TRAP_FLAG;
+use crate::x86::frame::Frame;
+use crate::x86::vector;
 
 /// How often a fault may find the tables right without getting anywhere.
 const STALE_PATIENCE: u32 = 3;

@@ -8,19 +8,16 @@ use super::Machine;
 use super::delivery::Resume;
 use crate::exit::{ExitKind, Trapped};
 use crate::machine::{RunEnd, RunError, RunOptions};
-use crate::program::entry::Frame;
 use crate::program::error::SysError;
-use crate::program::exception::vector;
 use crate::program::mm::hardware_random::{self, Draw};
 use crate::program::mm::{Access, Backing};
 use crate::ram::PAGE_SIZE;
+use crate::x86::flags::rflags::{ARITHMETIC_FLAGS, CARRY_FLAG};
+use crate::x86::frame::Frame;
+use crate::x86::vector;
 
 /// The most bytes of an instruction.
 pub(super) const MAX_INSTRUCTION: usize = 15;
-
-/// RFLAGS.CF, and the arithmetic flags with it (Intel SDM volume 1, section 3.4.3.1).
-const CARRY: u64 = 1;
-const ARITHMETIC_FLAGS: u64 = CARRY | 1 << 2 | 1 << 4 | 1 << 6 | 1 << 7 | 1 << 11;
 
 /// An instruction that the monitor answers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -148,7 +145,7 @@ impl Machine {
             // A register of 32 bits is extended by zeros.
             _ => number,
         };
-        next.rflags = next.rflags & !ARITHMETIC_FLAGS | CARRY;
+        next.rflags = next.rflags & !ARITHMETIC_FLAGS | CARRY_FLAG;
         (if draw.seed { Trapped::Rdseed } else { Trapped::Rdrand }, number)
     }
 }

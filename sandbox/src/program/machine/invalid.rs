@@ -12,10 +12,10 @@ use super::Machine;
 use crate::exit::Rung;
 use crate::fault::{Finding, Place};
 use crate::machine::{RunError, RunOptions};
-use crate::program::entry::Frame;
-use crate::program::exception::vector;
 use crate::program::kernel::Kernel;
 use crate::vcpu::registers::{General, UserRegisters};
+use crate::x86::frame::Frame;
+use crate::x86::vector;
 
 /// In the error code of a fault about a vector: it is one of the IDT (Intel SDM volume 3, figure 7-7).
 const IN_IDT: u64 = 2;

@@ -5,14 +5,15 @@
 
 use super::Machine;
 use crate::machine::{RunEnd, RunError, RunOptions};
-use crate::program::entry::Frame;
 use crate::program::error::SysError;
-use crate::program::exception::{page_fault, vector};
 use crate::program::signal::Info;
 use crate::program::signal::number::SIGSEGV;
 use crate::program::syscall::number;
 use crate::program::wait::{Call, Way};
 use crate::ram::PAGE_SIZE;
+use crate::x86::flags::page_fault;
+use crate::x86::frame::Frame;
+use crate::x86::vector;
 
 /// `int 0x80`.
 const INT80: [u8; 2] = [0xcd, 0x80];

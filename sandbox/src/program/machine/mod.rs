@@ -15,20 +15,22 @@ mod taking;
 use kvm_bindings::kvm_sregs;
 
 use super::current::Current;
-use super::entry::{self, EXCEPTION_PORT, Entry, SYSCALL_PORT};
-use super::exception;
+use super::entry::{self, Entry};
 use super::kernel::Kernel;
 use super::signal::Info;
 use super::task::Task;
+use crate::entry::{EXCEPTION_PORT, SYSCALL_PORT};
 use crate::exit::{ExitKind, Rung, SourceKind};
 use crate::fault::{Finding, Place, Then, fetch};
 use crate::host::thread::BlockedSignals;
 use crate::machine::{Core, Guest, PauseAt, RunEnd, RunError, RunOptions};
 use crate::vcpu::Exit;
 use crate::vcpu::registers::UserRegisters;
+use crate::x86::flags::rflags::{RESUME_FLAG, TRAP_FLAG};
+use crate::x86::vector;
 pub use delivery::Death;
 use delivery::Resume;
-use stepping::{RESUME_FLAG, Stepper, TRAP_FLAG};
+use stepping::Stepper;
 
 /// A guest whose timer is armed and that has made no compared exit for so long may spin until it.
 const SPINNING_NS: u64 = 100_000_000;
@@ -201,7 +203,7 @@ impl Machine {
         // An emulated store is through, and KVM forgets the trap behind it. RF is set within a repeated one.
         let traps = vcpu.regs().rflags & (TRAP_FLAG | RESUME_FLAG) == TRAP_FLAG;
         if matches!(then, Then::ApplyWrite { .. }) && traps {
-            vcpu.inject_exception(exception::vector::DEBUG)?;
+            vcpu.inject_exception(vector::DEBUG)?;
         }
         self.core.count_fault(settled.page, rung, settled.source, settled.brought, options);
         Ok(())

@@ -7,9 +7,10 @@ use super::Machine;
 use crate::host::thread::BlockedSignals;
 use crate::machine::{RunEnd, RunError, RunOptions};
 use crate::program::error::SysError;
-use crate::program::exception::{self, vector};
+use crate::program::exception;
 use crate::program::mm::MemError;
 use crate::vcpu::Exit;
+use crate::x86::vector;
 
 impl Machine {
     pub(super) fn port_access(

@@ -10,17 +10,13 @@
 use super::Machine;
 use crate::exit::ExitKind;
 use crate::machine::{RunEnd, RunError, RunOptions};
-use crate::program::entry::Frame;
 use crate::program::error::SysError;
-use crate::program::exception::vector;
 use crate::program::kernel::Kernel;
 use crate::program::mm::MemError;
 use crate::vcpu::registers::General;
-
-/// RFLAGS.TF.
-pub(super) const TRAP_FLAG: u64 = 1 << 8;
-/// RFLAGS.RF.
-pub(super) const RESUME_FLAG: u64 = 1 << 16;
+use crate::x86::flags::rflags::TRAP_FLAG;
+use crate::x86::frame::Frame;
+use crate::x86::vector;
 
 /// What an instruction has to do with RFLAGS.TF.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

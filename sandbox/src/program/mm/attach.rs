@@ -3,9 +3,10 @@
 use std::collections::HashMap;
 use std::ops::Range;
 
-use super::tables::{self, ACCESSED, DIRTY, NO_EXEC, PRESENT, Tables, USER, WRITABLE};
+use super::tables::{self, Tables};
 use super::{Access, AddressSpace, FaultAnswer, Memory, PAGE, Protection};
 use crate::ram::{CHUNK_PAGES, PageError};
+use crate::x86::paging::{ACCESSED, ADDRESS, DIRTY, NO_EXEC, PRESENT, USER, WRITABLE};
 
 impl AddressSpace {
     pub(super) fn entry(memory: &Memory, page: u64, protection: Protection) -> u64 {
@@ -131,9 +132,8 @@ impl AddressSpace {
 
     /// The page of RAM that the guest's tables map an address to, as KVM would walk them.
     pub fn walk(&self, memory: &Memory, address: u64) -> Option<u64> {
-        const ADDRESS_MASK: u64 = 0x000f_ffff_ffff_f000;
         let entry = self.tables.get(&memory.system, address);
-        (entry & PRESENT != 0).then(|| memory.ram.page_at(entry & ADDRESS_MASK)).flatten()
+        (entry & PRESENT != 0).then(|| memory.ram.page_at(entry & ADDRESS)).flatten()
     }
 
     /// Maps private pages that are in memory already, and nothing else of their regions: what else

@@ -16,6 +16,7 @@ use super::{
 use crate::host::stop::Pace;
 use crate::program::fs::{ContentRef, ReadContent};
 use crate::ram::{PAGE_SIZE, PageError};
+use crate::x86::paging::PRESENT;
 
 impl AddressSpace {
     pub(super) fn is_copied(&self, address: u64) -> bool {
@@ -71,7 +72,7 @@ impl AddressSpace {
             memory.ram.write(memory.ram.base() + own * PAGE, &content)?;
         }
         self.state.copied.insert(address);
-        if self.tables.get(&memory.system, address) & tables::PRESENT != 0 {
+        if self.tables.get(&memory.system, address) & PRESENT != 0 {
             self.tables.set(&memory.system, address, Self::entry(memory, own, protection));
             memory.ram.invalidate(shown..shown + 1)?;
         }

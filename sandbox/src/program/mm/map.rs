@@ -3,11 +3,12 @@
 use std::ops::Range;
 
 use super::region::Blocks;
-use super::tables::{self, PRESENT, Tables};
+use super::tables::{self, Tables};
 use super::{AddressSpace, BLOCK_BYTES, Memory, PAGE, Protection, Region, USER_END, USER_MIN, Vma};
 use crate::errno::Errno;
 use crate::host::stop::Pace;
 use crate::ram::{CHUNK_PAGES, PageError};
+use crate::x86::paging::{NO_EXEC, PRESENT, WRITABLE};
 
 /// The most mappings of an address space (`vm.max_map_count`).
 pub const MAX_MAPPINGS: usize = 65_530;
@@ -222,10 +223,9 @@ impl AddressSpace {
                 if new == old {
                     return None;
                 }
-                let lost = new & PRESENT == 0
-                    || old & tables::WRITABLE > new & tables::WRITABLE
-                    || old & tables::NO_EXEC < new & tables::NO_EXEC;
-                if lost && let Some(page) = memory.ram.page_at(old & !(tables::NO_EXEC | 0xfff)) {
+                let lost =
+                    new & PRESENT == 0 || old & WRITABLE > new & WRITABLE || old & NO_EXEC < new & NO_EXEC;
+                if lost && let Some(page) = memory.ram.page_at(old & !(NO_EXEC | 0xfff)) {
                     // Pages between two of one chunk may go as well: one call does for all.
                     match runs.last_mut() {
                         Some(last) if last.start / CHUNK_PAGES == page / CHUNK_PAGES || last.end == page => {
@@ -307,12 +307,12 @@ impl AddressSpace {
             let notices = self.overlapping(&range).any(|(_, vma)| vma.backing.notices_writes());
             let may_write = |at| !notices || self.find(at).is_some_and(|(_, vma)| self.is_own(vma, at));
             let stale = self.change_entries(memory, range.clone(), |at, old| {
-                let mut new = old & !(tables::WRITABLE | tables::NO_EXEC);
+                let mut new = old & !(WRITABLE | NO_EXEC);
                 if protection.write && may_write(at) {
-                    new |= tables::WRITABLE;
+                    new |= WRITABLE;
                 }
                 if !protection.exec {
-                    new |= tables::NO_EXEC;
+                    new |= NO_EXEC;
                 }
                 new
             });

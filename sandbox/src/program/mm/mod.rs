@@ -43,8 +43,9 @@ pub use vma::{Access, Backing, Held, MAPPING_BYTES, Protection, Vma};
 
 use crate::program::fs::{ContentRef, InodeId};
 use crate::ram::{PAGE_SIZE, PageError};
+use crate::x86::paging::{ACCESSED, DIRTY, PRESENT};
 use free::Gaps;
-use tables::{ACCESSED, DIRTY, PRESENT, Tables};
+use tables::Tables;
 
 const PAGE: u64 = PAGE_SIZE as u64;
 

@@ -14,26 +14,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::ops::Range;
 
 use crate::ram::{PAGE_SIZE, PageError, SystemArea};
-
-/// Present.
-pub const PRESENT: u64 = 1 << 0;
-/// Writable.
-pub const WRITABLE: u64 = 1 << 1;
-/// Reachable at CPL 3.
-pub const USER: u64 = 1 << 2;
-/// Accessed.
-pub const ACCESSED: u64 = 1 << 5;
-/// Dirty.
-pub const DIRTY: u64 = 1 << 6;
-/// Not executable.
-pub const NO_EXEC: u64 = 1 << 63;
-
-/// Entries in a table.
-pub const ENTRIES: usize = 512;
-/// Bits of the page offset.
-const PAGE_SHIFT: u32 = 12;
-/// Bits of index a level.
-const LEVEL_BITS: u32 = 9;
+use crate::x86::paging::{ACCESSED, ENTRIES, LEVEL_BITS, PAGE_SHIFT, PRESENT, USER, WRITABLE};
 
 /// The tables of one address space.
 #[derive(Debug)]

@@ -3,6 +3,7 @@
 
 use crate::program::mm::{AddressSpace, MemError, Memory};
 use crate::vcpu::registers::{ExtendedState, MXCSR_BITS};
+use crate::x86::xstate::{AVX, HEADER_END, LEGACY_BYTES, MXCSR, SSE, X87};
 
 /// `FP_XSTATE_MAGIC1`, `FP_XSTATE_MAGIC2` (`arch/x86/include/uapi/asm/sigcontext.h`).
 const MAGIC1: u32 = 0x4650_5853;
@@ -12,18 +13,10 @@ const MAGIC2_BYTES: usize = 4;
 /// Offset of `struct _fpx_sw_bytes` in the legacy region: first magic, size with the second one,
 /// components, size.
 const SOFTWARE: usize = 464;
-/// Bytes of the legacy region, and of it with the header (Intel SDM volume 1, section 13.4).
-const LEGACY: usize = 512;
-const HEADER_END: usize = LEGACY + 64;
-/// Offset of MXCSR, of the x87 registers, of the XMM registers, and the end of these.
-const MXCSR: usize = 24;
+/// Offset of the x87 registers, of the XMM registers, and the end of these.
 const X87_REGISTERS: usize = 32;
 const XMM: usize = 160;
 const XMM_END: usize = 416;
-/// Components: x87, SSE, AVX.
-const X87: u64 = 1;
-const SSE: u64 = 2;
-const AVX: u64 = 4;
 /// What an image must be aligned to for `XRSTOR`, and for `FXRSTOR`.
 const XRSTOR_ALIGN: u64 = 64;
 const FXRSTOR_ALIGN: u64 = 16;
@@ -48,7 +41,7 @@ pub(super) fn image(fp: &ExtendedState, size: usize, components: u64) -> Vec<u8>
     put(&mut area, SOFTWARE + 4, &((size + MAGIC2_BYTES) as u32).to_le_bytes());
     put(&mut area, SOFTWARE + 8, &components.to_le_bytes());
     put(&mut area, SOFTWARE + 16, &(size as u32).to_le_bytes());
-    put(&mut area, LEGACY, &components.to_le_bytes());
+    put(&mut area, LEGACY_BYTES, &components.to_le_bytes());
     area.extend_from_slice(&MAGIC2.to_le_bytes());
     area
 }
@@ -69,7 +62,7 @@ pub(super) fn read(
         return Ok(Some(ExtendedState::initial()));
     }
     let mut area = vec![0u8; size.max(HEADER_END)];
-    space.read(memory, address, &mut area[..LEGACY])?;
+    space.read(memory, address, &mut area[..LEGACY_BYTES])?;
     let told = half(&area, SOFTWARE + 16) as usize;
     let with_magic = half(&area, SOFTWARE + 4) as usize;
     let mut is_xsave =
@@ -88,12 +81,14 @@ pub(super) fn read(
         return Ok(None);
     }
     let wanted = word(&area, SOFTWARE + 8) & components;
-    Ok(restored(&area, wanted, word(&area, LEGACY)))
+    Ok(restored(&area, wanted, word(&area, LEGACY_BYTES)))
 }
 
 /// Whether `XRSTOR` takes the header: no component that the CPU lacks, and the standard format.
 fn is_header_good(area: &[u8], components: u64) -> bool {
-    word(area, LEGACY) & !components == 0 && word(area, LEGACY + 8) == 0 && word(area, LEGACY + 16) == 0
+    word(area, LEGACY_BYTES) & !components == 0
+        && word(area, LEGACY_BYTES + 8) == 0
+        && word(area, LEGACY_BYTES + 16) == 0
 }
 
 /// The state that `XRSTOR` makes of an image, when `wanted` components are asked for and `present` ones
@@ -116,7 +111,7 @@ fn restored(area: &[u8], wanted: u64, present: u64) -> Option<ExtendedState> {
         put(&mut clean, XMM, &area[XMM..XMM_END]);
     }
     put(&mut clean, HEADER_END, &area[HEADER_END..]);
-    put(&mut clean, LEGACY, &(wanted & present | X87 | SSE).to_le_bytes());
+    put(&mut clean, LEGACY_BYTES, &(wanted & present | X87 | SSE).to_le_bytes());
     Some(ExtendedState::from_bytes(&clean))
 }
 
@@ -138,9 +133,9 @@ mod tests {
     #[test]
     fn components_that_are_not_there_are_initial() {
         let all = restored(&area(), COMPONENTS, COMPONENTS).expect("a good image").image(SIZE);
-        assert_eq!((all[XMM], all[HEADER_END], all[LEGACY]), (7, 9, 7));
+        assert_eq!((all[XMM], all[HEADER_END], all[LEGACY_BYTES]), (7, 9, 7));
         let no_sse = restored(&area(), COMPONENTS, X87).expect("a good image").image(SIZE);
-        assert_eq!((no_sse[XMM], no_sse[LEGACY]), (0, 3));
+        assert_eq!((no_sse[XMM], no_sse[LEGACY_BYTES]), (0, 3));
         assert_eq!(half(&no_sse, MXCSR), 0x1f80);
     }
 
@@ -148,9 +143,13 @@ mod tests {
     fn what_the_cpu_refuses() {
         let good = area();
         assert!(is_header_good(&good, COMPONENTS));
-        for (at, byte) in
-            [(LEGACY + 1, 1), (LEGACY + 7, 0x80), (LEGACY + 8, 1), (LEGACY + 15, 0x80), (LEGACY + 16, 1)]
-        {
+        for (at, byte) in [
+            (LEGACY_BYTES + 1, 1),
+            (LEGACY_BYTES + 7, 0x80),
+            (LEGACY_BYTES + 8, 1),
+            (LEGACY_BYTES + 15, 0x80),
+            (LEGACY_BYTES + 16, 1),
+        ] {
             let mut bad = good.clone();
             bad[at] = byte;
             assert!(!is_header_good(&bad, COMPONENTS), "byte {at}");

@@ -1,9 +1,10 @@
 //! The frame that a handler runs on: built when it is entered, taken back by `rt_sigreturn`.
 
 use super::{Action, AltStack, INFO_BYTES, Info, TaskSignals, UNBLOCKABLE, bit, flags, floating};
-use crate::program::entry::{USER_CS, USER_DS};
+use crate::entry::{USER_CS, USER_DS};
 use crate::program::mm::{AddressSpace, MemError, Memory};
 use crate::vcpu::registers::{ExtendedState, General};
+use crate::x86::flags::rflags;
 
 /// Sizes and offsets of `struct rt_sigframe` (`arch/x86/include/asm/sigframe.h`): return address,
 /// ucontext, siginfo.
@@ -26,11 +27,16 @@ const UC_STRICT_RESTORE_SS: u64 = 4;
 /// Bytes below RSP that a function may use.
 const RED_ZONE: u64 = 128;
 /// RFLAGS bits that a program may set through a signal frame (`FIX_EFLAGS`).
-const USER_FLAGS: u64 = 0x5_0dd5;
+const USER_FLAGS: u64 = rflags::ARITHMETIC_FLAGS
+    | rflags::TRAP_FLAG
+    | rflags::DIRECTION_FLAG
+    | rflags::RESUME_FLAG
+    | rflags::ALIGNMENT_CHECK;
+const _: () = assert!(USER_FLAGS == 0x5_0dd5);
 /// RFLAGS that are always set here: bit 1 and IF.
-pub const FIXED_FLAGS: u64 = 0x202;
+pub const FIXED_FLAGS: u64 = rflags::FIXED | rflags::INTERRUPT_FLAG;
 /// DF, TF and RF: cleared for a handler.
-const HANDLER_CLEARS: u64 = 1 << 10 | 1 << 8 | 1 << 16;
+const HANDLER_CLEARS: u64 = rflags::DIRECTION_FLAG | rflags::TRAP_FLAG | rflags::RESUME_FLAG;
 
 /// RFLAGS as a program may have them.
 pub fn sanitize_flags(flags: u64) -> u64 {

@@ -2,6 +2,7 @@
 
 mod against_tmpfs;
 mod content;
+mod host;
 mod hostile;
 mod lower;
 mod names;

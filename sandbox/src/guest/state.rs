@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::host::CpuIdentity;
 use crate::kernel::state::KernelState;
+use crate::machine::BadState;
 use crate::program::state::ProgramState;
 
 /// A machine at one moment of its run.
@@ -14,22 +15,6 @@ pub enum MachineState {
     Program(Box<ProgramState>),
     /// A bare-metal guest's.
     Kernel(Box<KernelState>),
-}
-
-/// A state that no machine can be in: it comes from a damaged or forged file.
-#[derive(Debug, thiserror::Error)]
-#[error("the machine state is not one that dejavm writes: {0}; the snapshot is damaged or forged")]
-pub struct BadState(pub &'static str);
-
-/// More exits than any run makes.
-pub(crate) const MAX_EXITS: u64 = 1 << 60;
-
-/// A check of a state: `what` is named when it does not hold.
-///
-/// # Errors
-/// [`BadState`].
-pub(crate) fn expect(holds: bool, what: &'static str) -> Result<(), BadState> {
-    if holds { Ok(()) } else { Err(BadState(what)) }
 }
 
 /// What a machine may use of the host at most, bytes.

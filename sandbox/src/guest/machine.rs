@@ -3,54 +3,19 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use dejavm_snapshot::{Snapshot, Summary, WriteOptions};
+use dejavm_snapshot::{Summary, WriteOptions};
 
-use super::run::run;
-use super::{
-    Core, MachineOptions, MachineState, ReadError, RunEnd, RunError, RunOptions, SaveError, StartError,
-};
+use super::MachineState;
+use super::save::encode;
 use crate::host::HostProfile;
 use crate::host::stop::StopHandle;
-use crate::ram::{PageSource, Ram};
+use crate::machine::{
+    Core, MachineOptions, Memory, ReadError, RunEnd, RunError, RunOptions, SaveError, StartError, run,
+};
+use crate::ram::Ram;
 use crate::vcpu::registers::UserRegisters;
 use crate::world::World;
 use crate::{kernel, program};
-
-/// Where the contents of a machine's memory come from.
-#[derive(Clone)]
-pub enum Memory {
-    /// All is zeros: a program that is yet to be loaded.
-    Zeros,
-    /// From a snapshot.
-    Snapshot(Arc<Snapshot>),
-    /// From the loader of a bare-metal image, say.
-    Source(Arc<dyn PageSource>),
-}
-
-impl Memory {
-    /// The snapshot.
-    pub fn snapshot(&self) -> Option<&Arc<Snapshot>> {
-        match self {
-            Memory::Snapshot(snapshot) => Some(snapshot),
-            Memory::Zeros | Memory::Source(_) => None,
-        }
-    }
-
-    /// Pages of the snapshot; 0 without one.
-    pub fn page_count(&self) -> u64 {
-        self.snapshot().map_or(0, |snapshot| snapshot.page_count())
-    }
-}
-
-impl std::fmt::Debug for Memory {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(match self {
-            Memory::Zeros => "Zeros",
-            Memory::Snapshot(_) => "Snapshot",
-            Memory::Source(_) => "Source",
-        })
-    }
-}
 
 /// A machine.
 #[derive(Debug)]
@@ -121,9 +86,14 @@ impl Machine {
         with_files: bool,
         progress: &mut dyn FnMut(u64, u64),
     ) -> Result<Summary, SaveError> {
+        let path = path.as_ref();
         match self {
-            Machine::Program(machine) => machine.save(path, options, with_files, progress),
-            Machine::Kernel(machine) => machine.save(path, options, progress),
+            Machine::Program(machine) => machine.save(path, options, with_files, progress, |state| {
+                encode(&MachineState::Program(Box::new(state)))
+            }),
+            Machine::Kernel(machine) => {
+                machine.save(path, options, progress, |state| encode(&MachineState::Kernel(Box::new(state))))
+            }
         }
     }
 

@@ -1,0 +1,10 @@
+//! A guest of either kind: what knows both of Linux programs and of bare-metal guests. Its state, its
+//! machine, and the snapshots that hold either.
+
+mod machine;
+mod save;
+mod state;
+
+pub use machine::Machine;
+pub use save::{open, save_start};
+pub use state::{Claims, MachineState};
