@@ -283,6 +283,7 @@ impl Kernel {
     /// Sends the signals of interval timers that have expired. Returns whether any has.
     pub fn fire_timers(&mut self) -> bool {
         let now = self.clock.monotonic();
+        self.outside.fs().expire_timers(now);
         let expired = self.process.iter_mut().flat_map(|(pid, process)| {
             process.timers.expire(now, process.cpu).map(move |signal| (pid, signal))
         });

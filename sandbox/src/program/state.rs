@@ -210,7 +210,7 @@ impl ProgramState {
         }
         // More may be charged than what is there costs, never less: it is given back.
         let costs = memory.objects.values().map(Object::cost).chain(spaces.iter().map(|space| space.cost()));
-        let cost = costs.fold(files.text_cost(), u64::saturating_add);
+        let cost = costs.fold(files.charged_cost(), u64::saturating_add);
         let charged = memory.account.charged();
         expect(cost <= charged && charged <= granted, "the account of memory")?;
         let chunks = u32::try_from(ram_pages / CHUNK_PAGES).unwrap_or(u32::MAX);

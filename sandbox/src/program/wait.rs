@@ -321,6 +321,7 @@ impl Kernel {
         woken.extend(self.files.take_woken());
         woken.sort_unstable();
         woken.dedup();
+        self.files.note_changed(&woken);
         for inode in woken {
             self.wake(Key::File(inode), usize::MAX, |_| true);
         }
@@ -351,7 +352,7 @@ impl Kernel {
     fn next_moment(&self) -> Option<u64> {
         let waits = self.task.iter().filter_map(|(_, task)| task.parked.as_ref()?.wait.until);
         let timers = self.process.iter().filter_map(|(_, process)| process.timers.get(Which::Real).expiry());
-        waits.chain(timers).min()
+        waits.chain(timers).chain(self.outside.fs().next_timer()).min()
     }
 
     /// The input that tasks wait for: such that is certain to come, if there is any.
@@ -382,6 +383,7 @@ impl Kernel {
                     Err(FsError::Signal) => self.take_signals()?,
                     ready => drop(ready?),
                 }
+                self.files.note_input();
                 self.wake(Key::input(source), usize::MAX, |_| true);
                 return Ok(Idle::Woken);
             }
@@ -397,6 +399,7 @@ impl Kernel {
                 }
                 match (woken.by, source) {
                     (Wake::Input, Some(source)) => {
+                        self.files.note_input();
                         self.wake(Key::input(source), usize::MAX, |_| true);
                     }
                     (Wake::Signal, _) => self.take_signals()?,
@@ -406,6 +409,7 @@ impl Kernel {
             }
         }
         self.fire_timers();
+        self.wake_for_files();
         self.wake_for_time();
         Ok(Idle::Woken)
     }

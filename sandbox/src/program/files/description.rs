@@ -34,8 +34,6 @@ pub struct Description {
     pub(super) cursor: DirCursor,
     /// Whom signals of it go to (`F_SETOWN`).
     pub(super) owner: i32,
-    /// What another part of the monitor knows it by.
-    pub(super) tag: Option<u64>,
     /// Whoever gave the sandbox its streams shares the position: it is a standard stream that is a regular
     /// file.
     pub(super) outside: bool,
@@ -53,7 +51,6 @@ impl Description {
             offset: 0,
             cursor: DirCursor::default(),
             owner: 0,
-            tag: None,
             outside: false,
             text: None,
             refs: 0,
@@ -119,17 +116,8 @@ impl Arena {
     pub fn check(&self, references: &BTreeMap<DescId, u32>, exists: impl Fn(InodeId) -> bool) -> bool {
         let sound = |(id, description): (&DescId, &Description)| {
             // A position that is shared with nobody is told to nobody.
-            let Description {
-                inode,
-                flags: _,
-                offset,
-                cursor: _,
-                owner: _,
-                tag: _,
-                outside: _,
-                text,
-                refs: _,
-            } = description;
+            let Description { inode, flags: _, offset, cursor: _, owner: _, outside: _, text, refs: _ } =
+                description;
             text.as_ref().is_none_or(KeptText::is_sound)
                 && id.0 < self.next
                 && exists(*inode)

@@ -140,7 +140,8 @@ impl FdTable {
         }
         flags.check(transfer.nature)?;
         match transfer.nature {
-            Nature::Anon | Nature::Closed => fail(Errno::EINVAL),
+            Nature::Anon if !fs.anon_io(transfer.inode).0 => fail(Errno::EINVAL),
+            Nature::Closed => fail(Errno::EINVAL),
             _ => Ok(transfer),
         }
     }
@@ -156,7 +157,8 @@ impl FdTable {
             return fail(Errno::EBADF);
         }
         flags.check(transfer.nature)?;
-        if matches!(transfer.nature, Nature::Dir | Nature::Anon | Nature::Closed) {
+        let takes_nothing = transfer.nature == Nature::Anon && !fs.anon_io(transfer.inode).1;
+        if takes_nothing || matches!(transfer.nature, Nature::Dir | Nature::Closed) {
             return fail(Errno::EINVAL);
         }
         let sync = flags.has(RwFlags::SYNC) || of_file.has(OpenFlags::DSYNC);

@@ -1,7 +1,9 @@
 //! Whether descriptors are ready.
 
 use super::FdTable;
-use crate::program::fs::{Env, Fs, FsError, FsResult, Nature};
+use super::description::DescId;
+use super::epoll::{ALWAYS, NESTS};
+use crate::program::fs::{Anon, Env, Fs, FsError, FsResult, Nature};
 
 /// There is something to read, or the end.
 pub const POLLIN: u16 = 0x1;
@@ -18,27 +20,49 @@ pub const POLLRDNORM: u16 = 0x40;
 /// As [`POLLOUT`].
 pub const POLLWRNORM: u16 = 0x100;
 
+/// The other end sends no more.
+const POLLRDHUP: u16 = 0x2000;
+
 const READ: u16 = POLLIN | POLLRDNORM;
 const WRITE: u16 = POLLOUT | POLLWRNORM;
 
 impl FdTable {
     /// What a descriptor is ready for, out of `events` and what is always told (`POLLERR`,
     /// `POLLHUP`, `POLLNVAL`). Standard input is asked, without waiting, only when `events` wants
-    /// to know of it. What another part of the monitor implements ([`FdTable::tag`]) is never
-    /// ready here.
+    /// to know of it.
     ///
     /// # Errors
     /// When the outside gives no answer.
     pub fn poll(&self, fs: &mut Fs, env: &mut Env<'_>, fd: i32, events: u16) -> FsResult<u16> {
-        let description = match self.get_open(fd) {
-            Ok(description) => description,
-            Err(FsError::Errno(_)) => return Ok(POLLNVAL),
-            Err(e) => return Err(e),
-        };
+        match self.get_open(fd).and_then(|_| self.description_id(fd)) {
+            Ok(id) => self.poll_description(fs, env, id, events, NESTS),
+            Err(FsError::Errno(_)) => Ok(POLLNVAL),
+            Err(e) => Err(e),
+        }
+    }
+
+    /// The same of a description; `left` sets of watched descriptors within each other are looked into.
+    pub(super) fn poll_description(
+        &self,
+        fs: &mut Fs,
+        env: &mut Env<'_>,
+        id: DescId,
+        events: u16,
+        left: u32,
+    ) -> FsResult<u16> {
+        let Some(description) = self.arena.get(id) else { return Ok(POLLNVAL) };
         let (inode, flags) = (description.inode, description.flags);
         let ready = match fs.nature(inode) {
             Nature::File | Nature::Dir | Nature::Device => READ | WRITE,
-            Nature::Anon | Nature::Closed => 0,
+            Nature::Closed => 0,
+            Nature::Anon if matches!(fs.anon(inode), Some(Anon::Epoll)) => {
+                if left > 0 && self.epoll_is_ready(fs, env, inode, left - 1)? { READ } else { 0 }
+            }
+            Nature::Anon => {
+                let [reads, writes, gone, ended] = fs.anon_ready(inode);
+                let of = |is: bool, what: u16| if is { what } else { 0 };
+                of(reads, READ) | of(writes, WRITE) | of(gone, POLLHUP) | of(ended, POLLRDHUP)
+            }
             Nature::Stream => {
                 let tty = fs.is_tty(inode);
                 let input = flags.reads() && events & READ != 0 && fs.input_ready(env, tty, false)?;
@@ -60,6 +84,6 @@ impl FdTable {
                 ready
             }
         };
-        Ok(ready & (events | POLLERR | POLLHUP))
+        Ok(ready & (events | ALWAYS))
     }
 }

@@ -5,10 +5,13 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use super::description::{Arena, DescId, Description};
+use super::epoll::Watched;
 use super::lock::Locks;
 use crate::errno::Errno;
 use crate::program::current::Shared;
-use crate::program::fs::{At, Env, FdLinks, Fs, FsResult, Inconsistent, InodeId, OpenFlags, Scope, fail};
+use crate::program::fs::{
+    Anon, At, Env, FdLinks, Fs, FsResult, Inconsistent, InodeId, OpenFlags, Scope, fail,
+};
 
 /// `dirfd` that stands for the working directory.
 pub const AT_FDCWD: i32 = -100;
@@ -52,8 +55,8 @@ pub struct FdTable {
     table: Shared<Numbers>,
     pub(super) arena: Arena,
     pub(super) locks: Locks,
-    /// Tags of what was closed since [`FdTable::take_closed`].
-    closed: Vec<u64>,
+    /// What sets of watched descriptors watch.
+    pub(super) watched: Watched,
 }
 
 impl FdLinks for FdTable {
@@ -72,7 +75,7 @@ impl Default for FdTable {
             table: Shared::new(Numbers::default()),
             arena: Arena::default(),
             locks: Locks::default(),
-            closed: Vec::new(),
+            watched: Watched::default(),
         }
     }
 }
@@ -147,14 +150,14 @@ impl FdTable {
     }
 
     /// The lowest free number from `from` on.
-    fn vacant(&self, from: u32) -> FsResult<usize> {
+    pub(super) fn vacant(&self, from: u32) -> FsResult<usize> {
         let from = from as usize;
         let free = self.table.slots.iter().skip(from).position(Option::is_none);
         let fd = free.map_or(self.table.slots.len().max(from), |n| from + n);
         if fd >= self.table.limit as usize { fail(Errno::EMFILE) } else { Ok(fd) }
     }
 
-    fn put(&mut self, fd: usize, id: DescId, cloexec: bool) -> i32 {
+    pub(super) fn put(&mut self, fd: usize, id: DescId, cloexec: bool) -> i32 {
         self.arena.hold(id);
         if fd >= self.table.slots.len() {
             self.table.slots.resize(fd + 1, None);
@@ -285,39 +288,6 @@ impl FdTable {
         Ok(self.put(fd, id, cloexec))
     }
 
-    /// A descriptor for something that another part of the monitor implements and knows by `tag`:
-    /// reading and writing it is not done here. `label` is what `/proc/self/fd` calls it.
-    ///
-    /// # Errors
-    /// `EMFILE`
-    pub fn install_anon(
-        &mut self,
-        fs: &mut Fs,
-        env: &mut Env<'_>,
-        (tag, socket, label): (u64, bool, &str),
-        flags: OpenFlags,
-    ) -> FsResult<i32> {
-        let fd = self.vacant(0)?;
-        let inode = fs.make_anon(env, socket, label);
-        let mut description = Description::new(inode, flags);
-        description.tag = Some(tag);
-        let id = self.arena.add(description);
-        Ok(self.put(fd, id, flags.has(OpenFlags::CLOEXEC)))
-    }
-
-    /// The tag that [`FdTable::install_anon`] was given.
-    ///
-    /// # Errors
-    /// `EBADF`
-    pub fn tag(&self, fd: i32) -> FsResult<Option<u64>> {
-        Ok(self.get(fd)?.tag)
-    }
-
-    /// Tags of what no descriptor stands for any more, since the last call.
-    pub fn take_closed(&mut self) -> Vec<u64> {
-        std::mem::take(&mut self.closed)
-    }
-
     /// The files whose locks have changed since the last call.
     pub fn take_woken(&mut self) -> Vec<InodeId> {
         self.locks.take_woken()
@@ -347,7 +317,11 @@ impl FdTable {
         if let Some(text) = &description.text {
             env.caller.refund(text.cost());
         }
-        self.closed.extend(description.tag);
+        let mut watched = self.watched.forget(slot.id);
+        if matches!(fs.anon(description.inode), Some(Anon::Epoll)) {
+            watched += self.watched.forget_set(description.inode);
+        }
+        env.caller.refund(watched);
         fs.close_inode(env, description.inode, description.flags)
     }
 
@@ -478,7 +452,7 @@ impl FdTable {
     /// # Errors
     /// What cannot be.
     pub fn check(&self, fs: &Fs) -> Result<(), Inconsistent> {
-        let FdTable { table, arena, locks, closed } = self;
+        let FdTable { table, arena, locks, watched } = self;
         let mut references = BTreeMap::new();
         let tables = || table.iter().map(|(_, numbers)| numbers);
         for Slot { id, cloexec: _ } in tables().flat_map(|numbers| &numbers.slots).flatten() {
@@ -487,7 +461,8 @@ impl FdTable {
         let bounded =
             |Numbers { slots, limit }: &Numbers| *limit <= OPEN_MAX && slots.len() <= OPEN_MAX as usize;
         let sound = tables().all(bounded)
-            && closed.len() <= OPEN_MAX as usize
+            && watched
+                .is_sound(|id| arena.get(id).is_some(), |set| matches!(fs.anon(set), Some(Anon::Epoll)))
             && arena.check(&references, |inode| fs.exists(inode))
             && locks.check(|id| arena.get(id).map(|d| d.inode));
         if sound { Ok(()) } else { Err(Inconsistent("the descriptors")) }

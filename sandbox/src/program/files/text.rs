@@ -70,9 +70,9 @@ impl FdTable {
         Ok(Some(n))
     }
 
-    /// Bytes that are charged for texts that are being read.
-    pub fn text_cost(&self) -> u64 {
-        self.arena.texts().map(KeptText::cost).fold(0, u64::saturating_add)
+    /// Bytes that are charged for texts that are being read, and for what sets watch.
+    pub fn charged_cost(&self) -> u64 {
+        self.arena.texts().map(KeptText::cost).fold(self.watched.cost(), u64::saturating_add)
     }
 }
 

@@ -9,12 +9,12 @@ use super::Fs;
 use super::chunks::ChunkId;
 use super::content::{Content, MAX_FILE};
 use super::frozen::{ContentRef, Frozen};
-use super::inode::{Anon, Body, Dir, Entry, Inode, InodeId, Link, Loaded, Lower, LowerDir, is_name};
+use super::inode::{Body, Dir, Entry, Inode, InodeId, Link, Loaded, Lower, LowerDir, is_name};
 use super::known::entry_cost;
 use super::life::name_cost;
 use super::mount::{Mount, MountSource};
 use super::proc::ProcNode;
-use super::resolve::{NAME_MAX, PATH_MAX};
+use super::resolve::PATH_MAX;
 use super::seal::SEALS;
 use super::xattr::xattrs_are_sound;
 use crate::program::mm::Below;
@@ -60,6 +60,7 @@ impl Fs {
             // Empty after decoding.
             // Where it is in the snapshot is checked with the pages.
             kept: _,
+            timers: _,
             woken: _,
             cache: _,
         } = self;
@@ -84,6 +85,7 @@ impl Fs {
             used = used.saturating_add(frozen.check(&mut references)?);
         }
         used = used.saturating_add(chunks.check(&references)?);
+        expect(self.timers_are_sound(), "the timers")?;
         expect(known_now == *known, "what is known of the host")?;
         expect(*pipes < 1 << 24, "the pipes")?;
         expect(used.checked_add(self.side_charges()) == Some(chunks.used()), "the quota")?;
@@ -282,7 +284,7 @@ impl Fs {
                     }
                 }
             }
-            Body::Anon(Anon { socket: _, label }) => expect(label.len() < NAME_MAX, "a descriptor's name")?,
+            Body::Anon(anon) => expect(anon.is_sound(), "what has no name")?,
             Body::Link(Link::ProcSelf | Link::ProcThreadSelf)
             | Body::Device(_)
             | Body::Stream(_)

@@ -4,7 +4,7 @@ use super::Fs;
 use super::content::{Blocks, Content};
 use super::env::Env;
 use super::error::{FsError, FsResult, fail};
-use super::inode::{Anon, Body, Dir, InodeId, Link};
+use super::inode::{Body, Dir, InodeId, Link};
 use super::pipe::Pipe;
 use super::proc::ProcNode;
 use super::resolve::{At, Last, PATH_MAX};
@@ -87,11 +87,6 @@ impl Fs {
         let id = self.make_anonymous(env, Body::Pipe(Pipe::with_ends()));
         self.hold(id);
         Ok(id)
-    }
-
-    /// Something without a name that the rest of the monitor implements, held once.
-    pub(crate) fn make_anon(&mut self, env: &mut Env<'_>, socket: bool, label: &str) -> InodeId {
-        self.make_anonymous(env, Body::Anon(Anon { socket, label: label.to_owned() }))
     }
 
     /// Makes a symbolic link to `target`.

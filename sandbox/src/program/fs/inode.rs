@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
+use super::anon::Anon;
 use super::content::Content;
 use super::env::ProcFile;
 use super::frozen::ContentRef;
@@ -182,7 +183,7 @@ impl Inode {
             Body::Stream(s) if s.tty => S_IFCHR,
             Body::Stream(_) | Body::Pipe(_) => S_IFIFO,
             Body::Socket | Body::Foreign => S_IFSOCK,
-            Body::Anon(anon) if anon.socket => S_IFSOCK,
+            Body::Anon(Anon::Socket(_)) => S_IFSOCK,
             Body::Anon(_) => 0,
         }
     }
@@ -207,7 +208,7 @@ pub(super) enum Body {
     Text(Text),
     /// A UNIX socket's name.
     Socket,
-    /// What the rest of the monitor implements behind a descriptor.
+    /// What has no name.
     Anon(Anon),
     /// A host file that is neither regular, directory nor link: it cannot be opened.
     Foreign,
@@ -329,14 +330,6 @@ pub(super) enum Way {
 pub(super) struct StreamBody {
     pub way: Way,
     pub tty: bool,
-}
-
-/// Something without a name that the rest of the monitor implements.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct Anon {
-    pub socket: bool,
-    /// What `/proc/self/fd` says that it is, such as `eventfd`.
-    pub label: String,
 }
 
 /// A text of `/proc` or `/sys`.

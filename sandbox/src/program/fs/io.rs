@@ -32,7 +32,7 @@ pub(crate) enum Nature {
     /// A stream of bytes.
     Stream,
     Pipe,
-    /// Implemented elsewhere.
+    /// Without a name: see [`Anon`](super::Anon).
     Anon,
     /// It cannot be read or written.
     Closed,
@@ -206,6 +206,7 @@ impl Fs {
                 self.read_input(env, tty, buf, nonblock)
             }
             Body::Stream(_) | Body::Output(_) => fail(Errno::EBADF),
+            Body::Anon(_) => self.read_anon(id, buf, nonblock),
             _ => self.read_at(env, id, offset, buf),
         }
     }
@@ -228,6 +229,7 @@ impl Fs {
                 self.write_device(env, device, data)
             }
             Body::Pipe(_) => self.write_pipe(id, data, nonblock, false),
+            Body::Anon(_) => self.write_anon(id, data, nonblock),
             Body::Stream(stream) => {
                 let stream = *stream;
                 self.write_stream(env, stream, data).map(IoOutcome::Done)

@@ -19,6 +19,7 @@
 //! The first program runs as root, whom only the host itself refuses anything; what others may do is
 //! checked as Linux does (`permission`).
 
+mod anon;
 mod attr;
 mod cache;
 mod changed;
@@ -82,6 +83,7 @@ pub use stored::StoredBlocks;
 pub use stream::{Stdio, StdioKind};
 pub use xattr::{XATTR_CREATE, XATTR_NAME_MAX, XATTR_REPLACE, XATTR_SIZE_MAX};
 
+pub(crate) use anon::{Anon, Event, SOCKET_SIZE, Timer};
 pub(super) use inode::Lower;
 
 pub(crate) use error::fail;
@@ -89,7 +91,7 @@ pub(crate) use io::Nature;
 pub(crate) use output::Spot;
 pub(crate) use stream::TERMIOS_SIZE;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
@@ -123,6 +125,8 @@ pub struct Fs {
     mounts: Vec<Mount>,
     /// Host files whose content is in the snapshot that this came from.
     kept: KeptFiles,
+    /// Timers that are armed.
+    timers: BTreeSet<InodeId>,
     /// Files of which something has changed that tasks may wait for.
     #[serde(skip)]
     woken: Vec<InodeId>,

@@ -200,6 +200,7 @@ impl Fs {
             pipes: 0,
             known: 0,
             born: options.time,
+            timers: Default::default(),
             woken: Vec::new(),
             mounts: given,
             kept: KeptFiles::default(),

@@ -5,6 +5,7 @@
 mod advice;
 mod credentials;
 mod descriptor;
+mod event;
 mod exec;
 mod futex;
 mod info;
@@ -17,6 +18,7 @@ mod prctl;
 mod process;
 mod schedule;
 mod signal;
+mod socket;
 mod time;
 mod transfer;
 mod wait;
@@ -302,7 +304,26 @@ fn dispatch(p: &mut Kernel, call: u64, a: Args) -> SysResult {
         number::GETCPU => p.sys_getcpu(a),
         number::WAIT4 => p.sys_wait4(a),
         number::WAITID => p.sys_waitid(a),
-        number::SOCKET | number::SOCKETPAIR => Err(Errno::EAFNOSUPPORT.into()),
+        number::EVENTFD => p.sys_eventfd2([a[0], 0, 0, 0, 0, 0]),
+        number::EVENTFD2 => p.sys_eventfd2(a),
+        number::TIMERFD_CREATE => p.sys_timerfd_create(a),
+        number::TIMERFD_SETTIME => p.sys_timerfd_settime(a),
+        number::TIMERFD_GETTIME => p.sys_timerfd_gettime(a),
+        number::EPOLL_CREATE => p.sys_epoll_create(a),
+        number::EPOLL_CREATE1 => p.sys_epoll_create1(a),
+        number::EPOLL_CTL => p.sys_epoll_ctl(a),
+        number::EPOLL_WAIT => p.sys_epoll_wait(a),
+        number::EPOLL_PWAIT => p.sys_epoll_pwait(a),
+        number::EPOLL_PWAIT2 => p.sys_epoll_pwait2(a),
+        number::SOCKET => Err(Errno::EAFNOSUPPORT.into()),
+        number::SOCKETPAIR => p.sys_socketpair(a),
+        number::SENDTO => p.sys_sendto(a),
+        number::RECVFROM => p.sys_recvfrom(a),
+        number::SENDMSG => p.sys_sendmsg(a),
+        number::RECVMSG => p.sys_recvmsg(a),
+        number::SHUTDOWN => p.sys_shutdown(a),
+        number::GETSOCKNAME | number::GETPEERNAME => p.sys_getsockname(a),
+        number::GETSOCKOPT => p.sys_getsockopt(a),
         number::SET_ROBUST_LIST => p.sys_set_robust_list(a),
         number::GET_ROBUST_LIST => p.sys_get_robust_list(a),
         number::RSEQ => p.sys_rseq(a),

@@ -5,7 +5,6 @@ use super::signal::SET_BYTES;
 use crate::errno::Errno;
 use crate::program::error::{SysError, SysResult};
 use crate::program::files::{POLLERR, POLLHUP, POLLIN, POLLNVAL, POLLOUT, POLLRDNORM, POLLWRNORM};
-use crate::program::fs::Nature;
 use crate::program::kernel::Kernel;
 use crate::program::wait::{Key, Wait};
 
@@ -58,20 +57,8 @@ impl Kernel {
     /// What makes one of them ready.
     fn keys_of(&mut self, watched: &[Watched]) -> Vec<Key> {
         self.with_files(|fs, files, _, _| {
-            let open = watched
-                .iter()
-                .filter(|one| one.fd >= 0)
-                .filter_map(|one| Some((one, files.get(one.fd).ok()?)));
-            let mut keys: Vec<Key> = open
-                .filter_map(|(one, description)| {
-                    let inode = description.inode();
-                    if fs.nature(inode) != Nature::Stream {
-                        return Some(Key::File(inode));
-                    }
-                    let reads = one.events & (POLLIN | POLLRDNORM) != 0 && description.flags().reads();
-                    (reads && fs.is_stdin(inode)).then(|| Key::input(fs.source(fs.is_tty(inode))))
-                })
-                .collect();
+            let of = |one: &Watched| files.keys_of(fs, one.fd, one.events).unwrap_or_default();
+            let mut keys: Vec<Key> = watched.iter().filter(|one| one.fd >= 0).flat_map(of).collect();
             keys.sort_unstable();
             keys.dedup();
             keys
@@ -115,7 +102,7 @@ impl Kernel {
     }
 
     /// Reads a set of signals, if there is one.
-    fn read_mask(&mut self, address: u64, size: u64) -> Result<Option<u64>, SysError> {
+    pub(super) fn read_mask(&mut self, address: u64, size: u64) -> Result<Option<u64>, SysError> {
         match address {
             0 => Ok(None),
             _ if size != SET_BYTES => Err(Errno::EINVAL.into()),
@@ -125,7 +112,11 @@ impl Kernel {
 
     /// Runs a wait with another signal mask. One that a signal ended leaves it to the handler's frame to
     /// go back to the mask from before.
-    fn with_mask(&mut self, mask: Option<u64>, wait: impl FnOnce(&mut Kernel) -> SysResult) -> SysResult {
+    pub(super) fn with_mask(
+        &mut self,
+        mask: Option<u64>,
+        wait: impl FnOnce(&mut Kernel) -> SysResult,
+    ) -> SysResult {
         let Some(mask) = mask else { return wait(self) };
         self.task.signals.begin_wait(mask);
         let result = wait(self);

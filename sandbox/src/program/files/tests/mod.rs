@@ -356,17 +356,30 @@ fn locks_are_granted() {
 }
 
 #[test]
-fn what_others_implement() {
+fn counters_and_sets_that_watch_them() {
     let mut p = Program::new();
-    let flags = OpenFlags::RDWR | OpenFlags::CLOEXEC;
-    let fd = p.run(|t, fs, env| t.install_anon(fs, env, (77, false, "eventfd"), flags)).unwrap();
-    assert_eq!(errno(p.table.tag(fd)), Ok(Some(77)));
-    assert_eq!(p.read(fd, 1), Err(Errno::EINVAL));
-    let twin = errno(p.table.dup(fd, 0, false)).unwrap();
+    let flags = OpenFlags::RDWR | OpenFlags::NONBLOCK;
+    let counter = Anon::Event(Event { count: 1, semaphore: false });
+    let fd = p.run(|t, fs, env| t.install_anon(fs, env, counter, flags)).unwrap();
+    let set = p.run(|t, fs, env| t.install_anon(fs, env, Anon::Epoll, flags)).unwrap();
+    let control = |p: &mut Program, operation, fd, events| {
+        p.run(|t, fs, env| t.epoll_control(fs, env, (set, operation, fd), (events, 7)))
+    };
+    let ready = |p: &mut Program| p.run(|t, fs, env| t.epoll_ready(fs, env, set, 9)).unwrap();
+    const EDGE: u32 = 1 << 31;
+    assert_eq!(control(&mut p, 3, fd, 1), Err(Errno::ENOENT));
+    assert_eq!(control(&mut p, 1, set, 1), Err(Errno::EINVAL));
+    control(&mut p, 1, fd, 1 | EDGE).unwrap();
+    assert_eq!(control(&mut p, 1, fd, 1), Err(Errno::EEXIST));
+    assert_eq!(ready(&mut p), [(1, 7)]);
+    assert_eq!(ready(&mut p), [], "it is told of a change once");
+    control(&mut p, 3, fd, 1).unwrap();
+    assert_eq!((ready(&mut p), ready(&mut p)), (vec![(1, 7)], vec![(1, 7)]));
+    assert_eq!(p.read(fd, 8).unwrap(), 1u64.to_le_bytes());
+    assert_eq!((ready(&mut p), p.read(fd, 8)), (vec![], Err(Errno::EAGAIN)));
     p.close(fd).unwrap();
-    assert!(p.table.take_closed().is_empty());
-    p.close(twin).unwrap();
-    assert_eq!(p.table.take_closed(), [77]);
+    assert_eq!(control(&mut p, 2, fd, 0), Err(Errno::EBADF));
+    p.close(set).unwrap();
 }
 
 #[test]
