@@ -7,7 +7,9 @@ use super::*;
 use crate::errno::Errno;
 use crate::program::fs::DirFormat;
 use crate::program::fs::testing::{Bench, errno, records, restored};
-use crate::program::fs::{Env, Fs, FsError, FsResult, IoOutcome, MAX_FILE, OpenFlags, S_IFIFO, Stdio};
+use crate::program::fs::{
+    Anon, Env, Event, Fs, FsError, FsResult, IoOutcome, MAX_FILE, OpenFlags, S_IFIFO, Stdio,
+};
 use dejavm_snapshot::codec;
 
 const RW: OpenFlags = OpenFlags(OpenFlags::RDWR.0 | OpenFlags::CREAT.0);
