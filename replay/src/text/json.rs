@@ -50,13 +50,12 @@ pub fn json_exit(exit: &Exit) -> Value {
     });
     let what = match &exit.kind {
         ExitKind::Syscall { number, args } => {
-            let (name, letters) = call(*number).unwrap_or(("", "*"));
-            let count = if letters == "*" { 6 } else { letters.len().min(6) };
+            let (name, kinds) = call(*number);
             let mut what = json!({
                 "kind": "syscall",
-                "call": if name.is_empty() { format!("syscall_{number}") } else { name.into() },
+                "call": name,
                 "nr": number,
-                "args": args[..count].iter().map(|&a| hex(a)).collect::<Vec<_>>(),
+                "args": args.iter().zip(kinds).map(|(&a, _)| hex(a)).collect::<Vec<_>>(),
             });
             if let Some(errno) = errno_of(exit.result) {
                 what["errno"] = json!(errno.name().map_or_else(|| errno.number().to_string(), str::to_owned));

@@ -9,6 +9,9 @@ use iced_x86::code_asm::{
     CodeAssembler, CodeLabel, dword_ptr, eax, ecx, edi, edx, qword_ptr, r8, rax, rcx, rdi, rdx, rsi,
 };
 use iced_x86::{Code, IcedError, Instruction, MemoryOperand, Register};
+use linux_raw_sys::general::{
+    __NR_clock_getres, __NR_clock_gettime, __NR_getcpu, __NR_gettimeofday, __NR_rt_sigreturn, __NR_time,
+};
 
 use super::{CLOCK_PAGE_BYTES, COARSE_RESOLUTION_NS, MODE, MONOTONIC_NS, REALTIME_OFFSET_NS, STEP_NS};
 
@@ -34,14 +37,6 @@ const LAST_CLOCK: i32 = 11;
 const NS_PER_SECOND: u32 = 1_000_000_000;
 const NS_PER_MICROSECOND: u32 = 1000;
 const MICROSECONDS_PER_SECOND: u32 = 1_000_000;
-
-// System call numbers (`arch/x86/entry/syscalls/syscall_64.tbl`).
-const SYS_RT_SIGRETURN: i32 = 15;
-const SYS_GETTIMEOFDAY: u32 = 96;
-const SYS_TIME: u32 = 201;
-const SYS_CLOCK_GETTIME: u32 = 228;
-const SYS_CLOCK_GETRES: u32 = 229;
-const SYS_GETCPU: u32 = 309;
 
 /// Where a function's code is.
 #[derive(Clone, Copy, Debug)]
@@ -166,7 +161,7 @@ fn clock_gettime(a: &mut CodeAssembler) -> Result<(), IcedError> {
     a.mov(qword_ptr(rsi), rax)?;
     a.mov(qword_ptr(rsi + 8), rdx)?;
     return_zero(a)?;
-    system_call(a, fallback, SYS_CLOCK_GETTIME)
+    system_call(a, fallback, __NR_clock_gettime)
 }
 
 /// `int gettimeofday(struct timeval *time, struct timezone *zone)`: either may be null.
@@ -190,7 +185,7 @@ fn gettimeofday(a: &mut CodeAssembler) -> Result<(), IcedError> {
     a.mov(qword_ptr(rsi), 0)?;
     a.set_label(&mut done)?;
     return_zero(a)?;
-    system_call(a, fallback, SYS_GETTIMEOFDAY)
+    system_call(a, fallback, __NR_gettimeofday)
 }
 
 /// `time_t time(time_t *time)`: the argument may be null.
@@ -206,7 +201,7 @@ fn time(a: &mut CodeAssembler) -> Result<(), IcedError> {
     a.mov(qword_ptr(rdi), rax)?;
     a.set_label(&mut done)?;
     a.ret()?;
-    system_call(a, fallback, SYS_TIME)
+    system_call(a, fallback, __NR_time)
 }
 
 /// `int clock_getres(clockid_t id, struct timespec *resolution)`: the second may be null.
@@ -227,7 +222,7 @@ fn clock_getres(a: &mut CodeAssembler) -> Result<(), IcedError> {
     a.mov(qword_ptr(rsi + 8), rax)?;
     a.set_label(&mut done)?;
     return_zero(a)?;
-    system_call(a, fallback, SYS_CLOCK_GETRES)
+    system_call(a, fallback, __NR_clock_getres)
 }
 
 /// `int getcpu(unsigned *cpu, unsigned *node, void *unused)`: there is one CPU and one node, each
@@ -246,12 +241,12 @@ fn getcpu(a: &mut CodeAssembler) -> Result<(), IcedError> {
     a.mov(dword_ptr(rsi), 0)?;
     a.set_label(&mut done)?;
     return_zero(a)?;
-    system_call(a, fallback, SYS_GETCPU)
+    system_call(a, fallback, __NR_getcpu)
 }
 
 /// Does not return. `mov rax, 15` in its seven-byte form: debuggers and unwinders know a signal
 /// frame by these very bytes (libgcc `config/i386/linux-unwind.h`, gdb `amd64-linux-tdep.c`).
 fn sigreturn(a: &mut CodeAssembler) -> Result<(), IcedError> {
-    a.add_instruction(Instruction::with2(Code::Mov_rm64_imm32, Register::RAX, SYS_RT_SIGRETURN)?)?;
+    a.add_instruction(Instruction::with2(Code::Mov_rm64_imm32, Register::RAX, __NR_rt_sigreturn as i32)?)?;
     a.syscall()
 }

@@ -1,0 +1,487 @@
+//! The rows of the table: see [`syscalls`](super::syscalls) for how they are written.
+
+use linux_raw_sys::general::*;
+
+use super::{Arguments, Completeness, Syscall, syscalls};
+use crate::errno::Errno;
+use crate::program::error::SysResult;
+use crate::program::files::{RwFlags, Where};
+use crate::program::fs::DirFormat;
+use crate::program::kernel::Kernel;
+use crate::program::syscall::xattr::Of;
+use crate::program::syscall::{
+    AT_FDCWD, AT_REMOVEDIR, AT_SYMLINK_NOFOLLOW, After, O_CREAT, O_TRUNC, O_WRONLY,
+};
+
+syscalls! {
+__NR_read "fpn" |p, a| p.sys_read(a), complete;
+__NR_write "fpn" |p, a| p.sys_write(a), complete;
+__NR_open "pod" |p, a| p.sys_openat([AT_FDCWD, a[0], a[1], a[2], 0, 0]), complete;
+__NR_close "f" |p, a| p.sys_close(a), complete;
+__NR_stat "pp" |p, a| p.sys_newfstatat([AT_FDCWD, a[0], a[1], 0, 0, 0]), complete;
+__NR_fstat "fp" |p, a| p.sys_fstat(a), complete;
+__NR_lstat "pp" |p, a| p.sys_newfstatat([AT_FDCWD, a[0], a[1], AT_SYMLINK_NOFOLLOW, 0, 0]), complete;
+__NR_poll "pni" [once] |p, a| p.sys_poll(a), complete;
+__NR_lseek "fii" |p, a| p.sys_lseek(a), complete;
+__NR_mmap "pnrmfx" |p, a| p.sys_mmap(a),
+    partial("no huge pages: MAP_HUGETLB is ENOMEM; MAP_DROPPABLE memory is never dropped");
+__NR_mprotect "pnr" |p, a| p.sys_mprotect(a), complete;
+__NR_munmap "pn" |p, a| p.sys_munmap(a), complete;
+__NR_brk "p" |p, a| p.sys_brk(a), complete;
+__NR_rt_sigaction "gppn" |p, a| p.sys_rt_sigaction(a), complete;
+__NR_rt_sigprocmask "ippn" |p, a| p.sys_rt_sigprocmask(a), complete;
+__NR_rt_sigreturn "" [whole] |p, _| p.sigreturn().map(|()| After::Replaced), complete;
+__NR_ioctl "fxp" |p, a| p.sys_ioctl(a),
+    partial("only requests of terminals, FIONREAD, FIONBIO, FIOASYNC, FIOCLEX and FIONCLEX: else ENOTTY");
+__NR_pread64 "fpni" |p, a| p.sys_pread(a), complete;
+__NR_pwrite64 "fpni" |p, a| p.sys_pwrite(a), complete;
+__NR_readv "fpn" |p, a| p.sys_readv(a, Where::Position, RwFlags::default()), complete;
+__NR_writev "fpn" |p, a| p.sys_writev(a, Where::Position, RwFlags::default()), complete;
+__NR_access "pd" |p, a| p.sys_faccessat([AT_FDCWD, a[0], a[1], 0, 0, 0]), complete;
+__NR_pipe "p" |p, a| p.sys_pipe2([a[0], 0, 0, 0, 0, 0]), complete;
+__NR_select "ipppp" [once] |p, a| p.sys_select(a),
+    partial("the time that is left is not written back; descriptors from 1024 on are not looked at");
+__NR_sched_yield "" |p, _| p.sys_sched_yield(), complete;
+__NR_mremap "pnnxp" |p, a| p.sys_mremap(a), complete;
+__NR_msync "pnx" |p, a| p.sys_msync(a), complete;
+__NR_mincore "pnp" |p, a| p.sys_mincore(a),
+    partial("every mapped page is said to be resident");
+__NR_madvise "pni" |p, a| p.sys_madvise(a),
+    partial("MADV_COLLAPSE and guard pages are EINVAL; MADV_FREE drops nothing");
+__NR_shmget "*" absent(ENOSYS);
+__NR_shmat "*" absent(ENOSYS);
+__NR_shmctl "*" absent(ENOSYS);
+__NR_dup "f" |p, a| p.sys_dup(a), complete;
+__NR_dup2 "ff" |p, a| p.sys_dup2(a), complete;
+__NR_pause "" [once] |_, _| Kernel::wait_for_ever(), complete;
+__NR_nanosleep "pp" [once] |p, a| p.sys_nanosleep(a), complete;
+__NR_getitimer "ip" |p, a| p.sys_getitimer(a), complete;
+__NR_alarm "n" |p, a| p.sys_alarm(a),
+    partial("in a loop without exits it expires only with --timer-step");
+__NR_setitimer "ipp" |p, a| p.sys_setitimer(a),
+    partial("ITIMER_VIRTUAL counts system calls, too; in a loop without exits only with --timer-step");
+__NR_getpid "" |p, _| Ok(p.pid().into()), complete;
+__NR_sendfile "ffpn" |p, a| p.sys_sendfile(a),
+    partial("a pipe as input is EINVAL");
+__NR_socket "iii" absent(EAFNOSUPPORT);
+__NR_connect "fpn" absent(ENOSYS);
+__NR_accept "fpp" absent(ENOSYS);
+__NR_sendto "fpnxpn" |p, a| p.sys_sendto(a),
+    partial("of socketpair's only");
+__NR_recvfrom "fpnxpp" |p, a| p.sys_recvfrom(a),
+    partial("of socketpair's only; no MSG_WAITALL");
+__NR_sendmsg "fpx" |p, a| p.sys_sendmsg(a),
+    partial("of socketpair's only; no control messages: EOPNOTSUPP");
+__NR_recvmsg "fpx" |p, a| p.sys_recvmsg(a),
+    partial("of socketpair's only; no control messages");
+__NR_shutdown "fi" |p, a| p.sys_shutdown(a),
+    partial("of socketpair's only");
+__NR_bind "fpn" absent(ENOSYS);
+__NR_listen "fi" absent(ENOSYS);
+__NR_getsockname "fpp" |p, a| p.sys_getsockname(a),
+    partial("of socketpair's only");
+__NR_getpeername "fpp" |p, a| p.sys_getsockname(a),
+    partial("of socketpair's only");
+__NR_socketpair "iiip" |p, a| p.sys_socketpair(a),
+    partial("nothing goes along with messages");
+__NR_setsockopt "fiipn" absent(ENOSYS);
+__NR_getsockopt "fiipp" |p, a| p.sys_getsockopt(a),
+    partial("of socketpair's only: type, error, buffer sizes, protocol, domain");
+__NR_clone "xpppp" |p, a| p.sys_clone(a),
+    partial("no namespaces, no CLONE_PIDFD; CLONE_IO, CLONE_SYSVSEM and tracing change nothing");
+__NR_fork "" |p, _| p.sys_fork(), complete;
+__NR_vfork "" |p, _| p.sys_vfork(), complete;
+__NR_execve "ppp" [whole] |p, a| p.sys_execve(a).map(|()| After::Replaced),
+    partial("no capabilities of files; binary formats are x86-64 ELF and scripts");
+__NR_exit "i" [whole] |p, a| p.sys_exit(a[0], false).map(|()| After::Ended), complete;
+__NR_wait4 "ipxp" |p, a| p.sys_wait4(a),
+    partial("processes are never stopped; threads wait for each other's children always");
+__NR_kill "ig" |p, a| p.sys_kill(a),
+    partial("signals that stop are ignored");
+__NR_uname "p" |p, a| p.sys_uname(a), complete;
+__NR_semget "*" absent(ENOSYS);
+__NR_semop "*" [once] absent(ENOSYS);
+__NR_semctl "*" absent(ENOSYS);
+__NR_shmdt "*" absent(ENOSYS);
+__NR_msgget "*" absent(ENOSYS);
+__NR_msgsnd "*" [once] absent(ENOSYS);
+__NR_msgrcv "*" [once] absent(ENOSYS);
+__NR_msgctl "*" absent(ENOSYS);
+__NR_fcntl "fix" |p, a| p.sys_fcntl(a),
+    partial("no leases, directory notification, F_SETSIG or write hints; nobody is sent SIGIO");
+__NR_flock "fi" |p, a| p.sys_flock(a), complete;
+__NR_fsync "f" |p, a| p.sys_fsync(a), complete;
+__NR_fdatasync "f" |p, a| p.sys_fsync(a), complete;
+__NR_truncate "pn" |p, a| p.sys_truncate(a), complete;
+__NR_ftruncate "fn" |p, a| p.sys_ftruncate(a), complete;
+__NR_getdents "fpn" |p, a| p.sys_getdents(a, DirFormat::Old), complete;
+__NR_getcwd "pn" |p, a| p.sys_getcwd(a), complete;
+__NR_chdir "p" |p, a| p.sys_chdir(a), complete;
+__NR_fchdir "f" |p, a| p.sys_fchdir(a), complete;
+__NR_rename "pp" |p, a| p.sys_renameat2([AT_FDCWD, a[0], AT_FDCWD, a[1], 0, 0]), complete;
+__NR_mkdir "pd" |p, a| p.sys_mkdirat([AT_FDCWD, a[0], a[1], 0, 0, 0]), complete;
+__NR_rmdir "p" |p, a| p.sys_unlinkat([AT_FDCWD, a[0], AT_REMOVEDIR, 0, 0, 0]), complete;
+__NR_creat "pd" |p, a| p.sys_openat([AT_FDCWD, a[0], O_CREAT | O_WRONLY | O_TRUNC, a[1], 0, 0]), complete;
+__NR_link "pp" |p, a| p.sys_linkat([AT_FDCWD, a[0], AT_FDCWD, a[1], 0, 0]), complete;
+__NR_unlink "p" |p, a| p.sys_unlinkat([AT_FDCWD, a[0], 0, 0, 0, 0]), complete;
+__NR_symlink "pp" |p, a| p.sys_symlinkat([a[0], AT_FDCWD, a[1], 0, 0, 0]), complete;
+__NR_readlink "ppn" |p, a| p.sys_readlinkat([AT_FDCWD, a[0], a[1], a[2], 0, 0]), complete;
+__NR_chmod "pd" |p, a| p.sys_fchmodat([AT_FDCWD, a[0], a[1], 0, 0, 0]), complete;
+__NR_fchmod "fd" |p, a| p.sys_fchmod(a), complete;
+__NR_chown "pii" |p, a| p.sys_fchownat([AT_FDCWD, a[0], a[1], a[2], 0, 0]), complete;
+__NR_fchown "fii" |p, a| p.sys_fchown(a), complete;
+__NR_lchown "pii" |p, a| p.sys_fchownat([AT_FDCWD, a[0], a[1], a[2], AT_SYMLINK_NOFOLLOW, 0]), complete;
+__NR_umask "d" |p, a| p.sys_umask(a), complete;
+__NR_gettimeofday "pp" |p, a| p.sys_gettimeofday(a), complete;
+__NR_getrlimit "ip" |p, a| p.sys_getrlimit(a), complete;
+__NR_getrusage "ip" |p, a| p.sys_getrusage(a),
+    partial("only maximum memory and CPU time, all of it as the user's");
+__NR_sysinfo "p" |p, a| p.sys_sysinfo(a),
+    partial("no load, swap or shared memory; one process");
+__NR_times "p" |p, a| p.sys_times(a),
+    partial("all CPU time is the user's");
+__NR_ptrace "iipp" absent(ENOSYS);
+__NR_getuid "" |p, _| Ok(p.task.credentials.user.real.into()), complete;
+__NR_syslog "ipn" absent(ENOSYS);
+__NR_getgid "" |p, _| Ok(p.task.credentials.group.real.into()), complete;
+__NR_setuid "i" |p, a| p.sys_setuid(a), complete;
+__NR_setgid "i" |p, a| p.sys_setgid(a), complete;
+__NR_geteuid "" |p, _| Ok(p.task.credentials.user.effective.into()), complete;
+__NR_getegid "" |p, _| Ok(p.task.credentials.group.effective.into()), complete;
+__NR_setpgid "ii" |p, a| p.sys_setpgid(a),
+    partial("a child may be moved after it has executed a program, too");
+__NR_getppid "" |p, _| Ok(p.process.parent.into()), complete;
+__NR_getpgrp "" |p, _| Ok(p.process.group.into()), complete;
+__NR_setsid "" |p, _| p.sys_setsid(), complete;
+__NR_setreuid "ii" |p, a| p.sys_setreuid(a), complete;
+__NR_setregid "ii" |p, a| p.sys_setregid(a), complete;
+__NR_getgroups "ip" |p, a| p.sys_getgroups(a), complete;
+__NR_setgroups "np" |p, a| p.sys_setgroups(a), complete;
+__NR_setresuid "iii" |p, a| p.sys_setresuid(a), complete;
+__NR_getresuid "ppp" |p, a| p.sys_getresuid(a), complete;
+__NR_setresgid "iii" |p, a| p.sys_setresgid(a), complete;
+__NR_getresgid "ppp" |p, a| p.sys_getresgid(a), complete;
+__NR_getpgid "i" |p, a| p.sys_getpgid(a), complete;
+__NR_setfsuid "i" |p, a| p.sys_setfsuid(a), complete;
+__NR_setfsgid "i" |p, a| p.sys_setfsgid(a), complete;
+__NR_getsid "i" |p, a| p.sys_getsid(a), complete;
+__NR_capget "pp" |p, a| p.sys_capget(a), complete;
+__NR_capset "pp" |p, a| p.sys_capset(a), complete;
+__NR_rt_sigpending "pn" |p, a| p.sys_rt_sigpending(a), complete;
+__NR_rt_sigtimedwait "pppn" [once] |p, a| p.sys_rt_sigtimedwait(a), complete;
+__NR_rt_sigqueueinfo "igp" |p, a| p.sys_rt_sigqueueinfo(a),
+    partial("of the information, the first 32 bytes arrive");
+__NR_rt_sigsuspend "pn" [once] |p, a| p.sys_rt_sigsuspend(a), complete;
+__NR_sigaltstack "pp" |p, a| p.sys_sigaltstack(a), complete;
+__NR_utime "pp" |p, a| p.sys_utime(a), complete;
+__NR_mknod "pdx" |p, a| p.sys_mknodat([AT_FDCWD, a[0], a[1], a[2], 0, 0]),
+    partial("no device nodes: EPERM");
+__NR_uselib "*" absent(ENOSYS);
+__NR_personality "x" |p, a| p.sys_personality(a),
+    partial("kept; only READ_IMPLIES_EXEC, ADDR_NO_RANDOMIZE and the machine that uname names follow it");
+__NR_ustat "*" absent(ENOSYS);
+__NR_statfs "pp" |p, a| p.sys_statfs(a), complete;
+__NR_fstatfs "fp" |p, a| p.sys_fstatfs(a), complete;
+__NR_sysfs "*" absent(ENOSYS);
+__NR_getpriority "ii" |p, a| p.sys_getpriority(a),
+    partial("of the program only");
+__NR_setpriority "iii" |p, a| p.sys_setpriority(a),
+    partial("of the program only; kept, and without effect on one task");
+__NR_sched_setparam "ip" |p, a| p.sys_sched_setparam(a),
+    partial("of the program only; kept, and without effect on one task");
+__NR_sched_getparam "ip" |p, a| p.sys_sched_getparam(a),
+    partial("of the program only");
+__NR_sched_setscheduler "iip" |p, a| p.sys_sched_setscheduler(a),
+    partial("of the program only; kept, and without effect on one task");
+__NR_sched_getscheduler "i" |p, a| p.sys_sched_getscheduler(a),
+    partial("of the program only");
+__NR_sched_get_priority_max "i" |_, a| Kernel::sched_priority(a[0], 99), complete;
+__NR_sched_get_priority_min "i" |_, a| Kernel::sched_priority(a[0], 1), complete;
+__NR_sched_rr_get_interval "*" |p, a| p.sys_sched_rr_get_interval(a),
+    partial("of the program only");
+__NR_mlock "pn" |p, a| p.sys_mlock(a, 0),
+    partial("RLIMIT_MEMLOCK is not looked at");
+__NR_munlock "pn" |p, a| p.sys_munlock(a), complete;
+__NR_mlockall "x" |p, a| p.sys_mlockall(a),
+    partial("RLIMIT_MEMLOCK is not looked at");
+__NR_munlockall "" |p, _| p.sys_munlockall(), complete;
+__NR_vhangup "*" absent(ENOSYS);
+__NR_modify_ldt "*" absent(ENOSYS);
+__NR_pivot_root "*" absent(ENOSYS);
+__NR__sysctl "*" absent(ENOSYS);
+__NR_prctl "ixxxx" |p, a| p.sys_prctl(a),
+    partial("no seccomp filters or PR_SET_VMA: EINVAL; death signal, subreaper and slack have no effect");
+__NR_arch_prctl "xp" |p, a| p.sys_arch_prctl(a),
+    partial("FS, GS and whether CPUID faults, which it never does; EINVAL for all else");
+__NR_adjtimex "*" |p, a| p.sys_adjtimex(a[0]),
+    partial("reads only: EPERM for changes");
+__NR_setrlimit "ip" |p, a| p.sys_setrlimit(a),
+    partial("kept; only CPU, FSIZE, DATA, STACK, NOFILE, AS, NICE and RTPRIO are enforced");
+__NR_chroot "p" absent(EPERM);
+__NR_sync "" |p, _| p.sys_sync(), complete;
+__NR_acct "*" absent(ENOSYS);
+__NR_settimeofday "*" |p, a| p.sys_settimeofday(a),
+    partial("no clock can be set: EPERM");
+__NR_mount "pppxp" absent(EPERM);
+__NR_umount2 "px" absent(EPERM);
+__NR_swapon "*" absent(ENOSYS);
+__NR_swapoff "*" absent(ENOSYS);
+__NR_reboot "*" absent(ENOSYS);
+__NR_sethostname "pn" |p, a| p.set_system_name(a, false), complete;
+__NR_setdomainname "*" |p, a| p.set_system_name(a, true), complete;
+__NR_iopl "*" absent(ENOSYS);
+__NR_ioperm "*" absent(ENOSYS);
+__NR_create_module "*" absent(ENOSYS);
+__NR_init_module "*" absent(ENOSYS);
+__NR_delete_module "*" absent(ENOSYS);
+__NR_get_kernel_syms "*" absent(ENOSYS);
+__NR_query_module "*" absent(ENOSYS);
+__NR_quotactl "*" absent(ENOSYS);
+__NR_nfsservctl "*" absent(ENOSYS);
+__NR_getpmsg "*" absent(ENOSYS);
+__NR_putpmsg "*" absent(ENOSYS);
+__NR_afs_syscall "*" absent(ENOSYS);
+__NR_tuxcall "*" absent(ENOSYS);
+__NR_security "*" absent(ENOSYS);
+__NR_gettid "" |p, _| Ok(p.tid().into()), complete;
+__NR_readahead "fin" |p, a| p.sys_readahead(a), complete;
+__NR_setxattr "pppni" |p, a| p.sys_setxattr(a, Of::Path { follow: true }),
+    partial("those of the host's files are not shown; no system.* (ACLs)");
+__NR_lsetxattr "*" |p, a| p.sys_setxattr(a, Of::Path { follow: false }),
+    partial("those of the host's files are not shown; no system.* (ACLs)");
+__NR_fsetxattr "*" |p, a| p.sys_setxattr(a, Of::Descriptor),
+    partial("those of the host's files are not shown; no system.* (ACLs)");
+__NR_getxattr "pppn" |p, a| p.sys_getxattr(a, Of::Path { follow: true }),
+    partial("those of the host's files are not shown; no system.* (ACLs)");
+__NR_lgetxattr "pppn" |p, a| p.sys_getxattr(a, Of::Path { follow: false }),
+    partial("those of the host's files are not shown; no system.* (ACLs)");
+__NR_fgetxattr "fppn" |p, a| p.sys_getxattr(a, Of::Descriptor),
+    partial("those of the host's files are not shown; no system.* (ACLs)");
+__NR_listxattr "ppn" |p, a| p.sys_listxattr(a, Of::Path { follow: true }),
+    partial("those of the host's files are not shown; no system.* (ACLs)");
+__NR_llistxattr "ppn" |p, a| p.sys_listxattr(a, Of::Path { follow: false }),
+    partial("those of the host's files are not shown; no system.* (ACLs)");
+__NR_flistxattr "fpn" |p, a| p.sys_listxattr(a, Of::Descriptor),
+    partial("those of the host's files are not shown; no system.* (ACLs)");
+__NR_removexattr "*" |p, a| p.sys_removexattr(a, Of::Path { follow: true }),
+    partial("those of the host's files are not shown; no system.* (ACLs)");
+__NR_lremovexattr "*" |p, a| p.sys_removexattr(a, Of::Path { follow: false }),
+    partial("those of the host's files are not shown; no system.* (ACLs)");
+__NR_fremovexattr "*" |p, a| p.sys_removexattr(a, Of::Descriptor),
+    partial("those of the host's files are not shown; no system.* (ACLs)");
+__NR_tkill "ig" |p, a| p.sys_tkill(a),
+    partial("signals that stop are ignored");
+__NR_time "p" |p, a| p.sys_time(a), complete;
+__NR_futex "pxippx" |p, a| p.sys_futex(a),
+    partial("the kinds that inherit priorities are ENOSYS");
+__NR_sched_setaffinity "inp" |p, a| p.sys_sched_setaffinity(a),
+    partial("of the program only; there is one CPU");
+__NR_sched_getaffinity "inp" |p, a| p.sys_sched_getaffinity(a),
+    partial("of the program only");
+__NR_set_thread_area "p" absent(ENOSYS);
+__NR_io_setup "*" absent(ENOSYS);
+__NR_io_destroy "*" absent(ENOSYS);
+__NR_io_getevents "*" [once] absent(ENOSYS);
+__NR_io_submit "*" absent(ENOSYS);
+__NR_io_cancel "*" absent(ENOSYS);
+__NR_get_thread_area "*" absent(ENOSYS);
+__NR_lookup_dcookie "*" absent(ENOSYS);
+__NR_epoll_create "i" |p, a| p.sys_epoll_create(a), complete;
+__NR_epoll_ctl_old "*" absent(ENOSYS);
+__NR_epoll_wait_old "*" absent(ENOSYS);
+__NR_remap_file_pages "*" |p, a| p.sys_remap_file_pages(a), complete;
+__NR_getdents64 "fpn" |p, a| p.sys_getdents(a, DirFormat::Large), complete;
+__NR_set_tid_address "p" |p, a| p.sys_set_tid_address(a), complete;
+__NR_restart_syscall "" absent(ENOSYS);
+__NR_semtimedop "*" [once] absent(ENOSYS);
+__NR_fadvise64 "fini" |p, a| p.sys_fadvise(a), complete;
+__NR_timer_create "ipp" absent(ENOSYS);
+__NR_timer_settime "ixpp" absent(ENOSYS);
+__NR_timer_gettime "ip" absent(ENOSYS);
+__NR_timer_getoverrun "i" absent(ENOSYS);
+__NR_timer_delete "i" absent(ENOSYS);
+__NR_clock_settime "ip" |p, a| p.sys_clock_settime(a),
+    partial("no clock can be set: EPERM");
+__NR_clock_gettime "ip" |p, a| p.sys_clock_gettime(a), complete;
+__NR_clock_getres "ip" |p, a| p.sys_clock_getres(a), complete;
+__NR_clock_nanosleep "ixpp" [once] |p, a| p.sys_clock_nanosleep(a), complete;
+__NR_exit_group "i" [whole] |p, a| p.sys_exit(a[0], true).map(|()| After::Ended), complete;
+__NR_epoll_wait "fpii" [once] |p, a| p.sys_epoll_wait(a), complete;
+__NR_epoll_ctl "fifp" |p, a| p.sys_epoll_ctl(a),
+    partial("EPOLLEXCLUSIVE wakes all that wait");
+__NR_tgkill "iig" |p, a| p.sys_tgkill(a),
+    partial("signals that stop are ignored");
+__NR_utimes "pp" |p, a| p.sys_utimes(a, AT_FDCWD), complete;
+__NR_vserver "*" absent(ENOSYS);
+__NR_mbind "pnipnx" absent(ENOSYS);
+__NR_set_mempolicy "*" absent(ENOSYS);
+__NR_get_mempolicy "*" absent(ENOSYS);
+__NR_mq_open "*" absent(ENOSYS);
+__NR_mq_unlink "*" absent(ENOSYS);
+__NR_mq_timedsend "*" absent(ENOSYS);
+__NR_mq_timedreceive "*" absent(ENOSYS);
+__NR_mq_notify "*" absent(ENOSYS);
+__NR_mq_getsetattr "*" absent(ENOSYS);
+__NR_kexec_load "*" absent(ENOSYS);
+__NR_waitid "iipxp" |p, a| p.sys_waitid(a),
+    partial("no P_PIDFD; processes are never stopped");
+__NR_add_key "*" absent(ENOSYS);
+__NR_request_key "*" absent(ENOSYS);
+__NR_keyctl "*" absent(ENOSYS);
+__NR_ioprio_set "*" |p, a| p.sys_ioprio_set(a),
+    partial("of the program only; kept, and without effect");
+__NR_ioprio_get "*" |p, a| p.sys_ioprio_get(a),
+    partial("of the program only");
+__NR_inotify_init "" absent(ENOSYS);
+__NR_inotify_add_watch "fpx" absent(ENOSYS);
+__NR_inotify_rm_watch "fi" absent(ENOSYS);
+__NR_migrate_pages "*" absent(ENOSYS);
+__NR_openat "apod" |p, a| p.sys_openat(a), complete;
+__NR_mkdirat "apd" |p, a| p.sys_mkdirat(a), complete;
+__NR_mknodat "apdx" |p, a| p.sys_mknodat(a),
+    partial("no device nodes: EPERM");
+__NR_fchownat "apiix" |p, a| p.sys_fchownat(a), complete;
+__NR_futimesat "app" |p, a| p.sys_utimes([a[1], a[2], 0, 0, 0, 0], a[0]), complete;
+__NR_newfstatat "appx" |p, a| p.sys_newfstatat(a), complete;
+__NR_unlinkat "apx" |p, a| p.sys_unlinkat(a), complete;
+__NR_renameat "apap" |p, a| p.sys_renameat2([a[0], a[1], a[2], a[3], 0, 0]), complete;
+__NR_linkat "apapx" |p, a| p.sys_linkat(a), complete;
+__NR_symlinkat "pap" |p, a| p.sys_symlinkat(a), complete;
+__NR_readlinkat "appn" |p, a| p.sys_readlinkat(a), complete;
+__NR_fchmodat "apd" |p, a| p.sys_fchmodat([a[0], a[1], a[2], 0, 0, 0]), complete;
+__NR_faccessat "apd" |p, a| p.sys_faccessat([a[0], a[1], a[2], 0, 0, 0]), complete;
+__NR_pselect6 "ippppp" [once] |p, a| p.sys_pselect6(a),
+    partial("the time that is left is not written back; descriptors from 1024 on are not looked at");
+__NR_ppoll "pnppn" [once] |p, a| p.sys_ppoll(a),
+    partial("the time that is left is not written back");
+__NR_unshare "x" absent(ENOSYS);
+__NR_set_robust_list "pn" |p, a| p.sys_set_robust_list(a), complete;
+__NR_get_robust_list "ipp" |p, a| p.sys_get_robust_list(a), complete;
+__NR_splice "fpfpnx" absent(ENOSYS);
+__NR_tee "ffnx" absent(ENOSYS);
+__NR_sync_file_range "finx" |p, a| p.sys_sync_file_range(a), complete;
+__NR_vmsplice "fpnx" absent(ENOSYS);
+__NR_move_pages "*" absent(ENOSYS);
+__NR_utimensat "appx" |p, a| p.sys_utimensat(a), complete;
+__NR_epoll_pwait "fpiipn" [once] |p, a| p.sys_epoll_pwait(a), complete;
+__NR_signalfd "fpn" absent(ENOSYS);
+__NR_timerfd_create "io" |p, a| p.sys_timerfd_create(a), complete;
+__NR_eventfd "n" |p, a| p.sys_eventfd2([a[0], 0, 0, 0, 0, 0]), complete;
+__NR_fallocate "fiii" |p, a| p.sys_fallocate(a),
+    partial("no collapsing, inserting or unsharing of ranges: EOPNOTSUPP");
+__NR_timerfd_settime "fxpp" |p, a| p.sys_timerfd_settime(a), complete;
+__NR_timerfd_gettime "fp" |p, a| p.sys_timerfd_gettime(a), complete;
+__NR_accept4 "fppx" absent(ENOSYS);
+__NR_signalfd4 "fpnx" absent(ENOSYS);
+__NR_eventfd2 "no" |p, a| p.sys_eventfd2(a), complete;
+__NR_epoll_create1 "o" |p, a| p.sys_epoll_create1(a), complete;
+__NR_dup3 "ffo" |p, a| p.sys_dup3(a), complete;
+__NR_pipe2 "po" |p, a| p.sys_pipe2(a), complete;
+__NR_inotify_init1 "x" absent(ENOSYS);
+__NR_preadv "fpnii" |p, a| p.sys_readv(a, Where::Offset(a[3] as i64), RwFlags::default()), complete;
+__NR_pwritev "fpnii" |p, a| p.sys_writev(a, Where::Offset(a[3] as i64), RwFlags::default()), complete;
+__NR_rt_tgsigqueueinfo "iigp" absent(ENOSYS);
+__NR_perf_event_open "piifx" absent(ENOSYS);
+__NR_recvmmsg "fpnxp" absent(ENOSYS);
+__NR_fanotify_init "*" absent(ENOSYS);
+__NR_fanotify_mark "*" absent(ENOSYS);
+__NR_prlimit64 "iipp" |p, a| p.sys_prlimit64(a),
+    partial("kept; only CPU, FSIZE, DATA, STACK, NOFILE, AS, NICE and RTPRIO are enforced");
+__NR_name_to_handle_at "*" |p, a| p.sys_name_to_handle_at(a),
+    partial("files have no handles: EOPNOTSUPP");
+__NR_open_by_handle_at "*" absent(ENOSYS);
+__NR_clock_adjtime "*" |p, a| p.sys_clock_adjtime(a),
+    partial("reads only: EPERM for changes");
+__NR_syncfs "*" |p, a| p.sys_fsync(a), complete;
+__NR_sendmmsg "fpnx" absent(ENOSYS);
+__NR_setns "*" absent(ENOSYS);
+__NR_getcpu "ppp" |p, a| p.sys_getcpu(a), complete;
+__NR_process_vm_readv "*" absent(ENOSYS);
+__NR_process_vm_writev "*" absent(ENOSYS);
+__NR_kcmp "*" absent(ENOSYS);
+__NR_finit_module "*" absent(ENOSYS);
+__NR_sched_setattr "ipx" |p, a| p.sys_sched_setattr(a),
+    partial("as sched_setscheduler; no SCHED_DEADLINE, and utilization clamps are ignored");
+__NR_sched_getattr "ipnx" |p, a| p.sys_sched_getattr(a),
+    partial("of the program only");
+__NR_renameat2 "apapx" |p, a| p.sys_renameat2(a),
+    partial("no RENAME_WHITEOUT: EINVAL");
+__NR_seccomp "ixp" absent(ENOSYS);
+__NR_getrandom "pnx" |p, a| p.sys_getrandom(a), complete;
+__NR_memfd_create "px" |p, a| p.sys_memfd_create(a),
+    partial("no huge pages: MFD_HUGETLB is ENOSYS");
+__NR_kexec_file_load "*" absent(ENOSYS);
+__NR_bpf "*" absent(ENOSYS);
+__NR_execveat "apppx" [whole] |p, a| p.sys_execveat(a).map(|()| After::Replaced),
+    partial("no capabilities of files; binary formats are x86-64 ELF and scripts");
+__NR_userfaultfd "x" absent(ENOSYS);
+__NR_membarrier "ixi" |p, a| p.sys_membarrier(a),
+    partial("any command succeeds, unknown ones too; the query names the private expedited ones only");
+__NR_mlock2 "pnx" |p, a| p.sys_mlock(a, a[2]),
+    partial("RLIMIT_MEMLOCK is not looked at");
+__NR_copy_file_range "fpfpnx" |p, a| p.sys_copy_file_range(a), complete;
+__NR_preadv2 "fpniix" |p, a| {
+    let (at, flags) = Kernel::second_where(a);
+    p.sys_readv(a, at, flags)
+}, complete;
+__NR_pwritev2 "fpniix" |p, a| {
+    let (at, flags) = Kernel::second_where(a);
+    p.sys_writev(a, at, flags)
+}, complete;
+__NR_pkey_mprotect "pnri" absent(ENOSYS);
+__NR_pkey_alloc "xx" absent(ENOSYS);
+__NR_pkey_free "i" absent(ENOSYS);
+__NR_statx "apxxp" |p, a| p.sys_statx(a),
+    partial("the basic fields and birth time: no attributes, mount id or direct I/O alignment");
+__NR_io_pgetevents "*" [once] absent(ENOSYS);
+__NR_rseq "pnxx" |p, a| p.sys_rseq(a),
+    partial("not kept: a critical section that a signal interrupts is not aborted");
+__NR_uretprobe "*" absent(ENOSYS);
+__NR_pidfd_send_signal "fgpx" absent(ENOSYS);
+__NR_io_uring_setup "np" absent(ENOSYS);
+__NR_io_uring_enter "fnnxpn" absent(ENOSYS);
+__NR_io_uring_register "fipn" absent(ENOSYS);
+__NR_open_tree "*" absent(ENOSYS);
+__NR_move_mount "*" absent(ENOSYS);
+__NR_fsopen "*" absent(ENOSYS);
+__NR_fsconfig "*" absent(ENOSYS);
+__NR_fsmount "*" absent(ENOSYS);
+__NR_fspick "*" absent(ENOSYS);
+__NR_pidfd_open "ix" absent(ENOSYS);
+__NR_clone3 "pn" |p, a| p.sys_clone3(a),
+    partial("no namespaces, no CLONE_PIDFD, no set_tid, no CLONE_INTO_CGROUP");
+__NR_close_range "ffx" |p, a| p.sys_close_range(a), complete;
+__NR_openat2 "appn" |p, a| p.sys_openat2(a), complete;
+__NR_pidfd_getfd "ffx" absent(ENOSYS);
+__NR_faccessat2 "apdx" |p, a| p.sys_faccessat(a), complete;
+__NR_process_madvise "fpnix" |p, a| p.sys_process_madvise(a),
+    partial("of the program itself only, by PIDFD_SELF: EBADF for all else");
+__NR_epoll_pwait2 "fpippn" [once] |p, a| p.sys_epoll_pwait2(a), complete;
+__NR_mount_setattr "*" absent(ENOSYS);
+__NR_quotactl_fd "*" absent(ENOSYS);
+__NR_landlock_create_ruleset "*" absent(ENOSYS);
+__NR_landlock_add_rule "*" absent(ENOSYS);
+__NR_landlock_restrict_self "*" absent(ENOSYS);
+__NR_memfd_secret "*" absent(ENOSYS);
+__NR_process_mrelease "*" absent(ENOSYS);
+__NR_futex_waitv "pnxpi" absent(ENOSYS);
+__NR_set_mempolicy_home_node "*" absent(ENOSYS);
+__NR_cachestat "fppx" absent(ENOSYS);
+__NR_fchmodat2 "apdx" |p, a| p.sys_fchmodat2(a), complete;
+__NR_map_shadow_stack "pnx" absent(ENOSYS);
+__NR_futex_wake "pxix" absent(ENOSYS);
+__NR_futex_wait "pxxxpi" absent(ENOSYS);
+__NR_futex_requeue "pxii" absent(ENOSYS);
+__NR_statmount "*" absent(ENOSYS);
+__NR_listmount "*" absent(ENOSYS);
+__NR_lsm_get_self_attr "*" absent(ENOSYS);
+__NR_lsm_set_self_attr "*" absent(ENOSYS);
+__NR_lsm_list_modules "*" absent(ENOSYS);
+__NR_mseal "*" absent(ENOSYS);
+__NR_setxattrat "*" absent(ENOSYS);
+__NR_getxattrat "*" absent(ENOSYS);
+__NR_listxattrat "*" absent(ENOSYS);
+__NR_removexattrat "*" absent(ENOSYS);
+__NR_open_tree_attr "*" absent(ENOSYS);
+__NR_file_getattr "*" absent(ENOSYS);
+__NR_file_setattr "*" absent(ENOSYS);}
