@@ -41,7 +41,6 @@ pub fn jobs() -> Vec<Job> {
         job("timeout 1 sleep 10"),
         job("env -i").arg("A=1").arg("/usr/bin/env"),
         job("nice -n 5 nice"),
-        job("setsid -w sh -c").arg("ps >/dev/null 2>&1; echo $?").by(Compare::Says("0\n")),
         job("flock /tmp/lock sh -c").arg("echo locked; flock -n /tmp/lock true; echo $?"),
         job("find tree -name").arg("*.txt").on("-exec wc -c {} ;"),
         job("xargs -P 4 -n 1 -I{} sh -c").arg("exit 0").reads("1\n2\n3\n4\n5\n"),

@@ -230,7 +230,10 @@ impl Kernel {
                 0 => (CLD_EXITED, status >> 8 & 0xff),
                 signal => (CLD_KILLED, signal),
             };
-            self.send(parent, Info { signal, code, value: pid.into(), extra: extra as u64, fault: None });
+            self.send(
+                parent,
+                Info { signal, code, value: pid.into(), extra: extra as u64, ..Info::default() },
+            );
         }
         if ignores {
             self.process.remove(pid);

@@ -131,6 +131,8 @@ pub struct Info {
     pub value: u64,
     /// What follows: `si_value` of a queued signal, or `si_status` of a child.
     pub extra: u64,
+    /// It is for one task, not for any of its process.
+    pub direct: bool,
     /// The exception that it is for.
     pub fault: Option<Trap>,
 }
@@ -156,7 +158,7 @@ impl Info {
 
     /// Whether it was sent to the thread, not to the whole process.
     pub fn is_private(&self) -> bool {
-        self.fault.is_some() || self.code == SI_TKILL
+        self.fault.is_some() || self.direct
     }
 }
 
@@ -375,7 +377,7 @@ impl Pending {
     /// [`BadState`].
     pub fn check(&self) -> Result<(), BadState> {
         let mut seen = 0;
-        for Info { signal, code: _, value: _, extra: _, fault: _ } in &self.0 {
+        for Info { signal, code: _, value: _, extra: _, direct: _, fault: _ } in &self.0 {
             let known = (1..=MAX).contains(signal);
             expect(known && (*signal >= REAL_TIME || seen & bit(*signal) == 0), "a pending signal")?;
             seen |= bit(*signal);

@@ -118,8 +118,8 @@ impl Kernel {
         if pid == FIRST_PID as i32 {
             return self.send_to_first(a[1]);
         }
-        let value = u64::from(self.pid()) | u64::from(self.task.credentials.user.real) << 32;
-        self.signal_processes(pid, Info { signal, code: SI_USER, value, ..Info::default() })
+        let info = self.own_info(a[1], SI_USER);
+        self.signal_processes(pid, info)
     }
 
     /// Sends a signal to those that `kill`'s first argument names; 0 asks only.
@@ -163,17 +163,26 @@ impl Kernel {
         if a[0] as i32 <= 0 || a[1] as i32 <= 0 {
             return Err(Errno::EINVAL.into());
         }
-        self.signal_task(Some(a[0] as u32), a[1] as u32, a[2] as u32)
+        let info = self.own_info(a[2], SI_TKILL);
+        self.signal_task(Some(a[0] as u32), a[1] as u32, info)
     }
 
     pub(super) fn sys_tkill(&mut self, a: Args) -> SysResult {
         if a[0] as i32 <= 0 {
             return Err(Errno::EINVAL.into());
         }
-        self.signal_task(None, a[0] as u32, a[1] as u32)
+        let info = self.own_info(a[1], SI_TKILL);
+        self.signal_task(None, a[0] as u32, info)
     }
 
-    fn signal_task(&mut self, process: Option<u32>, tid: u32, signal: u32) -> SysResult {
+    /// What a signal that the running task sends says of its sender.
+    fn own_info(&self, signal: u64, code: i32) -> Info {
+        let value = u64::from(self.pid()) | u64::from(self.task.credentials.user.real) << 32;
+        Info { signal: signal as u32, code, value, direct: code == SI_TKILL, ..Info::default() }
+    }
+
+    fn signal_task(&mut self, process: Option<u32>, tid: u32, info: Info) -> SysResult {
+        let signal = info.signal;
         if signal > MAX {
             return Err(Errno::EINVAL.into());
         }
@@ -185,8 +194,7 @@ impl Kernel {
             return Err(Errno::EPERM.into());
         }
         if signal != 0 {
-            let value = u64::from(self.pid()) | u64::from(self.task.credentials.user.real) << 32;
-            self.send(tid, Info { signal, code: SI_TKILL, value, ..Info::default() });
+            self.send(tid, info);
         }
         Ok(0)
     }
@@ -205,6 +213,19 @@ impl Kernel {
         self.signal_processes(pid as i32, info)
     }
 
+    /// `rt_tgsigqueueinfo`: the same to one task.
+    pub(super) fn sys_rt_tgsigqueueinfo(&mut self, a: Args) -> SysResult {
+        let [pid, tid, signal, address, ..] = a;
+        let info = self.queued_info(signal, address)?;
+        if pid as i32 <= 0 || tid as i32 <= 0 {
+            return Err(Errno::EINVAL.into());
+        }
+        if pid as u32 != self.pid() && (info.code >= 0 || info.code == SI_TKILL) {
+            return Err(Errno::EPERM.into());
+        }
+        self.signal_task(Some(pid as u32), tid as u32, Info { direct: true, ..info })
+    }
+
     fn queued_info(&mut self, signal: u64, address: u64) -> Result<Info, SysError> {
         let mut bytes = [0u8; INFO_BYTES];
         self.read(address, &mut bytes)?;
@@ -213,6 +234,6 @@ impl Kernel {
             return Err(Errno::EINVAL.into());
         }
         let word = |at: usize| u64::from_le_bytes(std::array::from_fn(|i| bytes[at + i]));
-        Ok(Info { signal, code: word(8) as i32, value: word(16), extra: word(24), fault: None })
+        Ok(Info { signal, code: word(8) as i32, value: word(16), extra: word(24), ..Info::default() })
     }
 }

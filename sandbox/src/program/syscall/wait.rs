@@ -136,7 +136,7 @@ impl Kernel {
                     signal => (2, signal),
                 };
                 let value = u64::from(ended.pid) | u64::from(ended.user) << 32;
-                Info { signal: SIGCHLD, code, value, extra: extra as u64, fault: None }.to_bytes()
+                Info { signal: SIGCHLD, code, value, extra: extra as u64, ..Info::default() }.to_bytes()
             });
             // `siginfo_t` up to the status.
             self.write(info, &bytes[..32])?;

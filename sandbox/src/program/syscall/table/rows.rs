@@ -380,7 +380,7 @@ __NR_pipe2 "po" |p, a| p.sys_pipe2(a), complete;
 __NR_inotify_init1 "x" absent(ENOSYS);
 __NR_preadv "fpnii" |p, a| p.sys_readv(a, Where::Offset(a[3] as i64), RwFlags::default()), complete;
 __NR_pwritev "fpnii" |p, a| p.sys_writev(a, Where::Offset(a[3] as i64), RwFlags::default()), complete;
-__NR_rt_tgsigqueueinfo "iigp" absent(ENOSYS);
+__NR_rt_tgsigqueueinfo "iigp" |p, a| p.sys_rt_tgsigqueueinfo(a), partial("of the information, the first 32 bytes arrive");
 __NR_perf_event_open "piifx" absent(ENOSYS);
 __NR_recvmmsg "fpnxp" absent(ENOSYS);
 __NR_fanotify_init "*" absent(ENOSYS);

@@ -1,0 +1,137 @@
+//! Processes, threads and what they wait for, as Linux has them: what Linux has is found out by running the
+//! same program natively. Who runs when follows from the seed, and nothing that one program does harms
+//! another.
+
+mod common;
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use common::{Finished, Input, finish, tool};
+
+/// Builds `tests/guests/processes.c` into a directory.
+fn build(dir: &Path) -> PathBuf {
+    common::require_kvm();
+    let program = dir.join("processes");
+    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/guests/processes.c");
+    let gcc = Command::new("gcc")
+        .args(["-O1", "-w", "-pthread", "-o"])
+        .args([&program, &source])
+        .status()
+        .expect("gcc builds the guest: install it (Debian: gcc, libc6-dev)");
+    assert!(gcc.success(), "gcc could not build {}", source.display());
+    program
+}
+
+fn sandboxed(program: &Path, verb: &[&str], args: &[&str]) -> Finished {
+    let mut command = common::dejavm(verb);
+    let dir = program.parent().expect("the program lies in a directory");
+    command.arg("--ro").arg(dir).arg("--").arg(program).args(args);
+    finish(&mut command, Input::Pipe(b""))
+}
+
+/// Natively and in the sandbox the same; then recorded and replayed, also with pages taken away.
+fn same(part: &str) {
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    let program = build(dir.path());
+    let native = finish(Command::new(&program).arg(part), Input::Pipe(b""));
+    assert!(native.text().ends_with("to the end\n"), "{native:?}");
+    let seen = sandboxed(&program, &["run", "-q", "--deadline", "600s"], &[part]);
+    assert_eq!(seen, native, "{part}");
+    let evicting = ["run", "-q", "--deadline", "600s", "--evict", "every=7,seed=3"];
+    assert_eq!(sandboxed(&program, &evicting, &[part]), native, "{part}, with evictions");
+    let recording = dir.path().join("recording");
+    let to = recording.to_str().expect("a path in UTF-8");
+    assert_eq!(sandboxed(&program, &["record", "-q", "-o", to], &[part]), native, "{part}, recorded");
+    assert_eq!(tool(dir.path(), ["replay", "-q", to]), native, "{part}, replayed");
+    let log = tool(dir.path(), ["log", to]).text();
+    assert!(log.contains("[pid 3] "), "the log names the tasks");
+}
+
+#[test]
+fn children_are_waited_for() {
+    same("waits");
+}
+
+#[test]
+fn children_are_copies() {
+    same("copies");
+}
+
+#[test]
+fn threads_and_their_signals() {
+    same("threads");
+}
+
+#[test]
+fn what_is_ready_and_what_waits() {
+    same("readiness");
+}
+
+/// Two threads lose updates across a system call: how many follows from the seed.
+#[test]
+fn a_race_is_one_for_one_seed() {
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    let program = build(dir.path());
+    let with = |seed: &str| sandboxed(&program, &["run", "-q", "--seed", seed], &["race"]).text();
+    let first = with("1");
+    for _ in 0..4 {
+        assert_eq!(with("1"), first);
+    }
+    let outcomes: BTreeSet<String> = (1..=10).map(|seed| with(&seed.to_string())).collect();
+    assert!(outcomes.len() >= 2, "{outcomes:?}");
+}
+
+/// A program that can never go on ends, and says who waits for what.
+#[test]
+fn a_deadlock_is_named() {
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    let program = build(dir.path());
+    let seen = sandboxed(&program, &["run"], &["deadlock"]);
+    let said = String::from_utf8_lossy(&seen.stderr).into_owned();
+    assert_eq!(seen.status, 123, "{seen:?}");
+    assert!(said.contains("task 2 for a futex") && said.contains("task 3 for a futex"), "{said}");
+}
+
+/// Tasks, address spaces and their memory end with Linux's errors.
+#[test]
+fn bombs_meet_their_limits() {
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    let program = build(dir.path());
+    for (what, error) in [("fork", "ENOMEM"), ("vfork", "EAGAIN"), ("clone", "EAGAIN")] {
+        let seen = sandboxed(&program, &["run", "-q", "--deadline", "600s"], &["bomb", what]);
+        assert_eq!((seen.status, seen.text()), (0, format!("{error} 1\nto the end\n")), "{what}: {seen:?}");
+    }
+    let few = ["run", "-q", "--deadline", "600s", "--memory", "24M"];
+    let seen = sandboxed(&program, &few, &["bomb", "clone"]);
+    assert!(seen.text().starts_with("EAGAIN"), "{seen:?}");
+}
+
+/// The deadline ends whatever many tasks do.
+#[test]
+fn the_deadline_ends_all_tasks() {
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    let program = build(dir.path());
+    for what in ["signals", "exec", "spin"] {
+        let seen = sandboxed(&program, &["run", "-q", "--deadline", "2s"], &["bomb", what]);
+        assert_eq!(seen.status, 124, "{what}: {seen:?}");
+    }
+}
+
+/// A sandbox of many tasks in the middle of its run is a snapshot as any other.
+#[test]
+fn a_snapshot_has_all_tasks() {
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    let program = build(dir.path());
+    let native = finish(Command::new(&program).arg("threads"), Input::Pipe(b""));
+    let file = dir.path().join("snapshot.dvm");
+    let to = file.to_str().expect("a path in UTF-8");
+    for at in [100, 350, 650] {
+        let point = format!("exit:{at}");
+        let first = sandboxed(&program, &["snapshot", "-q", "--at", &point, "-o", to], &["threads"]);
+        assert_eq!(first.status, 0, "{first:?}");
+        let rest = tool(dir.path(), ["restore", "-q", to]);
+        assert_eq!(format!("{}{}", first.text(), rest.text()), native.text(), "at exit {at}");
+    }
+}
