@@ -74,7 +74,8 @@ impl Caller for Running<'_> {
 
     fn may_time_out(&self, certain: bool) -> bool {
         let timer = self.process.timers.get(Which::Real).expiry().is_some();
-        self.task.len() > 1 || timer && (!certain || self.clock.mode == ClockMode::Host)
+        let signalled = self.actions.any_deliverable(&self.task.signals, &self.process.pending);
+        self.task.len() > 1 || signalled || timer && (!certain || self.clock.mode == ClockMode::Host)
     }
 
     fn pids(&self) -> Vec<u32> {

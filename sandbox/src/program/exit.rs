@@ -179,7 +179,10 @@ impl Kernel {
         }
         self.actions.release(task.actions);
         self.release_space(task.space)?;
-        self.memory.state.account.refund(TASK_BYTES);
+        // The first one was there before anything was charged.
+        if tid != PROGRAM_PID {
+            self.memory.state.account.refund(TASK_BYTES);
+        }
         self.wake_for_files();
         Ok(())
     }
@@ -191,19 +194,35 @@ impl Kernel {
         }
     }
 
+    /// Who gets a process's children (`find_new_reaper`).
+    fn reaper_of(&self, pid: u32) -> u32 {
+        let parent = |pid: u32| self.process.of(pid).map_or(FIRST_PID, |process| process.parent);
+        let mut reaper = parent(pid);
+        while reaper != FIRST_PID
+            && !self.process.of(reaper).is_some_and(|p| p.settings.subreaper && p.ended.is_none())
+        {
+            reaper = parent(reaper);
+        }
+        reaper
+    }
+
     /// A process has no task any more: its children get another parent, and its own is told.
     fn tell_parent(&mut self, pid: u32, status: i32) {
+        let reaper = self.reaper_of(pid);
         let mut orphans: Vec<(u32, Option<i32>)> = Vec::new();
         for (child, process) in self.process.iter_mut() {
             if process.parent == pid {
-                process.parent = FIRST_PID;
+                process.parent = reaper;
                 orphans.push((child, process.ended));
             }
         }
+        orphans.sort_unstable();
         for (child, ended) in orphans {
             // The first process waits for whoever comes to it.
-            if ended.is_some() {
-                self.process.remove(child);
+            match (ended, reaper) {
+                (Some(_), FIRST_PID) => drop(self.process.remove(child)),
+                (Some(_), reaper) => drop(self.wake(Key::Child(reaper), usize::MAX, |_| true)),
+                (None, _) => {}
             }
             let with_signal: Vec<(u32, u32)> = self
                 .task

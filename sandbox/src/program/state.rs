@@ -17,7 +17,7 @@ use super::mm::{
 use super::process::{PROGRAM_PID, Process};
 use super::settings::SystemNames;
 use super::signal::Actions;
-use super::task::Task;
+use super::task::{TASK_BYTES, Task};
 use super::wait::{Scheduler, Wait};
 use crate::host::CpuIdentity;
 use crate::machine::{BadState, MAX_EXITS, expect};
@@ -210,7 +210,8 @@ impl ProgramState {
         }
         // More may be charged than what is there costs, never less: it is given back.
         let costs = memory.objects.values().map(Object::cost).chain(spaces.iter().map(|space| space.cost()));
-        let cost = costs.fold(files.charged_cost(), u64::saturating_add);
+        let tasks = (task.len() as u64 - 1) * TASK_BYTES;
+        let cost = costs.fold(files.charged_cost() + tasks, u64::saturating_add);
         let charged = memory.account.charged();
         expect(cost <= charged && charged <= granted, "the account of memory")?;
         let chunks = u32::try_from(ram_pages / CHUNK_PAGES).unwrap_or(u32::MAX);

@@ -329,6 +329,20 @@ impl Actions {
         (with(|handler| handler == IGNORE), with(|handler| handler > IGNORE))
     }
 
+    /// The next signal that may be delivered to a task, its own before its process's
+    /// (`dequeue_signal`, `kernel/signal.c`): whether it is the task's, and its place.
+    fn next(&self, own: &TaskSignals, shared: &Pending, ignored_too: bool) -> Option<(bool, usize)> {
+        let may_come =
+            |info: &Info| !own.blocks(info.signal) && (ignored_too || !self.is_ignored(info.signal));
+        let of_task = own.pending.next(may_come).map(|at| (true, at));
+        of_task.or_else(|| shared.next(may_come).map(|at| (false, at)))
+    }
+
+    /// Whether a signal waits to be delivered to a task that does something: what is ignored ends no wait.
+    pub fn any_deliverable(&self, own: &TaskSignals, shared: &Pending) -> bool {
+        self.next(own, shared, false).is_some()
+    }
+
     /// Checks what a file claims.
     ///
     /// # Errors
@@ -387,6 +401,10 @@ impl Pending {
 }
 
 impl TaskSignals {
+    fn blocks(&self, signal: u32) -> bool {
+        self.mask & bit(signal) != 0 && signal != SIGKILL
+    }
+
     /// For `execve`, and for a task of another address space: no alternate stack.
     pub fn drop_alt(&mut self) {
         self.alt = AltStack::default();
@@ -429,7 +447,7 @@ impl Signals<'_> {
 
     /// Whether the task takes no such signal now.
     pub fn is_blocked(&self, signal: u32) -> bool {
-        self.own.mask & bit(signal) != 0 && signal != SIGKILL
+        self.own.blocks(signal)
     }
 
     /// Whether the task would not take such a signal now, or not after the wait that it is in: it is kept
@@ -472,14 +490,8 @@ impl Signals<'_> {
         self.own.pending.bits() | self.shared.bits()
     }
 
-    /// The next signal that may be delivered, the task's own before its process's
-    /// (`dequeue_signal`, `kernel/signal.c`): whether it is the task's, and its place.
     fn next(&self, ignored_too: bool) -> Option<(bool, usize)> {
-        let may_come = |info: &Info| {
-            !self.is_blocked(info.signal) && (ignored_too || !self.actions.is_ignored(info.signal))
-        };
-        let own = self.own.pending.next(may_come).map(|at| (true, at));
-        own.or_else(|| self.shared.next(may_come).map(|at| (false, at)))
+        self.actions.next(self.own, self.shared, ignored_too)
     }
 
     fn take(&mut self, (own, at): (bool, usize)) -> Info {
@@ -488,7 +500,7 @@ impl Signals<'_> {
 
     /// Whether a signal waits to be delivered that does something: what is ignored ends no wait.
     pub fn any_deliverable(&self) -> bool {
-        self.next(false).is_some()
+        self.actions.any_deliverable(self.own, self.shared)
     }
 
     /// Whether the next signal to be delivered has the interrupted call made again

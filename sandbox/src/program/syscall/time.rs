@@ -43,6 +43,8 @@ enum ClockId {
         of_thread: bool,
         /// A negative number, with a process id in it.
         by_pid: bool,
+        /// Whose; 0 for the caller.
+        of: u32,
     },
     /// Needs a real-time clock device, which there is not.
     Alarm,
@@ -61,7 +63,7 @@ impl ClockId {
         Some(match id as i32 {
             CLOCK_REALTIME | 11 => ClockId::Realtime,
             1 | 7 => ClockId::Monotonic,
-            2 | 3 => ClockId::Cpu { of_thread: id as i32 == 3, by_pid: false },
+            2 | 3 => ClockId::Cpu { of_thread: id as i32 == 3, by_pid: false, of: 0 },
             4 | 6 => ClockId::Coarse,
             5 => ClockId::CoarseRealtime,
             8 | 9 => ClockId::Alarm,
@@ -70,13 +72,33 @@ impl ClockId {
             id => {
                 let pid = !(id >> PID_SHIFT);
                 let known = id & CPU_CLOCKS != CPU_CLOCKS && (pid == 0 || exists(pid as u32));
-                return known.then_some(ClockId::Cpu { of_thread: id & OF_THREAD != 0, by_pid: true });
+                return known.then_some(ClockId::Cpu {
+                    of_thread: id & OF_THREAD != 0,
+                    by_pid: true,
+                    of: pid as u32,
+                });
             }
         })
     }
 }
 
 impl Kernel {
+    /// Nanoseconds of CPU time of a task, or of a process: 0 stands for the running one.
+    fn cpu_of(&self, of_thread: bool, id: u32) -> u64 {
+        let id = match (id, of_thread) {
+            (0, true) => self.tid(),
+            (0, false) => self.pid(),
+            (id, _) => id,
+        };
+        match of_thread {
+            true => self.task.of(id).map_or(0, |task| task.cpu),
+            false => {
+                let process = self.process.of(id).or_else(|| self.process.of(self.task.of(id)?.process));
+                process.map_or(0, |process| process.cpu)
+            }
+        }
+    }
+
     /// Nanoseconds of a clock.
     fn clock_now(&mut self, id: u64) -> Result<u64, SysError> {
         let clock = ClockId::of(id, |id| self.process.has(id) || self.task.has(id)).ok_or(Errno::EINVAL)?;
@@ -85,7 +107,7 @@ impl Kernel {
             ClockId::Realtime => Ok(self.clock.realtime()),
             ClockId::Monotonic | ClockId::Coarse => Ok(self.clock.monotonic()),
             ClockId::CoarseRealtime => Ok(self.clock.realtime()),
-            ClockId::Cpu { .. } => Ok(self.clock.cpu()),
+            ClockId::Cpu { of_thread, of, .. } => Ok(self.cpu_of(of_thread, of)),
             ClockId::Alarm | ClockId::Dynamic => Err(Errno::EINVAL.into()),
         }
     }
@@ -273,7 +295,7 @@ impl Kernel {
                 return Err(Errno::EINVAL.into());
             }
         };
-        let of_thread = matches!(clock, ClockId::Cpu { of_thread: true, by_pid: false });
+        let of_thread = matches!(clock, ClockId::Cpu { of_thread: true, by_pid: false, .. });
         if of_thread || matches!(clock, ClockId::Coarse | ClockId::CoarseRealtime | ClockId::Dynamic) {
             return Err(Errno::EOPNOTSUPP.into());
         }
@@ -299,22 +321,22 @@ impl Kernel {
         self.refresh_clock()?;
         let ticks = |ns: u64| ns / (SECOND / TICKS);
         if a[0] != 0 {
-            self.write_words(a[0], &[ticks(self.clock.cpu()), 0, 0, 0])?;
+            let (own, children) = (ticks(self.process.cpu), ticks(self.process.children_cpu));
+            self.write_words(a[0], &[own, 0, children, 0])?;
         }
         Ok(ticks(self.clock.monotonic()))
     }
 
     pub(super) fn sys_getrusage(&mut self, a: Args) -> SysResult {
-        let own = match a[0] as i32 {
-            RUSAGE_SELF | RUSAGE_THREAD => true,
-            RUSAGE_CHILDREN => false,
+        let (cpu, own) = match a[0] as i32 {
+            RUSAGE_SELF => (self.process.cpu, true),
+            RUSAGE_THREAD => (self.task.cpu, true),
+            RUSAGE_CHILDREN => (self.process.children_cpu, false),
             _ => return Err(Errno::EINVAL.into()),
         };
         let mut words = [0u64; 18];
+        (words[0], words[1]) = (cpu / SECOND, cpu % SECOND / 1000);
         if own {
-            let cpu = self.clock.cpu();
-            words[0] = cpu / SECOND;
-            words[1] = cpu % SECOND / 1000;
             // Maximum resident set, KiB: what is charged, since what is resident depends on the host.
             words[4] = self.memory.state.account.charged() / 1024;
         }
@@ -324,7 +346,7 @@ impl Kernel {
 
     /// Now, by the clock that a timer counts.
     fn timer_now(&self, which: Which) -> u64 {
-        if which == Which::Real { self.clock.monotonic() } else { self.clock.cpu() }
+        if which == Which::Real { self.clock.monotonic() } else { self.process.cpu }
     }
 
     pub(super) fn sys_alarm(&mut self, a: Args) -> SysResult {
