@@ -8,7 +8,7 @@ use xxhash_rust::xxh3::xxh3_64;
 use super::devices::{Devices, Done};
 use super::kept::{self, Cpu, Kept};
 use super::paging::{Paging, RamView};
-use crate::exit::{ExitKind, Rung, SourceKind};
+use crate::exit::{self, ExitKind, Rung, SourceKind};
 use crate::fault::{EMULATION_FAILED, Finding, Place, Then, fetch};
 use crate::host::thread::BlockedSignals;
 use crate::machine::{
@@ -365,7 +365,8 @@ impl Machine {
         first[..n].copy_from_slice(&data[..n]);
         let effects = if data.len() > RESULT_BYTES { xxh3_64(data) } else { 0 };
         let rip = self.core.vcpu.regs().rip;
-        self.core.record(0, kind, rip, u64::from_le_bytes(first), effects, 0, options)?;
+        let result = u64::from_le_bytes(first);
+        self.core.record(exit::Exit { number: 0, task: 0, kind, rip, result, effects, clock: 0 }, options)?;
         match self.trap_is_set {
             true => Ok(()),
             false => self.set_double_fault_trap(),
@@ -379,7 +380,9 @@ impl Machine {
             End::TripleFault => 0,
             _ => self.core.vcpu.regs().rip,
         };
-        self.core.record(0, ExitKind::End { status: end.status() }, rip, 0, 0, 0, options)?;
+        let kind = ExitKind::End { status: end.status() };
+        let exit = exit::Exit { number: 0, task: 0, kind, rip, result: 0, effects: 0, clock: 0 };
+        self.core.record(exit, options)?;
         Ok(Some(RunEnd::Ended(end)))
     }
 }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::run::{Evict, RunOptions};
 use super::{MachineOptions, RunError};
-use crate::exit::{Exit, ExitKind, Fault, Rung, SourceKind};
+use crate::exit::{Exit, Fault, Rung, SourceKind};
 use crate::fault::Ladder;
 use crate::host::HostProfile;
 use crate::host::stop::StopHandle;
@@ -93,22 +93,12 @@ impl Core {
         }
     }
 
-    /// Counts a compared exit of a task and tells who watches. `effects` is the digest of what was written into
-    /// guest memory to answer it, `clock` the virtual clock after it.
-    pub(crate) fn record(
-        &mut self,
-        task: u32,
-        kind: ExitKind,
-        rip: u64,
-        result: u64,
-        effects: u64,
-        clock: u64,
-        options: &mut RunOptions<'_>,
-    ) -> Result<(), RunError> {
+    /// Counts a compared exit, which gets its number here, and tells who watches.
+    pub(crate) fn record(&mut self, exit: Exit, options: &mut RunOptions<'_>) -> Result<(), RunError> {
         self.tell_faults(options);
         self.exits += 1;
         if let Some(observer) = &mut options.observer {
-            observer.exit(&Exit { number: self.exits, task, kind, rip, result, effects, clock })?;
+            observer.exit(&Exit { number: self.exits, ..exit })?;
         }
         Ok(())
     }

@@ -149,7 +149,7 @@ impl Scheduler {
     }
 
     /// The task that runs next, with a new time slice.
-    pub fn next(&mut self) -> Option<u32> {
+    pub fn take_next(&mut self) -> Option<u32> {
         let next = self.ready.pop_front()?;
         // Drawn only where there is a choice: programs with one task draw nothing.
         self.left = 1 + self.random.below(SLICE) as u32;

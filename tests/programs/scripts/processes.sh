@@ -19,7 +19,7 @@ yes | head -n 3
 seq 100000 | { read -r line; echo "$line"; }
 export NAME=value; env | grep ^NAME; bash -c 'echo "$NAME in $0"' child
 find tree -type f -print0 | xargs -0 -n 2 wc -c | sort | tail -n 3
-mkfifo pipe 2>/dev/null || mkfifo /tmp/pipe && cd /tmp
+cd "$(mktemp -d)"; mkfifo pipe
 (echo through a FIFO > pipe) & cat pipe; wait
 exec 3>&1; echo by a descriptor >&3; exec 3>&-
 coproc bc; echo '2 ^ 64' >&"${COPROC[1]}"; read -r answer <&"${COPROC[0]}"; echo "$answer"

@@ -161,12 +161,15 @@ pub(super) struct Locks {
 }
 
 impl Locks {
-    fn change(&mut self, inode: InodeId, change: impl FnOnce(&mut FileLocks)) {
+    /// Changes the locks of a file; `change` says whether anything was given up.
+    fn change(&mut self, inode: InodeId, change: impl FnOnce(&mut FileLocks) -> bool) {
         let file = self.files.entry(inode).or_default();
         let before = file.len();
-        change(file);
+        let given_up = change(file);
         let after = file.len();
-        self.woken.push(inode);
+        if given_up {
+            self.woken.push(inode);
+        }
         if after == 0 {
             self.files.remove(&inode);
         }
@@ -186,7 +189,7 @@ impl Locks {
     /// A process closed a descriptor of a file.
     pub fn closed(&mut self, inode: InodeId, process: u32) {
         if self.files.contains_key(&inode) {
-            self.change(inode, |file| drop(file.ranges.remove(&Owner::Process(process))));
+            self.change(inode, |file| file.ranges.remove(&Owner::Process(process)).is_some());
         }
     }
 
@@ -194,8 +197,8 @@ impl Locks {
     pub fn released(&mut self, inode: InodeId, id: DescId) {
         if self.files.contains_key(&inode) {
             self.change(inode, |file| {
-                file.whole.remove(&id);
-                file.ranges.remove(&Owner::Description(id));
+                let whole = file.whole.remove(&id).is_some();
+                file.ranges.remove(&Owner::Description(id)).is_some() || whole
             });
         }
     }
@@ -251,9 +254,7 @@ impl FdTable {
             return Ok(());
         }
         // The old lock is gone even if the new one is refused.
-        self.locks.change(inode, |file| {
-            file.whole.remove(&id);
-        });
+        self.locks.change(inode, |file| file.whole.remove(&id).is_some());
         let Some(exclusive) = exclusive else {
             return Ok(());
         };
@@ -264,6 +265,7 @@ impl FdTable {
         self.locks.expect_room()?;
         self.locks.change(inode, |file| {
             file.whole.insert(id, exclusive);
+            false
         });
         Ok(())
     }
@@ -328,7 +330,10 @@ impl FdTable {
         }
         if wanted.kind == F_UNLCK {
             self.locks.expect_room()?;
-            self.locks.change(inode, |file| file.clear(owner, wanted.first, wanted.last));
+            self.locks.change(inode, |file| {
+                file.clear(owner, wanted.first, wanted.last);
+                true
+            });
             return Ok(());
         }
         let exclusive = wanted.kind == F_WRLCK;
@@ -337,7 +342,10 @@ impl FdTable {
             return if wait { Err(FsError::Block(inode)) } else { fail(Errno::EAGAIN) };
         }
         self.locks.expect_room()?;
-        self.locks.change(inode, |file| file.add(range));
+        self.locks.change(inode, |file| {
+            file.add(range);
+            true
+        });
         Ok(())
     }
 

@@ -329,7 +329,8 @@ impl Fs {
         }
         let room = to.room();
         let enough = if to.messages.is_some() { room >= data.len() && room > 0 } else { room > 0 };
-        if !enough && !(data.is_empty() && to.messages.is_none()) {
+        let nothing = data.is_empty() && to.messages.is_none();
+        if !enough && !nothing {
             return if nonblock { fail(Errno::EAGAIN) } else { Err(FsError::Block(id)) };
         }
         let n = data.len().min(room);
@@ -408,15 +409,16 @@ impl Fs {
         for id in armed {
             let Some(Anon::Timer(timer)) = self.anon_mut(id) else { continue };
             let Some(at) = timer.at.filter(|at| *at <= now) else { continue };
-            if timer.interval == 0 {
+            let Some(more) = (now - at).checked_div(timer.interval) else {
                 timer.expired += 1;
                 timer.at = None;
                 self.timers.remove(&id);
-            } else {
-                let times = (now - at) / timer.interval + 1;
-                timer.expired = timer.expired.saturating_add(times);
-                timer.at = Some(at.saturating_add(times.saturating_mul(timer.interval)));
-            }
+                self.wake(id);
+                continue;
+            };
+            let times = more + 1;
+            timer.expired = timer.expired.saturating_add(times);
+            timer.at = Some(at.saturating_add(times.saturating_mul(timer.interval)));
             self.wake(id);
         }
     }

@@ -20,7 +20,7 @@ use super::kernel::Kernel;
 use super::signal::Info;
 use super::task::Task;
 use crate::entry::{EXCEPTION_PORT, SYSCALL_PORT};
-use crate::exit::{ExitKind, Rung, SourceKind};
+use crate::exit::{self, ExitKind, Rung, SourceKind};
 use crate::fault::{Finding, Place, Then, fetch};
 use crate::host::thread::BlockedSignals;
 use crate::machine::{Core, Guest, PauseAt, RunEnd, RunError, RunOptions};
@@ -228,7 +228,7 @@ impl Machine {
         self.exit_rip = rip;
         let effects = self.kernel.effects.take();
         let (task, clock) = (self.kernel.tid(), self.kernel.clock.realtime());
-        self.core.record(task, kind, rip, result, effects, clock, options)
+        self.core.record(exit::Exit { number: 0, task, kind, rip, result, effects, clock }, options)
     }
 
     /// Whether the run is to pause behind the exit that was answered last.

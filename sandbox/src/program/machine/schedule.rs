@@ -31,7 +31,7 @@ impl Machine {
             if self.kernel.task.dead {
                 self.kernel.bury()?;
             }
-            let Some(tid) = self.kernel.sched.next() else {
+            let Some(tid) = self.kernel.sched.take_next() else {
                 match self.kernel.idle()? {
                     Idle::Woken => continue,
                     Idle::Stuck => {
