@@ -1,8 +1,8 @@
 //! Waiting: what for, until when, and who runs meanwhile.
 //!
-//! A call that must wait gives [`SysError::Wait`](super::error::SysError::Wait): the task is parked with
+//! A call that must wait gives [`SysError::Wait`]: the task is parked with
 //! what it waits for, and another one runs. When something that it waits for happens, or its time is over,
-//! or a signal is there for it, the call is made again from its start; [`Kernel::resumed`] tells it what it
+//! or a signal is there for it, the call is made again from its start; `resumed` tells it what it
 //! had done before. Nothing else knows of waiting, and no time passes while a task can run.
 
 use std::collections::{BTreeMap, VecDeque};

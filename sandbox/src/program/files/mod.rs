@@ -3,7 +3,7 @@
 //! A descriptor is a number for an open description: what `open` made, with a position and flags,
 //! which several numbers can share after `dup`. All that a description refers to is an inode of
 //! the [`Fs`](super::fs::Fs), which it holds: pipes, standard streams and what has no name
-//! ([`FdTable::install_anon`]) are inodes, too. A table is plain data, and part of snapshots.
+//! (`install_anon`) are inodes, too. A table is plain data, and part of snapshots.
 //!
 //! Descriptors come from the guest as it gave them: any `i32` is checked here.
 
