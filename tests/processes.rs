@@ -65,6 +65,11 @@ fn threads_and_their_signals() {
 }
 
 #[test]
+fn a_thread_executes_a_program() {
+    same("exec");
+}
+
+#[test]
 fn what_is_ready_and_what_waits() {
     same("readiness");
 }

@@ -23,6 +23,8 @@
 
 static const char *error(long result) { return result < 0 ? strerrorname_np(errno) : "0"; }
 
+static void caught_nothing(int signal) {}
+
 /* Children, and every way to wait for them. */
 static void waits(void) {
     int status;
@@ -55,6 +57,13 @@ static void waits(void) {
     signal(SIGCHLD, SIG_IGN);
     if (!fork()) _exit(1);
     SAY("nobody is left: %s\n", error(wait(&status)));
+    signal(SIGCHLD, SIG_DFL);
+    signal(SIGCHLD, caught_nothing);
+    if (!fork()) _exit(0);
+    child = vfork();
+    if (!child) { usleep(3000); _exit(1); }
+    SAY("vfork waits whatever comes: %d\n", child > 0);
+    while (wait(&status) > 0 || errno == EINTR);
     signal(SIGCHLD, SIG_DFL);
     child = vfork();
     if (!child) _exit(9);
@@ -267,6 +276,31 @@ static void readiness(void) {
     SAY(" %s\n", error(epoll_ctl(inner, EPOLL_CTL_ADD, set, &event)));
 }
 
+/* A thread executes a program: the others end, and it is the process from then on. */
+static void *executes(void *arg) {
+    execl("/proc/self/exe", "processes", "executed", NULL);
+    return arg;
+}
+
+static void threads_and_exec(void) {
+    pthread_t t[3];
+    for (int i = 0; i < 2; i++) pthread_create(&t[i], 0, ping, (void *)9);
+    pthread_create(&t[2], 0, executes, 0);
+    for (;;) pause();
+}
+
+static void executed(void) {
+    volatile double x = 1.5;
+    SAY("alone: %d\n", (int)syscall(SYS_gettid) == getpid());
+    for (int i = 0; i < 20; i++) {
+        int status;
+        if (!fork()) { x *= 3; _exit(i); }
+        x += 0.25;
+        wait(&status);
+    }
+    SAY("sum %g\n", x);
+}
+
 /* Two threads that lose updates across a system call. */
 static void *lose(void *arg) {
     for (int i = 0; i < 400; i++) {
@@ -352,6 +386,8 @@ int main(int argc, char **argv) {
     if (!strcmp(part, "copies")) copies();
     if (!strcmp(part, "threads")) threads();
     if (!strcmp(part, "readiness")) readiness();
+    if (!strcmp(part, "exec")) threads_and_exec();
+    if (!strcmp(part, "executed")) executed();
     if (!strcmp(part, "race")) race();
     if (!strcmp(part, "deadlock")) deadlock();
     if (!strcmp(part, "bomb")) bomb(argc > 2 ? argv[2] : "");

@@ -204,7 +204,8 @@ impl Kernel {
     }
 
     fn wait_for_release(&mut self, child: u64) -> SysResult {
-        Err(SysError::Wait(Wait { done: child, ..Wait::on(Key::Released(child as u32)) }))
+        let on = Wait::on(Key::Released(child as u32));
+        Err(SysError::Wait(Wait { done: child, killable: true, ..on }))
     }
 
     /// Refuses more tasks than there may be.

@@ -56,6 +56,8 @@ pub struct Wait {
     pub signals: u64,
     /// What the call has done so far, in its own terms.
     pub done: u64,
+    /// Only a signal that ends the process ends it (`TASK_KILLABLE`).
+    pub killable: bool,
 }
 
 impl Wait {
@@ -330,10 +332,11 @@ impl Kernel {
     /// Makes a task ready that waits, if a signal is there for it.
     pub(super) fn wake_for_signal(&mut self, tid: u32) {
         let Some(parked) = self.task.of(tid).and_then(|task| task.parked.as_ref()) else { return };
-        let of_set = parked.wait.signals;
-        let comes = self
-            .signals_of(tid)
-            .is_some_and(|signals| signals.any_deliverable() || signals.pending_bits() & of_set != 0);
+        let (of_set, killable) = (parked.wait.signals, parked.wait.killable);
+        let comes = self.signals_of(tid).is_some_and(|signals| {
+            let ends = if killable { signals.any_fatal() } else { signals.any_deliverable() };
+            ends || signals.pending_bits() & of_set != 0
+        });
         if comes {
             self.unpark(tid, false);
         }

@@ -97,6 +97,8 @@ impl Machine {
                     self.put_extended_state(&fp)?;
                 }
                 resume = Resume::Full;
+                // A thread that executes a program takes its process's number.
+                self.on_vcpu = self.kernel.tid();
                 self.kernel.task.regs.general.rax
             }
             Ok(After::Ended) => 0,
@@ -104,7 +106,9 @@ impl Machine {
                 // What was read to make the call is read again.
                 self.kernel.effects.take();
                 self.kernel.drop_ignored();
-                if !self.kernel.signals().any_deliverable() {
+                let signals = self.kernel.signals();
+                let ends = if wait.killable { signals.any_fatal() } else { signals.any_deliverable() };
+                if !ends {
                     self.kernel.park(call, wait);
                     // A part of it may be done.
                     self.kernel.wake_for_files();

@@ -485,6 +485,11 @@ impl Signals<'_> {
         self.actions.fatal(self.own.mask)
     }
 
+    /// Whether a signal waits to be delivered that ends the process.
+    pub fn any_fatal(&self) -> bool {
+        self.pending_bits() & self.fatal() != 0
+    }
+
     /// All pending signals: bits.
     pub fn pending_bits(&self) -> u64 {
         self.own.pending.bits() | self.shared.bits()
