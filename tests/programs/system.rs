@@ -1,6 +1,4 @@
-//! GNU coreutils that speak of the process, the user and the machine. Those that start another
-//! program (`env`, `nice`, `timeout` and the like) only as far as they do not: `execve` is not there
-//! for programs yet.
+//! GNU coreutils that speak of the process, the user and the machine.
 
 use super::job::{Compare, Job, job};
 

@@ -1,7 +1,8 @@
 //! What tasks and processes have set of themselves that the monitor keeps and gives back: `prctl`, `nice`,
 //! `personality` and the like.
 //!
-//! With one task on one CPU, priorities change nothing: they are kept, since programs read them.
+//! Who runs is a function of the seed and the exits, so priorities change nothing: they are kept, since
+//! programs read them.
 
 use serde::{Deserialize, Serialize};
 

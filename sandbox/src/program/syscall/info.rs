@@ -66,9 +66,16 @@ impl Kernel {
         Ok(0)
     }
 
-    /// A task's own number for 0, or that of one that exists.
+    /// The caller's own process, which 0, its number or its task's stand for. What others have set of
+    /// themselves is theirs alone here.
+    ///
+    /// # Errors
+    /// `EPERM` for others, `ESRCH` for nobody.
     pub(super) fn own_process(&mut self, pid: u64) -> SysResult {
-        Ok(self.process_of(pid)?.into())
+        match pid as u32 {
+            id if [0, self.pid(), self.tid()].contains(&id) => Ok(self.pid().into()),
+            _ => Err(self.process_of(pid).err().unwrap_or(Errno::EPERM).into()),
+        }
     }
 
     pub(super) fn sys_getcpu(&mut self, a: Args) -> SysResult {

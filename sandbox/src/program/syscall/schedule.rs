@@ -1,5 +1,5 @@
-//! Priorities, scheduling policies, CPU masks. There is one CPU and one task: what is set is kept, and
-//! changes nothing.
+//! Priorities, scheduling policies, CPU masks. There is one CPU, and who runs on it is the seed's to decide:
+//! what is set is kept, and changes nothing.
 
 use super::Args;
 use crate::errno::Errno;
@@ -42,7 +42,7 @@ impl Kernel {
     fn expect_own_priority(&self, which: u64, who: u64) -> Result<(), Errno> {
         let who = who as u32;
         let own = match which as u32 {
-            0 | 1 => [0, self.pid()].contains(&who),
+            0 | 1 => [0, self.pid(), self.tid()].contains(&who),
             2 => [0, self.task.credentials.user.real].contains(&who),
             _ => return Err(Errno::EINVAL),
         };

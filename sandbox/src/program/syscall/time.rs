@@ -310,7 +310,7 @@ impl Kernel {
         let absolute = flags & TIMER_ABSTIME != 0;
         let ns = if absolute { wanted.saturating_sub(now) } else { wanted };
         if ns > 0 && matches!(clock, ClockId::Cpu { .. }) {
-            // The clock of the only process stands still as well.
+            // Nobody is woken when CPU time has passed.
             return Self::wait_for_ever();
         }
         self.finish_sleep(ns, if absolute { 0 } else { remaining })

@@ -137,7 +137,7 @@ __NR_getrlimit "ip" |p, a| p.sys_getrlimit(a), complete;
 __NR_getrusage "ip" |p, a| p.sys_getrusage(a),
     partial("only maximum memory and CPU time, all of it as the user's");
 __NR_sysinfo "p" |p, a| p.sys_sysinfo(a),
-    partial("no load, swap or shared memory; one process");
+    partial("no load, swap or shared memory");
 __NR_times "p" |p, a| p.sys_times(a),
     partial("all CPU time is the user's");
 __NR_ptrace "iipp" absent(ENOSYS);
@@ -184,21 +184,21 @@ __NR_statfs "pp" |p, a| p.sys_statfs(a), complete;
 __NR_fstatfs "fp" |p, a| p.sys_fstatfs(a), complete;
 __NR_sysfs "*" absent(ENOSYS);
 __NR_getpriority "ii" |p, a| p.sys_getpriority(a),
-    partial("of the program only");
+    partial("of the caller only: EPERM of others");
 __NR_setpriority "iii" |p, a| p.sys_setpriority(a),
-    partial("of the program only; kept, and without effect on one task");
+    partial("of the caller only: EPERM of others; kept, and without effect on who runs");
 __NR_sched_setparam "ip" |p, a| p.sys_sched_setparam(a),
-    partial("of the program only; kept, and without effect on one task");
+    partial("of the caller only: EPERM of others; kept, and without effect on who runs");
 __NR_sched_getparam "ip" |p, a| p.sys_sched_getparam(a),
-    partial("of the program only");
+    partial("of the caller only: EPERM of others");
 __NR_sched_setscheduler "iip" |p, a| p.sys_sched_setscheduler(a),
-    partial("of the program only; kept, and without effect on one task");
+    partial("of the caller only: EPERM of others; kept, and without effect on who runs");
 __NR_sched_getscheduler "i" |p, a| p.sys_sched_getscheduler(a),
-    partial("of the program only");
+    partial("of the caller only: EPERM of others");
 __NR_sched_get_priority_max "i" |_, a| Kernel::sched_priority(a[0], 99), complete;
 __NR_sched_get_priority_min "i" |_, a| Kernel::sched_priority(a[0], 1), complete;
 __NR_sched_rr_get_interval "*" |p, a| p.sys_sched_rr_get_interval(a),
-    partial("of the program only");
+    partial("of the caller only: EPERM of others");
 __NR_mlock "pn" |p, a| p.sys_mlock(a, 0),
     partial("RLIMIT_MEMLOCK is not looked at");
 __NR_munlock "pn" |p, a| p.sys_munlock(a), complete;
@@ -275,9 +275,9 @@ __NR_time "p" |p, a| p.sys_time(a), complete;
 __NR_futex "pxippx" |p, a| p.sys_futex(a),
     partial("the kinds that inherit priorities are ENOSYS");
 __NR_sched_setaffinity "inp" |p, a| p.sys_sched_setaffinity(a),
-    partial("of the program only; there is one CPU");
+    partial("of the caller only: EPERM of others; there is one CPU");
 __NR_sched_getaffinity "inp" |p, a| p.sys_sched_getaffinity(a),
-    partial("of the program only");
+    partial("of the caller only: EPERM of others");
 __NR_set_thread_area "p" absent(ENOSYS);
 __NR_io_setup "*" absent(ENOSYS);
 __NR_io_destroy "*" absent(ENOSYS);
@@ -329,9 +329,9 @@ __NR_add_key "*" absent(ENOSYS);
 __NR_request_key "*" absent(ENOSYS);
 __NR_keyctl "*" absent(ENOSYS);
 __NR_ioprio_set "*" |p, a| p.sys_ioprio_set(a),
-    partial("of the program only; kept, and without effect");
+    partial("of the caller only: EPERM of others; kept, and without effect");
 __NR_ioprio_get "*" |p, a| p.sys_ioprio_get(a),
-    partial("of the program only");
+    partial("of the caller only: EPERM of others");
 __NR_inotify_init "" absent(ENOSYS);
 __NR_inotify_add_watch "fpx" absent(ENOSYS);
 __NR_inotify_rm_watch "fi" absent(ENOSYS);
@@ -403,7 +403,7 @@ __NR_finit_module "*" absent(ENOSYS);
 __NR_sched_setattr "ipx" |p, a| p.sys_sched_setattr(a),
     partial("as sched_setscheduler; no SCHED_DEADLINE, and utilization clamps are ignored");
 __NR_sched_getattr "ipnx" |p, a| p.sys_sched_getattr(a),
-    partial("of the program only");
+    partial("of the caller only: EPERM of others");
 __NR_renameat2 "apapx" |p, a| p.sys_renameat2(a),
     partial("no RENAME_WHITEOUT: EINVAL");
 __NR_seccomp "ixp" absent(ENOSYS);
@@ -455,7 +455,7 @@ __NR_openat2 "appn" |p, a| p.sys_openat2(a), complete;
 __NR_pidfd_getfd "ffx" absent(ENOSYS);
 __NR_faccessat2 "apdx" |p, a| p.sys_faccessat(a), complete;
 __NR_process_madvise "fpnix" |p, a| p.sys_process_madvise(a),
-    partial("of the program itself only, by PIDFD_SELF: EBADF for all else");
+    partial("of the caller only, by PIDFD_SELF: EBADF for all else");
 __NR_epoll_pwait2 "fpippn" [once] |p, a| p.sys_epoll_pwait2(a), complete;
 __NR_mount_setattr "*" absent(ENOSYS);
 __NR_quotactl_fd "*" absent(ENOSYS);
