@@ -32,7 +32,7 @@ fn other_things_are_named() {
         says(&tool(dir, [command, "text"]), &["text", "not a recording"]);
         says(&tool(dir, [command, "dir"]), &["dir", "no recording"]);
     }
-    std::fs::write(dir.join("dir/manifest.json"), "{\"format\": 1}").expect("a file");
+    std::fs::write(dir.join("dir/manifest.json"), "{\"format\": 2}").expect("a file");
     says(&tool(dir, ["replay", "dir"]), &["manifest.json", "not a recording's manifest"]);
 
     // Of another version.
