@@ -52,8 +52,10 @@ static void waits(void) {
     memset(&info, 0, sizeof info);
     SAY("kept: %s\n", error(waitid(P_PID, child, &info, WEXITED | WNOWAIT)));
     SAY("code %d status %d pid %d signal %d\n", info.si_code, info.si_status, info.si_pid == child, info.si_signo);
-    SAY("taken: %d %x\n", waitpid(child, &status, 0) == child, status);
-    SAY("gone: %s %s\n", error(waitpid(child, &status, 0)), error(kill(child, 0)));
+    pid_t taken = waitpid(child, &status, 0);
+    SAY("taken: %d %x\n", taken == child, status);
+    SAY("gone: %s\n", error(waitpid(child, &status, 0)));
+    SAY("nobody: %s\n", error(kill(child, 0)));
     signal(SIGCHLD, SIG_IGN);
     if (!fork()) _exit(1);
     SAY("nobody is left: %s\n", error(wait(&status)));
@@ -67,7 +69,8 @@ static void waits(void) {
     signal(SIGCHLD, SIG_DFL);
     child = vfork();
     if (!child) _exit(9);
-    SAY("vfork: %d %x\n", waitpid(child, &status, 0) == child, status);
+    taken = waitpid(child, &status, 0);
+    SAY("vfork: %d %x\n", taken == child, status);
     if (!(child = fork())) {
         setpgid(0, 0);
         pause();
@@ -75,7 +78,8 @@ static void waits(void) {
     setpgid(child, child);
     SAY("group: %d\n", getpgid(child) == child);
     SAY("to the group: %s\n", error(kill(-child, SIGTERM)));
-    SAY("ended: %d %x\n", waitpid(-child, &status, 0) == child, status);
+    taken = waitpid(-child, &status, 0);
+    SAY("ended: %d %x\n", taken == child, status);
     SAY("leader: %s\n", getpid() == getpgrp() ? error(setsid()) : "EPERM");
     if (!(child = fork())) {
         pid_t session = setsid();
@@ -227,13 +231,18 @@ static void readiness(void) {
     int set = epoll_create1(0), counter = eventfd(0, EFD_NONBLOCK), pair[2], timer = timerfd_create(CLOCK_MONOTONIC, 0);
     uint64_t value = 3;
     SAY("pair: %s\n", error(socketpair(AF_UNIX, SOCK_STREAM, 0, pair)));
-    SAY("add: %s %s %s\n", error(epoll_ctl(set, EPOLL_CTL_ADD, counter, &event)),
-        error(epoll_ctl(set, EPOLL_CTL_ADD, counter, &event)), error(epoll_ctl(set, EPOLL_CTL_ADD, set, &event)));
+    SAY("add: %s\n", error(epoll_ctl(set, EPOLL_CTL_ADD, counter, &event)));
+    SAY("again: %s\n", error(epoll_ctl(set, EPOLL_CTL_ADD, counter, &event)));
+    SAY("itself: %s\n", error(epoll_ctl(set, EPOLL_CTL_ADD, set, &event)));
     SAY("file: %s\n", error(epoll_ctl(set, EPOLL_CTL_ADD, open("/etc/passwd", O_RDONLY), &event)));
     SAY("nothing: %d\n", epoll_wait(set, got, 4, 0));
     write(counter, &value, 8);
-    SAY("one: %d %x %lu\n", epoll_wait(set, got, 4, -1), got[0].events, (unsigned long)got[0].data.u64);
-    SAY("read %zd %lu then %s\n", read(counter, &value, 8), (unsigned long)value, error(read(counter, &value, 8)));
+    int count = epoll_wait(set, got, 4, -1);
+    SAY("one: %d %x %lu\n", count, got[0].events, (unsigned long)got[0].data.u64);
+    value = 0;
+    ssize_t size = read(counter, &value, 8);
+    SAY("read %zd %lu\n", size, (unsigned long)value);
+    SAY("then %s\n", error(read(counter, &value, 8)));
     event.events = EPOLLIN | EPOLLET;
     event.data.u64 = 6;
     epoll_ctl(set, EPOLL_CTL_ADD, pair[0], &event);
@@ -247,14 +256,16 @@ static void readiness(void) {
     SAY("later %s\n", error(recv(pair[0], buf, 8, MSG_DONTWAIT)));
     struct itimerspec when = {.it_value = {0, 5000000}, .it_interval = {0, 1000000}};
     timerfd_settime(timer, 0, &when, 0);
-    SAY("timer %zd %d\n", read(timer, &value, 8), value >= 1);
+    size = read(timer, &value, 8);
+    SAY("timer %zd %d\n", size, value >= 1);
     if (!fork()) {
         usleep(2000);
         write(pair[1], "late", 4);
         _exit(0);
     }
     struct pollfd fds[2] = {{.fd = pair[0], .events = POLLIN}, {.fd = counter, .events = POLLIN | POLLOUT}};
-    SAY("polled %d %x\n", poll(fds, 2, -1), fds[1].revents);
+    count = poll(fds, 2, -1);
+    SAY("polled %d %x\n", count, fds[1].revents);
     SAY("blocked %zd\n", read(pair[0], buf, 8));
     shutdown(pair[1], SHUT_WR);
     SAY("end %zd\n", read(pair[0], buf, 8));
