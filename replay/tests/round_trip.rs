@@ -146,7 +146,7 @@ fn the_digest_stays_what_it_is() {
             digest.add(&exit);
         }
     }
-    assert_eq!(digest.to_string(), "159aee461e93807ab462516c3f58dd70");
+    assert_eq!(digest.to_string(), "740b774e2c5b9efb1615e57890a33b3b");
 }
 
 #[test]
@@ -258,11 +258,11 @@ fn manifests_are_checked() {
     assert!(matches!(open(good.replace("start.dvm", "../start.dvm")), Error::Manifest { .. }));
     assert!(matches!(open(good.replace("start.dvm", "")), Error::Manifest { .. }));
     assert!(matches!(open(good.replace("\"exits\": 5", "\"exits\": 6")), Error::Manifest { .. }));
-    assert!(matches!(open(good.replace("\"format\": 1", "\"format\": 0")), Error::OlderVersion { .. }));
+    assert!(matches!(open(good.replace("\"format\": 2", "\"format\": 0")), Error::OlderVersion { .. }));
     assert!(matches!(open(String::new()), Error::Manifest { .. }));
     assert!(matches!(open("x".repeat(2 << 20)), Error::Manifest { .. }));
     // Whatever else a newer one holds.
-    assert!(matches!(open("{\"format\": 2}".into()), Error::NewerVersion { found: 2, .. }));
+    assert!(matches!(open("{\"format\": 3}".into()), Error::NewerVersion { found: 3, .. }));
     // The log counts: a recorder may be killed between sealing the log and saying so.
     std::fs::write(&file, good.replace("\"complete\": true", "\"complete\": false")).unwrap();
     assert_eq!(Recording::open(dir.path()).unwrap().end(), Some(&ended()));

@@ -86,9 +86,9 @@ mod tests {
     #[test]
     fn headers_from_the_future_have_their_own_errors() {
         assert!(check(|_| ()).is_ok());
-        assert!(matches!(check(|b| b[8] = 2), Err(Error::NewerVersion { found: 2, supported: 1, .. })));
+        assert!(matches!(check(|b| b[8] = 3), Err(Error::NewerVersion { found: 3, supported: 2, .. })));
         assert!(matches!(check(|b| b[12] = 4), Err(Error::UnknownFeatures { flags: 4, .. })));
-        assert!(matches!(check(|b| b[8] = 0), Err(Error::OlderVersion { found: 0, supported: 1, .. })));
+        assert!(matches!(check(|b| b[8] = 0), Err(Error::OlderVersion { found: 0, supported: 2, .. })));
         assert!(matches!(check(|b| b[16] = 1), Err(Error::Corrupt { .. })));
         assert!(matches!(check(|b| b[0] = 0), Err(Error::NotALog { .. })));
     }
