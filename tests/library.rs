@@ -533,6 +533,25 @@ fn what_a_reader_or_writer_did_meanwhile_is_kept() {
     assert_eq!(sandbox.run().expect("a run").outcome, Outcome::Exited(0));
 }
 
+/// A call that the deadline left is made in what is restored, by a program alone and by one of several.
+#[test]
+fn what_waits_at_the_deadline_is_in_a_snapshot() {
+    let host = host();
+    let dir = tempfile::tempdir().expect("a directory");
+    for code in ["read x; echo got $x", "sleep 1000 & read x; echo got $x"] {
+        let (stalled, _input) = std::io::pipe().expect("a pipe");
+        let program = shell(code).stdin_from(Input::from_fd(stalled));
+        let mut sandbox = program.deadline(Duration::from_millis(500)).start(&host).expect("a start");
+        assert_eq!(sandbox.run_until(PauseAt::Never).expect("a run"), Outcome::Deadline, "{code}");
+        let file = dir.path().join("waits.dvm");
+        sandbox.snapshot(&file, &WriteOptions::default()).expect("a snapshot");
+        let image = Image::open(&file).expect("an image");
+        let restore = image.restore().stdin("in\n").capture_output().deadline(Duration::from_secs(60));
+        let report = restore.start(&host).expect("a restore").run().expect("a run");
+        assert_eq!((report.outcome, &report.stdout[..]), (Outcome::Exited(0), &b"got in\n"[..]), "{code}");
+    }
+}
+
 #[test]
 fn streams_are_descriptors() {
     let (output, to) = std::io::pipe().expect("a pipe");

@@ -200,9 +200,9 @@ impl<'a> Running<'a> {
         let profile = &guest.profile;
         let mut vcpu = Vcpu::new(&guest.vm, id as u64)?;
         vcpu.set_cpuid(&profile.cpuid)?;
-        vcpu.set_msrs(&entry::syscall_msrs())?;
+        vcpu.set_msrs(&entry::LAYOUT.syscall_msrs())?;
         let mut sregs = vcpu.sregs()?;
-        entry::user_mode(&mut sregs, guest.space.root(), 0, 0, profile.fsgsbase, false);
+        entry::LAYOUT.set_user_mode(&mut sregs, guest.space.root(), 0, 0, profile.fsgsbase, false);
         vcpu.set_sregs(&sregs)?;
         let regs = vcpu.regs_mut();
         (regs.rip, regs.rflags) = (CODE, 2);

@@ -72,9 +72,9 @@ impl Resident {
         system.write_u64(tables[3] + (CODE >> 12) % 512 * 8, code | link);
         system.write(code, &PROGRAM);
         vcpu.set_cpuid(&host.cpuid)?;
-        vcpu.set_msrs(&entry::syscall_msrs())?;
+        vcpu.set_msrs(&entry::LAYOUT.syscall_msrs())?;
         let mut sregs = vcpu.sregs()?;
-        entry::user_mode(&mut sregs, tables[0], 0, 0, host.fsgsbase, false);
+        entry::LAYOUT.set_user_mode(&mut sregs, tables[0], 0, 0, host.fsgsbase, false);
         vcpu.set_sregs(&sregs)?;
         vcpu.set_xcr0(host.xcr0)?;
         vcpu.regs_mut().rip = CODE;

@@ -167,9 +167,9 @@ impl Machine {
     fn run(&self, id: usize, start: &Barrier) -> (u64, Vec<Rung>) {
         let mut vcpu = Vcpu::new(&self.vm, id as u64).unwrap();
         vcpu.set_cpuid(&self.profile.cpuid).unwrap();
-        vcpu.set_msrs(&entry::syscall_msrs()).unwrap();
+        vcpu.set_msrs(&entry::LAYOUT.syscall_msrs()).unwrap();
         let mut sregs = vcpu.sregs().unwrap();
-        entry::user_mode(&mut sregs, self.space.root(), 0, 0, self.profile.fsgsbase, false);
+        entry::LAYOUT.set_user_mode(&mut sregs, self.space.root(), 0, 0, self.profile.fsgsbase, false);
         vcpu.set_sregs(&sregs).unwrap();
         let regs = vcpu.regs_mut();
         (regs.rip, regs.rflags, regs.rsi, regs.rdi) = (CODE, 2, self.lists[id], TOUCHED);

@@ -1,7 +1,5 @@
 //! The descriptor tables and stubs of a program's address space: see [`crate::entry`].
 
-use kvm_bindings::kvm_sregs;
-
 use super::mm::{AddressSpace, Memory, USER_END};
 use crate::entry::{Layout, SYSCALL_CODE, TSS_IO_MAP, exception_stubs};
 use crate::ram::{PAGE_SIZE, PageError};
@@ -15,7 +13,7 @@ pub const SYSCALL_STUB: u64 = USER_END;
 const STACK: u64 = USER_END + 0x8000;
 
 /// Where a program's tables and stubs are: behind all that it may use itself.
-const LAYOUT: Layout = Layout {
+pub const LAYOUT: Layout = Layout {
     syscall_stub: SYSCALL_STUB,
     idt: USER_END + 0x1000,
     stubs: USER_END + 0x2000,
@@ -121,21 +119,4 @@ impl Entry {
             at += 8;
         }
     }
-}
-
-/// Sets the system registers for a program at CPL 3 in the address space at `root`.
-pub fn user_mode(
-    sregs: &mut kvm_sregs,
-    root: u64,
-    fs_base: u64,
-    gs_base: u64,
-    fsgsbase: bool,
-    trap_tsc: bool,
-) {
-    LAYOUT.set_user_mode(sregs, root, fs_base, gs_base, fsgsbase, trap_tsc);
-}
-
-/// Gives the MSRs of `SYSCALL`, by their numbers.
-pub fn syscall_msrs() -> [(u32, u64); 3] {
-    LAYOUT.syscall_msrs()
 }

@@ -224,13 +224,9 @@ impl Kernel {
                 (Some(_), reaper) => drop(self.wake(Key::Child(reaper), usize::MAX, |_| true)),
                 (None, _) => {}
             }
-            let with_signal: Vec<(u32, u32)> = self
-                .task
-                .iter()
-                .filter(|(_, task)| task.process == child && task.settings.death_signal != 0)
-                .map(|(tid, task)| (tid, task.settings.death_signal))
-                .collect();
-            for (_, signal) in with_signal {
+            let of_child = self.task.iter().filter(|(_, task)| task.process == child);
+            let signals: Vec<u32> = of_child.map(|(_, task)| task.settings.death_signal).collect();
+            for signal in signals.into_iter().filter(|signal| *signal != 0) {
                 let value = pid.into();
                 self.send(child, Info { signal, value, ..Info::default() });
             }

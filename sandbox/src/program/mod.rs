@@ -23,6 +23,7 @@ pub mod mm;
 pub mod outside;
 mod proc_text;
 pub mod process;
+pub mod sched;
 pub mod settings;
 pub mod signal;
 mod space;

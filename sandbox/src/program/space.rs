@@ -1,7 +1,7 @@
 //! Address spaces that come and go, and what they hold of files.
 
 use super::error::SysError;
-use super::fs::{Fs, FsError, FsResult};
+use super::fs::{FsError, FsResult, InodeId};
 use super::kernel::Kernel;
 use super::mm::{AddressSpace, Held, SpaceState, is_anonymous_object};
 use crate::errno::Errno;
@@ -54,10 +54,10 @@ impl Kernel {
     /// When the host refuses.
     pub fn release_space(&mut self, id: u32) -> Result<(), SysError> {
         let Some(mut space) = self.space.release(id) else { return Ok(()) };
-        let held = (std::mem::take(&mut space.state.contents), std::mem::take(&mut space.state.files));
+        let contents = std::mem::take(&mut space.state.contents);
+        let files = std::mem::take(&mut space.state.files);
         let executable = space.state.image.executable.take();
         space.clear(&mut self.memory)?;
-        let (contents, files) = held;
         contents.into_iter().for_each(|content| self.outside.fs().release_frozen(content));
         for (object, inode) in files {
             self.unmap_object(object, Some(inode))?;
@@ -97,7 +97,7 @@ impl Kernel {
     }
 
     /// An address space has no mapping of an object any more; `inode` is the file that it held for that.
-    fn unmap_object(&mut self, object: u64, inode: Option<super::fs::InodeId>) -> Result<(), SysError> {
+    fn unmap_object(&mut self, object: u64, inode: Option<InodeId>) -> Result<(), SysError> {
         if !self.memory.state.objects.contains_key(&object) {
             return Ok(());
         }
@@ -109,7 +109,7 @@ impl Kernel {
                 if !mapped {
                     unshare(fs.make_unshared(env, inode))?;
                 }
-                Fs::release(fs, env, inode)
+                fs.release(env, inode)
             })?,
             None if is_anonymous_object(object) && !mapped => self.memory.drop_object(object)?,
             None => {}

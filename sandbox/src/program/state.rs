@@ -15,10 +15,11 @@ use super::mm::{
     Account, BLOCK_BYTES, CHUNK_BYTES, MAPPING_BYTES, MAX_MAPPINGS, MemoryState, Object, SpaceState,
 };
 use super::process::{PROGRAM_PID, Process};
+use super::sched::Scheduler;
 use super::settings::SystemNames;
 use super::signal::Actions;
 use super::task::{TASK_BYTES, Task};
-use super::wait::{Scheduler, Wait};
+use super::wait::Wait;
 use crate::host::CpuIdentity;
 use crate::machine::{BadState, MAX_EXITS, expect};
 use crate::ram::{CHUNK_PAGES, PAGE_SIZE};

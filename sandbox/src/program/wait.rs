@@ -1,11 +1,9 @@
-//! Waiting: what for, until when, and who runs meanwhile.
+//! Waiting: what for and until when.
 //!
-//! A call that must wait gives [`SysError::Wait`]: the task is parked with
-//! what it waits for, and another one runs. When something that it waits for happens, or its time is over,
-//! or a signal is there for it, the call is made again from its start; `resumed` tells it what it
-//! had done before. Nothing else knows of waiting, and no time passes while a task can run.
-
-use std::collections::{BTreeMap, VecDeque};
+//! A call that must wait gives [`SysError::Wait`]: the task is parked with what it waits for, and another
+//! one runs. When something that it waits for happens, or its time is over, or a signal is there for it,
+//! the call is made again from its start; `resumed` tells it what it had done before. Nothing else knows of
+//! waiting, and no time passes while a task can run.
 
 use serde::{Deserialize, Serialize};
 
@@ -18,7 +16,7 @@ use super::signal::number::MAX;
 use super::signal::{Info, SI_KERNEL};
 use super::syscall::number;
 use super::timers::Which;
-use crate::random::Random;
+use crate::errno::Errno;
 use crate::world::{Source, Wake};
 
 /// Something that happens, and that tasks wait for.
@@ -107,115 +105,6 @@ pub struct Parked {
     pub woken: bool,
 }
 
-/// Who runs next: a function of the seed and the exits.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct Scheduler {
-    /// Tasks that can run, besides the running one, in this order.
-    ready: VecDeque<u32>,
-    /// Who waits for what, in the order in which they began.
-    waiting: BTreeMap<Key, VecDeque<u32>>,
-    /// Exits after which another task runs.
-    left: u32,
-    random: Random,
-}
-
-/// The stream of the seed that time slices are drawn from.
-const SCHEDULE_STREAM: u64 = 3;
-/// Exits in a time slice, at most.
-const SLICE: u64 = 64;
-
-impl Scheduler {
-    /// With one task, which runs.
-    pub fn new(seed: u64) -> Scheduler {
-        Scheduler {
-            ready: VecDeque::new(),
-            waiting: BTreeMap::new(),
-            left: 0,
-            random: Random::new(seed, SCHEDULE_STREAM),
-        }
-    }
-
-    /// Starts its random stream anew.
-    pub fn reseed(&mut self, seed: u64) {
-        self.random = Random::new(seed, SCHEDULE_STREAM);
-    }
-
-    /// A task can run.
-    pub fn make_ready(&mut self, tid: u32) {
-        self.ready.push_back(tid);
-    }
-
-    /// Whether another task could run now.
-    pub fn any_ready(&self) -> bool {
-        !self.ready.is_empty()
-    }
-
-    /// The task that runs next, with a new time slice.
-    pub fn take_next(&mut self) -> Option<u32> {
-        let next = self.ready.pop_front()?;
-        // Drawn only where there is a choice: programs with one task draw nothing.
-        self.left = 1 + self.random.below(SLICE) as u32;
-        Some(next)
-    }
-
-    /// The running task gives up the rest of its time slice.
-    pub fn end_slice(&mut self) {
-        self.left = 1;
-    }
-
-    /// Counts an exit of the running task. Whether its time slice is over, and another one could run.
-    pub fn slice_is_over(&mut self) -> bool {
-        self.left = self.left.saturating_sub(1);
-        self.left == 0 && self.any_ready()
-    }
-
-    fn park(&mut self, tid: u32, wait: &Wait) {
-        for key in &wait.on {
-            let queue = self.waiting.entry(*key).or_default();
-            if !queue.contains(&tid) {
-                queue.push_back(tid);
-            }
-        }
-    }
-
-    fn unpark(&mut self, tid: u32, wait: &Wait) {
-        for key in &wait.on {
-            if let Some(queue) = self.waiting.get_mut(key) {
-                queue.retain(|waiting| *waiting != tid);
-                if queue.is_empty() {
-                    self.waiting.remove(key);
-                }
-            }
-        }
-    }
-
-    /// Those that wait for something, in the order in which they began.
-    pub fn waiting_for(&self, key: Key) -> Vec<u32> {
-        self.waiting.get(&key).map(|queue| queue.iter().copied().collect()).unwrap_or_default()
-    }
-
-    /// A task is no more.
-    pub fn forget(&mut self, tid: u32, wait: Option<&Wait>) {
-        self.ready.retain(|ready| *ready != tid);
-        wait.into_iter().for_each(|wait| self.unpark(tid, wait));
-    }
-
-    /// Whether it is one for these tasks, of which those that wait are given with what for: for a state out
-    /// of a file.
-    pub fn is_sound(&self, running: u32, tasks: &BTreeMap<u32, Option<&Wait>>) -> bool {
-        let mut seen = std::collections::BTreeSet::new();
-        let ready =
-            self.ready.iter().all(|tid| tasks.contains_key(tid) && *tid != running && seen.insert(*tid));
-        let waits = |key: &Key, tid: &u32| {
-            tasks.get(tid).is_some_and(|wait| wait.is_some_and(|wait| wait.on.contains(key)))
-        };
-        let queued = self.waiting.iter().all(|(key, queue)| {
-            !queue.is_empty() && queue.iter().all(|tid| waits(key, tid) && !seen.contains(tid))
-        });
-        ready && queued
-    }
-}
-
 /// How an idle sandbox goes on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Idle {
@@ -238,6 +127,29 @@ impl Kernel {
         }
         self.refresh_clock()?;
         Ok(self.clock.monotonic().saturating_add(ns))
+    }
+
+    /// Nothing is there yet: the call waits, for so many nanoseconds from its beginning at most.
+    ///
+    /// # Errors
+    /// The wait; `EINTR` when there is a signal. `Ok` when the time is over.
+    pub(super) fn wait_at_most(
+        &mut self,
+        timeout: Option<u64>,
+        wait: impl FnOnce(&mut Kernel) -> Result<Wait, SysError>,
+    ) -> Result<(), SysError> {
+        if self.signals().any_deliverable() {
+            return Err(Errno::EINTR.into());
+        }
+        let until = match timeout {
+            Some(0) => return Ok(()),
+            Some(ns) => Some(self.deadline(ns)?),
+            None => None,
+        };
+        if until.is_some_and(|until| until <= self.clock.monotonic()) {
+            return Ok(());
+        }
+        Err(SysError::Wait(Wait { until, ..wait(self)? }))
     }
 
     /// Takes the host's time over, where that is the clock.
@@ -273,7 +185,7 @@ impl Kernel {
         let parked = self.task.parked.take();
         let (wait, woken) = parked.map(|parked| (parked.wait, parked.woken)).unwrap_or_default();
         self.task.parked = Some(Parked { call, wait, woken });
-        self.sched.ready.push_front(tid);
+        self.sched.make_next(tid);
     }
 
     /// Makes a parked task ready.
@@ -281,9 +193,7 @@ impl Kernel {
         let Some(parked) = self.task.of_mut(tid).and_then(|task| task.parked.as_mut()) else { return };
         parked.woken |= woken;
         self.sched.unpark(tid, &parked.wait);
-        if !self.sched.ready.contains(&tid) {
-            self.sched.make_ready(tid);
-        }
+        self.sched.make_ready(tid);
     }
 
     /// Something has happened: makes at most `most` of those ready that wait for it, and that `accept` takes.
@@ -363,7 +273,7 @@ impl Kernel {
         let fs = self.outside.fs();
         let inputs = [Source::Terminal, Source::Stdin]
             .into_iter()
-            .filter(|source| self.sched.waiting.contains_key(&Key::input(*source)));
+            .filter(|source| self.sched.is_awaited(Key::input(*source)));
         inputs.map(|source| (source, fs.is_certain(source))).max_by_key(|(_, certain)| *certain)
     }
 

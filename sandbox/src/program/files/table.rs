@@ -507,11 +507,6 @@ impl FdTable {
         numbers.slots.into_iter().flatten().try_for_each(|slot| self.drop_slot_of(fs, env, slot, process))
     }
 
-    /// How many numbers a table can tell without growing, for `/proc`.
-    pub fn size_of(&self, table: u32) -> usize {
-        self.table.of(table).map_or(0, |numbers| numbers.slots.len())
-    }
-
     /// Whether the tables are had by tasks that name these, the running one `current`: for a state out of a
     /// file.
     pub fn is_had(&self, uses: &[u32], current: u32) -> bool {

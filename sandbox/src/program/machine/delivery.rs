@@ -168,7 +168,14 @@ impl Machine {
             let mut sregs = self.core.vcpu.sregs()?;
             let (fs, gs) = if bases == self.loaded_bases { (sregs.fs.base, sregs.gs.base) } else { bases };
             let trap = self.core.host.tsc_by_cr4 || self.core.host.tsc_by_thread;
-            entry::user_mode(&mut sregs, self.kernel.space.root(), fs, gs, self.core.host.fsgsbase, trap);
+            entry::LAYOUT.set_user_mode(
+                &mut sregs,
+                self.kernel.space.root(),
+                fs,
+                gs,
+                self.core.host.fsgsbase,
+                trap,
+            );
             self.core.vcpu.set_sregs(&sregs)?;
             self.loaded_bases = (fs, gs);
             *self.core.vcpu.regs_mut() = (&regs.general).into();

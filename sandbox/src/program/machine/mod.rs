@@ -73,10 +73,10 @@ impl Machine {
     pub(crate) fn new(mut core: Core, mut kernel: Kernel) -> Result<Machine, RunError> {
         let Core { vcpu, host, .. } = &mut core;
         vcpu.set_cpuid(&host.cpuid)?;
-        vcpu.set_msrs(&entry::syscall_msrs())?;
+        vcpu.set_msrs(&entry::LAYOUT.syscall_msrs())?;
         let mut sregs = vcpu.sregs()?;
         let regs = kernel.task.regs;
-        entry::user_mode(
+        entry::LAYOUT.set_user_mode(
             &mut sregs,
             kernel.space.root(),
             regs.fs_base,

@@ -145,21 +145,13 @@ impl Kernel {
             self.write(address, &bytes)?;
             return Ok(ready.len() as u64);
         }
-        if self.signals().any_deliverable() {
-            return Err(Errno::EINTR.into());
-        }
-        let until = match timeout {
-            Some(0) => return Ok(0),
-            Some(ns) => Some(self.deadline(ns)?),
-            None => None,
-        };
-        if until.is_some_and(|until| until <= self.clock.monotonic()) {
-            return Ok(0);
-        }
-        let mut on = self.with_files(|fs, files, _, _| files.keys_of(fs, set as i32, 0))?;
-        on.sort_unstable();
-        on.dedup();
-        Err(SysError::Wait(Wait { on, ..Wait::until(until) }))
+        self.wait_at_most(timeout, |kernel| {
+            let mut on = kernel.with_files(|fs, files, _, _| files.keys_of(fs, set as i32, 0))?;
+            on.sort_unstable();
+            on.dedup();
+            Ok(Wait { on, ..Wait::default() })
+        })?;
+        Ok(0)
     }
 
     pub(super) fn sys_epoll_wait(&mut self, a: Args) -> SysResult {

@@ -29,18 +29,8 @@ impl Kernel {
         if count > 0 {
             return Ok(count);
         }
-        if self.signals().any_deliverable() {
-            return Err(Errno::EINTR.into());
-        }
-        let until = match timeout {
-            Some(0) => return Ok(0),
-            Some(ns) => Some(self.deadline(ns)?),
-            None => None,
-        };
-        if until.is_some_and(|until| until <= self.clock.monotonic()) {
-            return Ok(0);
-        }
-        Err(SysError::Wait(Wait { on: self.keys_of(watched), ..Wait::until(until) }))
+        self.wait_at_most(timeout, |kernel| Ok(Wait { on: kernel.keys_of(watched), ..Wait::default() }))?;
+        Ok(0)
     }
 
     fn look(&mut self, watched: &mut [Watched]) -> Result<usize, SysError> {

@@ -245,18 +245,8 @@ impl Kernel {
             }
             return Ok(came.signal.into());
         }
-        if self.signals().any_deliverable() {
-            return Err(Errno::EINTR.into());
-        }
-        let until = match timeout {
-            Some(0) => return Err(Errno::EAGAIN.into()),
-            Some(ns) => Some(self.deadline(ns)?),
-            None => None,
-        };
-        if until.is_some_and(|until| until <= self.clock.monotonic()) {
-            return Err(Errno::EAGAIN.into());
-        }
-        Err(SysError::Wait(Wait { signals: set, ..Wait::until(until) }))
+        self.wait_at_most(timeout, |_| Ok(Wait { signals: set, ..Wait::default() }))?;
+        Err(Errno::EAGAIN.into())
     }
 
     pub(super) fn sys_nanosleep(&mut self, a: Args) -> SysResult {

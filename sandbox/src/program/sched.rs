@@ -1,0 +1,135 @@
+//! Who runs next, and who waits for what.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+
+use serde::{Deserialize, Serialize};
+
+use super::wait::{Key, Wait};
+use crate::random::Random;
+
+/// Who runs next: a function of the seed and the exits.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Scheduler {
+    /// Tasks that can run, besides the running one, in this order.
+    ready: VecDeque<u32>,
+    /// Who waits for what, in the order in which they began.
+    waiting: BTreeMap<Key, VecDeque<u32>>,
+    /// Exits after which another task runs.
+    left: u32,
+    random: Random,
+}
+
+/// The stream of the seed that time slices are drawn from.
+const SCHEDULE_STREAM: u64 = 3;
+/// Exits in a time slice, at most.
+const SLICE: u64 = 64;
+
+impl Scheduler {
+    /// With one task, which runs.
+    pub fn new(seed: u64) -> Scheduler {
+        Scheduler {
+            ready: VecDeque::new(),
+            waiting: BTreeMap::new(),
+            left: 0,
+            random: Random::new(seed, SCHEDULE_STREAM),
+        }
+    }
+
+    /// Starts its random stream anew.
+    pub fn reseed(&mut self, seed: u64) {
+        self.random = Random::new(seed, SCHEDULE_STREAM);
+    }
+
+    /// A task can run, behind all others that can.
+    pub fn make_ready(&mut self, tid: u32) {
+        if !self.ready.contains(&tid) {
+            self.ready.push_back(tid);
+        }
+    }
+
+    /// A task can run, before all others.
+    pub fn make_next(&mut self, tid: u32) {
+        self.ready.push_front(tid);
+    }
+
+    /// Whether any task waits for something.
+    pub fn is_awaited(&self, key: Key) -> bool {
+        self.waiting.contains_key(&key)
+    }
+
+    /// Whether another task could run now.
+    pub fn any_ready(&self) -> bool {
+        !self.ready.is_empty()
+    }
+
+    /// The task that runs next, with a new time slice.
+    pub fn take_next(&mut self) -> Option<u32> {
+        let next = self.ready.pop_front()?;
+        // Drawn only where there is a choice: programs with one task draw nothing.
+        self.left = 1 + self.random.below(SLICE) as u32;
+        Some(next)
+    }
+
+    /// The running task gives up the rest of its time slice.
+    pub fn end_slice(&mut self) {
+        self.left = 1;
+    }
+
+    /// Counts an exit of the running task. Whether its time slice is over, and another one could run.
+    pub fn slice_is_over(&mut self) -> bool {
+        self.left = self.left.saturating_sub(1);
+        self.left == 0 && self.any_ready()
+    }
+
+    /// A task waits.
+    pub(super) fn park(&mut self, tid: u32, wait: &Wait) {
+        for key in &wait.on {
+            let queue = self.waiting.entry(*key).or_default();
+            if !queue.contains(&tid) {
+                queue.push_back(tid);
+            }
+        }
+    }
+
+    /// A task waits no more.
+    pub(super) fn unpark(&mut self, tid: u32, wait: &Wait) {
+        for key in &wait.on {
+            if let Some(queue) = self.waiting.get_mut(key) {
+                queue.retain(|waiting| *waiting != tid);
+                if queue.is_empty() {
+                    self.waiting.remove(key);
+                }
+            }
+        }
+    }
+
+    /// Those that wait for something, in the order in which they began.
+    pub fn waiting_for(&self, key: Key) -> Vec<u32> {
+        self.waiting.get(&key).map(|queue| queue.iter().copied().collect()).unwrap_or_default()
+    }
+
+    /// A task is no more.
+    pub fn forget(&mut self, tid: u32, wait: Option<&Wait>) {
+        self.ready.retain(|ready| *ready != tid);
+        wait.into_iter().for_each(|wait| self.unpark(tid, wait));
+    }
+
+    /// Whether it is one for these tasks, of which those that wait are given with what for: for a state out
+    /// of a file.
+    pub fn is_sound(&self, running: u32, tasks: &BTreeMap<u32, Option<&Wait>>) -> bool {
+        let mut seen = BTreeSet::new();
+        let mut seen_once = |tid: &u32| {
+            // The current task may be among them only if it waits for its turn to make a call again.
+            let runs = *tid == running && tasks.get(tid).is_some_and(Option::is_none);
+            tasks.contains_key(tid) && !runs && seen.insert(*tid)
+        };
+        let ready = self.ready.iter().all(&mut seen_once);
+        let waits = |key: &Key, tid: &u32| {
+            tasks.get(tid).is_some_and(|wait| wait.is_some_and(|wait| wait.on.contains(key)))
+        };
+        let queued = self.waiting.iter().all(|(key, queue)| {
+            !queue.is_empty() && queue.iter().all(|tid| waits(key, tid) && !seen.contains(tid))
+        });
+        ready && queued
+    }
+}
