@@ -11,14 +11,8 @@ use std::sync::OnceLock;
 fn guest() -> &'static Path {
     static BUILT: OnceLock<(tempfile::TempDir, PathBuf)> = OnceLock::new();
     let (_, program) = BUILT.get_or_init(|| {
-        common::require_kvm();
         let dir = tempfile::tempdir().expect("a directory");
-        let program = dir.path().join("files");
-        let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/guests/files.c");
-        let mut gcc = Command::new("gcc");
-        gcc.args(["-O1", "-w", "-o"]).args([&program, &source]);
-        let built = gcc.status().expect("gcc builds the guest: install it (Debian: gcc, libc6-dev)");
-        assert!(built.success(), "gcc could not build {}", source.display());
+        let program = common::guest(dir.path(), "files.c", &[]);
         (dir, program)
     });
     program

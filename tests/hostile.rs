@@ -7,17 +7,8 @@ use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
-/// Builds `tests/guests/hostile.c` into a directory.
 fn build(dir: &Path) -> PathBuf {
-    let program = dir.join("hostile");
-    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/guests/hostile.c");
-    let status = Command::new("gcc")
-        .args(["-O1", "-w", "-o"])
-        .args([&program, &source])
-        .status()
-        .expect("gcc builds the guest: install it (Debian: gcc, libc6-dev)");
-    assert!(status.success(), "gcc could not build {}", source.display());
-    program
+    common::guest(dir, "hostile.c", &[])
 }
 
 fn run(command: &mut Command) -> Output {

@@ -4,7 +4,7 @@
 
 mod common;
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::Command;
 
 use common::{Input, dejavm, finish};
@@ -26,12 +26,8 @@ struct Guest {
 
 impl Guest {
     fn new(name: &str) -> Guest {
-        common::require_kvm();
         let dir = TempDir::new().expect("temporary directory");
-        let program = dir.path().join(name);
-        let source = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("tests/guests/{name}.c"));
-        let status = Command::new("gcc").args(["-O1", "-o"]).args([&program, &source]).status();
-        assert!(status.expect("gcc builds the guest: install it (Debian: gcc, libc6-dev)").success());
+        let program = common::guest(dir.path(), &format!("{name}.c"), &[]);
         let mut host = Vec::new();
         for page in 0..1300 {
             host.extend(format!("h{page}").bytes());

@@ -22,14 +22,8 @@ struct Guest {
 
 impl Guest {
     fn new() -> Guest {
-        common::require_kvm();
         let dir = TempDir::new().expect("temporary directory");
-        let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/guests/mappings.c");
-        let status = Command::new("gcc")
-            .args(["-O1", "-w", "-o"])
-            .args([&dir.path().join("mappings"), &source])
-            .status();
-        assert!(status.expect("gcc builds the guest: install it (Debian: gcc, libc6-dev)").success());
+        common::guest(dir.path(), "mappings.c", &[]);
         host_file(dir.path());
         Guest { dir }
     }

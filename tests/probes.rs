@@ -6,7 +6,7 @@ mod common;
 
 use std::collections::BTreeSet;
 use std::io::Write;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Command, Stdio};
 
 /// Runs of each probe.
@@ -36,19 +36,6 @@ const ROWS: [&str; 20] = [
     "file",
 ];
 
-fn build(dir: &Path, source: &str, flags: &[&str]) -> PathBuf {
-    let program = dir.join("probe");
-    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/guests").join(source);
-    let status = Command::new("gcc")
-        .args(["-O1", "-w", "-o"])
-        .args([&program, &source])
-        .args(flags)
-        .status()
-        .expect("gcc builds the guest: install it (Debian: gcc, libc6-dev)");
-    assert!(status.success(), "gcc could not build {}", source.display());
-    program
-}
-
 /// One run, in a directory, environment and parent that depend on `run`.
 fn run(program: &Path, args: &[&str], run: usize) -> Vec<u8> {
     let cwd = tempfile::tempdir().expect("a temporary directory");
@@ -56,10 +43,12 @@ fn run(program: &Path, args: &[&str], run: usize) -> Vec<u8> {
         std::fs::write(cwd.path().join(format!("file{i}")), "x").expect("a file");
     }
     let dir = program.parent().expect("the program lies in a directory");
+    let name = program.file_name().expect("a name");
     let mut child = Command::new(env!("CARGO_BIN_EXE_dejavm"))
         .args(["run", "-q", "--seed", "7", "--deadline", "60s", "--ro"])
         .arg(format!("{}:/probe", dir.display()))
-        .args(["--", "/probe/probe"])
+        .arg("--")
+        .arg(Path::new("/probe").join(name))
         .args(args)
         .current_dir(cwd.path())
         .env("JUNK", "x".repeat(run * 7))
@@ -85,7 +74,7 @@ fn run(program: &Path, args: &[&str], run: usize) -> Vec<u8> {
 #[test]
 fn every_source_is_the_same_in_every_run() {
     let dir = tempfile::tempdir().expect("a temporary directory");
-    let program = build(dir.path(), "probe.c", &[]);
+    let program = common::guest(dir.path(), "probe.c", &[]);
     common::for_each(&ROWS, |row| {
         let seen: BTreeSet<Vec<u8>> = (0..RUNS).map(|n| run(&program, &[row], n)).collect();
         if seen.len() == 1 {
@@ -100,7 +89,7 @@ fn every_source_is_the_same_in_every_run() {
 #[test]
 fn hardware_random_numbers_follow_the_seed() {
     let dir = tempfile::tempdir().expect("a temporary directory");
-    build(dir.path(), "probe.c", &[]);
+    common::guest(dir.path(), "probe.c", &[]);
     let with_seed = |seed: &str| {
         let output = Command::new(env!("CARGO_BIN_EXE_dejavm"))
             .args(["run", "--stats=json", "--seed", seed, "--deadline", "60s", "--ro"])
@@ -127,7 +116,7 @@ fn hardware_random_numbers_follow_the_seed() {
 #[test]
 fn registers_at_the_start() {
     let dir = tempfile::tempdir().expect("a temporary directory");
-    let program = build(dir.path(), "registers.S", &["-nostdlib", "-static"]);
+    let program = common::guest(dir.path(), "registers.S", &["-nostdlib", "-static"]);
     let seen: BTreeSet<Vec<u8>> = (0..RUNS).map(|n| run(&program, &[], n)).collect();
     assert_eq!(seen.len(), 1, "one state in all runs");
     let bytes = seen.first().expect("there was a run");

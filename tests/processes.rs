@@ -10,18 +10,8 @@ use std::process::Command;
 
 use common::{Finished, Input, finish, tool};
 
-/// Builds `tests/guests/processes.c` into a directory.
 fn build(dir: &Path) -> PathBuf {
-    common::require_kvm();
-    let program = dir.join("processes");
-    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/guests/processes.c");
-    let gcc = Command::new("gcc")
-        .args(["-O1", "-w", "-pthread", "-o"])
-        .args([&program, &source])
-        .status()
-        .expect("gcc builds the guest: install it (Debian: gcc, libc6-dev)");
-    assert!(gcc.success(), "gcc could not build {}", source.display());
-    program
+    common::guest(dir, "processes.c", &["-pthread"])
 }
 
 fn sandboxed(program: &Path, verb: &[&str], args: &[&str]) -> Finished {

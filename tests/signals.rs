@@ -8,18 +8,8 @@ use std::process::Command;
 
 use common::{Finished, Input, finish, linux};
 
-/// Builds a program of `tests/guests`.
 fn build(dir: &Path, name: &str) -> PathBuf {
-    common::require_kvm();
-    let program = dir.join(name);
-    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("tests/guests/{name}.c"));
-    let gcc = Command::new("gcc")
-        .args(["-O1", "-w", "-mfsgsbase", "-o"])
-        .args([&program, &source])
-        .status()
-        .expect("gcc builds the guest: install it (Debian: gcc, libc6-dev)");
-    assert!(gcc.success(), "gcc could not build {}", source.display());
-    program
+    common::guest(dir, &format!("{name}.c"), &["-mfsgsbase"])
 }
 
 fn native(program: &Path, args: &[&str]) -> Finished {

@@ -25,16 +25,8 @@ frames 0, handlers 0
 const STEP: [&str; 4] = ["--seed", "7", "--timer-step", "100us"];
 
 fn guest(dir: &Path) -> PathBuf {
-    let program = dir.join("stepping");
-    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/guests/stepping.c");
     // Its assembly pushes.
-    let status = Command::new("gcc")
-        .args(["-O1", "-w", "-mno-red-zone", "-o"])
-        .args([&program, &source])
-        .status()
-        .expect("gcc builds the guest: install it (Debian: gcc, libc6-dev)");
-    assert!(status.success(), "gcc could not build {}", source.display());
-    program
+    common::guest(dir, "stepping.c", &["-mno-red-zone"])
 }
 
 /// Records a run in `dir`: its output, and its exits as text.

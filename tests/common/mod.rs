@@ -40,6 +40,17 @@ pub fn require_kvm() {
     }
 }
 
+/// Builds a guest of `tests/guests`, from C or assembly, into a directory, with these flags for gcc besides.
+pub fn guest(dir: &Path, source: &str, flags: &[&str]) -> PathBuf {
+    require_kvm();
+    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/guests").join(source);
+    let program = dir.join(source.file_stem().expect("a name"));
+    let gcc = Command::new("gcc").args(["-O1", "-w", "-o"]).args([&program, &source]).args(flags).status();
+    let gcc = gcc.expect("gcc builds the guest: install it (Debian: gcc, libc6-dev)");
+    assert!(gcc.success(), "gcc could not build {}", source.display());
+    program
+}
+
 /// Where a program lies natively.
 pub fn native(name: &str) -> PathBuf {
     if name.contains('/') {

@@ -1,124 +1,21 @@
 //! Signals: what a program has asked for, what is pending, and the frame that a handler runs on.
 
+mod actions;
 mod floating;
 mod frame;
+pub mod number;
 mod stack;
 
 use serde::{Deserialize, Serialize};
 
 use crate::machine::{BadState, expect};
 
+pub use actions::{Action, Actions, DefaultAction, default_action, flags, ignores_children};
+use actions::{DEFAULT, IGNORE};
 pub use frame::{Context, FIXED_FLAGS, Left, sanitize_flags};
+pub use number::name;
+use number::{MAX, REAL_TIME, SIGKILL, SIGSTOP};
 pub use stack::AltStack;
-
-#[allow(missing_docs)]
-pub mod number {
-    //! Signal numbers (`arch/x86/include/uapi/asm/signal.h`).
-    pub const SIGHUP: u32 = 1;
-    pub const SIGINT: u32 = 2;
-    pub const SIGQUIT: u32 = 3;
-    pub const SIGILL: u32 = 4;
-    pub const SIGTRAP: u32 = 5;
-    pub const SIGABRT: u32 = 6;
-    pub const SIGBUS: u32 = 7;
-    pub const SIGFPE: u32 = 8;
-    pub const SIGKILL: u32 = 9;
-    pub const SIGSEGV: u32 = 11;
-    pub const SIGPIPE: u32 = 13;
-    pub const SIGALRM: u32 = 14;
-    pub const SIGTERM: u32 = 15;
-    pub const SIGCHLD: u32 = 17;
-    pub const SIGCONT: u32 = 18;
-    pub const SIGSTOP: u32 = 19;
-    pub const SIGURG: u32 = 23;
-    pub const SIGXCPU: u32 = 24;
-    pub const SIGXFSZ: u32 = 25;
-    pub const SIGVTALRM: u32 = 26;
-    pub const SIGPROF: u32 = 27;
-    pub const SIGWINCH: u32 = 28;
-    pub const SIGSYS: u32 = 31;
-    /// The first real-time signal.
-    pub const REAL_TIME: u32 = 32;
-    /// The highest.
-    pub const MAX: u32 = 64;
-}
-
-use number::{MAX, REAL_TIME, SIGCHLD, SIGCONT, SIGKILL, SIGSTOP, SIGURG, SIGWINCH};
-
-/// The name of a signal, as a shell prints it.
-pub fn name(signal: u32) -> String {
-    const NAMES: [&str; 31] = [
-        "SIGHUP",
-        "SIGINT",
-        "SIGQUIT",
-        "SIGILL",
-        "SIGTRAP",
-        "SIGABRT",
-        "SIGBUS",
-        "SIGFPE",
-        "SIGKILL",
-        "SIGUSR1",
-        "SIGSEGV",
-        "SIGUSR2",
-        "SIGPIPE",
-        "SIGALRM",
-        "SIGTERM",
-        "SIGSTKFLT",
-        "SIGCHLD",
-        "SIGCONT",
-        "SIGSTOP",
-        "SIGTSTP",
-        "SIGTTIN",
-        "SIGTTOU",
-        "SIGURG",
-        "SIGXCPU",
-        "SIGXFSZ",
-        "SIGVTALRM",
-        "SIGPROF",
-        "SIGWINCH",
-        "SIGIO",
-        "SIGPWR",
-        "SIGSYS",
-    ];
-    match (signal as usize).checked_sub(1).and_then(|i| NAMES.get(i)) {
-        Some(name) => (*name).to_string(),
-        None => format!("signal {signal}"),
-    }
-}
-
-/// `SIG_DFL`.
-const DEFAULT: u64 = 0;
-/// `SIG_IGN`.
-const IGNORE: u64 = 1;
-
-/// `SA_*` flags (`include/uapi/asm-generic/signal-defs.h`).
-pub mod flags {
-    /// Children that end leave nothing to wait for.
-    pub const NOCLDWAIT: u64 = 2;
-    /// The handler runs on the alternate stack.
-    pub const ONSTACK: u64 = 0x0800_0000;
-    /// Interrupted calls are made again.
-    pub const RESTART: u64 = 0x1000_0000;
-    /// The signal is not blocked while its handler runs.
-    pub const NODEFER: u64 = 0x4000_0000;
-    /// The action goes back to the default when the handler is entered.
-    pub const RESETHAND: u64 = 0x8000_0000;
-    /// `sa_restorer` is set.
-    pub const RESTORER: u64 = 0x0400_0000;
-}
-
-/// `struct sigaction` of the kernel's interface.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Action {
-    /// Handler's address, or `SIG_DFL` (0), or `SIG_IGN` (1).
-    pub handler: u64,
-    /// [`flags`].
-    pub flags: u64,
-    /// Where the handler returns to.
-    pub restorer: u64,
-    /// Signals blocked while it runs.
-    pub mask: u64,
-}
 
 /// `siginfo_t`, as far as it is used.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -180,16 +77,6 @@ pub const SI_KERNEL: i32 = 0x80;
 /// `SI_TKILL`.
 pub const SI_TKILL: i32 = -6;
 
-/// What a process does about each signal: shared by tasks that were made so (`CLONE_SIGHAND`).
-#[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct Actions(Vec<Action>);
-
-impl Default for Actions {
-    fn default() -> Self {
-        Actions(vec![Action::default(); MAX as usize])
-    }
-}
-
 /// Signals that wait to be delivered to a task, or to any of a process.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct Pending(Vec<Info>);
@@ -220,33 +107,9 @@ pub struct Signals<'a> {
     pub own: &'a mut TaskSignals,
 }
 
-/// Whether a process with these actions is told of no child's end, and none waits for it.
-pub fn ignores_children(actions: &Actions) -> bool {
-    let action = actions.action(SIGCHLD);
-    action.handler == IGNORE || action.flags & flags::NOCLDWAIT != 0
-}
-
 /// A signal's bit in a mask.
 pub fn bit(signal: u32) -> u64 {
     1 << (signal - 1)
-}
-
-/// What a signal does by default.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum DefaultAction {
-    /// The program ends.
-    Terminate,
-    /// Nothing.
-    Ignore,
-}
-
-/// What a signal does when nothing else was asked for (signal(7)). A stop has nobody to continue
-/// it here, and is ignored.
-pub fn default_action(signal: u32) -> DefaultAction {
-    match signal {
-        SIGCHLD | SIGCONT | SIGSTOP | SIGURG | SIGWINCH | 20..=22 => DefaultAction::Ignore,
-        _ => DefaultAction::Terminate,
-    }
 }
 
 /// What is to be done about a pending signal.
@@ -281,76 +144,6 @@ const SYNCHRONOUS: u64 = 1 << (number::SIGSEGV - 1)
     | 1 << (number::SIGTRAP - 1)
     | 1 << (number::SIGFPE - 1)
     | 1 << (number::SIGSYS - 1);
-
-impl Actions {
-    /// The action of a signal (1 to 64).
-    pub fn action(&self, signal: u32) -> Action {
-        self.0.get(signal as usize - 1).copied().unwrap_or_default()
-    }
-
-    fn set(&mut self, signal: u32, action: Action) {
-        if let Some(slot) = self.0.get_mut(signal as usize - 1) {
-            *slot = action;
-        }
-    }
-
-    /// For `execve`: handlers are gone, what was ignored stays ignored.
-    pub fn reset_handlers(&mut self) {
-        for action in &mut self.0 {
-            let handler = if action.handler == IGNORE { IGNORE } else { DEFAULT };
-            *action = Action { handler, ..Action::default() };
-        }
-    }
-
-    fn is_ignored(&self, signal: u32) -> bool {
-        match self.action(signal).handler {
-            IGNORE => true,
-            DEFAULT => default_action(signal) == DefaultAction::Ignore,
-            _ => false,
-        }
-    }
-
-    /// Signals that end a process when they come to a task with this mask: bits.
-    pub fn fatal(&self, mask: u64) -> u64 {
-        let ends = |signal: &u32| {
-            let default = self.action(*signal).handler == DEFAULT;
-            default && default_action(*signal) == DefaultAction::Terminate
-        };
-        let ends = (1..=MAX).filter(ends).fold(0, |bits, signal| bits | bit(signal));
-        ends & !mask | bit(SIGKILL)
-    }
-
-    /// The signals that are ignored, and those that have handlers: bits.
-    pub fn handled_bits(&self) -> (u64, u64) {
-        let with = |wanted: fn(u64) -> bool| {
-            let actions = self.0.iter().enumerate();
-            actions.filter(|(_, a)| wanted(a.handler)).fold(0, |bits, (i, _)| bits | 1 << i)
-        };
-        (with(|handler| handler == IGNORE), with(|handler| handler > IGNORE))
-    }
-
-    /// The next signal that may be delivered to a task, its own before its process's
-    /// (`dequeue_signal`, `kernel/signal.c`): whether it is the task's, and its place.
-    fn next(&self, own: &TaskSignals, shared: &Pending, ignored_too: bool) -> Option<(bool, usize)> {
-        let may_come =
-            |info: &Info| !own.blocks(info.signal) && (ignored_too || !self.is_ignored(info.signal));
-        let of_task = own.pending.next(may_come).map(|at| (true, at));
-        of_task.or_else(|| shared.next(may_come).map(|at| (false, at)))
-    }
-
-    /// Whether a signal waits to be delivered to a task that does something: what is ignored ends no wait.
-    pub fn any_deliverable(&self, own: &TaskSignals, shared: &Pending) -> bool {
-        self.next(own, shared, false).is_some()
-    }
-
-    /// Checks what a file claims.
-    ///
-    /// # Errors
-    /// [`BadState`].
-    pub fn check(&self) -> Result<(), BadState> {
-        expect(self.0.len() == MAX as usize, "the signal actions")
-    }
-}
 
 impl Pending {
     /// All of them: bits.
@@ -637,7 +430,6 @@ mod tests {
         assert!(Pending(vec![info]).check().is_ok() && Pending(vec![info, info]).check().is_err());
         let queued = Info { signal: REAL_TIME, ..info };
         assert!(Pending(vec![queued, queued]).check().is_ok());
-        assert!(Actions::default().check().is_ok() && Actions(Vec::new()).check().is_err());
     }
 
     #[test]
