@@ -5,7 +5,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::sync::Arc;
 
-use dejavm_sandbox::guest::{self, Machine, MachineState};
+use dejavm_sandbox::guest::{self, Anew, Machine, MachineState};
 use dejavm_sandbox::machine::{Memory, StartError};
 use dejavm_sandbox::world::World;
 use dejavm_snapshot::Snapshot;
@@ -51,7 +51,7 @@ impl Image {
     pub fn restore(&self) -> Restore {
         Restore {
             image: self.clone(),
-            seed: None,
+            anew: Anew::default(),
             env: Vec::new(),
             args: Vec::new(),
             common: Common::default(),
@@ -77,7 +77,7 @@ fn strange(path: &Path, why: &dyn std::fmt::Display) -> Error {
 #[derive(Clone)]
 pub struct Restore {
     image: Image,
-    seed: Option<u64>,
+    anew: Anew,
     env: Vec<(Vec<u8>, Vec<u8>)>,
     args: Vec<Vec<u8>>,
     common: Common,
@@ -106,7 +106,14 @@ impl Restore {
     /// the same ones. What a program drew before is in its memory and stays.
     #[must_use]
     pub fn seed(mut self, seed: u64) -> Restore {
-        self.seed = Some(seed);
+        self.anew.seed = Some(seed);
+        self
+    }
+
+    /// As [`Program::chaos`](crate::Program::chaos), from now on.
+    #[must_use]
+    pub fn chaos(mut self, seed: u64) -> Restore {
+        self.anew.chaos = Some(seed);
         self
     }
 
@@ -179,18 +186,16 @@ impl Restore {
         let mut state = MachineState::clone(&self.image.state);
         self.extend(&mut state)?;
         self.common.host_files.apply(&mut state);
-        let Restore { image, seed, mut common, .. } = self;
+        let Restore { image, anew, mut common, .. } = self;
         common.machine.allocator_reads_no_clock = host.allocator_reads_no_clock();
         let mut wiring = common.wiring()?;
-        if let Some(seed) = seed {
-            state.reseed(seed);
-        }
+        state.begin_anew(&anew);
         let grants = common.view.shown(host.system()).grants_of(&state);
         let stdin = std::mem::take(&mut common.stdin);
         let world: Box<dyn World> =
             Box::new(wiring.host_world(grants, common.host_files.known(&state), stdin)?);
         let taps = match &common.record {
-            Some(dir) => recording::of_image(dir, &state, &image.snapshot, world, common.max_log)?,
+            Some(dir) => recording::of_image(dir, &state, anew, &image.snapshot, world, common.max_log)?,
             None => Taps::none(world),
         };
         let Taps { world, observer, recording } = taps;

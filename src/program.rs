@@ -126,6 +126,15 @@ impl Program {
         self
     }
 
+    /// Schedules its tasks so that its mistakes show, in a way that follows from this seed: strict
+    /// priorities that change, long starvation of some, a switch at every exit, and switches in the middle
+    /// of its code, for which stretches of it are single-stepped. Slower than ordinary scheduling.
+    #[must_use]
+    pub fn chaos(mut self, seed: u64) -> Program {
+        self.spec.chaos = Some(seed);
+        self
+    }
+
     /// Which clock it sees; [`ClockMode::Virtual`] by default, which is a function of the run.
     #[must_use]
     pub fn clock(mut self, clock: ClockMode) -> Program {

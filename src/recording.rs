@@ -10,7 +10,7 @@ use dejavm_replay::{
     LOG_FILE, MANIFEST_FILE, Manifest, Recorder, RecorderOptions, RunEnd, START_FILE, Summary,
 };
 use dejavm_sandbox::exit::Observer;
-use dejavm_sandbox::guest::{MachineState, save_start};
+use dejavm_sandbox::guest::{Anew, MachineState, save_start};
 use dejavm_sandbox::program::clock::ClockMode;
 use dejavm_sandbox::ram::PageSource;
 use dejavm_sandbox::world::World;
@@ -62,13 +62,15 @@ pub(crate) fn of_start(
     let made = make_dir(dir)?;
     let start = dir.join(START_FILE);
     let summary = save_start(&start, state, memory, pages)?;
-    start_recorder(dir, made, vec![start], START_FILE.into(), summary.id, state, world, max_log)
+    let anew = Anew::default();
+    start_recorder(dir, made, vec![start], START_FILE.into(), summary.id, state, anew, world, max_log)
 }
 
 /// Starts the recording of a restored sandbox.
 pub(crate) fn of_image(
     dir: &Path,
     state: &MachineState,
+    anew: Anew,
     snapshot: &Snapshot,
     world: Box<dyn World>,
     max_log: Option<u64>,
@@ -88,7 +90,7 @@ pub(crate) fn of_image(
         parent = layer.parent();
     }
     let name = name.to_string_lossy().into_owned();
-    start_recorder(dir, made, files, name, snapshot.id(), state, world, max_log)
+    start_recorder(dir, made, files, name, snapshot.id(), state, anew, world, max_log)
 }
 
 /// Makes the directory; whether it is new. One that is there must be empty.
@@ -133,6 +135,7 @@ fn start_recorder(
     start: String,
     id: ContentId,
     state: &MachineState,
+    anew: Anew,
     world: Box<dyn World>,
     max_log: Option<u64>,
 ) -> Result<Taps, Error> {
@@ -141,6 +144,7 @@ fn start_recorder(
     manifest.command =
         state.command().iter().map(|word| String::from_utf8_lossy(word).into_owned()).collect();
     manifest.seed = state.seed();
+    manifest.anew = anew;
     if let Some(program) = state.program() {
         manifest.start = program.clock.realtime();
         manifest.clock = match program.clock.mode {

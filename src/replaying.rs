@@ -82,9 +82,7 @@ impl Replay {
             return Err(Error::WrongSnapshot { path, expected, found: snapshot.id() });
         }
         common.ceilings.check(&path, &state)?;
-        if recording.manifest().seed != state.seed() {
-            state.reseed(recording.manifest().seed);
-        }
+        state.begin_anew(&recording.manifest().anew);
         let mut replayer = Replayer::from_exit(recording, state.exits() + 1)?;
         if live {
             wiring.live = true;

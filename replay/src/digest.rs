@@ -71,6 +71,10 @@ impl RunDigest {
                 buffer.push(u64::from(*port));
                 buffer.push(u64::from(*len));
             }
+            ExitKind::Preempted { steps } => {
+                buffer.push(12);
+                buffer.push(*steps);
+            }
         }
         for word in [exit.task.into(), exit.rip, exit.result, exit.effects, exit.clock] {
             buffer.push(word);

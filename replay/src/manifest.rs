@@ -4,6 +4,7 @@ use std::io::{Read, Write};
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
+use dejavm_sandbox::guest::Anew;
 use dejavm_snapshot::ContentId;
 use serde::{Deserialize, Serialize};
 
@@ -76,6 +77,9 @@ pub struct Manifest {
     pub command: Vec<String>,
     /// The run's seed.
     pub seed: u64,
+    /// What the run did not go on with as the start snapshot has it.
+    #[serde(default, skip_serializing_if = "Anew::is_nothing")]
+    pub anew: Anew,
     /// The instant at which the guest's clock started, nanoseconds since the Unix epoch.
     pub start: u64,
     /// The clock's mode, such as `virtual`.
@@ -125,6 +129,7 @@ impl Manifest {
             created_by: concat!("dejavm ", env!("CARGO_PKG_VERSION")).into(),
             command: Vec::new(),
             seed: 0,
+            anew: Anew::default(),
             start: 0,
             clock: "virtual".into(),
             snapshot: SnapshotRef { file: START_FILE.into(), id: snapshot_id },

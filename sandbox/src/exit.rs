@@ -50,6 +50,11 @@ pub enum ExitKind {
         /// Bytes: 1, 2 or 4, or more of a string instruction.
         len: u32,
     },
+    /// A task lost the CPU behind an instruction that was stepped.
+    Preempted {
+        /// Instructions stepped since the exit before.
+        steps: u64,
+    },
 }
 
 /// An instruction that the monitor answers.
@@ -81,7 +86,7 @@ pub struct Exit {
     pub task: u32,
     /// What it was.
     pub kind: ExitKind,
-    /// RIP of the instruction after a system call, a timer or a write of a port, or of the trapped
+    /// RIP of the instruction after a system call, a timer, a lost turn or a write of a port, or of the trapped
     /// instruction or the read of a port.
     pub rip: u64,
     /// What the guest got: RAX after the exit.

@@ -17,6 +17,8 @@ pub struct ExitCounts {
     pub exceptions: u64,
     /// Timers that went off behind a stepped instruction.
     pub timers: u64,
+    /// Turns that ended behind a stepped instruction.
+    pub preemptions: u64,
     /// Accesses of ports by a bare-metal guest.
     pub ports: u64,
 }

@@ -24,7 +24,7 @@ pub struct Recorded<'a> {
 #[derive(Debug, clap::Args)]
 pub struct NewGuest {
     #[command(flatten)]
-    guest: GuestOptions,
+    pub guest: GuestOptions,
     #[command(flatten)]
     view: ViewOptions,
     #[command(flatten)]
@@ -86,6 +86,11 @@ impl NewGuest {
         Ok(program.start(host)?)
     }
 
+    /// Whether it is a bare-metal guest.
+    pub fn is_bare_metal(&self) -> bool {
+        self.kernel.is_some()
+    }
+
     fn program(&self, stdio: Stdio, voice: Voice) -> Result<Program> {
         let view = self.view.view(voice)?;
         let options = &self.guest;
@@ -100,6 +105,9 @@ impl NewGuest {
             .stdio(stdio);
         if let Some(bytes) = options.memory {
             program = program.memory(bytes);
+        }
+        if let Some(seed) = options.chaos {
+            program = program.chaos(seed);
         }
         if let Some(time) = options.start_time {
             program = program.start_time(time);

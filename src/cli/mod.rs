@@ -6,6 +6,7 @@ mod doctor;
 mod failure;
 mod generate;
 mod guest;
+mod hunt;
 mod inspect;
 mod kernel;
 mod log;
@@ -62,7 +63,7 @@ Exit status of run, kernel, record, replay and restore:
   125  dejavm itself failed, or was used wrongly
   126  the program was found, but cannot be executed
   127  the program was not found
-The other commands: 0, or 125.
+Exit status of hunt: 0, or 1 when a run failed. The other commands: 0, or 125.
 
 Examples:
   dejavm run -- python3 -c 'print(6*7)'
@@ -98,6 +99,7 @@ enum Command {
     Run(run::Args),
     Kernel(kernel::Args),
     Record(record::Args),
+    Hunt(hunt::Args),
     Replay(replay::Args),
     Snapshot(snapshot::Args),
     Restore(restore::Args),
@@ -124,6 +126,7 @@ pub fn main() -> ExitCode {
         Command::Run(args) => run::main(args, voice),
         Command::Kernel(args) => kernel::main(args, voice),
         Command::Record(args) => record::main(args, voice),
+        Command::Hunt(args) => hunt::main(args, voice),
         Command::Replay(args) => replay::main(args, voice),
         Command::Snapshot(args) => snapshot::main(args, voice),
         Command::Restore(args) => restore::main(args, voice),

@@ -23,6 +23,10 @@ pub struct GuestOptions {
     /// The seed of its random bytes and its address-space layout.
     #[arg(long, conflicts_with = "kernel", value_name = "N", default_value_t = 0)]
     pub seed: u64,
+    /// Schedules its tasks so that its mistakes show, in a way that follows from this seed: long
+    /// starvation, switches at every system call and between any two instructions. See `dejavm hunt`.
+    #[arg(long, conflicts_with = "kernel", value_name = "SEED", num_args = 0..=1, default_missing_value = "0")]
+    pub chaos: Option<u64>,
     /// Its clock: virtual is a function of the run, host is the real one.
     #[arg(long, conflicts_with = "kernel", value_enum, default_value = "virtual")]
     pub clock: Clock,

@@ -35,6 +35,9 @@ pub struct Args {
     /// all that is restored from it sees the same ones.
     #[arg(long, value_name = "N")]
     seed: Option<u64>,
+    /// Schedules the program's tasks so that its mistakes show, in a way that follows from this seed.
+    #[arg(long, value_name = "SEED")]
+    chaos: Option<u64>,
     /// Runs on a CPU with other features than the snapshot's.
     #[arg(long)]
     any_cpu: bool,
@@ -80,6 +83,9 @@ pub fn main(args: Args, voice: Voice) -> Result {
     }
     if let Some(seed) = args.seed {
         restore = restore.seed(seed);
+    }
+    if let Some(seed) = args.chaos {
+        restore = restore.chaos(seed);
     }
     let restore = apply!(&args.run, restore);
     let sandbox = signals.while_loading(|stop| Ok(restore.stop_by(stop).start(&host)?))?;

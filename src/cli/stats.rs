@@ -47,12 +47,22 @@ fn text(report: &Report) -> String {
     let mut line = |name: &str, what: String| {
         let _ = writeln!(out, "dejavm: {name:<12} {what}");
     };
-    let all = exits.syscalls + exits.instructions + exits.exceptions + exits.timers + exits.ports;
+    let all = exits.syscalls
+        + exits.instructions
+        + exits.exceptions
+        + exits.timers
+        + exits.preemptions
+        + exits.ports;
     line(
         "exits",
         format!(
-            "{all}: {} system calls, {} instructions, {} exceptions, {} timers, {} port accesses",
-            exits.syscalls, exits.instructions, exits.exceptions, exits.timers, exits.ports
+            "{all}: {} system calls, {} instructions, {} exceptions, {} timers, {} preemptions, {} port accesses",
+            exits.syscalls,
+            exits.instructions,
+            exits.exceptions,
+            exits.timers,
+            exits.preemptions,
+            exits.ports
         ),
     );
     if stats.steps > 0 {
@@ -108,6 +118,7 @@ fn json(report: &Report) -> Value {
             "instructions": stats.exits.instructions,
             "exceptions": stats.exits.exceptions,
             "timers": stats.exits.timers,
+            "preemptions": stats.exits.preemptions,
             "ports": stats.exits.ports,
         },
         "steps": stats.steps,

@@ -138,6 +138,7 @@ fn kind_name(kind: &ExitKind) -> String {
         ExitKind::Exception { vector, .. } => format!("exception {vector}"),
         ExitKind::End { .. } => "end".into(),
         ExitKind::Timer { .. } => "timer".into(),
+        ExitKind::Preempted { .. } => "preempted".into(),
         ExitKind::In { .. } => "in".into(),
         ExitKind::Out { .. } => "out".into(),
     }

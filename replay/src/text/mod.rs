@@ -81,6 +81,9 @@ fn format_what(exit: &Exit) -> String {
             format!("out({}, {len}, {})", port_name(*port), format_out(exit.result, *len))
         }
         ExitKind::Timer { steps } => format!("--- timer, behind {steps} steps, at {:#x} ---", exit.rip),
+        ExitKind::Preempted { steps } => {
+            format!("--- preempted, behind {steps} steps, at {:#x} ---", exit.rip)
+        }
     }
 }
 

@@ -7,4 +7,4 @@ mod state;
 
 pub use machine::Machine;
 pub use save::{open, save_start};
-pub use state::{Claims, MachineState};
+pub use state::{Anew, Claims, MachineState};

@@ -17,6 +17,24 @@ pub enum MachineState {
     Kernel(Box<KernelState>),
 }
 
+/// What a run starts anew, instead of going on with what its start snapshot has.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Anew {
+    /// Random bytes, from this seed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub seed: Option<u64>,
+    /// Scheduling that tries to break programs, from this seed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub chaos: Option<u64>,
+}
+
+impl Anew {
+    /// Whether the run goes on with all that its snapshot has.
+    pub fn is_nothing(&self) -> bool {
+        *self == Anew::default()
+    }
+}
+
 /// What a machine may use of the host at most, bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Claims {
@@ -73,11 +91,16 @@ impl MachineState {
         }
     }
 
-    /// Goes on with another seed.
-    pub fn reseed(&mut self, seed: u64) {
-        match self {
-            MachineState::Program(state) => state.reseed(seed),
-            MachineState::Kernel(state) => state.seed = seed,
+    /// Starts some things anew. Of a bare-metal guest nobody schedules tasks.
+    pub fn begin_anew(&mut self, anew: &Anew) {
+        let Anew { seed, chaos } = *anew;
+        match (self, seed) {
+            (MachineState::Program(state), _) => {
+                seed.into_iter().for_each(|seed| state.reseed(seed));
+                chaos.into_iter().for_each(|seed| state.sched.set_chaos(Some(seed)));
+            }
+            (MachineState::Kernel(state), Some(seed)) => state.seed = seed,
+            (MachineState::Kernel(_), None) => {}
         }
     }
 

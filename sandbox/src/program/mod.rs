@@ -2,6 +2,7 @@
 
 pub mod binary;
 mod caller;
+pub mod chaos;
 pub mod clock;
 pub mod clone;
 pub mod credentials;

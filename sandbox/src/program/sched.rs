@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use serde::{Deserialize, Serialize};
 
+use super::chaos::{Chaos, Turn};
 use super::wait::{Key, Wait};
 use crate::random::Random;
 
@@ -16,7 +17,11 @@ pub struct Scheduler {
     waiting: BTreeMap<Key, VecDeque<u32>>,
     /// Exits after which another task runs.
     left: u32,
+    /// Instructions after which another one runs, too; 0 for none.
+    steps: u64,
     random: Random,
+    /// Tries to break programs.
+    chaos: Option<Chaos>,
 }
 
 /// The stream of the seed that time slices are drawn from.
@@ -31,8 +36,16 @@ impl Scheduler {
             ready: VecDeque::new(),
             waiting: BTreeMap::new(),
             left: 0,
+            steps: 0,
             random: Random::new(seed, SCHEDULE_STREAM),
+            chaos: None,
         }
+    }
+
+    /// Tries to break the program from now on, in a way that follows from this seed; with none, no more.
+    pub fn set_chaos(&mut self, seed: Option<u64>) {
+        self.chaos = seed.map(Chaos::new);
+        self.steps = 0;
     }
 
     /// Starts its random stream anew.
@@ -64,10 +77,32 @@ impl Scheduler {
 
     /// The task that runs next, with a new time slice.
     pub fn take_next(&mut self) -> Option<u32> {
-        let next = self.ready.pop_front()?;
-        // Drawn only where there is a choice: programs with one task draw nothing.
-        self.left = 1 + self.random.below(SLICE) as u32;
-        Some(next)
+        if self.ready.is_empty() {
+            return None;
+        }
+        let turn = match &mut self.chaos {
+            Some(chaos) => chaos.choose(self.ready.iter().copied()),
+            None => Turn { place: 0, exits: 1 + self.random.below(SLICE) as u32, steps: 0 },
+        };
+        (self.left, self.steps) = (turn.exits, turn.steps);
+        self.ready.remove(turn.place)
+    }
+
+    /// Whether the running task's instructions are counted.
+    pub fn counts_steps(&self) -> bool {
+        self.steps > 0 && self.any_ready()
+    }
+
+    /// Counts an instruction of the running task. Whether its turn is over by that.
+    pub fn step(&mut self) -> bool {
+        if !self.counts_steps() {
+            return false;
+        }
+        self.steps -= 1;
+        if self.steps == 0 {
+            self.end_slice();
+        }
+        self.steps == 0
     }
 
     /// The running task gives up the rest of its time slice.

@@ -93,6 +93,8 @@ pub struct ProgramSpec {
     pub workdir: Vec<u8>,
     /// The run's seed.
     pub seed: u64,
+    /// Schedules its tasks so that its mistakes show, in a way that follows from this seed.
+    pub chaos: Option<u64>,
     /// Which clock it sees.
     pub clock: ClockMode,
     /// Where the clock starts, nanoseconds since the Unix epoch.
@@ -115,6 +117,7 @@ impl ProgramSpec {
             stdio: Stdio::default(),
             workdir: b"/".to_vec(),
             seed: 0,
+            chaos: None,
             clock: ClockMode::Virtual,
             start: DEFAULT_START,
             timer_step: None,
@@ -140,6 +143,8 @@ impl ProgramState {
         let memory = spec.memory.clamp(PAGE_SIZE as u64, MAX_MEMORY);
         let cwd = fs.root();
         fs.hold(cwd);
+        let mut sched = Scheduler::new(spec.seed);
+        sched.set_chaos(spec.chaos);
         Ok(ProgramState {
             cpu,
             seed: spec.seed,
@@ -151,7 +156,7 @@ impl ProgramState {
             files,
             context: Shared::new(FsContext { cwd, umask: UMASK }),
             actions: Shared::new(Actions::default()),
-            sched: Scheduler::new(spec.seed),
+            sched,
             next_tid: PROGRAM_PID + 1,
             memory: MemoryState { account: Account::new(memory), ..MemoryState::default() },
             ram_pages: ram_pages_for(memory),

@@ -1,8 +1,10 @@
-//! Single-stepping, so that virtual time passes in a program that spins until a timer goes off.
+//! Single-stepping, so that virtual time passes in a program that spins until a timer goes off, and so
+//! that a task can lose the CPU between two exits.
 //!
-//! While a timer is armed and the clock has a timer step, the program runs with RFLAGS.TF set, and
-//! the debug exception behind each instruction advances the clock. The count of steps follows from
-//! the program alone: an instruction that faults and is run again traps once, when it is through.
+//! While a timer is armed and the clock has a timer step, or while the scheduler counts instructions,
+//! the program runs with RFLAGS.TF set, and the debug exception behind each instruction advances the
+//! clock. The count of steps follows from the program alone: an instruction that faults and is run
+//! again traps once, when it is through.
 //!
 //! The flag is the monitor's, so the program must not see it, and may have set it for itself. Each
 //! instruction is looked at before it runs, for the few that store RFLAGS or load it.
@@ -50,8 +52,13 @@ pub(super) struct Stepper {
 }
 
 impl Machine {
-    /// Whether time is to pass by steps from here on.
+    /// Whether steps are to be counted from here on.
     fn wants_steps(&self) -> bool {
+        self.passes_time() || self.kernel.sched.counts_steps()
+    }
+
+    /// Whether a step takes time.
+    fn passes_time(&self) -> bool {
         self.kernel.clock.timer_step.is_some() && self.kernel.process.timers.any_armed()
     }
 
@@ -98,13 +105,9 @@ impl Machine {
             Touch::Loads => self.stepper.own = frame.rflags & TRAP_FLAG != 0,
             _ => {}
         }
-        let Kernel { clock, memory, space, .. } = &mut self.kernel;
-        let ns = clock.timer_step.map_or(0, u64::from);
-        let before = clock.cpu();
-        clock.pass(memory, space, ns).map_err(SysError::from)?;
-        self.kernel.account(before);
-        let fired = self.kernel.fire_timers();
-        if !fired && !trapped {
+        let fired = self.passes_time() && self.pass_time()?;
+        let turn_over = self.kernel.sched.step();
+        if !fired && !trapped && !turn_over {
             self.look_ahead(frame.rip, self.core.vcpu.regs().rcx)?;
             if frame.rflags & TRAP_FLAG == 0 {
                 let next = Frame { rflags: frame.rflags | TRAP_FLAG, ..*frame };
@@ -123,7 +126,22 @@ impl Machine {
             let info = self.debug_signal(frame)?;
             self.kernel.signals().force(info);
         }
+        if turn_over && !fired && !trapped {
+            self.core.stats.exits.preemptions += 1;
+            let steps = self.stepper.steps;
+            self.record(ExitKind::Preempted { steps }, frame.rip, 0, options)?;
+        }
         self.go_on(options)
+    }
+
+    /// The time of one step passes. Whether a timer goes off.
+    fn pass_time(&mut self) -> Result<bool, RunError> {
+        let Kernel { clock, memory, space, .. } = &mut self.kernel;
+        let ns = clock.timer_step.map_or(0, u64::from);
+        let before = clock.cpu();
+        clock.pass(memory, space, ns).map_err(SysError::from)?;
+        self.kernel.account(before);
+        Ok(self.kernel.fire_timers())
     }
 
     /// Takes the monitor's RFLAGS.TF out of what `pushf` has just stored.
