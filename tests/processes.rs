@@ -64,6 +64,11 @@ fn what_is_ready_and_what_waits() {
     same("readiness");
 }
 
+#[test]
+fn a_thread_that_a_signal_made_ready_is_woken_all_the_same() {
+    same("wake");
+}
+
 /// Two threads lose updates across a system call: how many follows from the seed.
 #[test]
 fn a_race_is_one_for_one_seed() {

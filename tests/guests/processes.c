@@ -2,6 +2,7 @@
 #define _GNU_SOURCE
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/futex.h>
 #include <poll.h>
 #include <pthread.h>
 #include <sched.h>
@@ -393,6 +394,29 @@ static void bomb(const char *what) {
     }
 }
 
+static unsigned woken_at;
+
+static void *waits_once(void *unused) {
+    return (void *)syscall(SYS_futex, &woken_at, FUTEX_WAIT_PRIVATE, 0, NULL, NULL, 0);
+}
+
+/* A signal for the process makes a waiting thread ready, and is another's by the time that its turn comes: who
+ * wakes it meanwhile wakes it. */
+static void wake_after_signal(void) {
+    signal(SIGUSR1, caught_nothing);
+    for (int n = 0; n < 100; n++) {
+        pthread_t thread;
+        woken_at = 0;
+        pthread_create(&thread, NULL, waits_once, NULL);
+        usleep(1000);
+        kill(getpid(), SIGUSR1);
+        woken_at = 1;
+        syscall(SYS_futex, &woken_at, FUTEX_WAKE_PRIVATE, 1, NULL, NULL, 0);
+        pthread_join(thread, NULL);
+    }
+    SAY("all woken\n");
+}
+
 int main(int argc, char **argv) {
     const char *part = argc > 1 ? argv[1] : "";
     if (!strcmp(part, "waits")) waits();
@@ -401,6 +425,7 @@ int main(int argc, char **argv) {
     if (!strcmp(part, "readiness")) readiness();
     if (!strcmp(part, "exec")) threads_and_exec();
     if (!strcmp(part, "executed")) executed();
+    if (!strcmp(part, "wake")) wake_after_signal();
     if (!strcmp(part, "race")) race();
     if (!strcmp(part, "deadlock")) deadlock();
     if (!strcmp(part, "bomb")) bomb(argc > 2 ? argv[2] : "");
