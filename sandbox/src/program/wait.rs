@@ -278,7 +278,8 @@ impl Kernel {
     fn next_moment(&self) -> Option<u64> {
         let waits = self.task.iter().filter_map(|(_, task)| task.parked.as_ref()?.wait.until);
         let timers = self.process.iter().filter_map(|(_, process)| process.timers.get(Which::Real).expiry());
-        waits.chain(timers).chain(self.outside.fs().next_timer()).min()
+        let read = self.outside.fs().next_timer(|inode| self.sched.is_awaited(Key::File(inode)));
+        waits.chain(timers).chain(read).min()
     }
 
     /// The input that tasks wait for: such that is certain to come, if there is any.
