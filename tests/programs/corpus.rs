@@ -18,7 +18,7 @@ use crate::common::{self, Input};
 const FIRST_TIME: i64 = 1_600_000_000;
 
 /// Scripts, which are files of this repository.
-const SCRIPTS: [(&str, &str); 27] = [
+const SCRIPTS: [(&str, &str); 26] = [
     ("report.awk", include_str!("scripts/report.awk")),
     ("life.bc", include_str!("scripts/life.bc")),
     ("queens.lua", include_str!("scripts/queens.lua")),
@@ -39,7 +39,6 @@ const SCRIPTS: [(&str, &str); 27] = [
     ("wal.sh", include_str!("scripts/wal.sh")),
     ("pools.py", include_str!("scripts/pools.py")),
     ("tasks.py", include_str!("scripts/tasks.py")),
-    ("threads.rb", include_str!("scripts/threads.rb")),
     ("report.php", include_str!("scripts/report.php")),
     ("workers.js", include_str!("scripts/workers.js")),
     ("threads.lisp", include_str!("scripts/threads.lisp")),
@@ -185,7 +184,6 @@ fn write_large(dir: &Path) {
     for words in [
         &["go", "build", "-o", &out("channels"), "channels.go"][..],
         &["javac", "-d", &out(""), "Threads.java"],
-        &["ghc", "-v0", "-O", "-outputdir", "plain", "-o", &out("threads-hs"), "threads.hs"],
         &[
             "ghc",
             "-v0",

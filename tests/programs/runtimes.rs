@@ -29,7 +29,7 @@ pub fn rust() -> (&'static str, &'static str) {
 /// Those whose programs the sample needs.
 pub fn jobs() -> Vec<Job> {
     vec![
-        job("bash git.sh").needs("git").starts(LATER).sampled(),
+        job("bash git.sh").needs("git").starts(LATER),
         job("bash copies.sh").needs("rsync").starts(LATER),
         job("bash packers.sh").needs("pigz"),
         job("bash wal.sh"),
@@ -52,6 +52,7 @@ pub fn large_jobs() -> Vec<Job> {
         job("./channels").guest_memory(LARGE),
         job("bash go.sh").needs("go").guest_memory(LARGE),
         job("bash rustc.sh").env("RUSTC", compiler).shows(root),
+        job("./threads-hs-threaded").guest_memory(LARGE),
         job("sbcl --script threads.lisp").guest_memory(LARGE),
     ]
 }
