@@ -64,6 +64,25 @@ fn what_is_ready_and_what_waits() {
     same("readiness");
 }
 
+#[test]
+fn a_thread_that_a_signal_made_ready_is_woken_all_the_same() {
+    same("wake");
+}
+
+#[test]
+fn a_set_that_changes_wakes_who_waits_for_it() {
+    same("watch");
+}
+
+/// Time that passes for nobody does not keep a program alive.
+#[test]
+fn a_timer_that_nobody_reads_ends_no_deadlock() {
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    let program = build(dir.path());
+    let seen = sandboxed(&program, &["run", "--deadline", "600s"], &["unread"]);
+    assert_eq!(seen.status, 123, "{seen:?}");
+}
+
 /// Two threads lose updates across a system call: how many follows from the seed.
 #[test]
 fn a_race_is_one_for_one_seed() {

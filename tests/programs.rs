@@ -61,6 +61,21 @@ fn processes() {
 }
 
 #[test]
+fn runtimes() {
+    family("runtimes");
+}
+
+/// Of programs that are installed for the full tests only.
+#[test]
+fn large_runtimes() {
+    if common::full() {
+        family("large runtimes");
+    } else {
+        println!("none without DEJAVM_TEST_FULL=1 and scripts/install-test-programs --all");
+    }
+}
+
+#[test]
 fn the_table_has_no_job_twice() {
     let mut all: Vec<_> = programs::selected(true)
         .into_iter()

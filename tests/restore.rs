@@ -232,7 +232,15 @@ fn programs_go_on_behind_any_exit() {
     let jobs =
         programs::selected(common::full()).into_iter().filter(|job| matches!(job.stdin, Stdin::Pipe("")));
     let step = if common::full() { 4 } else { 5 };
-    let jobs: Vec<(usize, Job)> = jobs.step_by(step).enumerate().collect();
+    // Of all jobs some; of those of many processes and threads all, or the sample.
+    let names: Vec<String> = ["processes", "runtimes", "large runtimes"]
+        .into_iter()
+        .flat_map(|name| programs::families().into_iter().filter(move |(n, _)| *n == name))
+        .flat_map(|(_, jobs)| jobs)
+        .map(|job| job.name())
+        .collect();
+    let jobs = jobs.enumerate().filter(|(n, job)| n % step == 0 || names.contains(&job.name()));
+    let jobs: Vec<(usize, Job)> = jobs.collect();
     common::for_each(&jobs, |(n, job)| {
         let own = scratch.path().join(format!("job-{n}"));
         std::fs::create_dir(&own).expect("create");

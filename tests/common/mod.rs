@@ -57,9 +57,9 @@ pub fn native(name: &str) -> PathBuf {
         return PathBuf::from(name);
     }
     let mut places = ENVIRONMENT[0].1.split(':').map(|dir| Path::new(dir).join(name));
-    places
-        .find(|path| path.is_file())
-        .unwrap_or_else(|| panic!("there is no {name} here; scripts/install-test-programs installs it"))
+    places.find(|path| path.is_file()).unwrap_or_else(|| {
+        panic!("there is no {name} here; scripts/install-test-programs installs it, or with --all")
+    })
 }
 
 /// How a process ended, and what it wrote.

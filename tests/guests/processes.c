@@ -2,6 +2,7 @@
 #define _GNU_SOURCE
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/futex.h>
 #include <poll.h>
 #include <pthread.h>
 #include <sched.h>
@@ -393,6 +394,67 @@ static void bomb(const char *what) {
     }
 }
 
+static unsigned woken_at;
+
+static void *waits_once(void *unused) {
+    return (void *)syscall(SYS_futex, &woken_at, FUTEX_WAIT_PRIVATE, 0, NULL, NULL, 0);
+}
+
+/* A signal for the process makes a waiting thread ready, and is another's by the time that its turn comes: who
+ * wakes it meanwhile wakes it. */
+static void wake_after_signal(void) {
+    signal(SIGUSR1, caught_nothing);
+    for (int n = 0; n < 100; n++) {
+        pthread_t thread;
+        woken_at = 0;
+        pthread_create(&thread, NULL, waits_once, NULL);
+        usleep(1000);
+        kill(getpid(), SIGUSR1);
+        woken_at = 1;
+        syscall(SYS_futex, &woken_at, FUTEX_WAKE_PRIVATE, 1, NULL, NULL, 0);
+        pthread_join(thread, NULL);
+    }
+    SAY("all woken\n");
+}
+
+static int watched_by_all;
+
+static void *waits_for_any(void *unused) {
+    struct epoll_event event = {0};
+    long count = epoll_wait(watched_by_all, &event, 1, -1);
+    return (void *)(count * 100 + event.data.fd);
+}
+
+/* What comes into a set, or is set anew, while a thread waits for the set, wakes it. */
+static void watch(void) {
+    int outer = epoll_create1(0), ends[2];
+    for (int how = 0; how < 3; how++) {
+        pthread_t thread;
+        void *result;
+        struct epoll_event event = {.events = how == 1 ? 0 : EPOLLIN, .data.fd = 40 + how};
+        watched_by_all = how == 2 ? outer : epoll_create1(0);
+        int set = how == 2 ? epoll_create1(0) : watched_by_all;
+        pipe(ends);
+        if (how == 1) epoll_ctl(set, EPOLL_CTL_ADD, ends[0], &event);
+        if (how == 2) epoll_ctl(outer, EPOLL_CTL_ADD, set, &event);
+        pthread_create(&thread, NULL, waits_for_any, NULL);
+        usleep(1000);
+        event.events = EPOLLIN;
+        SAY("set: %s\n", error(epoll_ctl(set, how == 1 ? EPOLL_CTL_MOD : EPOLL_CTL_ADD, ends[0], &event)));
+        usleep(1000);
+        write(ends[1], "x", 1);
+        pthread_join(thread, &result);
+        SAY("woken: %ld\n", (long)result);
+    }
+}
+
+/* Waits for ever while a timer goes off that nobody reads. */
+static void unread(void) {
+    struct itimerspec often = {{0, 1000000}, {0, 1000000}};
+    timerfd_settime(timerfd_create(CLOCK_MONOTONIC, 0), 0, &often, NULL);
+    pause();
+}
+
 int main(int argc, char **argv) {
     const char *part = argc > 1 ? argv[1] : "";
     if (!strcmp(part, "waits")) waits();
@@ -401,6 +463,9 @@ int main(int argc, char **argv) {
     if (!strcmp(part, "readiness")) readiness();
     if (!strcmp(part, "exec")) threads_and_exec();
     if (!strcmp(part, "executed")) executed();
+    if (!strcmp(part, "wake")) wake_after_signal();
+    if (!strcmp(part, "watch")) watch();
+    if (!strcmp(part, "unread")) unread();
     if (!strcmp(part, "race")) race();
     if (!strcmp(part, "deadlock")) deadlock();
     if (!strcmp(part, "bomb")) bomb(argc > 2 ? argv[2] : "");

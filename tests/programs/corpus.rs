@@ -11,13 +11,14 @@ use std::time::SystemTime;
 use rustix::fs::{AtFlags, CWD, Timespec, Timestamps, utimensat};
 use tempfile::TempDir;
 
+use super::runtimes;
 use crate::common::{self, Input};
 
 /// Modification time of the first file, seconds since the Unix epoch; the others follow.
 const FIRST_TIME: i64 = 1_600_000_000;
 
 /// Scripts, which are files of this repository.
-const SCRIPTS: [(&str, &str); 11] = [
+const SCRIPTS: [(&str, &str); 26] = [
     ("report.awk", include_str!("scripts/report.awk")),
     ("life.bc", include_str!("scripts/life.bc")),
     ("queens.lua", include_str!("scripts/queens.lua")),
@@ -28,6 +29,21 @@ const SCRIPTS: [(&str, &str); 11] = [
     ("builtins.sh", include_str!("scripts/builtins.sh")),
     ("processes.sh", include_str!("scripts/processes.sh")),
     ("threads.py", include_str!("scripts/threads.py")),
+    ("git.sh", include_str!("scripts/git.sh")),
+    ("cmake.sh", include_str!("scripts/cmake.sh")),
+    ("copies.sh", include_str!("scripts/copies.sh")),
+    ("packers.sh", include_str!("scripts/packers.sh")),
+    ("rustc.sh", include_str!("scripts/rustc.sh")),
+    ("go.sh", include_str!("scripts/go.sh")),
+    ("wheel.sh", include_str!("scripts/wheel.sh")),
+    ("wal.sh", include_str!("scripts/wal.sh")),
+    ("pools.py", include_str!("scripts/pools.py")),
+    ("tasks.py", include_str!("scripts/tasks.py")),
+    ("report.php", include_str!("scripts/report.php")),
+    ("workers.js", include_str!("scripts/workers.js")),
+    ("threads.lisp", include_str!("scripts/threads.lisp")),
+    ("events.tcl", include_str!("scripts/events.tcl")),
+    ("threads.rs", include_str!("scripts/threads.rs")),
     ("Makefile", include_str!("scripts/Makefile")),
 ];
 
@@ -144,8 +160,48 @@ fn write_derived(dir: &Path) {
     let tar = ["--sort=name", "--mtime=@1600000000", "--owner=0", "--group=0", "-cf", "tree.tar", "tree"];
     run("tar", &tar, None, none);
     run("gzip", &["-nc", "tree.tar"], Some("tree.tar.gz"), none);
+    run(runtimes::rust().1, &["-O", "-o", "threads-rs", "threads.rs"], None, none);
+    if common::full() {
+        write_large(dir);
+    }
     run("sqlite3", &["shop.db"], None, Input::File(&dir.join("shop.sql")));
     run("sha256sum", &["words.txt", "random.bin", "tree/root.txt"], Some("sums.sha256"), none);
+}
+
+/// Writes what compilers make that only the full tests need.
+fn write_large(dir: &Path) {
+    let scratch = TempDir::new().expect("temporary directory");
+    let sources = [
+        ("channels.go", include_str!("scripts/channels.go")),
+        ("Threads.java", include_str!("scripts/Threads.java")),
+        ("threads.hs", include_str!("scripts/threads.hs")),
+    ];
+    for (name, text) in sources {
+        fs::write(scratch.path().join(name), text).expect("write a source");
+    }
+    fs::copy(scratch.path().join("channels.go"), dir.join("channels.go")).expect("copy");
+    let out = |name: &str| dir.join(name).to_str().expect("a path in UTF-8").to_owned();
+    for words in [
+        &["go", "build", "-o", &out("channels"), "channels.go"][..],
+        &["javac", "-d", &out(""), "Threads.java"],
+        &[
+            "ghc",
+            "-v0",
+            "-O",
+            "-threaded",
+            "-outputdir",
+            "threaded",
+            "-o",
+            &out("threads-hs-threaded"),
+            "threads.hs",
+        ],
+    ] {
+        let mut command = Command::new(common::native(words[0]));
+        command.args(&words[1..]).current_dir(scratch.path()).env_clear().envs(common::ENVIRONMENT);
+        command.env("GOCACHE", scratch.path().join("cache"));
+        let done = common::finish(&mut command, Input::Pipe(b""));
+        assert_eq!(done.status, 0, "{words:?}: {done:?}");
+    }
 }
 
 /// Gives every file and directory its modification time, in the order of names.

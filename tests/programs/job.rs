@@ -41,6 +41,15 @@ pub struct Job {
     /// Megabytes of memory in the sandbox, if not as many as by default. The native run gets as
     /// much address space.
     pub memory: Option<u32>,
+    /// Megabytes of memory in the sandbox, for a program that reserves much at its start. The native run
+    /// has no limit.
+    pub guest_memory: Option<u32>,
+    /// Where the virtual clock starts, if not where it does by default.
+    pub start_time: Option<&'static str>,
+    /// A directory of the host that the sandbox shows, too.
+    pub shows: Option<&'static str>,
+    /// Programs that it runs, besides the one that is its command.
+    pub needs: Vec<&'static str>,
     /// `--timer-step`, for a program that spins until a timer goes off.
     pub timer_step: Option<&'static str>,
     /// Whether it belongs to the sample of jobs that determinism is tested on by default.
@@ -55,6 +64,10 @@ pub fn job(line: &'static str) -> Job {
         compare: Compare::Exact,
         env: Vec::new(),
         memory: None,
+        guest_memory: None,
+        start_time: None,
+        shows: None,
+        needs: Vec::new(),
         timer_step: None,
         sampled: false,
     }
@@ -105,6 +118,30 @@ impl Job {
     /// With so many megabytes of memory.
     pub fn memory(mut self, megabytes: u32) -> Job {
         self.memory = Some(megabytes);
+        self
+    }
+
+    /// With so many megabytes of memory in the sandbox, and as much as there is natively.
+    pub fn guest_memory(mut self, megabytes: u32) -> Job {
+        self.guest_memory = Some(megabytes);
+        self
+    }
+
+    /// With a virtual clock that starts then.
+    pub fn starts(mut self, time: &'static str) -> Job {
+        self.start_time = Some(time);
+        self
+    }
+
+    /// With a directory of the host in sight.
+    pub fn shows(mut self, dir: &'static str) -> Job {
+        self.shows = Some(dir);
+        self
+    }
+
+    /// Runs another program.
+    pub fn needs(mut self, program: &'static str) -> Job {
+        self.needs.push(program);
         self
     }
 

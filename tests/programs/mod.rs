@@ -11,14 +11,17 @@ mod job;
 pub mod languages;
 mod processes;
 pub mod run;
+pub mod runtimes;
 mod system;
 mod text;
+
+use crate::common;
 
 pub use job::{Compare, Job, Stdin};
 
 /// The jobs by kind of program.
 pub fn families() -> Vec<(&'static str, Vec<Job>)> {
-    vec![
+    let mut all = vec![
         ("busybox", busybox::jobs()),
         ("coreutils", coreutils::jobs()),
         ("coreutils on files", files::jobs()),
@@ -27,7 +30,13 @@ pub fn families() -> Vec<(&'static str, Vec<Job>)> {
         ("archives", archives::jobs()),
         ("languages", languages::jobs()),
         ("processes", processes::jobs()),
-    ]
+        ("runtimes", runtimes::jobs()),
+    ];
+    // Their programs are installed for the full tests only.
+    if common::full() {
+        all.push(("large runtimes", runtimes::large_jobs()));
+    }
+    all
 }
 
 /// The jobs of one family.

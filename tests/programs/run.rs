@@ -45,8 +45,16 @@ pub fn arguments(job: &Job) -> Vec<String> {
     for (name, value) in &job.env {
         args.extend(["--env".into(), format!("{name}={value}")]);
     }
-    if let Some(megabytes) = job.memory {
+    // Each of them is there, or this fails and says how to get it.
+    job.needs.iter().for_each(|program| drop(common::native(program)));
+    if let Some(megabytes) = job.memory.or(job.guest_memory) {
         args.extend(["--memory".into(), format!("{megabytes}M")]);
+    }
+    if let Some(time) = job.start_time {
+        args.extend(["--start-time".into(), time.into()]);
+    }
+    if let Some(dir) = job.shows {
+        args.extend(["--ro".into(), dir.into()]);
     }
     if let Some(time) = job.timer_step {
         args.extend(["--timer-step".into(), time.into()]);

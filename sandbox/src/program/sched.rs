@@ -138,7 +138,8 @@ impl Scheduler {
         }
     }
 
-    /// Those that wait for something, in the order in which they began.
+    /// Those that wait for something, in the order in which they began: also those that can run, and whose
+    /// turn has not come.
     pub fn waiting_for(&self, key: Key) -> Vec<u32> {
         self.waiting.get(&key).map(|queue| queue.iter().copied().collect()).unwrap_or_default()
     }
@@ -162,9 +163,10 @@ impl Scheduler {
         let waits = |key: &Key, tid: &u32| {
             tasks.get(tid).is_some_and(|wait| wait.is_some_and(|wait| wait.on.contains(key)))
         };
-        let queued = self.waiting.iter().all(|(key, queue)| {
-            !queue.is_empty() && queue.iter().all(|tid| waits(key, tid) && !seen.contains(tid))
-        });
+        let queued = self
+            .waiting
+            .iter()
+            .all(|(key, queue)| !queue.is_empty() && queue.iter().all(|tid| waits(key, tid)));
         ready && queued
     }
 }

@@ -188,12 +188,25 @@ impl Kernel {
         self.sched.make_next(tid);
     }
 
-    /// Makes a parked task ready.
+    /// Makes a parked task ready. Unless it is woken it waits until its turn comes, and what happens before
+    /// that wakes it: a signal that made it ready may be another thread's by then.
     fn unpark(&mut self, tid: u32, woken: bool) {
         let Some(parked) = self.task.of_mut(tid).and_then(|task| task.parked.as_mut()) else { return };
-        parked.woken |= woken;
-        self.sched.unpark(tid, &parked.wait);
+        if woken {
+            parked.woken = true;
+            self.sched.unpark(tid, &parked.wait);
+        }
         self.sched.make_ready(tid);
+    }
+
+    /// The running task's turn has come: returns the call that it makes again, if there is one, and that it
+    /// waits no more meanwhile.
+    pub(super) fn take_turn(&mut self) -> Option<Call> {
+        let tid = self.tid();
+        let Kernel { task, sched, .. } = self;
+        let parked = task.parked.as_ref()?;
+        sched.unpark(tid, &parked.wait);
+        Some(parked.call)
     }
 
     /// Something has happened: makes at most `most` of those ready that wait for it, and that `accept` takes.
@@ -265,7 +278,8 @@ impl Kernel {
     fn next_moment(&self) -> Option<u64> {
         let waits = self.task.iter().filter_map(|(_, task)| task.parked.as_ref()?.wait.until);
         let timers = self.process.iter().filter_map(|(_, process)| process.timers.get(Which::Real).expiry());
-        waits.chain(timers).chain(self.outside.fs().next_timer()).min()
+        let read = self.outside.fs().next_timer(|inode| self.sched.is_awaited(Key::File(inode)));
+        waits.chain(timers).chain(read).min()
     }
 
     /// The input that tasks wait for: such that is certain to come, if there is any.

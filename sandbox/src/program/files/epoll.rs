@@ -104,7 +104,7 @@ impl FdTable {
     /// As `epoll_ctl(2)`.
     pub fn epoll_control(
         &mut self,
-        fs: &Fs,
+        fs: &mut Fs,
         env: &mut Env<'_>,
         (set, operation, fd): (i32, u32, i32),
         (events, data): (u32, u64),
@@ -145,6 +145,10 @@ impl FdTable {
             }
             (DELETE | MODIFY, false) => return fail(Errno::ENOENT),
             _ => return fail(Errno::EINVAL),
+        }
+        if operation != DELETE {
+            // Who waits for the set waits for what it watched until now.
+            fs.wake(owner);
         }
         Ok(())
     }

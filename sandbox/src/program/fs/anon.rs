@@ -392,10 +392,12 @@ impl Fs {
         Ok(before)
     }
 
-    /// When the next timer expires.
-    pub(crate) fn next_timer(&self) -> Option<u64> {
+    /// When the next timer expires, of those that are waited for: the others come about when time passes,
+    /// and nothing follows from them.
+    pub(crate) fn next_timer(&self, is_awaited: impl Fn(InodeId) -> bool) -> Option<u64> {
         self.timers
             .iter()
+            .filter(|id| is_awaited(**id))
             .filter_map(|id| match self.anon(*id) {
                 Some(Anon::Timer(timer)) => timer.at,
                 _ => None,

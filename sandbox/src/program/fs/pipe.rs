@@ -241,7 +241,7 @@ impl Fs {
     }
 
     /// Notes that what tasks may wait for of a file has changed.
-    pub(super) fn wake(&mut self, id: InodeId) {
+    pub(in crate::program) fn wake(&mut self, id: InodeId) {
         self.woken.push(id);
     }
 

@@ -41,7 +41,7 @@ impl Machine {
                 }
             };
             self.load(tid)?;
-            let made = match self.kernel.resumed().map(|parked| parked.call) {
+            let made = match self.kernel.take_turn() {
                 Some(call) => self.make_call(call, options)?,
                 None => self.go_on_as(options)?,
             };
