@@ -10,7 +10,6 @@ use super::effects::Effects;
 use super::entry::Entry;
 use super::error::SysError;
 use super::exception;
-use super::exec::CpuInfo;
 use super::files::FdTable;
 use super::fs::{Fs, InodeId};
 use super::limits;
@@ -27,6 +26,7 @@ use crate::host::stop::StopHandle;
 use crate::machine::{BadState, End, expect};
 use crate::random::Random;
 use crate::vcpu::registers::ExtendedState;
+use crate::x86::processor::Level;
 use crate::x86::vector;
 
 /// Where the paths of tasks start, and what new files may not allow.
@@ -87,8 +87,8 @@ pub struct Kernel {
     pub fp_size: usize,
     /// Its components: XCR0.
     pub fp_components: u64,
-    /// What programs are told of the CPU.
-    pub cpu: CpuInfo,
+    /// The processor that programs see.
+    pub cpu: Level,
     /// What the current exit wrote.
     pub effects: Effects,
     /// System calls that are not implemented, by number: how often.

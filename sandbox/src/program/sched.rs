@@ -16,6 +16,8 @@ pub struct Scheduler {
     waiting: BTreeMap<Key, VecDeque<u32>>,
     /// Exits after which another task runs.
     left: u32,
+    /// No wait is over before this moment; [`u64::MAX`] if none is ever by itself.
+    due: u64,
     random: Random,
 }
 
@@ -31,6 +33,7 @@ impl Scheduler {
             ready: VecDeque::new(),
             waiting: BTreeMap::new(),
             left: 0,
+            due: u64::MAX,
             random: Random::new(seed, SCHEDULE_STREAM),
         }
     }
@@ -81,8 +84,24 @@ impl Scheduler {
         self.left == 0 && self.any_ready()
     }
 
+    /// Exits that the running task has left of its time slice, at least one.
+    pub fn left(&self) -> u32 {
+        self.left.max(1)
+    }
+
+    /// A moment before which no wait is over by itself.
+    pub fn due(&self) -> u64 {
+        self.due
+    }
+
+    /// Sets that moment: those that wait have been looked through.
+    pub fn set_due(&mut self, due: u64) {
+        self.due = due;
+    }
+
     /// A task waits.
     pub(super) fn park(&mut self, tid: u32, wait: &Wait) {
+        self.due = self.due.min(wait.until.unwrap_or(u64::MAX));
         for key in &wait.on {
             let queue = self.waiting.entry(*key).or_default();
             if !queue.contains(&tid) {

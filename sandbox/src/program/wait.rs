@@ -253,8 +253,11 @@ impl Kernel {
     }
 
     /// Makes ready whose time is over.
-    fn wake_for_time(&mut self) {
+    pub(super) fn wake_for_time(&mut self) {
         let now = self.clock.monotonic();
+        let waits = self.task.iter().filter_map(|(_, task)| task.parked.as_ref()?.wait.until);
+        let due = waits.filter(|until| *until > now).min();
+        self.sched.set_due(due.unwrap_or(u64::MAX));
         let over = |parked: &Parked| parked.wait.until.is_some_and(|until| until <= now);
         let due = self.task.iter().filter(|(_, task)| task.parked.as_ref().is_some_and(over));
         let due: Vec<u32> = due.map(|(tid, _)| tid).collect();
@@ -264,8 +267,13 @@ impl Kernel {
     /// The next moment at which something happens by itself.
     fn next_moment(&self) -> Option<u64> {
         let waits = self.task.iter().filter_map(|(_, task)| task.parked.as_ref()?.wait.until);
+        waits.chain(self.next_timer()).min()
+    }
+
+    /// The next moment at which a timer expires.
+    pub(super) fn next_timer(&self) -> Option<u64> {
         let timers = self.process.iter().filter_map(|(_, process)| process.timers.get(Which::Real).expiry());
-        waits.chain(timers).chain(self.outside.fs().next_timer()).min()
+        timers.chain(self.outside.fs().next_timer()).min()
     }
 
     /// The input that tasks wait for: such that is certain to come, if there is any.

@@ -104,6 +104,7 @@ impl Machine {
         clock.pass(memory, space, ns).map_err(SysError::from)?;
         self.kernel.account(before);
         let fired = self.kernel.fire_timers();
+        self.kernel.pass_horizon();
         if !fired && !trapped {
             self.look_ahead(frame.rip, self.core.vcpu.regs().rcx)?;
             if frame.rflags & TRAP_FLAG == 0 {
