@@ -110,7 +110,8 @@ impl Restore {
         self
     }
 
-    /// Runs on a CPU with other features than the one that the snapshot was made on.
+    /// Runs on a CPU below the level of the processor that the snapshot's programs see (of a bare-metal guest: on
+    /// another than the snapshot's).
     #[must_use]
     pub fn any_cpu(mut self, any: bool) -> Restore {
         self.common.machine.any_cpu = any;

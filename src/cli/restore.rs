@@ -35,7 +35,7 @@ pub struct Args {
     /// all that is restored from it sees the same ones.
     #[arg(long, value_name = "N")]
     seed: Option<u64>,
-    /// Runs on a CPU with other features than the snapshot's.
+    /// Runs on a CPU below the level of the snapshot's.
     #[arg(long)]
     any_cpu: bool,
     /// Sets a variable of the environment, where the snapshot was made before its program was loaded.

@@ -76,7 +76,7 @@ impl Kernel {
         let seconds = self.process.limits[limits::CPU].0;
         let limit = (seconds != u64::MAX).then(|| seconds.saturating_mul(1_000_000_000));
         let of_cpu = timers.into_iter().flatten().chain(limit).map(on_cpu);
-        of_cpu.chain(self.next_timer()).min().unwrap_or(u64::MAX).min(self.sched.due())
+        of_cpu.chain(self.outside.fs().next_timer()).min().unwrap_or(u64::MAX).min(self.sched.due())
     }
 
     /// Lets happen what the clock has come to. The running task's time slice is over then.

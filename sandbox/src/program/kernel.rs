@@ -21,6 +21,8 @@ use super::settings::SystemNames;
 use super::signal::number::{SIGKILL, SIGSEGV, SIGXCPU};
 use super::signal::{Actions, Delivery, Info, Signals};
 use super::task::Task;
+use super::timers::Which;
+
 use crate::errno::Errno;
 use crate::host::stop::StopHandle;
 use crate::machine::{BadState, End, expect};
@@ -262,11 +264,17 @@ impl Kernel {
         Ok(())
     }
 
+    /// The running process's interval timer of real time may have been set: others must not run past it.
+    pub fn note_timer(&mut self) {
+        self.sched.note_due(self.process.timers.get(Which::Real).expiry());
+    }
+
     /// Takes the next signal to deliver.
     pub fn take_signal(&mut self) -> Option<Delivery> {
         loop {
             let delivery = self.signals().take_next()?;
             self.process.timers.signal_taken(delivery.info().signal, self.clock.monotonic());
+            self.note_timer();
             if !matches!(delivery, Delivery::Ignore(_)) {
                 return Some(delivery);
             }
@@ -277,6 +285,7 @@ impl Kernel {
     pub fn take_signal_of(&mut self, set: u64) -> Option<Info> {
         let info = self.signals().take_of(set)?;
         self.process.timers.signal_taken(info.signal, self.clock.monotonic());
+        self.note_timer();
         Some(info)
     }
 

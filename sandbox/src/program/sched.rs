@@ -16,7 +16,8 @@ pub struct Scheduler {
     waiting: BTreeMap<Key, VecDeque<u32>>,
     /// Exits after which another task runs.
     left: u32,
-    /// No wait is over before this moment; [`u64::MAX`] if none is ever by itself.
+    /// No wait is over before this moment, and no interval timer of real time expires; [`u64::MAX`] if none ever
+    /// does by itself.
     due: u64,
     random: Random,
 }
@@ -89,9 +90,14 @@ impl Scheduler {
         self.left.max(1)
     }
 
-    /// A moment before which no wait is over by itself.
+    /// A moment before which no wait is over by itself, and no interval timer expires.
     pub fn due(&self) -> u64 {
         self.due
+    }
+
+    /// An interval timer expires at this moment.
+    pub fn note_due(&mut self, at: Option<u64>) {
+        self.due = self.due.min(at.unwrap_or(u64::MAX));
     }
 
     /// Sets that moment: those that wait have been looked through.

@@ -256,7 +256,7 @@ impl Kernel {
     pub(super) fn wake_for_time(&mut self) {
         let now = self.clock.monotonic();
         let waits = self.task.iter().filter_map(|(_, task)| task.parked.as_ref()?.wait.until);
-        let due = waits.filter(|until| *until > now).min();
+        let due = waits.filter(|until| *until > now).chain(self.next_interval()).min();
         self.sched.set_due(due.unwrap_or(u64::MAX));
         let over = |parked: &Parked| parked.wait.until.is_some_and(|until| until <= now);
         let due = self.task.iter().filter(|(_, task)| task.parked.as_ref().is_some_and(over));
@@ -271,9 +271,13 @@ impl Kernel {
     }
 
     /// The next moment at which a timer expires.
-    pub(super) fn next_timer(&self) -> Option<u64> {
-        let timers = self.process.iter().filter_map(|(_, process)| process.timers.get(Which::Real).expiry());
-        timers.chain(self.outside.fs().next_timer()).min()
+    fn next_timer(&self) -> Option<u64> {
+        self.next_interval().into_iter().chain(self.outside.fs().next_timer()).min()
+    }
+
+    /// The next moment at which an interval timer of real time expires.
+    fn next_interval(&self) -> Option<u64> {
+        self.process.iter().filter_map(|(_, process)| process.timers.get(Which::Real).expiry()).min()
     }
 
     /// The input that tasks wait for: such that is certain to come, if there is any.

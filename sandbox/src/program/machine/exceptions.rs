@@ -63,11 +63,11 @@ impl Machine {
         if vector == vector::DEBUG && self.stepper.on {
             return self.step(rsp, frame, options);
         }
-        if let Some(answered) = self.answered_at(vector, frame.rip)? {
-            return self.answer_instruction(answered, vector, rsp, frame, options);
-        }
         if vector == vector::INVALID_OPCODE && self.lacked_pages(frame, options)? {
             return Ok(None);
+        }
+        if let Some(answered) = self.answered_at(vector, frame.rip)? {
+            return self.answer_instruction(answered, vector, rsp, frame, options);
         }
         if matches!(vector, vector::PROTECTION | vector::INVALID_OPCODE)
             && legacy::is_int80(&self.code(frame.rip)?)
