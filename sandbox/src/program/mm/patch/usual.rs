@@ -176,7 +176,7 @@ impl Bytes<'_> {
                 self.modrm().map(drop)
             }
             0xb8 => p.repeat.then_some(()).and_then(|()| self.modrm()).map(drop),
-            0xbb..=0xbf | 0xc0 | 0xc1 => self.modrm().map(drop),
+            0xbb..=0xc1 => self.modrm().map(drop),
             0x70 | 0xa4 | 0xac | 0xc2 | 0xc6 => self.modrm().and_then(|_| self.skip(1)),
             0x71..=0x73 => self.modrm().filter(|modrm| *modrm >= 0xc0).and_then(|_| self.skip(1)),
             0x80..=0x8f => (!p.operand).then_some(()).and_then(|()| self.near(IN_FUNCTION)),
