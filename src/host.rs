@@ -18,6 +18,13 @@ pub struct Host {
 }
 
 impl Host {
+    /// This host, as if its CPU were of another level: for tests.
+    #[cfg(test)]
+    pub(crate) fn of_level(&self, level: dejavm_sandbox::x86::processor::Level) -> Host {
+        let profile = HostProfile { level, ..HostProfile::clone(&self.profile) };
+        Host { profile: Arc::new(profile), ..self.clone() }
+    }
+
     /// Finds out what the host can do, by running a tiny guest.
     ///
     /// # Errors

@@ -214,7 +214,7 @@ impl Program {
         spec.command.env = env.iter().map(|(name, value)| [name, &b"="[..], value].concat()).collect();
         let grants = shown.grants_for(&spec.mounts);
         let mut world = wiring.host_world(grants, Vec::new(), std::mem::take(&mut common.stdin))?;
-        let mut state = ProgramState::start(spec, host.profile().cpu.clone())?;
+        let mut state = ProgramState::start(spec, host.profile().level)?;
 
         let path = env.iter().find(|(name, _)| name == b"PATH").map_or(&b""[..], |(_, value)| value);
         let found = state.find_program(&mut world, &name, path);

@@ -154,7 +154,7 @@ fn start_recorder(
     } else {
         manifest.clock = "none".into();
     }
-    manifest.cpu = state.cpu().to_string();
+    manifest.cpu = state.cpu();
     let mut options = RecorderOptions::default();
     options.begin_later = true;
     options.max_log = max_log;

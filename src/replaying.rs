@@ -54,7 +54,8 @@ impl Replay {
         self
     }
 
-    /// Runs on a CPU with other features than the one of the recorded run.
+    /// Runs on a CPU below the level of the processor that the recorded programs see (of a bare-metal guest: on
+    /// another than the recorded run's).
     #[must_use]
     pub fn any_cpu(mut self, any: bool) -> Replay {
         self.common.machine.any_cpu = any;

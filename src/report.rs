@@ -108,6 +108,10 @@ pub struct Report {
     pub output_error: Option<Errno>,
     /// What the guest died of, when a signal ended it.
     pub death: Option<Death>,
+    /// Which task of the guest ran when the run was ended by its deadline or stop handle, and where, in words, if
+    /// it had made no exit for 100 ms or more while others could have run: nothing takes a task off the CPU
+    /// that makes none.
+    pub spins: Option<String>,
     /// Whether the run was ended, by its deadline or stop handle, while an interval timer was armed
     /// and the guest had made no exit for 100 ms or more: it may be spinning until the timer goes
     /// off, and virtual time stands still between exits. [`Program::timer_step`] lets it pass.

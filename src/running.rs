@@ -164,6 +164,7 @@ impl Sandbox {
             waits_for: self.machine.program().and_then(|program| program.waits_for.clone()),
             output_error: self.wiring.output_error.as_ref().and_then(|error| error.get()),
             death: self.machine.program().and_then(|program| program.death.clone()),
+            spins: self.machine.program().and_then(|program| program.spins.clone()),
             spinning: self.machine.program().is_some_and(|program| program.spinning),
             unknown_calls: self.machine.program().map(|p| p.kernel.unknown.clone()).unwrap_or_default(),
             unknown_memory: self

@@ -2,9 +2,11 @@
 //! pretend.
 
 use std::fs;
+use std::io::ErrorKind;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::{Command, Output};
+use std::thread;
 
 use tempfile::TempDir;
 
@@ -30,7 +32,14 @@ fn checkout(programs: &[(&str, &str)]) -> TempDir {
 fn run(checkout: &TempDir, script: &str) -> Output {
     let mut command = Command::new(checkout.path().join("scripts").join(script));
     let path = format!("{}:{}", checkout.path().join("bin").display(), std::env::var("PATH").unwrap());
-    command.env("PATH", path).env_remove("CARGO_TARGET_DIR").output().expect("the script starts")
+    command.env("PATH", path).env_remove("CARGO_TARGET_DIR");
+    // Another test that forked while a script was written holds it open until it executes its own.
+    loop {
+        match command.output() {
+            Err(e) if e.kind() == ErrorKind::ExecutableFileBusy => thread::yield_now(),
+            output => return output.expect("the script starts"),
+        }
+    }
 }
 
 fn words(output: &Output) -> (String, String) {

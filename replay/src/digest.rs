@@ -47,6 +47,8 @@ impl RunDigest {
             }
             ExitKind::Instruction(Trapped::Rdrand) => buffer.push(8),
             ExitKind::Instruction(Trapped::Rdseed) => buffer.push(9),
+            ExitKind::Instruction(Trapped::Pause) => buffer.push(12),
+            ExitKind::Instruction(Trapped::Rdpid) => buffer.push(13),
             ExitKind::Exception { vector, code, address } => {
                 buffer.push(5);
                 buffer.push(u64::from(*vector));
@@ -72,7 +74,7 @@ impl RunDigest {
                 buffer.push(u64::from(*len));
             }
             ExitKind::Preempted { steps } => {
-                buffer.push(12);
+                buffer.push(14);
                 buffer.push(*steps);
             }
         }

@@ -18,8 +18,8 @@
 use kvm_bindings::{kvm_dtable, kvm_segment, kvm_sregs};
 
 use crate::x86::descriptors::{
-    CODE_READ_ACCESSED, DATA_WRITE_ACCESSED, GATE_BYTES, TSS_BYTES, TSS_IO_BASE, TSS_SP0, descriptor,
-    flat_segment, gate, task_segment,
+    CODE_READ_ACCESSED, DATA_WRITE_ACCESSED, GATE_BYTES, TSS_BYTES, TSS_IO_BASE, TSS_IST1, TSS_SP0,
+    descriptor, flat_segment, gate, task_segment, trap_gate,
 };
 use crate::x86::flags::{cr0, cr4, efer, rflags};
 use crate::x86::{msr, vector};
@@ -28,6 +28,9 @@ use crate::x86::{msr, vector};
 pub const SYSCALL_PORT: u16 = 0x10;
 /// Port of the exception stubs.
 pub const EXCEPTION_PORT: u16 = 0x11;
+
+/// Port of a program machine's handler of breakpoints, which runs at CPL 3.
+pub const BREAKPOINT_PORT: u16 = 0x12;
 
 /// Exceptions that have a stub: all that the architecture defines.
 pub const VECTORS: u8 = vector::COUNT;
@@ -97,7 +100,21 @@ pub struct Layout {
     pub tss_limit: u32,
     /// Where the CPU's exception stack starts: the end of its memory.
     pub stack_top: u64,
+    /// Who takes breakpoints, where it is not their stub.
+    pub breakpoint: Option<Handler>,
 }
+
+/// A handler of an exception at the program's own privilege.
+#[derive(Clone, Copy, Debug)]
+pub struct Handler {
+    /// Its code.
+    pub code: u64,
+    /// Where its stack starts: one of its own, since below the program's there may be data (the red zone).
+    pub stack_top: u64,
+}
+
+/// The stack of [`Handler`] among those of the TSS, from 1.
+const HANDLER_STACK: u8 = 1;
 
 impl Layout {
     /// Builds the GDT: null, kernel code and data, two unused, user data and code, one unused, and the
@@ -117,6 +134,12 @@ impl Layout {
     pub fn idt_entries(&self) -> impl Iterator<Item = u64> {
         let stubs = (self.stubs..).step_by(STUB_STRIDE);
         (0..VECTORS).zip(stubs).flat_map(|(vector, stub)| {
+            if let Some(handler) = self.breakpoint
+                && vector == vector::BREAKPOINT
+            {
+                // A trap gate: at CPL 3 nothing could set RFLAGS.IF again.
+                return trap_gate(handler.code, USER_CS, HANDLER_STACK);
+            }
             // `int3` and `into` may come from the program itself.
             let open = matches!(vector, vector::BREAKPOINT | vector::OVERFLOW);
             gate(stub, KERNEL_CS, if open { 3 } else { 0 })
@@ -130,8 +153,13 @@ impl Layout {
         tss[TSS_SP0 as usize..][..8].copy_from_slice(&self.stack_top.to_le_bytes());
         tss[TSS_IO_BASE as usize..][..2].copy_from_slice(&(TSS_IO_MAP as u16).to_le_bytes());
         tss.resize(self.tss_limit as usize + 1, 0xff);
+        let mut open = |port: u16| tss[TSS_IO_MAP as usize + usize::from(port / 8)] &= !(1 << (port % 8));
         if open_port {
-            tss[TSS_IO_MAP as usize + usize::from(SYSCALL_PORT / 8)] &= !(1 << (SYSCALL_PORT % 8));
+            open(SYSCALL_PORT);
+        }
+        if let Some(handler) = self.breakpoint {
+            open(BREAKPOINT_PORT);
+            tss[TSS_IST1 as usize..][..8].copy_from_slice(&handler.stack_top.to_le_bytes());
         }
         tss
     }
@@ -236,6 +264,7 @@ mod tests {
         tss: 0x1_2345_6000,
         tss_limit: 0x2068,
         stack_top: 0x9000,
+        breakpoint: None,
     };
 
     #[test]
@@ -291,6 +320,13 @@ mod tests {
             idt[..8],
             [0x8e00_0008_2000, 0, 0x8e00_0008_2010, 0, 0x8e00_0008_2020, 0, 0xee00_0008_2030, 0]
         );
+        let handler = Handler { code: 0x1_2345_6789, stack_top: 0xb000 };
+        let with_handler = Layout { breakpoint: Some(handler), ..LAYOUT };
+        let gates: Vec<u64> = with_handler.idt_entries().collect();
+        assert_eq!(gates[6..8], [0x2345_ef01_0033_6789, 1]);
+        assert!((0..64).all(|word| gates[word] == idt[word] || matches!(word, 6 | 7)));
+        let tss = with_handler.tss_bytes(false);
+        assert_eq!((&tss[36..44], tss[0x6a]), (&0xb000u64.to_le_bytes()[..], 0xfb));
         let tss = LAYOUT.tss_bytes(true);
         assert_eq!(
             (tss.len(), tss[5], tss[0x66], tss[0x69], tss[0x6a], tss[0x6b]),

@@ -75,6 +75,10 @@ pub enum Trapped {
     Rdrand,
     /// `RDSEED`.
     Rdseed,
+    /// `PAUSE`, where another task could run or the clock has come to something.
+    Pause,
+    /// `RDPID`.
+    Rdpid,
 }
 
 /// One compared exit, once it has been answered.

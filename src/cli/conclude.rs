@@ -103,6 +103,12 @@ fn explain(report: &Report, name: &str, options: &RunOptions) {
         let plural = if limits.len() == 1 { "limit" } else { "limits" };
         say(format_args!("{name} came to its {plural} of {} ({})", limits.join(" and "), options.join(", ")));
     }
+    if let Some(place) = &report.spins {
+        say(format_args!(
+            "{place} made no exit while other tasks could run: only system calls, reads of the clock and PAUSE \
+             let them; a loop that waits for one of them needs sched_yield() or _mm_pause() in it"
+        ));
+    }
     if report.spinning {
         say("the program may be spinning until its timer, and virtual time stands still between exits: \
              try --timer-step 100us where it is started");

@@ -60,7 +60,7 @@ fn snapshot(args: &Args, out: &mut dyn Write) -> Result<()> {
             object.insert("command".into(), json!(command));
             object.insert("exits".into(), json!(state.exits()));
             object.insert("seed".into(), json!(state.seed()));
-            object.insert("cpu".into(), json!(state.cpu().to_string()));
+            object.insert("cpu".into(), json!(state.cpu()));
             object.insert("mounts".into(), json!(mounts(&image)));
             object.insert("verified".into(), json!(args.verify));
             if let Some(kernel) = state.kernel() {
@@ -90,7 +90,7 @@ fn snapshot(args: &Args, out: &mut dyn Write) -> Result<()> {
         MachineState::Kernel(_) => writeln!(out, "kernel       {}", words(&state.command()))?,
     }
     writeln!(out, "at           exit {}, seed {}", state.exits(), state.seed())?;
-    writeln!(out, "cpu          {}", shown(&state.cpu().to_string()))?;
+    writeln!(out, "cpu          {}", shown(&state.cpu()))?;
     match state {
         MachineState::Program(_) => writeln!(out, "sees         {}", shown(&mounts(&image).join(" ")))?,
         MachineState::Kernel(kernel) => writeln!(out, "kept         {}", kept(kernel))?,

@@ -28,7 +28,7 @@ pub struct Args {
     /// Goes on live where the log of an interrupted or stopped run ends.
     #[arg(long)]
     live: bool,
-    /// Runs on a CPU with other features than the recorded run's.
+    /// Runs on a CPU below the level of the recorded run's.
     #[arg(long)]
     any_cpu: bool,
     #[command(flatten)]

@@ -38,7 +38,7 @@ pub struct Args {
     /// Schedules the program's tasks so that its mistakes show, in a way that follows from this seed.
     #[arg(long, value_name = "SEED")]
     chaos: Option<u64>,
-    /// Runs on a CPU with other features than the snapshot's.
+    /// Runs on a CPU below the level of the snapshot's.
     #[arg(long)]
     any_cpu: bool,
     /// Sets a variable of the environment, where the snapshot was made before its program was loaded.

@@ -29,7 +29,7 @@ pub struct Args {
     /// Ends the run after this time. What it wanted until then is stored.
     #[arg(long, value_name = "TIME", value_parser = parse::duration)]
     deadline: Option<Duration>,
-    /// Runs on a CPU with other features than the snapshot's.
+    /// Runs on a CPU below the level of the snapshot's.
     #[arg(long)]
     any_cpu: bool,
     /// Leaves this process as it is, as with `dejavm run --no-confine`.

@@ -134,6 +134,8 @@ fn kind_name(kind: &ExitKind) -> String {
         ExitKind::Instruction(Trapped::Rdtscp) => "rdtscp".into(),
         ExitKind::Instruction(Trapped::Rdrand) => "rdrand".into(),
         ExitKind::Instruction(Trapped::Rdseed) => "rdseed".into(),
+        ExitKind::Instruction(Trapped::Pause) => "pause".into(),
+        ExitKind::Instruction(Trapped::Rdpid) => "rdpid".into(),
         ExitKind::Instruction(Trapped::Cpuid { .. }) => "cpuid".into(),
         ExitKind::Exception { vector, .. } => format!("exception {vector}"),
         ExitKind::End { .. } => "end".into(),

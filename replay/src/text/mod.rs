@@ -59,6 +59,8 @@ fn format_what(exit: &Exit) -> String {
         ExitKind::Instruction(Trapped::Rdtsc) => format!("rdtsc = {:#x}", exit.result),
         ExitKind::Instruction(Trapped::Rdtscp) => format!("rdtscp = {:#x}", exit.result),
         ExitKind::Instruction(Trapped::Rdrand) => format!("rdrand = {:#x}", exit.result),
+        ExitKind::Instruction(Trapped::Pause) => "pause".into(),
+        ExitKind::Instruction(Trapped::Rdpid) => format!("rdpid = {:#x}", exit.result),
         ExitKind::Instruction(Trapped::Rdseed) => format!("rdseed = {:#x}", exit.result),
         ExitKind::Instruction(Trapped::Cpuid { leaf, subleaf }) => {
             format!("cpuid({leaf:#x}, {subleaf:#x}) = {:#x}", exit.result)

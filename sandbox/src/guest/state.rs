@@ -3,7 +3,6 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::host::CpuIdentity;
 use crate::kernel::state::KernelState;
 use crate::machine::BadState;
 use crate::program::state::ProgramState;
@@ -67,11 +66,12 @@ impl MachineState {
         }
     }
 
-    /// The CPU that it ran on.
-    pub fn cpu(&self) -> &CpuIdentity {
+    /// The processor that it needs, for people: that of programs by its level, that of a bare-metal guest as
+    /// the CPU says of itself.
+    pub fn cpu(&self) -> String {
         match self {
-            MachineState::Program(state) => &state.cpu,
-            MachineState::Kernel(state) => &state.cpu,
+            MachineState::Program(state) => state.cpu.to_string(),
+            MachineState::Kernel(state) => state.cpu.to_string(),
         }
     }
 

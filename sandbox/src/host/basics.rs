@@ -1,10 +1,11 @@
 //! What every sandbox needs to know of its host: found out once, by a tiny guest, and shared.
 
+use std::arch::x86_64::__cpuid_count;
 use std::io;
 use std::path::Path;
 use std::sync::{Arc, OnceLock};
 
-use kvm_bindings::{CpuId, KVM_MAX_CPUID_ENTRIES};
+use kvm_bindings::{CpuId, KVM_CPUID_FLAG_SIGNIFCANT_INDEX, KVM_MAX_CPUID_ENTRIES, kvm_cpuid_entry2};
 use kvm_ioctls::{Cap, Kvm, VcpuFd, VmFd};
 
 use super::known::{Found, Known};
@@ -13,6 +14,7 @@ use super::walker;
 use crate::ram::uffd::{FEATURE_POISON, FEATURE_SIGBUS, FEATURE_WP, Uffd};
 use crate::ram::{Marking, PageError};
 use crate::vcpu::VcpuError;
+use crate::x86::processor::Level;
 use crate::x86::xstate;
 
 /// Where guest RAM starts, guest-physical: above everything that KVM keeps for itself.
@@ -50,6 +52,9 @@ pub enum HostError {
     /// A capability is missing.
     #[error("this KVM lacks {0}, which sandboxes need; use a newer kernel")]
     Missing(&'static str),
+    /// The CPU is older than any processor that programs are shown.
+    #[error("this CPU, as KVM has it, is below x86-64-v2 with XSAVE, which programs are shown at least")]
+    Cpu,
     /// A tiny guest did not run as any known host runs it.
     #[error("a test guest did not run: {0}")]
     Guest(String),
@@ -140,6 +145,8 @@ pub struct HostProfile {
     pub missing: bool,
     /// CPUs that this process may use, as of the probe.
     pub cpus: usize,
+    /// The best processor that programs can have here.
+    pub level: Level,
     /// The CPU, for people and for comparing: vendor, family, model, stepping, features.
     pub cpu: CpuIdentity,
     /// See [`HostProfile::bare_metal`].
@@ -268,6 +275,34 @@ fn xsave_bytes(cpuid: &CpuId, xcr0: u64) -> usize {
         .max(LEGACY_AND_HEADER) as usize
 }
 
+/// The best processor that programs can have with these feature words and components.
+fn level(words: [u32; 5], xcr0: u64) -> Option<Level> {
+    Level::of(words)
+        .into_iter()
+        .flat_map(|best| Level::ALL.into_iter().filter(move |level| *level <= best))
+        .find(|level| level.xcr0() & !xcr0 == 0)
+}
+
+/// The table of a processor, as KVM takes it. With `fsgsbase` it has that as well, which KVM asks for before it lets
+/// a program set its segment bases.
+pub fn program_table(level: Level, fsgsbase: bool) -> CpuId {
+    let entries: Vec<kvm_cpuid_entry2> = level
+        .leaves()
+        .iter()
+        .map(|leaf| kvm_cpuid_entry2 {
+            function: leaf.function,
+            index: leaf.index.unwrap_or(0),
+            flags: leaf.index.map_or(0, |_| KVM_CPUID_FLAG_SIGNIFCANT_INDEX),
+            eax: leaf.regs[0],
+            ebx: leaf.regs[1] | if fsgsbase && leaf.function == 7 { FSGSBASE } else { 0 },
+            ecx: leaf.regs[2],
+            edx: leaf.regs[3],
+            ..Default::default()
+        })
+        .collect();
+    CpuId::from_entries(&entries).expect("KVM takes more leaves than there are")
+}
+
 fn identity(cpuid: &CpuId, xcr0: u64) -> CpuIdentity {
     let word =
         |function, pick: fn(&kvm_bindings::kvm_cpuid_entry2) -> u32| leaf(cpuid, function, 0).map_or(0, pick);
@@ -300,6 +335,7 @@ impl HostProfile {
         let mut profile = HostProfile::without_guests(&kvm)?;
         profile.idle = Some(Arc::new(IdleVm::new(&kvm)?));
         profile.probe_guest(&kvm)?;
+        profile.level = profile.best_level()?;
         Ok(Arc::new(profile))
     }
 
@@ -321,8 +357,23 @@ impl HostProfile {
                 known.write(&profile.found());
             }
         }
+        profile.level = profile.best_level()?;
         profile.known = Some(known);
         Ok(Arc::new(profile))
+    }
+
+    /// The best processor that programs can have: what KVM lists where it traps `CPUID`, what the CPU says of
+    /// itself where not, since KVM may list less than there is.
+    fn best_level(&self) -> Result<Level, HostError> {
+        let words = if self.cpuid_traps {
+            let leaf = |function| leaf(&self.cpuid, function, 0).copied().unwrap_or_default();
+            let (first, seventh, extended) = (leaf(1), leaf(7), leaf(0x8000_0001));
+            [first.ecx, first.edx, seventh.ebx, extended.ecx, extended.edx]
+        } else {
+            let [first, seventh, extended] = [1, 7, 0x8000_0001].map(|function| __cpuid_count(function, 0));
+            [first.ecx, first.edx, seventh.ebx, extended.ecx, extended.edx]
+        };
+        level(words, self.xcr0).ok_or(HostError::Cpu)
     }
 
     /// What guests found out.
@@ -365,6 +416,7 @@ impl HostProfile {
             xcr0,
             xsave_bytes: xsave_bytes(&cpuid, xcr0),
             cpus: std::thread::available_parallelism().map_or(1, usize::from),
+            level: Level::V2,
             cpu: identity(&cpuid, xcr0),
             cpuid,
             poison: Uffd::open(FEATURE_WP | FEATURE_POISON).is_ok(),

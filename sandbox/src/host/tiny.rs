@@ -63,6 +63,7 @@ const LAYOUT: Layout = Layout {
     tss: address(TSS),
     tss_limit: PAGE as u32 - 1,
     stack_top: address(STACK) + PAGE,
+    breakpoint: None,
 };
 
 /// How long a guest may stay in `KVM_RUN`: far more than any of them takes. It ends what some hosts

@@ -20,7 +20,7 @@ pub use crash::Crash;
 pub use error::RunError;
 pub use memory::Memory;
 pub use options::{MachineOptions, Search, StartError};
-pub(crate) use options::{check_cpu, marking};
+pub(crate) use options::{check_cpu, check_level, marking};
 pub use pages::SnapshotPages;
 pub use reading::ReadError;
 pub(crate) use reading::{peek, read_memory};

@@ -5,6 +5,7 @@ use crate::errno::Errno;
 use crate::exit::Rung;
 use crate::host::{CpuIdentity, HostError, HostProfile};
 use crate::ram::{Marking, PageError};
+use crate::x86::processor::Level;
 
 /// Which pages of a bare-metal guest are searched for, as KVM reads them where it cannot say so.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -53,6 +54,17 @@ pub enum StartError {
     /// The snapshot's state makes no sense.
     #[error(transparent)]
     State(#[from] BadState),
+    /// The CPU lacks what programs were shown of one.
+    #[error(
+        "this CPU is below {there}, which the programs run on; it has {here} \
+             (use --any-cpu to try all the same)"
+    )]
+    Level {
+        /// What this host's CPU has.
+        here: Level,
+        /// What the state needs.
+        there: Level,
+    },
     /// The CPUs differ.
     #[error(
         "this CPU differs from the one of the snapshot: here {here}; there {there}; programs may have chosen \
@@ -113,6 +125,17 @@ pub(crate) fn marking(host: &HostProfile, rung: Option<Rung>) -> Result<Marking,
         Some(Rung::Decode | Rung::Populate) => Err(StartError::Rung("bare")),
         Some(Rung::Annotated) => Err(StartError::Rung("annotated")),
         Some(_) => Ok(Marking::Eager),
+    }
+}
+
+/// Refuses a CPU that lacks what the programs of a state were shown, unless `any` will do.
+///
+/// # Errors
+/// [`StartError::Level`].
+pub(crate) fn check_level(there: Level, host: &HostProfile, any: bool) -> Result<(), StartError> {
+    match there <= host.level || any {
+        true => Ok(()),
+        false => Err(StartError::Level { here: host.level, there }),
     }
 }
 

@@ -21,6 +21,7 @@ use crate::errno::Errno;
 use crate::host::stop::{Pace, StopHandle};
 use crate::ram::PageError;
 use crate::random::Random;
+use crate::x86::processor::Level;
 
 /// What the file system may ask of the running task.
 pub struct Running<'a> {
@@ -35,6 +36,7 @@ pub struct Running<'a> {
     context: &'a Shared<FsContext>,
     actions: &'a mut Shared<Actions>,
     names: &'a SystemNames,
+    cpu: Level,
     stop: &'a StopHandle,
 }
 
@@ -157,6 +159,7 @@ impl Caller for Running<'_> {
             account: &self.memory.state.account,
             clock: self.clock,
             names: self.names,
+            cpu: self.cpu,
         };
         proc_text::text(pid, file, &subject)
     }
@@ -305,6 +308,7 @@ impl Kernel {
             context: &self.context,
             actions: &mut self.actions,
             names: &self.names,
+            cpu: self.cpu,
             stop: &self.stop,
         };
         let env = &mut Env { world: &mut **world, caller: &mut caller };

@@ -20,6 +20,8 @@ const EARLY: u64 = 32;
 const LATER: u64 = 32;
 /// Choices in a phase at most, a power of two.
 const PHASE_BITS: u64 = 9;
+/// Exits that a task goes on for that is favoured.
+const UNFAIR: u32 = 4096;
 /// Instructions in a row that are stepped at most, a power of two.
 const WINDOW_BITS: u64 = 12;
 
@@ -28,7 +30,7 @@ const WINDOW_BITS: u64 = 12;
 enum Style {
     /// The highest priority runs, and is looked for at every exit.
     Priorities,
-    /// The highest priority runs, as long as it can.
+    /// The highest priority runs, for long.
     Unfair,
     /// Any, another one at every exit.
     Switching,
@@ -84,7 +86,7 @@ impl Chaos {
         };
         match self.style {
             Style::Priorities => Turn { place: highest(), exits: 1, steps: 0 },
-            Style::Unfair => Turn { place: highest(), exits: u32::MAX, steps: 0 },
+            Style::Unfair => Turn { place: highest(), exits: UNFAIR, steps: 0 },
             Style::Switching => Turn { place: self.random.below(count) as usize, exits: 1, steps: 0 },
             Style::Stepping => {
                 // Who has just run is the last in the queue.
@@ -111,7 +113,7 @@ impl Chaos {
             _ => Style::Stepping,
         };
         if self.style == Style::Unfair {
-            // One turn may last for ever: it ends when its task waits.
+            // A turn is long.
             self.left = self.left.min(16);
         }
     }

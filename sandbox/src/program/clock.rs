@@ -21,6 +21,9 @@ use crate::machine::{BadState, expect};
 pub const EXIT_STEP: u64 = 10_000;
 /// Nanoseconds that a read of the clock takes.
 pub const READ_STEP: u64 = 100;
+/// Nanoseconds that a `PAUSE` takes that is answered in the guest. Much more than on a CPU, as it is a wait in a loop
+/// and costs the host more than that.
+pub const PAUSE_STEP: u64 = 1000;
 /// Where the virtual clock starts unless told otherwise: 2026-01-01T00:00:00Z, in nanoseconds
 /// since the Unix epoch.
 pub const DEFAULT_START: u64 = 1_767_225_600_000_000_000;
@@ -52,12 +55,16 @@ pub struct Clock {
     cpu: u64,
     /// Real time is this much more than monotonic time.
     offset: u64,
+    /// Monotonic time at which a task that makes no exit by itself makes one: when something else is to
+    /// happen, or another task to run. It is in the clock page, too.
+    limit: u64,
 }
 
 impl Clock {
     /// A clock that starts at `start`, nanoseconds since the Unix epoch.
     pub fn new(mode: ClockMode, start: u64, timer_step: Option<NonZeroU64>) -> Clock {
-        Clock { mode, timer_step, monotonic: START_UPTIME, cpu: 0, offset: start.wrapping_sub(START_UPTIME) }
+        let offset = start.wrapping_sub(START_UPTIME);
+        Clock { mode, timer_step, monotonic: START_UPTIME, cpu: 0, offset, limit: u64::MAX }
     }
 
     /// Checks what a file claims.
@@ -66,7 +73,7 @@ impl Clock {
     /// [`BadState`].
     pub fn check(&self) -> Result<(), BadState> {
         // A program may write any time into its clock page.
-        let Clock { mode: _, timer_step, monotonic: _, cpu: _, offset: _ } = self;
+        let Clock { mode: _, timer_step, monotonic: _, cpu: _, offset: _, limit: _ } = self;
         expect(timer_step.is_none_or(|step| step.get() <= MAX_TIMER_STEP), "the timer step")
     }
 
@@ -92,7 +99,7 @@ impl Clock {
         space: &mut AddressSpace,
         page: u64,
     ) -> Result<(), MemError> {
-        space.state.image.clock_page = page;
+        space.set_clock_page(page);
         let mode = match self.mode {
             ClockMode::Virtual => vdso::Mode::Virtual,
             ClockMode::Host => vdso::Mode::SystemCalls,
@@ -102,6 +109,7 @@ impl Clock {
             realtime_offset_ns: self.offset,
             step_ns: READ_STEP,
             mode,
+            limit_ns: self.limit,
         };
         space.place(memory, page, &content.to_bytes())
     }
@@ -147,6 +155,34 @@ impl Clock {
     ) -> Result<(), MemError> {
         self.monotonic = self.monotonic.saturating_add(by);
         match space.write(memory, space.state.image.clock_page, &self.monotonic.to_le_bytes()) {
+            Ok(()) | Err(MemError::BadAddress(_)) => Ok(()),
+            Err(e) => Err(e),
+        }
+    }
+
+    /// Whether it has come to the limit.
+    pub fn is_at_limit(&self) -> bool {
+        self.monotonic >= self.limit
+    }
+
+    /// The limit.
+    pub fn limit(&self) -> u64 {
+        self.limit
+    }
+
+    /// Sets the limit, and writes it into the clock page.
+    ///
+    /// # Errors
+    /// As [`Clock::tick`].
+    pub fn set_limit(
+        &mut self,
+        memory: &mut Memory,
+        space: &mut AddressSpace,
+        limit: u64,
+    ) -> Result<(), MemError> {
+        self.limit = limit;
+        let at = space.state.image.clock_page + vdso::LIMIT_NS as u64;
+        match space.write(memory, at, &limit.to_le_bytes()) {
             Ok(()) | Err(MemError::BadAddress(_)) => Ok(()),
             Err(e) => Err(e),
         }

@@ -39,16 +39,8 @@ const RANDOM_STACK: u64 = 512;
 /// The stream of the seed that layout is drawn from.
 const LAYOUT_STREAM: u64 = 1;
 
-/// What a program is told of its CPU.
-#[derive(Clone, Copy, Debug)]
-pub struct CpuInfo {
-    /// CPUID leaf 1 EDX: `AT_HWCAP`.
-    pub hwcap: u64,
-    /// `AT_HWCAP2`: bit 1 is FSGSBASE.
-    pub hwcap2: u64,
-    /// Bytes of a signal frame at most: `AT_MINSIGSTKSZ`.
-    pub signal_frame: u64,
-}
+/// Bytes of a signal frame besides the XSAVE area, at most.
+const FRAME_BYTES: u64 = 1024;
 
 /// What to run.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -233,8 +225,8 @@ impl Kernel {
         let (user, group) = (self.task.credentials.user, self.task.credentials.group);
         let auxv = [
             (at::SYSINFO_EHDR, vdso),
-            (at::MINSIGSTKSZ, self.cpu.signal_frame),
-            (at::HWCAP, self.cpu.hwcap),
+            (at::MINSIGSTKSZ, self.cpu.xsave_bytes() as u64 + FRAME_BYTES),
+            (at::HWCAP, self.cpu.hwcap().into()),
             (at::PAGESZ, PAGE),
             (at::CLKTCK, 100),
             (at::PHDR, bias.wrapping_add(program.image.headers)),
@@ -248,7 +240,7 @@ impl Kernel {
             (at::GID, group.real.into()),
             (at::EGID, group.effective.into()),
             (at::SECURE, secure.into()),
-            (at::HWCAP2, self.cpu.hwcap2),
+            (at::HWCAP2, 0),
         ];
         let top = stack_top - below(RANDOM_STACK) * 16;
         let rsp = self.build_stack(top, &command, &auxv)?;

@@ -10,7 +10,6 @@ use super::effects::Effects;
 use super::entry::Entry;
 use super::error::SysError;
 use super::exception;
-use super::exec::CpuInfo;
 use super::files::FdTable;
 use super::fs::{Fs, InodeId};
 use super::limits;
@@ -22,11 +21,14 @@ use super::settings::SystemNames;
 use super::signal::number::{SIGKILL, SIGSEGV, SIGXCPU};
 use super::signal::{Actions, Delivery, Info, Signals};
 use super::task::Task;
+use super::timers::Which;
+
 use crate::errno::Errno;
 use crate::host::stop::StopHandle;
 use crate::machine::{BadState, End, expect};
 use crate::random::Random;
 use crate::vcpu::registers::ExtendedState;
+use crate::x86::processor::Level;
 use crate::x86::vector;
 
 /// Where the paths of tasks start, and what new files may not allow.
@@ -87,8 +89,8 @@ pub struct Kernel {
     pub fp_size: usize,
     /// Its components: XCR0.
     pub fp_components: u64,
-    /// What programs are told of the CPU.
-    pub cpu: CpuInfo,
+    /// The processor that programs see.
+    pub cpu: Level,
     /// What the current exit wrote.
     pub effects: Effects,
     /// System calls that are not implemented, by number: how often.
@@ -262,11 +264,17 @@ impl Kernel {
         Ok(())
     }
 
+    /// The running process's interval timer of real time may have been set: others must not run past it.
+    pub fn note_timer(&mut self) {
+        self.sched.note_due(self.process.timers.get(Which::Real).expiry());
+    }
+
     /// Takes the next signal to deliver.
     pub fn take_signal(&mut self) -> Option<Delivery> {
         loop {
             let delivery = self.signals().take_next()?;
             self.process.timers.signal_taken(delivery.info().signal, self.clock.monotonic());
+            self.note_timer();
             if !matches!(delivery, Delivery::Ignore(_)) {
                 return Some(delivery);
             }
@@ -277,6 +285,7 @@ impl Kernel {
     pub fn take_signal_of(&mut self, set: u64) -> Option<Info> {
         let info = self.signals().take_of(set)?;
         self.process.timers.signal_taken(info.signal, self.clock.monotonic());
+        self.note_timer();
         Some(info)
     }
 

@@ -17,6 +17,7 @@ mod exit;
 pub mod files;
 pub mod find;
 pub mod fs;
+mod horizon;
 pub mod kernel;
 pub mod limits;
 pub mod machine;

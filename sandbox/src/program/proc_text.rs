@@ -11,6 +11,7 @@ use super::settings::SystemNames;
 use super::signal::Actions;
 use super::task::Task;
 use crate::ram::PAGE_SIZE;
+use crate::x86::processor::Level;
 
 /// Whom a text is about.
 pub struct Subject<'a> {
@@ -34,6 +35,8 @@ pub struct Subject<'a> {
     pub clock: &'a Clock,
     /// What the machine is called.
     pub names: &'a SystemNames,
+    /// The processor.
+    pub cpu: Level,
 }
 
 /// The text of a file; `None` where the file system's built-in text will do.
@@ -55,6 +58,7 @@ pub fn text(pid: u32, file: ProcFile, subject: &Subject<'_>) -> Option<Vec<u8>> 
         ProcFile::Personality => format!("{:08x}\n", task.settings.personality).into_bytes(),
         ProcFile::Hostname => [&names.host_name[..], b"\n"].concat(),
         ProcFile::DomainName => [&names.domain_name[..], b"\n"].concat(),
+        ProcFile::CpuInfo => subject.cpu.text().into_bytes(),
         ProcFile::Cmdline => joined(&image.args),
         ProcFile::Environ => joined(&image.env),
         ProcFile::Comm => [&task.name[..], b"\n"].concat(),

@@ -19,6 +19,9 @@ pub struct Scheduler {
     left: u32,
     /// Instructions after which another one runs, too; 0 for none.
     steps: u64,
+    /// No wait is over before this moment, and no interval timer of real time expires; [`u64::MAX`] if none ever
+    /// does by itself.
+    due: u64,
     random: Random,
     /// Tries to break programs.
     chaos: Option<Chaos>,
@@ -37,6 +40,7 @@ impl Scheduler {
             waiting: BTreeMap::new(),
             left: 0,
             steps: 0,
+            due: u64::MAX,
             random: Random::new(seed, SCHEDULE_STREAM),
             chaos: None,
         }
@@ -116,8 +120,29 @@ impl Scheduler {
         self.left == 0 && self.any_ready()
     }
 
+    /// Exits that the running task has left of its time slice, at least one.
+    pub fn left(&self) -> u32 {
+        self.left.max(1)
+    }
+
+    /// A moment before which no wait is over by itself, and no interval timer expires.
+    pub fn due(&self) -> u64 {
+        self.due
+    }
+
+    /// An interval timer expires at this moment.
+    pub fn note_due(&mut self, at: Option<u64>) {
+        self.due = self.due.min(at.unwrap_or(u64::MAX));
+    }
+
+    /// Sets that moment: those that wait have been looked through.
+    pub fn set_due(&mut self, due: u64) {
+        self.due = due;
+    }
+
     /// A task waits.
     pub(super) fn park(&mut self, tid: u32, wait: &Wait) {
+        self.due = self.due.min(wait.until.unwrap_or(u64::MAX));
         for key in &wait.on {
             let queue = self.waiting.entry(*key).or_default();
             if !queue.contains(&tid) {

@@ -8,7 +8,6 @@ use dejavm_snapshot::{Content, ContentsError, PageContents, Snapshot, Summary, W
 use super::effects::Effects;
 use super::entry::Entry;
 use super::error::SysError;
-use super::exec::CpuInfo;
 use super::fs::{KeptContent, StoredBlocks};
 use super::kernel::Kernel;
 use super::machine::Machine;
@@ -22,7 +21,7 @@ use crate::host::basics::RAM_BASE;
 use crate::host::stop::StopHandle;
 use crate::host::{HostProfile, create_vm, open_kvm};
 use crate::machine::{
-    Core, MachineOptions, RamContents, RunError, SaveError, SnapshotPages, StartError, check_cpu, marking,
+    Core, MachineOptions, RamContents, RunError, SaveError, SnapshotPages, StartError, check_level, marking,
 };
 use crate::ram::{PAGE_SIZE, PageError, PageSource, Ram, SystemArea};
 use crate::vcpu::Vcpu;
@@ -30,8 +29,6 @@ use crate::world::World;
 
 /// Shadow pages that KVM may have besides those of the guest's page tables.
 const SHADOW_PAGES: usize = 1024;
-/// Bytes of a signal frame besides the XSAVE area, at most.
-const FRAME_BYTES: u64 = 1024;
 
 impl Machine {
     /// Makes a machine from its state; the contents of its memory come from `snapshot`.
@@ -47,7 +44,7 @@ impl Machine {
         options: &MachineOptions,
     ) -> Result<Machine, StartError> {
         state.check(snapshot.as_ref().map_or(0, |snapshot| snapshot.page_count()))?;
-        check_cpu(&state.cpu, &host, options.any_cpu)?;
+        check_level(state.cpu, &host, options.any_cpu)?;
         let marking = marking(&host, options.rung)?;
         let kvm = open_kvm()?;
         let vm = Arc::new(create_vm(&kvm)?);
@@ -76,7 +73,7 @@ impl Machine {
         memory.ram.stop_by(stop.clone());
         // A shadow page for each page table, and some for KVM's own.
         memory.system.set_shadow_pages(memory.table_budget() + SHADOW_PAGES);
-        let entry = Entry::new(&mut memory, host.syscall_stays_user)?;
+        let entry = Entry::new(&mut memory, host.syscall_stays_user, state.cpu)?;
         let space = state.space.try_map(|state| {
             let mut space = AddressSpace::new(&mut memory, state)?;
             entry.map(&mut memory, &mut space)?;
@@ -98,13 +95,9 @@ impl Machine {
             stop: stop.clone(),
             random: state.random,
             names: state.names,
-            fp_size: host.xsave_bytes,
-            fp_components: host.xcr0,
-            cpu: CpuInfo {
-                hwcap: host.cpu.features[0].into(),
-                hwcap2: if host.fsgsbase { 2 } else { 0 },
-                signal_frame: host.xsave_bytes as u64 + FRAME_BYTES,
-            },
+            fp_size: state.cpu.xsave_bytes(),
+            fp_components: state.cpu.xcr0(),
+            cpu: state.cpu,
             effects: Effects::default(),
             unknown: Default::default(),
             end: None,
@@ -135,7 +128,7 @@ impl Machine {
     /// When memory is used up by what file mappings need.
     pub fn state(&mut self) -> Result<ProgramState, RunError> {
         let task = self.tasks()?;
-        let cpu = self.core.host_profile().cpu.clone();
+        let cpu = self.kernel.cpu;
         let (exits, seed) = (self.core.exits, self.core.seed);
         let k = &mut self.kernel;
         for (_, space) in k.space.iter_mut() {

@@ -20,10 +20,10 @@ use super::settings::SystemNames;
 use super::signal::Actions;
 use super::task::{TASK_BYTES, Task};
 use super::wait::Wait;
-use crate::host::CpuIdentity;
 use crate::machine::{BadState, MAX_EXITS, expect};
 use crate::ram::{CHUNK_PAGES, PAGE_SIZE};
 use crate::random::Random;
+use crate::x86::processor::Level;
 
 /// The stream of the seed that a program's random bytes are drawn from.
 pub const PROGRAM_STREAM: u64 = 0;
@@ -40,8 +40,8 @@ const MOST_CHUNKS: u64 = (1 << 18) - (1 << 11);
 /// A program's machine at one moment of its run.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct ProgramState {
-    /// The CPU that it ran on.
-    pub cpu: CpuIdentity,
+    /// The processor that its programs see.
+    pub cpu: Level,
     /// The run's seed.
     pub seed: u64,
     /// A program that is yet to be loaded; until then there is no memory.
@@ -132,7 +132,7 @@ impl ProgramState {
     ///
     /// # Errors
     /// When the mounts make no tree.
-    pub fn start(spec: ProgramSpec, cpu: CpuIdentity) -> Result<ProgramState, MountError> {
+    pub fn start(spec: ProgramSpec, cpu: Level) -> Result<ProgramState, MountError> {
         let mut fs = Fs::new(FsOptions {
             mounts: spec.mounts,
             stdio: spec.stdio,
@@ -182,7 +182,8 @@ impl ProgramState {
     /// [`BadState`].
     pub fn check(&self, snapshot_pages: u64) -> Result<(), BadState> {
         let ProgramState {
-            cpu,
+            // Any is one: whether the host has it is found out when it is started.
+            cpu: _,
             // It only starts random streams.
             seed: _,
             pending,
@@ -204,7 +205,6 @@ impl ProgramState {
             names,
             exits,
         } = self;
-        expect(cpu.is_valid(), "the CPU")?;
         expect(*exits < MAX_EXITS, "the count of exits")?;
         expect((PROGRAM_PID..1 << 22).contains(next_tid), "the number of the next task")?;
         self.check_tasks()?;

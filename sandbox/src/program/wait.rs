@@ -266,8 +266,11 @@ impl Kernel {
     }
 
     /// Makes ready whose time is over.
-    fn wake_for_time(&mut self) {
+    pub(super) fn wake_for_time(&mut self) {
         let now = self.clock.monotonic();
+        let waits = self.task.iter().filter_map(|(_, task)| task.parked.as_ref()?.wait.until);
+        let due = waits.filter(|until| *until > now).chain(self.next_interval()).min();
+        self.sched.set_due(due.unwrap_or(u64::MAX));
         let over = |parked: &Parked| parked.wait.until.is_some_and(|until| until <= now);
         let due = self.task.iter().filter(|(_, task)| task.parked.as_ref().is_some_and(over));
         let due: Vec<u32> = due.map(|(tid, _)| tid).collect();
@@ -277,9 +280,22 @@ impl Kernel {
     /// The next moment at which something happens by itself.
     fn next_moment(&self) -> Option<u64> {
         let waits = self.task.iter().filter_map(|(_, task)| task.parked.as_ref()?.wait.until);
-        let timers = self.process.iter().filter_map(|(_, process)| process.timers.get(Which::Real).expiry());
-        let read = self.outside.fs().next_timer(|inode| self.sched.is_awaited(Key::File(inode)));
-        waits.chain(timers).chain(read).min()
+        waits.chain(self.next_timer()).min()
+    }
+
+    /// The next moment at which a timer expires.
+    fn next_timer(&self) -> Option<u64> {
+        self.next_interval().into_iter().chain(self.next_awaited()).min()
+    }
+
+    /// The next moment at which a `timerfd` expires that somebody waits for.
+    pub(super) fn next_awaited(&self) -> Option<u64> {
+        self.outside.fs().next_timer(|inode| self.sched.is_awaited(Key::File(inode)))
+    }
+
+    /// The next moment at which an interval timer of real time expires.
+    fn next_interval(&self) -> Option<u64> {
+        self.process.iter().filter_map(|(_, process)| process.timers.get(Which::Real).expiry()).min()
     }
 
     /// The input that tasks wait for: such that is certain to come, if there is any.

@@ -17,6 +17,8 @@ pub const GATE_BYTES: u64 = 16;
 pub const GATE_PRESENT: u8 = 1 << 7;
 /// Type of an interrupt gate.
 const INTERRUPT_GATE: u8 = 0xe;
+/// Type of a trap gate: it leaves RFLAGS.IF as it is.
+const TRAP_GATE: u8 = 0xf;
 
 /// Bytes of a TSS without its I/O permissions, of 32 bits (figure 8-2) or 64 (figure 8-11).
 pub const TSS_BYTES: u64 = 104;
@@ -68,6 +70,13 @@ pub fn gate(handler: u64, selector: u16, dpl: u8) -> [u64; 2] {
     [low, handler >> 32]
 }
 
+/// The trap gate of a handler in the code segment `selector`, on the stack of this number in the TSS; open to
+/// programs.
+pub fn trap_gate(handler: u64, selector: u16, stack: u8) -> [u64; 2] {
+    let [low, high] = gate(handler, selector, 3);
+    [low | u64::from(TRAP_GATE ^ INTERRUPT_GATE) << 40 | u64::from(stack) << 32, high]
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -76,6 +85,7 @@ mod tests {
     fn gates() {
         assert_eq!(gate(0x1234_5678_9abc_def0, 8, 0), [0x9abc_8e00_0008_def0, 0x1234_5678]);
         assert_eq!(gate(0x1000, 0x10, 3), [0x0000_ee00_0010_1000, 0]);
+        assert_eq!(trap_gate(0x1000, 0x33, 1), [0x0000_ef01_0033_1000, 0]);
     }
 
     #[test]

@@ -6,5 +6,6 @@ pub mod flags;
 pub mod frame;
 pub mod msr;
 pub mod paging;
+pub mod processor;
 pub mod vector;
 pub mod xstate;

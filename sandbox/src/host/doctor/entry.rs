@@ -47,15 +47,15 @@ pub fn cpuid(host: &Host) -> Result<Finding, HostError> {
         Finding::new(
             Level::Ok,
             "gives the table that dejavm sets",
-            "takes out of the table what is not deterministic",
-            "programs see a CPU without RDRAND, RDSEED, RDPID and TSX",
+            "sets that of one documented processor, by the CPU's level",
+            "programs see that processor, whichever CPU this is",
         )
     } else {
         Finding::new(
             Level::Limited,
             "gives the CPU's own values, whatever table is set",
-            "keeps the CPU's identity with every snapshot and recording, and compares it",
-            "programs see RDRAND and the like, and the number of the CPU they are on; a replay needs the same kind of CPU",
+            "replaces CPUID in code that comes from files, and answers it from a table of its own",
+            "programs that make code with CPUID in it see this CPU, and its number; their runs may not be repeatable elsewhere",
         )
     })
 }

@@ -35,7 +35,7 @@ impl Machine {
     pub(super) fn syscall(&mut self, options: &mut RunOptions<'_>) -> Result<Option<RunEnd>, RunError> {
         let general = self.program_registers();
         if !self.is_behind_syscall(general.rcx)? {
-            return self.jumped_to_stub(general, options);
+            return self.jumped_to_stub(SYSCALL_STUB, general, options);
         }
         let number = general.rax;
         let args = [general.rdi, general.rsi, general.rdx, general.r10, general.r8, general.r9];
@@ -72,6 +72,7 @@ impl Machine {
         if number != number::RT_SIGRETURN {
             self.kernel.fire_timers();
         }
+        self.kernel.pass_horizon();
         match self.make_call(call, options)? {
             Made::Answered(resume) => self.go(resume, options),
             Made::Left => self.schedule(options),
@@ -97,6 +98,7 @@ impl Machine {
                     self.put_extended_state(&fp)?;
                 }
                 resume = Resume::Full;
+                self.told.forget_space();
                 // A thread that executes a program takes its process's number.
                 self.on_vcpu = self.kernel.tid();
                 self.kernel.task.regs.general.rax
@@ -222,16 +224,17 @@ impl Machine {
         }
     }
 
-    /// To a program, there is nothing where the stub is.
-    fn jumped_to_stub(
+    /// To a program, there is nothing where the stubs are.
+    pub(super) fn jumped_to_stub(
         &mut self,
+        stub: u64,
         general: General,
         options: &mut RunOptions<'_>,
     ) -> Result<Option<RunEnd>, RunError> {
-        self.kernel.task.regs.general = General { rip: SYSCALL_STUB, ..general };
+        self.kernel.task.regs.general = General { rip: stub, ..general };
         let error = page_fault::USER | page_fault::FETCH;
-        self.record_exception(vector::PAGE_FAULT, error, SYSCALL_STUB, options)?;
-        self.raise(exception::page_fault_signal(false, code::SEGV_MAPERR, error, SYSCALL_STUB), options)
+        self.record_exception(vector::PAGE_FAULT, error, stub, options)?;
+        self.raise(exception::page_fault_signal(false, code::SEGV_MAPERR, error, stub), options)
     }
 
     /// Puts in the floating-point state of a signal frame.

@@ -189,6 +189,7 @@ impl Machine {
             (next.rcx, next.r11) = (regs.general.rip, regs.general.rflags);
             *self.core.vcpu.regs_mut() = next;
         }
-        Ok(())
+        self.kernel.entry.clear_handler_stack(&self.kernel.memory);
+        Ok(self.kernel.set_horizon(&mut self.told)?)
     }
 }

@@ -4,6 +4,7 @@ use super::Machine;
 use super::legacy;
 use crate::exit::{ExitKind, Rung, SourceKind};
 use crate::machine::{Guest, RunEnd, RunError, RunOptions};
+use crate::program::entry::HANDLER;
 use crate::program::exception::{self, code};
 use crate::program::kernel::Kernel;
 use crate::program::mm::{self, Access, FaultAnswer};
@@ -33,29 +34,49 @@ impl Machine {
             let exit = Exit::Other(format!("vector {vector}, error {error:#x}, RIP {:#x}", frame.rip));
             return Err(self.crash("an exception in the entry stubs", exit));
         }
-        if vector == vector::PAGE_FAULT {
-            return self.page_fault(error, &frame, options);
+        self.exception_with(vector, error, rsp, &frame, options)
+    }
+
+    /// A breakpoint that its handler does not answer.
+    pub(super) fn breakpoint(&mut self, options: &mut RunOptions<'_>) -> Result<Option<RunEnd>, RunError> {
+        let rsp = self.core.vcpu.regs().rsp;
+        match self.kernel.entry.handler_frame(&self.kernel.memory, rsp) {
+            Some(frame) => self.exception_with(vector::BREAKPOINT, 0, rsp, &frame, options),
+            None => self.jumped_to_stub(HANDLER, self.program_registers(), options),
         }
-        if vector == vector::DEBUG && self.stood_still(&frame, options)? {
+    }
+
+    fn exception_with(
+        &mut self,
+        vector: u8,
+        error: u64,
+        rsp: u64,
+        frame: &Frame,
+        options: &mut RunOptions<'_>,
+    ) -> Result<Option<RunEnd>, RunError> {
+        if vector == vector::PAGE_FAULT {
+            return self.page_fault(error, frame, options);
+        }
+        if vector == vector::DEBUG && self.stood_still(frame, options)? {
             return Ok(None);
         }
         if vector == vector::DEBUG && self.stepper.on {
-            return self.step(rsp, &frame, options);
+            return self.step(rsp, frame, options);
         }
-        if vector == vector::INVALID_OPCODE && self.lacked_pages(&frame, options)? {
+        if vector == vector::INVALID_OPCODE && self.lacked_pages(frame, options)? {
             return Ok(None);
         }
         if let Some(answered) = self.answered_at(vector, frame.rip)? {
-            return self.answer_instruction(answered, vector, rsp, &frame, options);
+            return self.answer_instruction(answered, vector, rsp, frame, options);
         }
         if matches!(vector, vector::PROTECTION | vector::INVALID_OPCODE)
             && legacy::is_int80(&self.code(frame.rip)?)
         {
-            return self.int80(&frame, options);
+            return self.int80(frame, options);
         }
-        self.take_frame(&frame);
+        self.take_frame(frame);
         let (vector, error) = match vector {
-            vector::INVALID_OPCODE => self.behind_invalid(&frame)?,
+            vector::INVALID_OPCODE => self.behind_invalid(frame)?,
             vector => (vector, error),
         };
         self.record_exception(vector, error, frame.rip, options)?;
@@ -64,7 +85,7 @@ impl Machine {
                 let state = self.core.vcpu.extended_state()?;
                 exception::floating_point_signal(vector, frame.rip, &state)
             }
-            vector::DEBUG => Some(self.debug_signal(&frame)?),
+            vector::DEBUG => Some(self.debug_signal(frame)?),
             _ => Some(exception::signal(vector, error, frame.rip)),
         };
         match info {

@@ -9,10 +9,11 @@ use super::delivery::Resume;
 use crate::exit::{ExitKind, Trapped};
 use crate::machine::{RunEnd, RunError, RunOptions};
 use crate::program::error::SysError;
-use crate::program::mm::hardware_random::{self, Draw};
-use crate::program::mm::{Access, Backing};
+use crate::program::exception;
+use crate::program::mm::patch::random::{self, Draw, Source};
+use crate::program::mm::{Access, patch};
 use crate::ram::PAGE_SIZE;
-use crate::x86::flags::rflags::{ARITHMETIC_FLAGS, CARRY_FLAG};
+use crate::x86::flags::rflags::{ARITHMETIC_FLAGS, CARRY_FLAG, TRAP_FLAG};
 use crate::x86::frame::Frame;
 use crate::x86::vector;
 
@@ -24,8 +25,12 @@ pub(super) const MAX_INSTRUCTION: usize = 15;
 pub(super) enum Answered {
     /// `RDTSC` or `RDTSCP`, of so many bytes.
     Timestamp(Trapped, u64),
-    /// `RDRAND` or `RDSEED`.
+    /// `RDRAND`, `RDSEED` or `RDPID`.
     Draw(Draw),
+    /// `CPUID`.
+    Cpuid,
+    /// `PAUSE`.
+    Pause,
 }
 
 impl Machine {
@@ -61,15 +66,24 @@ impl Machine {
                 let timestamp = timestamp_at(&self.code(rip)?);
                 Ok(timestamp.map(|(trapped, len)| Answered::Timestamp(trapped, len)))
             }
+            vector::BREAKPOINT => {
+                // RIP is behind the first byte.
+                let start = rip.wrapping_sub(1);
+                if !self.kernel.space.find(start).is_some_and(|(_, vma)| vma.is_code()) {
+                    return Ok(None);
+                }
+                Ok(match self.code(start)?[..] {
+                    [patch::BREAKPOINT, patch::CPUID, ..] => Some(Answered::Cpuid),
+                    [patch::BREAKPOINT, patch::PAUSE, ..] => Some(Answered::Pause),
+                    _ => None,
+                })
+            }
             vector::INVALID_OPCODE => {
-                let draw = hardware_random::draw_at(&self.code(rip)?);
                 // A program's own has its signal.
-                let of_file = self
-                    .kernel
-                    .space
-                    .find(rip)
-                    .is_some_and(|(_, vma)| !matches!(vma.backing, Backing::Anonymous));
-                Ok(draw.filter(|_| of_file).map(Answered::Draw))
+                if !self.kernel.space.find(rip).is_some_and(|(_, vma)| vma.is_code()) {
+                    return Ok(None);
+                }
+                Ok(random::draw_at(&self.code(rip)?).map(Answered::Draw))
             }
             _ => Ok(None),
         }
@@ -87,6 +101,7 @@ impl Machine {
         self.core.stats.exits.instructions += 1;
         self.kernel.tick()?;
         let mut next = *frame;
+        let at = if vector == vector::BREAKPOINT { frame.rip - 1 } else { frame.rip };
         let (trapped, result) = match answered {
             Answered::Timestamp(trapped, len) => {
                 next.rip += len;
@@ -96,11 +111,30 @@ impl Machine {
                 next.rip += draw.len;
                 self.draw(draw, &mut next)
             }
+            Answered::Cpuid => {
+                next.rip += 1;
+                self.cpuid()
+            }
+            Answered::Pause => {
+                next.rip += 1;
+                self.kernel.sched.end_slice();
+                (Trapped::Pause, 0)
+            }
         };
+        self.kernel.entry.clear_handler_stack(&self.kernel.memory);
         self.kernel.entry.set_frame(&self.kernel.memory, vector, rsp, &next);
         self.look_ahead(next.rip, self.core.vcpu.regs().rcx)?;
-        self.record(ExitKind::Instruction(trapped), frame.rip, result, options)?;
-        if self.kernel.fire_timers() && self.kernel.signals().any_deliverable() {
+        self.record(ExitKind::Instruction(trapped), at, result, options)?;
+        let fired = self.kernel.fire_timers();
+        self.kernel.wake_for_files();
+        self.kernel.pass_horizon();
+        if vector != vector::PROTECTION && self.program_flags(frame.rflags) & TRAP_FLAG != 0 {
+            // What stands in its place does not trap behind itself.
+            self.take_frame(&next);
+            self.record_exception(vector::DEBUG, 0, next.rip, options)?;
+            return self.raise(exception::signal(vector::DEBUG, 0, next.rip), options);
+        }
+        if fired && self.kernel.signals().any_deliverable() {
             self.take_frame(&next);
             return self.go_on(options);
         }
@@ -114,7 +148,18 @@ impl Machine {
             self.take_frame(&next);
             return self.go(Resume::Full, options);
         }
+        self.kernel.set_horizon(&mut self.told)?;
         Ok(None)
+    }
+
+    /// CPUID describes the processor that programs see.
+    fn cpuid(&mut self) -> (Trapped, u64) {
+        let level = self.kernel.cpu;
+        let regs = self.core.vcpu.regs_mut();
+        let (leaf, subleaf) = (regs.rax as u32, regs.rcx as u32);
+        let answer = level.answer(leaf, subleaf).map(u64::from);
+        [regs.rax, regs.rbx, regs.rcx, regs.rdx] = answer;
+        (Trapped::Cpuid { leaf, subleaf }, answer[0])
     }
 
     /// RDTSC and RDTSCP read the program's clock.
@@ -130,10 +175,13 @@ impl Machine {
         tsc
     }
 
-    /// RDRAND and RDSEED draw from the run's seed, and always have a number.
+    /// RDRAND and RDSEED draw from the run's seed, and always have a number; RDPID gives that of the CPU.
     fn draw(&mut self, draw: Draw, next: &mut Frame) -> (Trapped, u64) {
         let mut number = [0u8; 8];
-        self.kernel.random.fill(&mut number[..usize::from(draw.bytes)]);
+        if draw.of != Source::Processor {
+            self.kernel.random.fill(&mut number[..usize::from(draw.bytes)]);
+        }
+        // There is one CPU, number 0.
         let number = u64::from_le_bytes(number);
         let register = match draw.register {
             // The stub runs on a stack of its own.
@@ -145,8 +193,13 @@ impl Machine {
             // A register of 32 bits is extended by zeros.
             _ => number,
         };
+        let trapped = match draw.of {
+            Source::Random => Trapped::Rdrand,
+            Source::Seed => Trapped::Rdseed,
+            Source::Processor => return (Trapped::Rdpid, number),
+        };
         next.rflags = next.rflags & !ARITHMETIC_FLAGS | CARRY_FLAG;
-        (if draw.seed { Trapped::Rdseed } else { Trapped::Rdrand }, number)
+        (trapped, number)
     }
 }
 

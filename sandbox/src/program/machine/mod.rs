@@ -16,12 +16,14 @@ use kvm_bindings::kvm_sregs;
 
 use super::current::Current;
 use super::entry::{self, Entry};
+use super::horizon::Told;
 use super::kernel::Kernel;
 use super::signal::Info;
 use super::task::Task;
-use crate::entry::{EXCEPTION_PORT, SYSCALL_PORT};
+use crate::entry::{BREAKPOINT_PORT, EXCEPTION_PORT, SYSCALL_PORT};
 use crate::exit::{self, ExitKind, Rung, SourceKind};
 use crate::fault::{Finding, Place, Then, fetch};
+use crate::host::program_table;
 use crate::host::thread::BlockedSignals;
 use crate::machine::{Core, Guest, PauseAt, RunEnd, RunError, RunOptions};
 use crate::vcpu::Exit;
@@ -52,9 +54,13 @@ pub struct Machine {
     loaded_bases: (u64, u64),
     stale: (u64, u32),
     stepper: Stepper,
+    told: Told,
     first_read_done: bool,
     /// What a program that is stuck waits for, in words.
     pub waits_for: Option<String>,
+    /// The task that ran when the last run was ended, and had made no exit for 100 ms or more while others
+    /// could have run, and where it was, in words.
+    pub spins: Option<String>,
     /// RIP of the last compared exit.
     exit_rip: u64,
 }
@@ -72,7 +78,7 @@ impl Machine {
     /// When KVM refuses.
     pub(crate) fn new(mut core: Core, mut kernel: Kernel) -> Result<Machine, RunError> {
         let Core { vcpu, host, .. } = &mut core;
-        vcpu.set_cpuid(&host.cpuid)?;
+        vcpu.set_cpuid(&program_table(kernel.cpu, host.fsgsbase))?;
         vcpu.set_msrs(&entry::LAYOUT.syscall_msrs())?;
         let mut sregs = vcpu.sregs()?;
         let regs = kernel.task.regs;
@@ -85,14 +91,18 @@ impl Machine {
             host.tsc_by_cr4 || host.tsc_by_thread,
         );
         vcpu.set_sregs(&sregs)?;
-        vcpu.set_xcr0(host.xcr0)?;
+        // Less than the processor has, where another CPU is tried.
+        vcpu.set_xcr0(kernel.cpu.xcr0() & host.xcr0)?;
         if let Some(fp) = kernel.task.fp.take() {
             vcpu.set_extended_state(&fp)?;
         }
         vcpu.trap_tsc_by_thread(host.tsc_by_thread);
         *vcpu.regs_mut() = (&regs.general).into();
+        let mut told = Told::at_start(kernel.space.id());
+        kernel.set_horizon(&mut told)?;
         Ok(Machine {
             core,
+            told,
             on_vcpu: kernel.tid(),
             kernel,
             death: None,
@@ -102,6 +112,7 @@ impl Machine {
             stepper: Stepper::default(),
             first_read_done: false,
             waits_for: None,
+            spins: None,
             exit_rip: regs.general.rip,
         })
     }
@@ -146,6 +157,24 @@ impl Machine {
         process.timers.any_armed() && clock.timer_step.is_none() && quiet_ns >= SPINNING_NS
     }
 
+    /// Which task runs, and where.
+    fn where_it_spins(&self) -> String {
+        let Kernel { space, memory, entry, .. } = &self.kernel;
+        let rip = match self.core.vcpu.regs().rip {
+            rip if Entry::is_in_handler(rip) => entry.interrupted(memory).rip,
+            rip => rip,
+        };
+        let place = match space.find(rip) {
+            Some((start, vma)) => {
+                let name = String::from_utf8_lossy(&vma.name).escape_debug().to_string();
+                let name = if name.is_empty() { "an anonymous mapping".to_string() } else { name };
+                format!("{name} + {:#x}", rip - start + vma.backing.offset().unwrap_or(0))
+            }
+            None => "not mapped".to_string(),
+        };
+        format!("task {} at RIP {rip:#x} ({place})", self.kernel.tid())
+    }
+
     fn answer_exit(
         &mut self,
         exit: Exit,
@@ -161,6 +190,9 @@ impl Machine {
                 if let Some(vector) = Entry::vector_at(self.core.vcpu.regs().rip) {
                     return self.exception(vector, options);
                 }
+            }
+            Exit::Out { port: BREAKPOINT_PORT, .. } if Entry::is_handler(self.core.vcpu.regs().rip) => {
+                return self.breakpoint(options);
             }
             _ => {}
         }
@@ -278,6 +310,7 @@ impl Guest for Machine {
         }
         self.spinning = false;
         self.waits_for = None;
+        self.spins = None;
         if let Some(end) = self.between_exits(options)? {
             return Ok(Some(end));
         }
@@ -325,5 +358,7 @@ impl Guest for Machine {
 
     fn ended_after(&mut self, quiet_ns: u64) {
         self.spinning = self.may_spin(quiet_ns);
+        self.spins =
+            (quiet_ns >= SPINNING_NS && self.kernel.sched.any_ready()).then(|| self.where_it_spins());
     }
 }

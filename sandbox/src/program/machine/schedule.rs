@@ -71,7 +71,7 @@ impl Machine {
             self.kernel.switch(tid)?;
             return Ok(());
         }
-        let Machine { core, kernel, loaded_bases, .. } = self;
+        let Machine { core, kernel, loaded_bases, told, .. } = self;
         if let Some(before) = kernel.task.of_mut(self.on_vcpu) {
             // Bases that a call has set are not there yet.
             if core.host.fsgsbase && (before.regs.fs_base, before.regs.gs_base) == *loaded_bases {
@@ -80,7 +80,11 @@ impl Machine {
             }
             before.fp = Some(Box::new(core.vcpu.extended_state()?));
         }
+        let before = kernel.space.id();
         kernel.switch(tid)?;
+        if kernel.space.id() != before {
+            told.forget_space();
+        }
         if let Some(fp) = kernel.task.fp.take() {
             core.vcpu.set_extended_state(&fp)?;
         }

@@ -141,7 +141,9 @@ impl Machine {
         let before = clock.cpu();
         clock.pass(memory, space, ns).map_err(SysError::from)?;
         self.kernel.account(before);
-        Ok(self.kernel.fire_timers())
+        let fired = self.kernel.fire_timers();
+        self.kernel.pass_horizon();
+        Ok(fired)
     }
 
     /// Takes the monitor's RFLAGS.TF out of what `pushf` has just stored.

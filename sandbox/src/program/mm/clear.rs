@@ -15,6 +15,7 @@ impl AddressSpace {
         self.remove(memory, &(USER_MIN..USER_END), false)?;
         self.settle(memory);
         self.state = SpaceState::default();
+        self.code = None;
         Ok(())
     }
 }

@@ -11,7 +11,7 @@
 use std::ops::Range;
 
 use super::{
-    AddressSpace, Backing, Held, Memory, PAGE, Protection, USER_END, Vma, chunk_page, hardware_random, tables,
+    AddressSpace, Backing, Held, Memory, PAGE, Protection, USER_END, Vma, chunk_page, patch, tables,
 };
 use crate::host::stop::Pace;
 use crate::program::fs::{ContentRef, ReadContent};
@@ -149,7 +149,7 @@ impl AddressSpace {
                 let at = address + (page - pages.start) * PAGE;
                 memory.ram.peek(page, &mut held)?;
                 read(offset + (at - range.start), &mut of_file).map_err(|e| e.for_page(page))?;
-                if hardware_random::differs(&held, &of_file) {
+                if patch::differs(&held, &of_file) {
                     self.state.copied.insert(at);
                 }
             }

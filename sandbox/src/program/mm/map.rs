@@ -49,6 +49,7 @@ impl AddressSpace {
 
     /// Adds a mapping to the map.
     pub(super) fn put(&mut self, start: u64, vma: Vma) {
+        self.note_code(start, &vma);
         self.own_cost += vma.own_cost();
         if let Some(old) = self.state.vmas.insert(start, vma) {
             self.own_cost -= old.own_cost();
@@ -58,6 +59,7 @@ impl AddressSpace {
     /// Takes a mapping out of the map.
     fn take(&mut self, start: u64) -> Option<Vma> {
         let vma = self.state.vmas.remove(&start)?;
+        self.note_code(start, &vma);
         self.own_cost -= vma.own_cost();
         Some(vma)
     }
@@ -121,6 +123,7 @@ impl AddressSpace {
             && below.joins(*below_start, &vma)
         {
             below.end = vma.end;
+            self.note_code(start, &vma);
             return;
         }
         self.put(start, vma);
@@ -299,7 +302,11 @@ impl AddressSpace {
         }
         self.cut(range.start);
         self.cut(range.end);
-        for (_, vma) in self.state.vmas.range_mut(range.clone()) {
+        let clock = self.state.image.clock_page;
+        for (start, vma) in self.state.vmas.range_mut(range.clone()) {
+            if vma.is_code() || protection.exec || (*start..vma.end).contains(&clock) {
+                self.code = None;
+            }
             vma.charged |= newly(vma);
             vma.protection = protection;
         }

@@ -11,14 +11,15 @@ mod attach;
 mod behind;
 mod check;
 mod clear;
+mod code;
 mod copy;
 mod fork;
 mod free;
 mod grow;
-pub mod hardware_random;
 mod image;
 mod map;
 mod memory;
+pub mod patch;
 mod region;
 mod remap;
 pub mod source;
@@ -130,6 +131,8 @@ pub struct AddressSpace {
     lost: BTreeSet<Held>,
     /// What is known of free addresses.
     gaps: Gaps,
+    /// [`AddressSpace::code`], while it is known.
+    code: Option<Vec<Range<u64>>>,
     /// [`Vma::own_cost`] of all mappings together.
     own_cost: u64,
     /// How much of it is charged.
@@ -164,6 +167,7 @@ impl AddressSpace {
             partial: BTreeSet::new(),
             lost: BTreeSet::new(),
             gaps: Gaps::default(),
+            code: None,
             own_cost,
             own_charged: own_cost,
         })

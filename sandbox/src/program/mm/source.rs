@@ -6,7 +6,7 @@ use std::sync::{Arc, RwLock};
 
 use serde::{Deserialize, Serialize};
 
-use super::hardware_random::Sites;
+use super::patch::Sites;
 use crate::exit::SourceKind;
 use crate::machine::SnapshotPages;
 use crate::program::fs::{ContentRef, FsResult};
@@ -59,8 +59,8 @@ pub struct ProgramPages {
     snapshot: Option<Arc<SnapshotPages>>,
     /// Ranges of pages that are private copies of files, by first page.
     files: RwLock<BTreeMap<u64, FileRange>>,
-    /// Where files have code that asks the CPU for random numbers.
-    draws: Sites,
+    /// Where files have code in which instructions are replaced.
+    sites: Sites,
 }
 
 impl std::fmt::Debug for ProgramPages {
@@ -72,7 +72,7 @@ impl std::fmt::Debug for ProgramPages {
 impl ProgramPages {
     /// Pages that come from `snapshot`, if given, and from files that are mapped later on.
     pub fn new(outside: SharedOutside, snapshot: Option<Arc<SnapshotPages>>) -> ProgramPages {
-        ProgramPages { outside, snapshot, files: RwLock::default(), draws: Sites::default() }
+        ProgramPages { outside, snapshot, files: RwLock::default(), sites: Sites::default() }
     }
 
     /// The snapshot's pages.
@@ -262,7 +262,7 @@ impl PageSource for ProgramPages {
         let read = self.outside.read_frozen(range.content, offset, out).map_err(|e| e.for_page(first))?;
         out[read..].fill(0);
         if range.exec {
-            let replaced = self.draws.replace(&self.outside, range.content, offset, &mut out[..read]);
+            let replaced = self.sites.replace(&self.outside, range.content, offset, &mut out[..read]);
             replaced.map_err(|e| e.for_page(first))?;
         }
         Ok(SourceKind::File)

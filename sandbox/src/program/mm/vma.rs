@@ -142,6 +142,16 @@ impl Backing {
         }
     }
 
+    /// Where in the file or object the mapping's first byte is.
+    pub fn offset(&self) -> Option<u64> {
+        match self {
+            Backing::Anonymous => None,
+            Backing::File { offset, .. }
+            | Backing::Shared { offset, .. }
+            | Backing::Private { offset, .. } => Some(*offset),
+        }
+    }
+
     /// Goes `bytes` further into the file or object.
     pub fn advance(&mut self, bytes: u64) {
         match self {

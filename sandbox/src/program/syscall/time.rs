@@ -227,6 +227,7 @@ impl Kernel {
     pub fn drop_ignored(&mut self) {
         while let Some(ignored) = self.signals().take_ignored() {
             self.process.timers.signal_taken(ignored, self.clock.monotonic());
+            self.note_timer();
         }
     }
 
@@ -349,6 +350,7 @@ impl Kernel {
             left => (left.saturating_add(SECOND / 2) / SECOND).max(1),
         };
         timer.set(now, u64::from(a[0] as u32) * SECOND, 0);
+        self.note_timer();
         Ok(left)
     }
 
@@ -373,6 +375,7 @@ impl Kernel {
         let now = self.timer_now(which);
         let interval = if value == 0 && which == Which::Real { 0 } else { interval };
         self.process.timers.get_mut(which).set(now, value, interval);
+        self.note_timer();
         if old != 0 {
             self.write_words(old, &before)?;
         }

@@ -13,7 +13,9 @@ use linux_raw_sys::general::{
     __NR_clock_getres, __NR_clock_gettime, __NR_getcpu, __NR_gettimeofday, __NR_rt_sigreturn, __NR_time,
 };
 
-use super::{CLOCK_PAGE_BYTES, COARSE_RESOLUTION_NS, MODE, MONOTONIC_NS, REALTIME_OFFSET_NS, STEP_NS};
+use super::{
+    CLOCK_PAGE_BYTES, COARSE_RESOLUTION_NS, LIMIT_NS, MODE, MONOTONIC_NS, REALTIME_OFFSET_NS, STEP_NS,
+};
 
 /// Functions start at multiples of this (Intel optimization reference manual, section "Code
 /// Alignment").
@@ -105,13 +107,15 @@ fn enter(a: &mut CodeAssembler, system_call: CodeLabel) -> Result<(), IcedError>
     a.jne(system_call)
 }
 
-/// `rax = monotonic time`, advancing it; changes RCX.
-fn read_clock(a: &mut CodeAssembler) -> Result<(), IcedError> {
+/// `rax = monotonic time`, advancing it; changes RCX. Goes to `system_call` if it has come to its limit.
+fn read_clock(a: &mut CodeAssembler, system_call: CodeLabel) -> Result<(), IcedError> {
     // The step is read once: the monitor may change it where it switches tasks.
     a.mov(rcx, qword_ptr(r8 + STEP_NS))?;
     a.mov(rax, rcx)?;
     a.lock().xadd(qword_ptr(r8 + MONOTONIC_NS), rax)?;
-    a.add(rax, rcx)
+    a.add(rax, rcx)?;
+    a.cmp(rax, qword_ptr(r8 + LIMIT_NS))?;
+    a.jae(system_call)
 }
 
 /// `rax, rdx = rax / divisor, rax % divisor`; changes RCX.
@@ -151,7 +155,7 @@ fn clock_gettime(a: &mut CodeAssembler) -> Result<(), IcedError> {
     let mut split = a.create_label();
     enter(a, fallback)?;
     check_clock(a, fallback)?;
-    read_clock(a)?;
+    read_clock(a, fallback)?;
     a.mov(edx, REALTIME_CLOCKS)?;
     a.bt(edx, edi)?;
     a.jnc(split)?;
@@ -172,7 +176,7 @@ fn gettimeofday(a: &mut CodeAssembler) -> Result<(), IcedError> {
     enter(a, fallback)?;
     a.test(rdi, rdi)?;
     a.je(zone)?;
-    read_clock(a)?;
+    read_clock(a, fallback)?;
     a.add(rax, qword_ptr(r8 + REALTIME_OFFSET_NS))?;
     divide(a, NS_PER_MICROSECOND)?;
     divide(a, MICROSECONDS_PER_SECOND)?;
@@ -193,7 +197,7 @@ fn time(a: &mut CodeAssembler) -> Result<(), IcedError> {
     let fallback = a.create_label();
     let mut done = a.create_label();
     enter(a, fallback)?;
-    read_clock(a)?;
+    read_clock(a, fallback)?;
     a.add(rax, qword_ptr(r8 + REALTIME_OFFSET_NS))?;
     divide(a, NS_PER_SECOND)?;
     a.test(rdi, rdi)?;

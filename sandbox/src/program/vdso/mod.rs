@@ -34,6 +34,10 @@ pub const STEP_NS: usize = 16;
 /// system call, `u64`.
 pub const MODE: usize = 24;
 
+/// Offset in the clock page: a read that comes to this much monotonic time or more does the system call, `u64`.
+/// So it is at the end of a time slice, and when something else is to happen.
+pub const LIMIT_NS: usize = 32;
+
 /// Resolution that `clock_getres` reports for the coarse clocks: a tick of a kernel with `HZ=250`.
 pub const COARSE_RESOLUTION_NS: u32 = 4_000_000;
 
@@ -63,11 +67,13 @@ pub struct ClockPage {
     pub step_ns: u64,
     /// How the functions answer.
     pub mode: Mode,
+    /// From which time on they do the system call.
+    pub limit_ns: u64,
 }
 
 impl ClockPage {
     /// Bytes that the numbers take at the start of the page.
-    pub const BYTES: usize = 32;
+    pub const BYTES: usize = 40;
 
     /// What to write at the start of the page.
     pub fn to_bytes(&self) -> [u8; Self::BYTES] {
@@ -81,6 +87,7 @@ impl ClockPage {
             (REALTIME_OFFSET_NS, self.realtime_offset_ns),
             (STEP_NS, self.step_ns),
             (MODE, mode),
+            (LIMIT_NS, self.limit_ns),
         ];
         for (at, value) in fields {
             bytes[at..][..8].copy_from_slice(&value.to_le_bytes());
@@ -101,6 +108,7 @@ impl ClockPage {
             realtime_offset_ns: field(REALTIME_OFFSET_NS),
             step_ns: field(STEP_NS),
             mode: if field(MODE) == 0 { Mode::Virtual } else { Mode::SystemCalls },
+            limit_ns: field(LIMIT_NS),
         }
     }
 }
@@ -111,4 +119,4 @@ pub const IMAGE: &[u8] = include_bytes!("image.bin");
 
 /// Where in the image `rt_sigreturn` is called: the return address of a signal handler whose
 /// `sigaction` named no `sa_restorer`. Exported as `__dejavm_sigreturn`.
-pub const SIGRETURN_OFFSET: u64 = 0x270;
+pub const SIGRETURN_OFFSET: u64 = 0x280;

@@ -352,10 +352,16 @@ fn the_unwind_index_covers_all_functions() {
 
 #[test]
 fn clock_page_round_trips() {
-    let page = ClockPage { monotonic_ns: 1, realtime_offset_ns: 2, step_ns: 3, mode: Mode::SystemCalls };
+    let page = ClockPage {
+        monotonic_ns: 1,
+        realtime_offset_ns: 2,
+        step_ns: 3,
+        mode: Mode::SystemCalls,
+        limit_ns: 4,
+    };
     let bytes = page.to_bytes();
-    assert_eq!([0, 8, 16, 24].map(|at| u64_at(&bytes, at)), [1, 2, 3, 1]);
+    assert_eq!([0, 8, 16, 24, 32].map(|at| u64_at(&bytes, at)), [1, 2, 3, 1, 4]);
     assert_eq!(ClockPage::from_bytes(&bytes), page);
-    assert_eq!(ClockPage::default().to_bytes(), [0; 32]);
-    assert_eq!(ClockPage::from_bytes(&[0xff; 32]).mode, Mode::SystemCalls);
+    assert_eq!(ClockPage::default().to_bytes(), [0; 40]);
+    assert_eq!(ClockPage::from_bytes(&[0xff; 40]).mode, Mode::SystemCalls);
 }

@@ -73,7 +73,6 @@ pub(super) fn built_in(file: ProcFile) -> &'static str {
         ProcFile::Io => IO,
         ProcFile::MountStats => MOUNT_STATS,
         ProcFile::DomainName => "(none)\n",
-        ProcFile::CpuInfo => CPU_INFO,
         ProcFile::SystemStat => SYSTEM_STAT,
         ProcFile::Uptime => "1.00 0.00\n",
         ProcFile::LoadAvg => "0.00 0.00 0.00 1/1 1\n",
@@ -118,32 +117,6 @@ const MOUNT_INFO: &str = "\
 23 20 0:5 / /dev rw,nosuid,relatime - devtmpfs devtmpfs rw
 24 23 0:24 / /dev/pts rw,nosuid,noexec,relatime - devpts devpts rw
 25 23 0:25 / /dev/shm rw,nosuid,nodev - tmpfs tmpfs rw
-";
-
-const CPU_INFO: &str = "\
-processor\t: 0
-vendor_id\t: GenuineIntel
-cpu family\t: 6
-model\t\t: 85
-model name\t: dejavm virtual CPU
-stepping\t: 1
-cpu MHz\t\t: 1000.000
-cache size\t: 1024 KB
-physical id\t: 0
-siblings\t: 1
-core id\t\t: 0
-cpu cores\t: 1
-apicid\t\t: 0
-fpu\t\t: yes
-fpu_exception\t: yes
-cpuid level\t: 13
-wp\t\t: yes
-flags\t\t: fpu tsc msr pae cx8 cmov fxsr sse sse2 syscall nx lm pni ssse3 cx16 sse4_1 sse4_2 popcnt xsave
-bogomips\t: 2000.00
-clflush size\t: 64
-cache_alignment\t: 64
-address sizes\t: 46 bits physical, 48 bits virtual
-
 ";
 
 const SYSTEM_STAT: &str = "\

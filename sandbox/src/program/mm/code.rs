@@ -1,0 +1,55 @@
+//! What the handler of replaced instructions must know of an address space: where files are executable, and
+//! whether the clock page may be written.
+
+use std::ops::Range;
+
+use super::{Access, AddressSpace, Backing, Vma};
+use crate::program::entry::RANGES_MAX;
+
+impl Vma {
+    /// Whether it is code of a file, in which instructions may be replaced.
+    pub fn is_code(&self) -> bool {
+        self.protection.exec && !matches!(self.backing, Backing::Anonymous)
+    }
+}
+
+impl AddressSpace {
+    /// Ranges where files are executable, ascending, as many as the handler takes; and whether they are
+    /// others than at the last call.
+    pub fn code(&mut self) -> (&[Range<u64>], bool) {
+        let changed = self.code.is_none();
+        let vmas = &self.state.vmas;
+        let code = self.code.get_or_insert_with(|| {
+            let mut ranges: Vec<Range<u64>> = Vec::new();
+            for (start, vma) in vmas.iter().filter(|(_, vma)| vma.is_code()) {
+                let full = ranges.len() == RANGES_MAX;
+                match ranges.last_mut() {
+                    Some(last) if last.end == *start => last.end = vma.end,
+                    _ if full => break,
+                    _ => ranges.push(*start..vma.end),
+                }
+            }
+            ranges
+        });
+        (code, changed)
+    }
+
+    /// The address of the clock page, if the program has left it as it was.
+    pub fn writable_clock_page(&self) -> Option<u64> {
+        let page = self.state.image.clock_page;
+        self.find(page).filter(|(_, vma)| vma.protection.allows(Access::Write)).map(|_| page)
+    }
+
+    /// Says where the clock page is.
+    pub fn set_clock_page(&mut self, page: u64) {
+        self.state.image.clock_page = page;
+        self.code = None;
+    }
+
+    /// Forgets what was known of code, if this mapping, which comes or goes, is a part of it.
+    pub(super) fn note_code(&mut self, start: u64, vma: &Vma) {
+        if vma.is_code() || (start..vma.end).contains(&self.state.image.clock_page) {
+            self.code = None;
+        }
+    }
+}
