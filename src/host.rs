@@ -21,7 +21,8 @@ impl Host {
     /// This host, as if its CPU were of another level: for tests.
     #[cfg(test)]
     pub(crate) fn of_level(&self, level: dejavm_sandbox::x86::processor::Level) -> Host {
-        let profile = HostProfile { level, ..HostProfile::clone(&self.profile) };
+        let mut profile = HostProfile::clone(&self.profile);
+        profile.level = level;
         Host { profile: Arc::new(profile), ..self.clone() }
     }
 

@@ -6,7 +6,10 @@
 //! Kothari, Musuvathi and Nagarakatte does, "A Randomized Scheduler with Probabilistic Guarantees of
 //! Finding Bugs", 2010). Others change at every exit. And as many mistakes lie between two system calls,
 //! some phases take the CPU away in the middle of a program's code, behind a random number of instructions:
-//! the program is single-stepped for so long.
+//! the program is single-stepped for so long. Either the tasks then take turns of a few instructions, or one
+//! that loses the CPU so gets it back only when all others wait, as at that paper's priority change points.
+//! In most of these phases only instructions of the program's own file count, where its mistakes are more
+//! often than in the libraries.
 
 use serde::{Deserialize, Serialize};
 
@@ -14,7 +17,7 @@ use crate::random::Random;
 
 /// The stream of the seed that all is drawn from.
 const CHAOS_STREAM: u64 = 4;
-/// Phases in which stepping is as frequent as the other styles. It is slow: long programs get it less often.
+/// Phases of which half are stepped. It is slow: long programs get it less often.
 const EARLY: u64 = 32;
 /// One in so many phases steps from then on.
 const LATER: u64 = 32;
@@ -22,8 +25,11 @@ const LATER: u64 = 32;
 const PHASE_BITS: u64 = 9;
 /// Exits that a task goes on for that is favoured.
 const UNFAIR: u32 = 4096;
-/// Instructions in a row that are stepped at most, a power of two.
-const WINDOW_BITS: u64 = 12;
+/// Instructions in a row that are counted at most, a power of two: drawn for each phase. Short ones find
+/// mistakes of few instructions, long ones let a task come through the other's.
+const WINDOW_BITS: std::ops::RangeInclusive<u64> = 4..=12;
+/// The same, of the program's own.
+const OWN_WINDOW_BITS: std::ops::RangeInclusive<u64> = 2..=11;
 
 /// How a phase orders tasks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -36,6 +42,8 @@ enum Style {
     Switching,
     /// Any, for a few exits, or a number of instructions.
     Stepping,
+    /// The highest priority runs, and loses it behind a number of instructions.
+    Demoting,
 }
 
 /// What a scheduler of this kind keeps.
@@ -47,6 +55,12 @@ pub struct Chaos {
     left: u64,
     /// Phases so far.
     phases: u64,
+    /// Instructions that are stepped in a row at most in this phase, a power of two.
+    window: u64,
+    /// Only those of the program's own file count.
+    own: bool,
+    /// Who has lost its priority in this phase, first to last.
+    demoted: Vec<u32>,
     /// What priorities follow from in this phase.
     priorities: u64,
 }
@@ -60,44 +74,72 @@ pub struct Turn {
     pub exits: u32,
     /// Instructions after which it is over, too; 0 for none.
     pub steps: u64,
+    /// Only those of the program's own file count.
+    pub own: bool,
 }
 
 impl Chaos {
     /// For a seed.
     pub fn new(seed: u64) -> Chaos {
         let random = Random::new(seed, CHAOS_STREAM);
-        Chaos { random, style: Style::Priorities, left: 0, phases: 0, priorities: 0 }
+        Chaos {
+            random,
+            style: Style::Priorities,
+            left: 0,
+            phases: 0,
+            window: 0,
+            own: false,
+            demoted: Vec::new(),
+            priorities: 0,
+        }
     }
 
     /// Chooses among those that can run, which are not none.
     pub fn choose(&mut self, ready: impl ExactSizeIterator<Item = u32>) -> Turn {
         let count = ready.len() as u64;
+        let turn = Turn { place: 0, exits: 1, steps: 0, own: self.own };
         if count < 2 {
-            return Turn { place: 0, exits: 1, steps: 0 };
+            return turn;
         }
         if self.left == 0 {
             self.begin_phase();
         }
         self.left -= 1;
-        let priorities = self.priorities;
-        let highest = || {
-            let ranked = ready.enumerate().max_by_key(|(_, tid)| rank(priorities, *tid));
-            ranked.map_or(0, |(place, _)| place)
-        };
+        let ranked = ready.enumerate().max_by_key(|(_, tid)| self.rank(*tid));
+        let highest = ranked.map_or(0, |(place, _)| place);
         match self.style {
-            Style::Priorities => Turn { place: highest(), exits: 1, steps: 0 },
-            Style::Unfair => Turn { place: highest(), exits: UNFAIR, steps: 0 },
-            Style::Switching => Turn { place: self.random.below(count) as usize, exits: 1, steps: 0 },
+            Style::Priorities => Turn { place: highest, ..turn },
+            Style::Unfair => Turn { place: highest, exits: UNFAIR, ..turn },
+            Style::Switching => Turn { place: self.random.below(count) as usize, ..turn },
             Style::Stepping => {
                 // Who has just run is the last in the queue.
                 let place = self.random.below(count - 1) as usize;
                 let exits = 1 + self.random.below(8) as u32;
+                Turn { place, exits, steps: 1 + self.below_power(self.window), own: self.own }
+            }
+            Style::Demoting => {
                 let steps = match self.random.below(2) {
                     0 => 0,
-                    _ => 1 + self.below_power(WINDOW_BITS),
+                    _ => 1 + self.random.below(1 << self.window),
                 };
-                Turn { place, exits, steps }
+                Turn { place: highest, steps, own: self.own, ..turn }
             }
+        }
+    }
+
+    /// A task's turn was over by its steps.
+    pub fn stepped_out(&mut self, tid: u32) {
+        if self.style == Style::Demoting {
+            self.demoted.retain(|demoted| *demoted != tid);
+            self.demoted.push(tid);
+        }
+    }
+
+    /// A task's rank among those that can run: the highest runs first.
+    fn rank(&self, tid: u32) -> (bool, u64) {
+        match self.demoted.iter().position(|demoted| *demoted == tid) {
+            Some(place) => (false, u64::MAX - place as u64),
+            None => (true, rank(self.priorities, tid)),
         }
     }
 
@@ -105,13 +147,20 @@ impl Chaos {
         self.phases += 1;
         self.priorities = self.random.below(u64::MAX);
         self.left = 4 + self.below_power(PHASE_BITS);
-        let steps = self.phases <= EARLY || self.random.below(LATER) == 0;
-        self.style = match self.random.below(if steps { 4 } else { 3 }) {
-            0 => Style::Priorities,
-            1 => Style::Unfair,
-            2 => Style::Switching,
-            _ => Style::Stepping,
+        let one_in = if self.phases <= EARLY { 2 } else { LATER };
+        self.style = match self.random.below(2 * one_in) {
+            0 => Style::Stepping,
+            1 => Style::Demoting,
+            _ => match self.random.below(3) {
+                0 => Style::Priorities,
+                1 => Style::Unfair,
+                _ => Style::Switching,
+            },
         };
+        self.own = self.random.below(4) > 0;
+        let bits = if self.own { OWN_WINDOW_BITS } else { WINDOW_BITS };
+        self.window = bits.start() + self.random.below(1 + bits.end() - bits.start());
+        self.demoted.clear();
         if self.style == Style::Unfair {
             // A turn is long.
             self.left = self.left.min(16);
@@ -146,17 +195,22 @@ mod tests {
         };
         assert_eq!(turns(1), turns(1));
         assert_ne!(turns(1), turns(2));
-        for style in [Style::Priorities, Style::Unfair, Style::Switching, Style::Stepping] {
+        let all = [Style::Priorities, Style::Unfair, Style::Switching, Style::Stepping, Style::Demoting];
+        for style in all {
             assert!(turns(1).iter().any(|turn| turn.1 == style), "{style:?}");
         }
-        assert!(turns(3).iter().all(|(turn, _)| turn.place < 6 && turn.exits > 0 && turn.steps <= 1 << 12));
+        assert!(
+            turns(3)
+                .iter()
+                .all(|(turn, _)| turn.place < 6 && turn.exits > 0 && turn.steps <= 1 << WINDOW_BITS.end())
+        );
     }
 
     #[test]
     fn alone_nothing_is_drawn() {
         let mut chaos = Chaos::new(7);
         for _ in 0..100 {
-            assert_eq!(chaos.choose([5].into_iter()), Turn { place: 0, exits: 1, steps: 0 });
+            assert_eq!(chaos.choose([5].into_iter()).steps, 0);
         }
         assert_eq!(chaos.phases, 0);
     }

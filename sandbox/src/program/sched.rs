@@ -19,6 +19,10 @@ pub struct Scheduler {
     left: u32,
     /// Instructions after which another one runs, too; 0 for none.
     steps: u64,
+    /// Instructions until these are no longer counted.
+    patience: u64,
+    /// Only those of the program's own file count.
+    own: bool,
     /// No wait is over before this moment, and no interval timer of real time expires; [`u64::MAX`] if none ever
     /// does by itself.
     due: u64,
@@ -29,6 +33,8 @@ pub struct Scheduler {
 
 /// The stream of the seed that time slices are drawn from.
 const SCHEDULE_STREAM: u64 = 3;
+/// Instructions that are stepped in a turn, at most.
+const PATIENCE: u64 = 1 << 13;
 /// Exits in a time slice, at most.
 const SLICE: u64 = 64;
 
@@ -40,6 +46,8 @@ impl Scheduler {
             waiting: BTreeMap::new(),
             left: 0,
             steps: 0,
+            patience: 0,
+            own: false,
             due: u64::MAX,
             random: Random::new(seed, SCHEDULE_STREAM),
             chaos: None,
@@ -86,9 +94,10 @@ impl Scheduler {
         }
         let turn = match &mut self.chaos {
             Some(chaos) => chaos.choose(self.ready.iter().copied()),
-            None => Turn { place: 0, exits: 1 + self.random.below(SLICE) as u32, steps: 0 },
+            None => Turn { place: 0, exits: 1 + self.random.below(SLICE) as u32, steps: 0, own: false },
         };
-        (self.left, self.steps) = (turn.exits, turn.steps);
+        (self.left, self.steps, self.own) = (turn.exits, turn.steps, turn.own);
+        self.patience = PATIENCE;
         self.ready.remove(turn.place)
     }
 
@@ -97,16 +106,27 @@ impl Scheduler {
         self.steps > 0 && self.any_ready()
     }
 
-    /// Counts an instruction of the running task. Whether its turn is over by that.
-    pub fn step(&mut self) -> bool {
+    /// Counts an instruction of the running task, which may be one of the program's own file. Whether its
+    /// turn is over by that.
+    pub fn step(&mut self, tid: u32, is_own: impl FnOnce() -> bool) -> bool {
         if !self.counts_steps() {
             return false;
         }
-        self.steps -= 1;
-        if self.steps == 0 {
-            self.end_slice();
+        self.patience = self.patience.saturating_sub(1);
+        if self.patience == 0 {
+            self.steps = 0;
+            return false;
         }
-        self.steps == 0
+        if self.own && !is_own() {
+            return false;
+        }
+        self.steps -= 1;
+        if self.steps > 0 {
+            return false;
+        }
+        self.end_slice();
+        self.chaos.iter_mut().for_each(|chaos| chaos.stepped_out(tid));
+        true
     }
 
     /// The running task gives up the rest of its time slice.

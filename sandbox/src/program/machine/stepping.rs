@@ -10,6 +10,7 @@
 //! instruction is looked at before it runs, for the few that store RFLAGS or load it.
 
 use super::Machine;
+use super::delivery::Resume;
 use crate::exit::ExitKind;
 use crate::machine::{RunEnd, RunError, RunOptions};
 use crate::program::error::SysError;
@@ -106,7 +107,12 @@ impl Machine {
             _ => {}
         }
         let fired = self.passes_time() && self.pass_time()?;
-        let turn_over = self.kernel.sched.step();
+        let turn_over = self.count_step(frame.rip);
+        if !fired && !trapped && !turn_over && !self.wants_steps() {
+            self.take_frame(frame);
+            self.resume(Resume::Full)?;
+            return Ok(None);
+        }
         if !fired && !trapped && !turn_over {
             self.look_ahead(frame.rip, self.core.vcpu.regs().rcx)?;
             if frame.rflags & TRAP_FLAG == 0 {
@@ -132,6 +138,13 @@ impl Machine {
             self.record(ExitKind::Preempted { steps }, frame.rip, 0, options)?;
         }
         self.go_on(options)
+    }
+
+    /// Counts a step, to this instruction, for the task's turn. Whether that is over.
+    fn count_step(&mut self, rip: u64) -> bool {
+        let tid = self.kernel.tid();
+        let Kernel { sched, space, .. } = &mut self.kernel;
+        sched.step(tid, || space.find(rip).is_some_and(|(_, vma)| *vma.name == *space.state.image.exe))
     }
 
     /// The time of one step passes. Whether a timer goes off.
