@@ -53,7 +53,7 @@ fn run(known: Option<BTreeSet<Block>>, options: &MachineOptions) -> Result<(u64,
         env: Vec::new(),
     });
     spec.mounts = Mount::of_grants(&default_grants());
-    let state = MachineState::Program(Box::new(ProgramState::start(spec, host.cpu.clone()).unwrap()));
+    let state = MachineState::Program(Box::new(ProgramState::start(spec, host.level).unwrap()));
     let asked = Arc::new(Mutex::new(Vec::new()));
     let grants = default_grants().into_iter().map(|(_, grant)| grant);
     let files =
