@@ -65,6 +65,11 @@ fn what_is_ready_and_what_waits() {
 }
 
 #[test]
+fn one_end_of_a_fifo_comes_and_goes_before_the_other_runs() {
+    same("fifos");
+}
+
+#[test]
 fn a_thread_that_a_signal_made_ready_is_woken_all_the_same() {
     same("wake");
 }

@@ -14,6 +14,7 @@
 #include <sys/eventfd.h>
 #include <sys/mman.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/timerfd.h>
 #include <sys/wait.h>
@@ -25,6 +26,68 @@
 static const char *error(long result) { return result < 0 ? strerrorname_np(errno) : "0"; }
 
 static void caught_nothing(int signal) {}
+
+/* One end of a FIFO is opened, used and closed before who waits for it has its turn. */
+static void fifos(void) {
+    char path[64];
+    int status;
+    signal(SIGPIPE, SIG_IGN);
+    snprintf(path, sizeof path, "/tmp/fifo-%d", getpid());
+    for (int writes = 0; writes < 2; writes++)
+        for (int bytes = 0; bytes < 2; bytes++) {
+            mkfifo(path, 0600);
+            pid_t child = fork();
+            if (!child) {
+                char buffer[9] = "";
+                alarm(20);
+                int fd = open(path, O_RDONLY);
+                int n = read(fd, buffer, 8);
+                SAY("reader: %d, read %d %s\n", fd >= 0, n, buffer);
+                _exit(3);
+            }
+            usleep(50000);
+            int fd = open(path, writes ? O_RDWR : O_WRONLY);
+            if (bytes) {
+                int n = write(fd, "hi", 2);
+                SAY("wrote %d: %s\n", n, error(n));
+            }
+            if (bytes || !writes) close(fd);
+            if (!bytes && writes) { write(fd, "late", 4); close(fd); }
+            waitpid(child, &status, 0);
+            SAY("status %x\n", status);
+            unlink(path);
+        }
+    /* Who waits to write. */
+    mkfifo(path, 0600);
+    pid_t writer = fork();
+    if (!writer) {
+        alarm(20);
+        int fd = open(path, O_WRONLY);
+        int n = write(fd, "x", 1);
+        SAY("writer: %d: %s\n", n, error(n));
+        _exit(4);
+    }
+    usleep(50000);
+    close(open(path, O_RDONLY));
+    waitpid(writer, &status, 0);
+    SAY("status %x\n", status);
+    /* Who is killed, or interrupted, waits no more. */
+    pid_t child = fork();
+    if (!child) {
+        open(path, O_RDONLY);
+        _exit(5);
+    }
+    usleep(50000);
+    kill(child, SIGKILL);
+    waitpid(child, &status, 0);
+    SAY("killed %x, open: %s\n", status, error(open(path, O_WRONLY | O_NONBLOCK)));
+    struct sigaction act = {.sa_handler = caught_nothing};
+    sigaction(SIGALRM, &act, 0);
+    ualarm(20000, 0);
+    SAY("interrupted: %s\n", error(open(path, O_RDONLY)));
+    SAY("open: %s\n", error(open(path, O_WRONLY | O_NONBLOCK)));
+    unlink(path);
+}
 
 /* Children, and every way to wait for them. */
 static void waits(void) {
@@ -463,6 +526,7 @@ int main(int argc, char **argv) {
     if (!strcmp(part, "readiness")) readiness();
     if (!strcmp(part, "exec")) threads_and_exec();
     if (!strcmp(part, "executed")) executed();
+    if (!strcmp(part, "fifos")) fifos();
     if (!strcmp(part, "wake")) wake_after_signal();
     if (!strcmp(part, "watch")) watch();
     if (!strcmp(part, "unread")) unread();

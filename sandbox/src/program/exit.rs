@@ -170,7 +170,9 @@ impl Kernel {
 
     /// Gives back what a task has that is in the table no more.
     fn forget_task(&mut self, tid: u32, task: Task) -> Result<(), SysError> {
-        self.sched.forget(tid, task.parked.as_ref().map(|parked| &parked.wait));
+        let wait = task.parked.as_ref().map(|parked| &parked.wait);
+        self.sched.forget(tid, wait);
+        wait.into_iter().for_each(|wait| self.leave_fifos(tid, wait));
         self.release_vfork(tid, task.vfork_parent);
         let pid = task.process;
         self.with_files(|fs, files, env, _| files.release(fs, env, task.files, pid))?;

@@ -176,6 +176,16 @@ impl Kernel {
         let tid = self.tid();
         if let Some(parked) = self.task.parked.take() {
             self.sched.unpark(tid, &parked.wait);
+            self.leave_fifos(tid, &parked.wait);
+        }
+    }
+
+    /// A task waits no more for the other end of a FIFO, if it did.
+    pub(super) fn leave_fifos(&mut self, tid: u32, wait: &Wait) {
+        for key in &wait.on {
+            if let Key::File(inode) = key {
+                self.outside.fs().leave_fifo(*inode, tid);
+            }
         }
     }
 

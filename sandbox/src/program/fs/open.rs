@@ -206,7 +206,7 @@ impl Fs {
                 }
                 Body::Socket | Body::Foreign | Body::Anon(_) => return fail(Errno::ENXIO),
                 Body::Device(Device::Tty) if !has_tty => return fail(Errno::ENXIO),
-                Body::Pipe(_) => self.open_pipe(id, flags)?,
+                Body::Pipe(_) => self.open_pipe(env.caller.tid(), id, flags)?,
                 // What is in it stays outside.
                 Body::Output(_) if flags.reads() => return fail(Errno::EACCES),
                 Body::Output(file) if flags.has(OpenFlags::TRUNC) => {
@@ -242,57 +242,30 @@ impl Fs {
         Ok(())
     }
 
-    /// Counts an end of a pipe more. An open that would block leaves a note that someone waits,
-    /// so that the other end's open finds it.
-    fn open_pipe(&mut self, id: InodeId, flags: OpenFlags) -> FsResult<()> {
+    /// Counts an end of a pipe more.
+    fn open_pipe(&mut self, task: u32, id: InodeId, flags: OpenFlags) -> FsResult<()> {
+        let (reads, writes) = (flags.reads(), flags.writes());
         let Some(pipe) = self.pipe(id) else {
             return Ok(());
         };
-        // Only a FIFO waits for its other end.
-        let nonblock = flags.has(OpenFlags::NONBLOCK);
-        match (flags.reads(), flags.writes()) {
-            (false, false) => return fail(Errno::EINVAL),
-            _ if !pipe.named => {}
-            (true, false) if !nonblock && pipe.writers == 0 && !pipe.writer_waits => {
-                pipe.reader_waits = true;
-                return Err(FsError::Block(id));
-            }
-            (false, true) if pipe.readers == 0 && !pipe.reader_waits => {
-                if nonblock {
-                    return fail(Errno::ENXIO);
+        if !reads && !writes {
+            return fail(Errno::EINVAL);
+        }
+        match pipe.open(task, reads, writes, flags.has(OpenFlags::NONBLOCK))? {
+            None => Err(FsError::Block(id)),
+            Some(awaited) => {
+                if awaited {
+                    self.wake(id);
                 }
-                pipe.writer_waits = true;
-                return Err(FsError::Block(id));
+                Ok(())
             }
-            _ => {}
         }
-        let waits = pipe.reader_waits || pipe.writer_waits;
-        if flags.reads() {
-            pipe.readers += 1;
-            pipe.reader_waits = false;
-        }
-        if flags.writes() {
-            pipe.writers += 1;
-            pipe.writer_waits = false;
-        }
-        if waits {
-            self.wake(id);
-        }
-        Ok(())
     }
 
     /// Counts an end of a pipe less, and gives the hold back.
     pub(crate) fn close_inode(&mut self, env: &mut Env<'_>, id: InodeId, flags: OpenFlags) -> FsResult<()> {
         if let Some(pipe) = self.pipe(id) {
-            if flags.reads() {
-                pipe.readers = pipe.readers.saturating_sub(1);
-            }
-            if flags.writes() {
-                pipe.writers = pipe.writers.saturating_sub(1);
-            }
-            if pipe.readers == 0 && pipe.writers == 0 {
-                pipe.reset();
-            }
+            pipe.close(flags.reads(), flags.writes());
             self.wake(id);
         }
         self.release(env, id)

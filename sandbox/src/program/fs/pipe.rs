@@ -10,6 +10,7 @@ use super::error::{FsError, FsResult, fail};
 use super::inode::{Body, InodeId};
 use crate::errno::Errno;
 use crate::program::credentials::cap;
+use crate::program::state::MAX_TASKS;
 
 /// Bytes of a buffer.
 const BUFFER: usize = 4096;
@@ -38,11 +39,20 @@ pub(crate) struct Pipe {
     pub readers: u32,
     /// Open descriptions that write.
     pub writers: u32,
-    /// A task waits in `open` for the other end, and counts as there.
-    pub reader_waits: bool,
-    pub writer_waits: bool,
+    /// Tasks that wait in `open` for the other end.
+    opening: Vec<Opening>,
     /// Made by `mknod`, not by `pipe2`.
     pub named: bool,
+}
+
+/// A task that waits in `open` for the other end of a FIFO.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+struct Opening {
+    task: u32,
+    /// It is to write, not to read.
+    writes: bool,
+    /// The other end was opened: this one counts as open from then on, whenever the task has its turn.
+    met: bool,
 }
 
 /// A buffer with something in it.
@@ -64,8 +74,7 @@ impl Default for Pipe {
             limit: BUFFERS,
             readers: 0,
             writers: 0,
-            reader_waits: false,
-            writer_waits: false,
+            opening: Vec::new(),
             named: false,
         }
     }
@@ -84,8 +93,8 @@ impl Pipe {
 
     /// Whether it can be one, after decoding.
     pub fn is_sound(&self) -> bool {
-        let Pipe { queue, buffers, limit, readers, writers, reader_waits: _, writer_waits: _, named: _ } =
-            self;
+        let Pipe { queue, buffers, limit, readers, writers, opening, named: _ } = self;
+        let met = |writes| opening.iter().filter(|task| task.met && task.writes == writes).count();
         let sound = |buffer: &Buffer| {
             let Buffer { read, len, packet: _ } = *buffer;
             len > 0 && usize::from(read) + usize::from(len) <= BUFFER
@@ -97,6 +106,63 @@ impl Pipe {
             && buffers.iter().map(|buffer| usize::from(buffer.len)).sum::<usize>() == queue.len()
             && *readers < 1 << 24
             && *writers < 1 << 24
+            && opening.len() <= MAX_TASKS
+            && met(false) <= *readers as usize
+            && met(true) <= *writers as usize
+    }
+
+    /// A task opens it. `None` when it must wait for the other end: it is noted, so that the other end's open
+    /// finds it, and opens it again when the pipe has changed. Else whether others waited for this end.
+    ///
+    /// # Errors
+    /// `ENXIO` for a writer that does not wait.
+    pub fn open(&mut self, task: u32, reads: bool, writes: bool, nonblock: bool) -> FsResult<Option<bool>> {
+        // Only a FIFO waits for its other end.
+        if self.named && reads != writes {
+            let noted = self.opening.iter().position(|opening| opening.task == task);
+            if noted.is_some_and(|place| self.opening.remove(place).met) {
+                return Ok(Some(false));
+            }
+            let ends = if reads { self.writers } else { self.readers };
+            let awaited = self.opening.iter().any(|other| !other.met && other.writes == reads);
+            match (ends == 0 && !awaited, nonblock) {
+                (true, false) => {
+                    self.opening.push(Opening { task, writes, met: false });
+                    return Ok(None);
+                }
+                (true, true) if writes => return fail(Errno::ENXIO),
+                _ => {}
+            }
+        }
+        self.readers += u32::from(reads);
+        self.writers += u32::from(writes);
+        let mut awaited = false;
+        for other in &mut self.opening {
+            if !other.met && (if other.writes { reads } else { writes }) {
+                (other.met, awaited) = (true, true);
+                *(if other.writes { &mut self.writers } else { &mut self.readers }) += 1;
+            }
+        }
+        Ok(Some(awaited))
+    }
+
+    /// A task does not wait in `open` any more. Whether it counted as there.
+    fn leave(&mut self, task: u32) -> bool {
+        let Some(place) = self.opening.iter().position(|opening| opening.task == task) else { return false };
+        let Opening { writes, met, .. } = self.opening.remove(place);
+        if met {
+            self.close(!writes, writes);
+        }
+        met
+    }
+
+    /// Counts an end less. With the last one, what is in it is gone.
+    pub fn close(&mut self, reads: bool, writes: bool) {
+        self.readers = self.readers.saturating_sub(reads.into());
+        self.writers = self.writers.saturating_sub(writes.into());
+        if self.readers == 0 && self.writers == 0 {
+            self.reset();
+        }
     }
 
     /// Bytes that can be read.
@@ -184,8 +250,7 @@ impl Pipe {
         if done > 0 { Ok(done) } else { fail(Errno::EAGAIN) }
     }
 
-    /// Forgets what is in it: the last end was closed.
-    pub fn reset(&mut self) {
+    fn reset(&mut self) {
         (self.queue, self.buffers) = (VecDeque::new(), VecDeque::new());
     }
 }
@@ -238,6 +303,13 @@ impl Fs {
             self.wake(id);
         }
         Ok(n)
+    }
+
+    /// A task's call that may have waited for a FIFO's other end is over.
+    pub(in crate::program) fn leave_fifo(&mut self, id: InodeId, task: u32) {
+        if self.pipe(id).is_some_and(|pipe| pipe.leave(task)) {
+            self.wake(id);
+        }
     }
 
     /// Notes that what tasks may wait for of a file has changed.
@@ -311,6 +383,29 @@ mod tests {
         assert_eq!(p.read(&mut buf).unwrap(), 0);
         p.readers = 0;
         assert!(matches!(p.write(b"x", false), Err(FsError::Errno(Errno::EPIPE))));
+    }
+
+    #[test]
+    fn who_waits_for_the_other_end_has_it_once_it_was_there() {
+        let mut p = Pipe::named();
+        assert_eq!(p.open(1, true, false, false).unwrap(), None);
+        assert_eq!(p.open(1, true, false, false).unwrap(), None, "nobody came");
+        assert_eq!(p.opening.len(), 1);
+        assert_eq!(p.open(2, false, true, false).unwrap(), Some(true));
+        assert_eq!(p.write(b"x", false).unwrap(), 1, "there is a reader");
+        p.close(false, true);
+        assert!(p.is_sound() && (p.len(), p.readers) == (1, 1));
+        assert_eq!(p.open(1, true, false, false).unwrap(), Some(false));
+        assert_eq!((p.readers, p.writers), (1, 0));
+        p.close(true, false);
+        assert_eq!(p.len(), 0);
+        // Who is killed waits no more.
+        assert_eq!(p.open(1, true, false, false).unwrap(), None);
+        assert!(!p.leave(1));
+        assert!(matches!(p.open(2, false, true, true), Err(FsError::Errno(Errno::ENXIO))));
+        assert_eq!(p.open(1, false, true, false).unwrap(), None);
+        assert_eq!(p.open(2, true, false, true).unwrap(), Some(true));
+        assert!(p.leave(1) && (p.readers, p.writers) == (1, 0));
     }
 
     #[test]
