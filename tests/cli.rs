@@ -201,7 +201,8 @@ fn a_replay_of_another_run_diverges() {
     // Another seed is another address-space layout.
     let manifest = dir.path().join("rec/manifest.json");
     let json = std::fs::read_to_string(&manifest).expect("a manifest");
-    std::fs::write(&manifest, json.replace("\"seed\": 1,", "\"seed\": 2,")).expect("a manifest");
+    std::fs::write(&manifest, json.replace("\"seed\": 1,", "\"seed\": 1, \"anew\": { \"seed\": 2 },"))
+        .expect("a manifest");
     let output = dejavm(dir.path(), b"", &["replay", "rec"]);
     let stderr = text(&output.stderr);
     assert_eq!(output.status.code(), Some(122), "{stderr}");
