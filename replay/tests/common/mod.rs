@@ -211,7 +211,6 @@ pub fn sample(exits: u64) -> Vec<Step> {
             0 => Step::Exit(exit(n, ExitKind::Instruction(Trapped::Rdtsc))),
             1 => Step::Exit(exit(n, ExitKind::Instruction(Trapped::Cpuid { leaf: 7, subleaf: 1 }))),
             2 => Step::Exit(exit(n, ExitKind::Exception { vector: 14, code: 6, address: n })),
-            4 if n % 3 == 0 => Step::Exit(exit(n, ExitKind::Preempted { steps: n })),
             3 if n % 2 == 0 => Step::Exit(exit(n, ExitKind::Timer { steps: n * 1000 })),
             _ => syscall(n, n % 300),
         });

@@ -17,6 +17,8 @@ pub struct Scheduler {
     waiting: BTreeMap<Key, VecDeque<u32>>,
     /// Exits after which another task runs.
     left: u32,
+    /// The last exit is yet to be counted: the run paused behind it.
+    uncounted: bool,
     /// Instructions after which another one runs, too; 0 for none.
     steps: u64,
     /// Instructions until these are no longer counted.
@@ -45,6 +47,7 @@ impl Scheduler {
             ready: VecDeque::new(),
             waiting: BTreeMap::new(),
             left: 0,
+            uncounted: false,
             steps: 0,
             patience: 0,
             own: false,
@@ -138,6 +141,16 @@ impl Scheduler {
     pub fn slice_is_over(&mut self) -> bool {
         self.left = self.left.saturating_sub(1);
         self.left == 0 && self.any_ready()
+    }
+
+    /// The run pauses behind an exit that is counted when it goes on.
+    pub fn count_later(&mut self) {
+        self.uncounted = true;
+    }
+
+    /// Whether an exit is to be counted now, since the run paused behind it.
+    pub fn take_uncounted(&mut self) -> bool {
+        std::mem::take(&mut self.uncounted)
     }
 
     /// Exits that the running task has left of its time slice, at least one.

@@ -76,7 +76,12 @@ impl Machine {
         match self.make_call(call, options)? {
             Made::Answered(resume) => self.go(resume, options),
             Made::Left => self.schedule(options),
-            Made::End(end) => Ok(Some(end)),
+            Made::End(end) => {
+                if end == RunEnd::Paused {
+                    self.kernel.sched.count_later();
+                }
+                Ok(Some(end))
+            }
         }
     }
 

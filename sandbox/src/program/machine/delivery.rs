@@ -68,6 +68,7 @@ impl Machine {
             return Ok(Some(end));
         }
         if self.reached(options) {
+            self.kernel.sched.count_later();
             self.resume(resume)?;
             return Ok(Some(RunEnd::Paused));
         }

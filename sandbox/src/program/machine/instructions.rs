@@ -141,6 +141,9 @@ impl Machine {
         if self.reached(options) {
             // The vCPU is still in a stub; whoever goes on from here knows the program only.
             self.take_frame(&next);
+            if self.kernel.sched.any_ready() {
+                self.kernel.sched.count_later();
+            }
             self.resume(Resume::Full)?;
             return Ok(Some(RunEnd::Paused));
         }

@@ -314,6 +314,9 @@ impl Guest for Machine {
         if let Some(end) = self.between_exits(options)? {
             return Ok(Some(end));
         }
+        if self.kernel.sched.take_uncounted() {
+            return self.go(Resume::Full, options);
+        }
         // A task that waited when the run came back.
         if self.kernel.resumed().is_some() || self.kernel.task.dead {
             return self.schedule(options);
