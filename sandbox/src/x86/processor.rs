@@ -48,6 +48,9 @@ const V2_EXTENDED_ECX: u32 = 1;
 const V3_EXTENDED_ECX: u32 = 1 << 5;
 /// Leaf 0x80000001 EDX: SYSCALL, NX, RDTSCP, long mode.
 const EXTENDED_EDX: u32 = 1 << 11 | 1 << 20 | 1 << 27 | 1 << 29;
+/// Which bits of the words a CPU is asked for. Not OSXSAVE, which KVM lists for none, since it follows CR4; and of
+/// leaf 1 EDX only what programs use (FPU, TSC, CX8, CMOV, MMX, FXSR, SSE, SSE2), as not every KVM lists the rest.
+const NEEDED: [u32; 5] = [!(1 << 27), 0x0780_8111, u32::MAX, u32::MAX, u32::MAX];
 /// Bytes of an XSAVE area without and with AVX.
 const LEGACY_BYTES: u32 = 576;
 const AVX_BYTES: u32 = 256;
@@ -59,7 +62,12 @@ impl Level {
     /// The best level that a CPU has, by its feature words: leaf 1 ECX and EDX, leaf 7 EBX, leaf
     /// 0x80000001 ECX and EDX.
     pub fn of(words: [u32; 5]) -> Option<Level> {
-        let has = |level: &Level| level.words().iter().zip(words).all(|(wants, has)| has & wants == *wants);
+        let lacks = |(wants, has, asked): (u32, u32, u32)| wants & asked & !has != 0;
+        let parts = |level: &Level| {
+            let words = level.words().into_iter().zip(words).zip(NEEDED);
+            words.map(|((wants, has), asked)| (wants, has, asked)).collect::<Vec<_>>()
+        };
+        let has = |level: &Level| !parts(level).into_iter().any(lacks);
         Level::ALL.into_iter().find(has)
     }
 
