@@ -75,6 +75,7 @@ pub use host::Host;
 pub use image::{Image, Restore};
 pub use kernel::Kernel;
 pub use program::Program;
+pub use recording::make_recording_dir;
 pub use replaying::Replay;
 pub use report::{LimitsHit, NotDeterministic, Outcome, Report};
 pub use running::Sandbox;

@@ -59,7 +59,7 @@ pub(crate) fn of_start(
     world: Box<dyn World>,
     max_log: Option<u64>,
 ) -> Result<Taps, Error> {
-    let made = make_dir(dir)?;
+    let made = make_recording_dir(dir)?;
     let start = dir.join(START_FILE);
     let summary = save_start(&start, state, memory, pages)?;
     let anew = Anew::default();
@@ -75,7 +75,7 @@ pub(crate) fn of_image(
     world: Box<dyn World>,
     max_log: Option<u64>,
 ) -> Result<Taps, Error> {
-    let made = make_dir(dir)?;
+    let made = make_recording_dir(dir)?;
     // Layers find their parents by name; the top one keeps its own, lest it take a parent's.
     let plain = snapshot.parent().is_none();
     let name = match snapshot.path().file_name() {
@@ -93,8 +93,12 @@ pub(crate) fn of_image(
     start_recorder(dir, made, files, name, snapshot.id(), state, anew, world, max_log)
 }
 
-/// Makes the directory; whether it is new. One that is there must be empty.
-fn make_dir(dir: &Path) -> Result<bool, Error> {
+/// Makes the directory of a recording, readable by this user only; whether it is new. One that is there must
+/// be empty.
+///
+/// # Errors
+/// [`Error::NotEmpty`], and [`Error::Io`].
+pub fn make_recording_dir(dir: &Path) -> Result<bool, Error> {
     let io = |what, source| Error::Io { what, path: dir.to_owned(), source };
     match fs::DirBuilder::new().mode(0o700).create(dir) {
         Ok(()) => Ok(true),

@@ -19,7 +19,6 @@ use dejavm_sandbox::vcpu::registers::UserRegisters;
 use dejavm_sandbox::vcpu::{Exit, Vcpu};
 use dejavm_sandbox::world::{Request, Response, World, WorldError};
 use dejavm_sandbox::x86::paging::{NO_EXEC, USER, WRITABLE};
-use dejavm_sandbox::x86::processor::Level;
 use iced_x86::code_asm::{CodeAssembler, registers as reg};
 use kvm_ioctls::VmFd;
 
@@ -123,7 +122,7 @@ impl Guest {
             stop: StopHandle::new()?,
         };
         let mut space = AddressSpace::new(&mut memory, SpaceState::default())?;
-        Entry::new(&mut memory, true, Level::V2)?.map(&mut memory, &mut space)?;
+        Entry::new(&mut memory, profile, profile.level)?.map(&mut memory, &mut space)?;
         // In RAM, so that it can be decoded; in its last page, which no list names.
         let page = memory.ram.base() + (memory.ram.pages() - 1) * PAGE_SIZE as u64;
         memory.ram.write(page, &code(touch)?)?;

@@ -20,7 +20,6 @@ use dejavm_sandbox::vcpu::registers::UserRegisters;
 use dejavm_sandbox::vcpu::{Exit, Vcpu};
 use dejavm_sandbox::world::{Request, Response, World, WorldError};
 use dejavm_sandbox::x86::paging::{NO_EXEC, USER, WRITABLE};
-use dejavm_sandbox::x86::processor::Level;
 
 const RAM_BASE: u64 = 1 << 32;
 /// Addresses that the guest sees: its code, its pages, and the lists of addresses.
@@ -139,7 +138,7 @@ impl Machine {
             stop: StopHandle::new().unwrap(),
         };
         let mut space = AddressSpace::new(&mut memory, SpaceState::default()).unwrap();
-        Entry::new(&mut memory, true, Level::V2).unwrap().map(&mut memory, &mut space).unwrap();
+        Entry::new(&mut memory, &profile, profile.level).unwrap().map(&mut memory, &mut space).unwrap();
         // In RAM, so that it can be decoded.
         let code = RAM_BASE + PAGES * PAGE_SIZE as u64;
         memory.ram.write(code, &PROGRAM).unwrap();

@@ -120,6 +120,17 @@ pub(crate) fn missing_capabilities(kvm: &Kvm) -> Vec<&'static str> {
     NEEDED.into_iter().filter(|(cap, _)| !kvm.check_extension(*cap)).map(|(_, name)| name).collect()
 }
 
+/// Whose ports are opened to programs by the I/O permission bitmap of the TSS.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub enum IoMap {
+    /// A busy task's: on every CPU, as the task that runs is one.
+    Busy,
+    /// Only that of a task that is not: QEMU emulates it so (`target/i386/tcg/sysemu/seg_helper.c`, `helper_check_io`).
+    Available,
+    /// Nobody's.
+    Ignored,
+}
+
 /// What a host does, as far as running a sandbox depends on it.
 #[derive(Clone, Debug)]
 pub struct HostProfile {
@@ -129,6 +140,8 @@ pub struct HostProfile {
     pub tsc_by_cr4: bool,
     /// RDTSC faults only when the thread's own setting says so, too.
     pub tsc_by_thread: bool,
+    /// How ports are opened to programs.
+    pub io_map: IoMap,
     /// CPUID at CPL 3 gives the table that was set, not the CPU's own values.
     pub cpuid_traps: bool,
     /// Programs may set their segment bases themselves.
@@ -382,16 +395,18 @@ impl HostProfile {
             syscall_stays_user: self.syscall_stays_user,
             tsc_by_cr4: self.tsc_by_cr4,
             tsc_by_thread: self.tsc_by_thread,
+            io_map: self.io_map,
             cpuid_traps: self.cpuid_traps,
             bare_metal: self.bare_metal.get().copied(),
         }
     }
 
     fn set_found(&mut self, found: Found) {
-        let Found { syscall_stays_user, tsc_by_cr4, tsc_by_thread, cpuid_traps, bare_metal } = found;
+        let Found { syscall_stays_user, tsc_by_cr4, tsc_by_thread, io_map, cpuid_traps, bare_metal } = found;
         self.syscall_stays_user = syscall_stays_user;
         self.tsc_by_cr4 = tsc_by_cr4;
         self.tsc_by_thread = tsc_by_thread;
+        self.io_map = io_map;
         self.cpuid_traps = cpuid_traps;
         self.bare_metal = Arc::new(bare_metal.map_or_else(OnceLock::new, OnceLock::from));
     }
@@ -409,6 +424,7 @@ impl HostProfile {
             leaf(&cpuid, 0xd, 0).map_or(3, |e| u64::from(e.eax) | u64::from(e.edx) << 32) & XCR0_WANTED;
         Ok(HostProfile {
             syscall_stays_user: false,
+            io_map: IoMap::Ignored,
             tsc_by_cr4: false,
             tsc_by_thread: false,
             cpuid_traps: false,
@@ -454,7 +470,9 @@ impl HostProfile {
             guest.enter(Ring::User, RDTSC, true)?;
             guest.vcpu.trap_tsc_by_thread(true);
             self.tsc_by_thread = rdtsc_faults(guest.run()?, RDTSC)?;
+            guest.vcpu.trap_tsc_by_thread(false);
         }
+        self.io_map = guest.io_map()?;
         Ok(())
     }
 

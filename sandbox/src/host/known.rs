@@ -12,12 +12,12 @@ use rustix::fs::{AtFlags, FileType, Stat};
 use rustix::fs::{Mode, OFlags, fstat, open, openat, renameat, unlinkat};
 use serde::{Deserialize, Serialize};
 
-use super::{BareMetal, CpuIdentity};
+use super::{BareMetal, CpuIdentity, IoMap};
 
 /// The file's name.
 const FILE: &str = "host-profile";
 /// To be raised when what is found out changes its meaning.
-const FORMAT: u32 = 1;
+const FORMAT: u32 = 2;
 /// More bytes than such a file ever has.
 const MOST: u64 = 4096;
 
@@ -32,6 +32,7 @@ pub(super) struct Found {
     pub syscall_stays_user: bool,
     pub tsc_by_cr4: bool,
     pub tsc_by_thread: bool,
+    pub io_map: IoMap,
     pub cpuid_traps: bool,
     pub bare_metal: Option<BareMetal>,
 }
@@ -145,6 +146,7 @@ mod tests {
 
     const FOUND: Found = Found {
         syscall_stays_user: true,
+        io_map: IoMap::Busy,
         tsc_by_cr4: false,
         tsc_by_thread: true,
         cpuid_traps: false,

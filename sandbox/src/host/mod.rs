@@ -13,4 +13,4 @@ mod tiny;
 pub mod tty;
 mod walker;
 
-pub use basics::{BareMetal, CpuIdentity, HostError, HostProfile, create_vm, open_kvm, program_table};
+pub use basics::{BareMetal, CpuIdentity, HostError, HostProfile, IoMap, create_vm, open_kvm, program_table};

@@ -10,12 +10,13 @@ use kvm_bindings::{CpuId, kvm_sregs};
 use kvm_ioctls::{Kvm, VmFd};
 
 use super::thread::{BlockedSignals, KickTimer, Signal};
-use super::{HostError, create_vm};
+use super::{HostError, IoMap, create_vm};
 use crate::entry::{
     EXCEPTION_PORT, KERNEL_CS, KERNEL_DS, Layout, STUBS_BYTES, SYSCALL_CODE, SYSCALL_PORT, exception_stubs,
 };
 use crate::ram::{PAGE_SIZE, SystemArea};
 use crate::vcpu::{Exit, Vcpu};
+use crate::x86::descriptors::{AVAILABLE_TSS, BUSY_TSS};
 use crate::x86::flags::rflags;
 use crate::x86::frame::Frame;
 use crate::x86::paging::{ACCESSED, DIRTY, LARGE_PAGE, PRESENT, USER, WRITABLE};
@@ -301,6 +302,26 @@ impl Tiny {
             (Event::Done, 2) => Ok(true),
             (other, rip) => Err(HostError::Guest(format!("OUT at CPL 0 gave {other:?}, {rip} bytes on"))),
         }
+    }
+
+    /// Whose ports are opened to CPL 3.
+    ///
+    /// # Errors
+    /// When KVM refuses to run.
+    pub fn io_map(&mut self) -> Result<IoMap, HostError> {
+        /// `out SYSCALL_PORT, al`.
+        const OUT: [u8; 2] = [0xe6, SYSCALL_PORT as u8];
+        self.tables.load(&OUT);
+        for (io_map, task) in [(IoMap::Busy, BUSY_TSS), (IoMap::Available, AVAILABLE_TSS)] {
+            self.enter(Ring::User, START, false)?;
+            let mut sregs = self.vcpu.sregs()?;
+            sregs.tr.type_ = task;
+            self.vcpu.set_sregs(&sregs)?;
+            if matches!(self.run()?, Event::Other(Exit::Out { port: SYSCALL_PORT, .. })) {
+                return Ok(io_map);
+            }
+        }
+        Ok(IoMap::Ignored)
     }
 
     /// Makes the guest, which is in the stub of an exception without an error code, reload CR3 and

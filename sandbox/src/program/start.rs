@@ -73,7 +73,7 @@ impl Machine {
         memory.ram.stop_by(stop.clone());
         // A shadow page for each page table, and some for KVM's own.
         memory.system.set_shadow_pages(memory.table_budget() + SHADOW_PAGES);
-        let entry = Entry::new(&mut memory, host.syscall_stays_user, state.cpu)?;
+        let entry = Entry::new(&mut memory, &host, state.cpu)?;
         let space = state.space.try_map(|state| {
             let mut space = AddressSpace::new(&mut memory, state)?;
             entry.map(&mut memory, &mut space)?;

@@ -290,12 +290,7 @@ impl Kernel {
     /// The next moment at which something happens by itself.
     fn next_moment(&self) -> Option<u64> {
         let waits = self.task.iter().filter_map(|(_, task)| task.parked.as_ref()?.wait.until);
-        waits.chain(self.next_timer()).min()
-    }
-
-    /// The next moment at which a timer expires.
-    fn next_timer(&self) -> Option<u64> {
-        self.next_interval().into_iter().chain(self.next_awaited()).min()
+        waits.chain(self.next_interval()).chain(self.next_awaited()).min()
     }
 
     /// The next moment at which a `timerfd` expires that somebody waits for.

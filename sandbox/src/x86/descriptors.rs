@@ -8,6 +8,8 @@ pub const DATA_WRITE_ACCESSED: u8 = 3;
 pub const CODE_READ_ACCESSED: u8 = 11;
 /// Type of a busy TSS of 32 or 64 bits (table 3-2).
 pub const BUSY_TSS: u8 = 11;
+/// A 64-bit TSS of a task that does not run.
+pub const AVAILABLE_TSS: u8 = 9;
 /// Bit of a system segment's type: a TSS of more than 16 bits (table 3-2).
 pub const TSS_WIDE: u8 = 1 << 3;
 

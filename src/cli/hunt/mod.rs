@@ -5,7 +5,6 @@ mod runs;
 
 use std::fs::{self, File};
 use std::io;
-use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -71,7 +70,7 @@ pub fn main(mut args: Args, voice: Voice) -> Result {
         return Err(Failure::new("a bare-metal guest has no seed to hunt with: give a program"));
     }
     let signals = Signals::block()?;
-    let made = make_dir(&args.output)?;
+    let made = dejavm::make_recording_dir(&args.output)?;
     let mut runs = Runs::new(&args)?;
     let progress = progress(args.runs, voice);
     // A signal ends the hunt as it would end the loading of a guest.
@@ -116,21 +115,6 @@ fn tell(args: &Args, found: &one::Failed) {
         say(format_args!("  {line}"));
     }
     say(format_args!("its recording is {0}: dejavm replay {0}", args.output.display()));
-}
-
-/// Makes the directory; whether it is new. One that is there must be empty.
-fn make_dir(dir: &Path) -> Result<bool> {
-    let failed = |e: &dyn std::fmt::Display| Failure::new(format_args!("{}: {e}", dir.display()));
-    match fs::DirBuilder::new().mode(0o700).create(dir) {
-        Ok(()) => Ok(true),
-        Err(e) if e.kind() == io::ErrorKind::AlreadyExists => {
-            match fs::read_dir(dir).map_err(|e| failed(&e))?.next() {
-                None => Ok(false),
-                Some(_) => Err(failed(&"the directory is not empty: give one that is new or empty")),
-            }
-        }
-        Err(e) => Err(failed(&e)),
-    }
 }
 
 /// Where a run is recorded.

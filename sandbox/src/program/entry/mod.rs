@@ -10,10 +10,13 @@
 #[cfg(test)]
 mod code;
 
+use kvm_bindings::kvm_sregs;
+
 use super::mm::{AddressSpace, Memory, USER_END};
 use crate::entry::{Handler, Layout, SYSCALL_CODE, TSS_IO_MAP, USER_CS, exception_stubs};
+use crate::host::{HostProfile, IoMap};
 use crate::ram::{PAGE_SIZE, PageError};
-use crate::x86::descriptors::IO_MAP_BYTES;
+use crate::x86::descriptors::{AVAILABLE_TSS, IO_MAP_BYTES};
 use crate::x86::frame::Frame;
 use crate::x86::paging::{NO_EXEC, USER, WRITABLE};
 use crate::x86::processor::Level;
@@ -73,10 +76,19 @@ pub struct Entry {
     pages: Vec<(u64, u64, u64)>,
 }
 
+/// Sets the system registers for a program in the address space at `root`, with these bases of FS and GS.
+pub fn set_user_mode(sregs: &mut kvm_sregs, host: &HostProfile, root: u64, (fs, gs): (u64, u64)) {
+    let trap_tsc = host.tsc_by_cr4 || host.tsc_by_thread;
+    LAYOUT.set_user_mode(sregs, root, fs, gs, host.fsgsbase, trap_tsc);
+    if host.io_map == IoMap::Available {
+        sregs.tr.type_ = AVAILABLE_TSS;
+    }
+}
+
 impl Entry {
-    /// Builds the tables and stubs. With `open_port` a program at CPL 3 may use the system-call port:
-    /// needed where `SYSCALL` does not enter CPL 0.
-    pub fn new(memory: &mut Memory, open_port: bool, cpu: Level) -> Result<Entry, PageError> {
+    /// Builds the tables and stubs. A program at CPL 3 may use the system-call port where `SYSCALL` does not
+    /// enter CPL 0.
+    pub fn new(memory: &mut Memory, host: &HostProfile, cpu: Level) -> Result<Entry, PageError> {
         let mut pages = Vec::new();
         let mut page = |memory: &mut Memory, address: u64, flags: u64| -> Result<u64, PageError> {
             let gpa = memory.system.take_page()?;
@@ -90,9 +102,9 @@ impl Entry {
         let idt = page(memory, LAYOUT.idt, NO_EXEC)?;
         let stubs = page(memory, LAYOUT.stubs, 0)?;
         memory.system.write(stubs, &exception_stubs());
-        // Where `SYSCALL` enters CPL 0, breakpoints do, too: the handler's port was seen to be refused at CPL 3
-        // on such a host (QEMU's SVM).
-        let layout = Layout { breakpoint: LAYOUT.breakpoint.filter(|_| open_port), ..LAYOUT };
+        // A handler at CPL 3 must have its port.
+        let handled = host.io_map != IoMap::Ignored;
+        let layout = Layout { breakpoint: LAYOUT.breakpoint.filter(|_| handled), ..LAYOUT };
         for (at, word) in (idt..).step_by(8).zip(layout.idt_entries()) {
             memory.system.write_u64(at, word);
         }
@@ -103,7 +115,7 @@ impl Entry {
         }
 
         for (at, bytes) in
-            (LAYOUT.tss..).step_by(PAGE_SIZE).zip(LAYOUT.tss_bytes(open_port).chunks(PAGE_SIZE))
+            (LAYOUT.tss..).step_by(PAGE_SIZE).zip(LAYOUT.tss_bytes(host.syscall_stays_user).chunks(PAGE_SIZE))
         {
             let gpa = page(memory, at, NO_EXEC | WRITABLE)?;
             memory.system.write(gpa, bytes);

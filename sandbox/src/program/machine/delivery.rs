@@ -168,15 +168,7 @@ impl Machine {
         if full {
             let mut sregs = self.core.vcpu.sregs()?;
             let (fs, gs) = if bases == self.loaded_bases { (sregs.fs.base, sregs.gs.base) } else { bases };
-            let trap = self.core.host.tsc_by_cr4 || self.core.host.tsc_by_thread;
-            entry::LAYOUT.set_user_mode(
-                &mut sregs,
-                self.kernel.space.root(),
-                fs,
-                gs,
-                self.core.host.fsgsbase,
-                trap,
-            );
+            entry::set_user_mode(&mut sregs, &self.core.host, self.kernel.space.root(), (fs, gs));
             self.core.vcpu.set_sregs(&sregs)?;
             self.loaded_bases = (fs, gs);
             *self.core.vcpu.regs_mut() = (&regs.general).into();

@@ -82,14 +82,7 @@ impl Machine {
         vcpu.set_msrs(&entry::LAYOUT.syscall_msrs())?;
         let mut sregs = vcpu.sregs()?;
         let regs = kernel.task.regs;
-        entry::LAYOUT.set_user_mode(
-            &mut sregs,
-            kernel.space.root(),
-            regs.fs_base,
-            regs.gs_base,
-            host.fsgsbase,
-            host.tsc_by_cr4 || host.tsc_by_thread,
-        );
+        entry::set_user_mode(&mut sregs, host, kernel.space.root(), (regs.fs_base, regs.gs_base));
         vcpu.set_sregs(&sregs)?;
         // Less than the processor has, where another CPU is tried.
         vcpu.set_xcr0(kernel.cpu.xcr0() & host.xcr0)?;

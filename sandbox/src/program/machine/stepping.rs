@@ -108,12 +108,13 @@ impl Machine {
         }
         let fired = self.passes_time() && self.pass_time()?;
         let turn_over = self.count_step(frame.rip);
-        if !fired && !trapped && !turn_over && !self.wants_steps() {
+        let goes_on = !fired && !trapped && !turn_over;
+        if goes_on && !self.wants_steps() {
             self.take_frame(frame);
             self.resume(Resume::Full)?;
             return Ok(None);
         }
-        if !fired && !trapped && !turn_over {
+        if goes_on {
             self.look_ahead(frame.rip, self.core.vcpu.regs().rcx)?;
             if frame.rflags & TRAP_FLAG == 0 {
                 let next = Frame { rflags: frame.rflags | TRAP_FLAG, ..*frame };
