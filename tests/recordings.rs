@@ -1,5 +1,5 @@
-//! Recordings that leave the host where they were made, for one after it or of another kind: an emulated host of `scripts/on-svm` is gone when its
-//! command ends. `scripts/test-on-svm` runs this.
+//! Recordings that leave the host where they were made, for one after it or of another kind: an emulated
+//! host of `scripts/on-svm` is gone when its command ends. `scripts/test-on-svm` runs this.
 
 mod common;
 
