@@ -47,14 +47,12 @@ static void fifos(void) {
             }
             usleep(50000);
             int fd = open(path, writes ? O_RDWR : O_WRONLY);
-            if (bytes) {
-                int n = write(fd, "hi", 2);
-                SAY("wrote %d: %s\n", n, error(n));
-            }
+            int n = bytes ? write(fd, "hi", 2) : 0;
+            const char *said = error(n);
             if (bytes || !writes) close(fd);
             if (!bytes && writes) { write(fd, "late", 4); close(fd); }
             waitpid(child, &status, 0);
-            SAY("status %x\n", status);
+            SAY("wrote %d: %s, status %x\n", n, said, status);
             unlink(path);
         }
     /* Who waits to write. */
@@ -63,8 +61,7 @@ static void fifos(void) {
     if (!writer) {
         alarm(20);
         int fd = open(path, O_WRONLY);
-        int n = write(fd, "x", 1);
-        SAY("writer: %d: %s\n", n, error(n));
+        SAY("writer: %d\n", fd >= 0);
         _exit(4);
     }
     usleep(50000);

@@ -119,7 +119,7 @@ impl Pipe {
     pub fn open(&mut self, task: u32, reads: bool, writes: bool, nonblock: bool) -> FsResult<Option<bool>> {
         // Only a FIFO waits for its other end.
         if self.named && reads != writes {
-            let noted = self.opening.iter().position(|opening| opening.task == task);
+            let noted = self.opening.iter().position(|other| (other.task, other.writes) == (task, writes));
             if noted.is_some_and(|place| self.opening.remove(place).met) {
                 return Ok(Some(false));
             }
