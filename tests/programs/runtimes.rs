@@ -35,12 +35,11 @@ pub fn jobs() -> Vec<Job> {
         job("bash wal.sh"),
         job("python3 pools.py fork spawn"),
         job("python3 tasks.py"),
-        job("./threads-rs").sampled(),
-        job("tclsh events.tcl"),
+        job("tclsh events.tcl").sampled(),
     ]
 }
 
-/// Those of large programs, which `scripts/install-test-programs --all` installs.
+/// Those of large programs, which `scripts/install-test-programs --all` installs, and of what they compile.
 pub fn large_jobs() -> Vec<Job> {
     let (root, compiler) = rust();
     vec![
@@ -51,6 +50,7 @@ pub fn large_jobs() -> Vec<Job> {
         job("java -Xmx128m -cp . Threads").guest_memory(2048),
         job("./channels").guest_memory(LARGE),
         job("bash go.sh").needs("go").guest_memory(LARGE),
+        job("./threads-rs"),
         job("bash rustc.sh").env("RUSTC", compiler).shows(root),
         job("./threads-hs-threaded").guest_memory(LARGE),
         job("sbcl --script threads.lisp").guest_memory(LARGE),
