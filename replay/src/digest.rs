@@ -49,6 +49,7 @@ impl RunDigest {
             ExitKind::Instruction(Trapped::Rdseed) => buffer.push(9),
             ExitKind::Instruction(Trapped::Pause) => buffer.push(12),
             ExitKind::Instruction(Trapped::Rdpid) => buffer.push(13),
+            ExitKind::Instruction(Trapped::Xgetbv) => buffer.push(15),
             ExitKind::Exception { vector, code, address } => {
                 buffer.push(5);
                 buffer.push(u64::from(*vector));

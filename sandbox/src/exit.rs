@@ -79,6 +79,8 @@ pub enum Trapped {
     Pause,
     /// `RDPID`.
     Rdpid,
+    /// `XGETBV` of XCR0.
+    Xgetbv,
 }
 
 /// One compared exit, once it has been answered.

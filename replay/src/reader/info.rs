@@ -136,6 +136,7 @@ fn kind_name(kind: &ExitKind) -> String {
         ExitKind::Instruction(Trapped::Rdseed) => "rdseed".into(),
         ExitKind::Instruction(Trapped::Pause) => "pause".into(),
         ExitKind::Instruction(Trapped::Rdpid) => "rdpid".into(),
+        ExitKind::Instruction(Trapped::Xgetbv) => "xgetbv".into(),
         ExitKind::Instruction(Trapped::Cpuid { .. }) => "cpuid".into(),
         ExitKind::Exception { vector, .. } => format!("exception {vector}"),
         ExitKind::End { .. } => "end".into(),

@@ -68,6 +68,7 @@ pub fn json_exit(exit: &Exit) -> Value {
         ExitKind::Instruction(Trapped::Rdseed) => json!({ "kind": "rdseed" }),
         ExitKind::Instruction(Trapped::Pause) => json!({ "kind": "pause" }),
         ExitKind::Instruction(Trapped::Rdpid) => json!({ "kind": "rdpid" }),
+        ExitKind::Instruction(Trapped::Xgetbv) => json!({ "kind": "xgetbv" }),
         ExitKind::Instruction(Trapped::Cpuid { leaf, subleaf }) => {
             json!({ "kind": "cpuid", "leaf": hex(u64::from(*leaf)), "subleaf": hex(u64::from(*subleaf)) })
         }

@@ -61,6 +61,7 @@ fn format_what(exit: &Exit) -> String {
         ExitKind::Instruction(Trapped::Rdrand) => format!("rdrand = {:#x}", exit.result),
         ExitKind::Instruction(Trapped::Pause) => "pause".into(),
         ExitKind::Instruction(Trapped::Rdpid) => format!("rdpid = {:#x}", exit.result),
+        ExitKind::Instruction(Trapped::Xgetbv) => format!("xgetbv = {:#x}", exit.result),
         ExitKind::Instruction(Trapped::Rdseed) => format!("rdseed = {:#x}", exit.result),
         ExitKind::Instruction(Trapped::Cpuid { leaf, subleaf }) => {
             format!("cpuid({leaf:#x}, {subleaf:#x}) = {:#x}", exit.result)

@@ -7,9 +7,10 @@ use super::guest::{assemble, strange};
 use super::{Finding, Host, Level, NOTHING};
 use crate::host::HostError;
 use crate::host::tiny::{DATA, Event, Ring, START, Tiny, address};
+use crate::vcpu::VcpuError;
 use crate::x86::msr::TSC_AUX;
 use crate::x86::vector::{INVALID_OPCODE, PROTECTION};
-use crate::x86::xstate::{AVX, AVX512};
+use crate::x86::xstate::{AVX, AVX512, SSE, X87};
 
 /// No processor's number.
 const AUX: u64 = 0x1234_5678;
@@ -27,11 +28,21 @@ fn run(
     host: &Host,
     build: impl FnOnce(&mut CodeAssembler) -> Result<(), IcedError>,
 ) -> Result<Ran, HostError> {
+    run_prepared(host, |_| Ok(()), build)
+}
+
+/// The same in a guest that was prepared.
+fn run_prepared(
+    host: &Host,
+    prepare: impl FnOnce(&Tiny) -> Result<(), VcpuError>,
+    build: impl FnOnce(&mut CodeAssembler) -> Result<(), IcedError>,
+) -> Result<Ran, HostError> {
     let code = assemble(|a| {
         build(a)?;
         a.syscall()
     });
     let mut guest = host.guest(Ring::User, &code)?;
+    prepare(&guest)?;
     // For RDPID. Refused where the CPU has no such register.
     let _ = guest.vcpu.set_msrs(&[(TSC_AUX, AUX)]);
     match guest.run()? {
@@ -171,33 +182,34 @@ pub fn descriptor_tables(host: &Host) -> Result<Finding, HostError> {
     Ok(Finding::new(level, format!("SGDT {sgdt}; LSL {lsl}"), dejavm, means))
 }
 
-/// `XGETBV` of XCR0.
+/// `XGETBV` of XCR0, where that has less than the CPU.
 pub fn xgetbv(host: &Host) -> Result<Finding, HostError> {
-    let ran = run(host, |a| {
+    /// What every CPU may be set to.
+    const LEAST: u64 = X87 | SSE;
+    let prepare = |guest: &Tiny| guest.vcpu.set_xcr0(LEAST);
+    let ran = run_prepared(host, prepare, |a| {
         a.xor(reg::ecx, reg::ecx)?;
         a.xgetbv()
     })?;
     Ok(match ran {
         Ran::Well(guest) => {
             let regs = guest.vcpu.regs();
-            let value = regs.rdx << 32 | regs.rax & 0xffff_ffff;
-            if value == host.profile.xcr0 {
-                Finding::new(Level::Ok, "gives XCR0 as it was set", "sets XCR0", NOTHING)
-            } else {
-                let found = format!("gives {value:#x}, although XCR0 was set to {:#x}", host.profile.xcr0);
-                Finding::new(
+            match regs.rdx << 32 | regs.rax & 0xffff_ffff {
+                LEAST => Finding::new(Level::Ok, "gives XCR0 as it was set", "sets XCR0", NOTHING),
+                value => Finding::new(
                     Level::Limited,
-                    found,
-                    "nothing that helps",
-                    "programs may use registers that are not saved",
-                )
+                    format!("gives {value:#x}, although XCR0 was set to {LEAST:#x}"),
+                    "replaces it in code that comes from files; tells programs of an XSAVE area that is \
+                     large enough",
+                    "code that a program makes itself sees the CPU's",
+                ),
             }
         }
         Ran::Fault(vector) => Finding::new(
             Level::Limited,
             exception(vector),
-            "nothing that helps",
-            "programs that look for AVX end",
+            "replaces it in code that comes from files",
+            "programs that make such code themselves end",
         ),
     })
 }

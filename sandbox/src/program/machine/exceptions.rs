@@ -19,6 +19,9 @@ use crate::x86::vector;
 /// How often a fault may find the tables right without getting anywhere.
 const STALE_PATIENCE: u32 = 3;
 
+/// The opcode of `int1`.
+const INT1: u8 = 0xf1;
+
 impl Machine {
     pub(super) fn exception(
         &mut self,
@@ -60,6 +63,7 @@ impl Machine {
         if vector == vector::DEBUG && self.stood_still(frame, options)? {
             return Ok(None);
         }
+        let frame = &if vector == vector::DEBUG { self.behind_int1(frame)? } else { *frame };
         if vector == vector::DEBUG && self.stepper.on {
             return self.step(rsp, frame, options);
         }
@@ -94,10 +98,22 @@ impl Machine {
         }
     }
 
+    /// The frame of a debug exception, behind the instruction: on some hosts that of `int1` is at it.
+    fn behind_int1(&mut self, frame: &Frame) -> Result<Frame, RunError> {
+        let is_int1 = |code: &[u8]| code.first() == Some(&INT1);
+        if !is_int1(&self.code(frame.rip)?) {
+            return Ok(*frame);
+        }
+        let stands = match self.stepper.on {
+            true => self.stepper.at.0 == frame.rip,
+            // Of two in a row it is not known.
+            false => frame.rflags & TRAP_FLAG == 0 && !is_int1(&self.code(frame.rip.wrapping_sub(1))?),
+        };
+        Ok(Frame { rip: frame.rip.wrapping_add(stands.into()), ..*frame })
+    }
+
     /// A debug exception is for a step, or for `int1`.
     pub(super) fn debug_signal(&mut self, frame: &Frame) -> Result<Info, RunError> {
-        /// The opcode of `int1`.
-        const INT1: u8 = 0xf1;
         let mut info = exception::signal(vector::DEBUG, 0, frame.rip);
         let stepped = self.program_flags(frame.rflags) & TRAP_FLAG != 0;
         if !stepped && self.code(frame.rip.wrapping_sub(1))?.first() == Some(&INT1) {

@@ -31,6 +31,8 @@ pub(super) enum Answered {
     Cpuid,
     /// `PAUSE`.
     Pause,
+    /// `XGETBV`.
+    Xgetbv,
 }
 
 impl Machine {
@@ -75,6 +77,7 @@ impl Machine {
                 Ok(match self.code(start)?[..] {
                     [patch::BREAKPOINT, patch::CPUID, ..] => Some(Answered::Cpuid),
                     [patch::BREAKPOINT, patch::PAUSE, ..] => Some(Answered::Pause),
+                    [patch::BREAKPOINT, patch::XGETBV, patch::XGETBV_END, ..] => Some(Answered::Xgetbv),
                     _ => None,
                 })
             }
@@ -102,6 +105,12 @@ impl Machine {
         self.kernel.tick()?;
         let mut next = *frame;
         let at = if vector == vector::BREAKPOINT { frame.rip - 1 } else { frame.rip };
+        if answered == Answered::Xgetbv && self.core.vcpu.regs().rcx as u32 != 0 {
+            // There are no other registers.
+            self.take_frame(&Frame { rip: at, ..*frame });
+            self.record_exception(vector::PROTECTION, 0, at, options)?;
+            return self.raise(exception::signal(vector::PROTECTION, 0, 0), options);
+        }
         let (trapped, result) = match answered {
             Answered::Timestamp(trapped, len) => {
                 next.rip += len;
@@ -119,6 +128,13 @@ impl Machine {
                 next.rip += 1;
                 self.kernel.sched.end_slice();
                 (Trapped::Pause, 0)
+            }
+            Answered::Xgetbv => {
+                next.rip += 2;
+                let xcr0 = self.kernel.cpu.xcr0();
+                let regs = self.core.vcpu.regs_mut();
+                (regs.rax, regs.rdx) = (xcr0 & 0xffff_ffff, xcr0 >> 32);
+                (Trapped::Xgetbv, xcr0)
             }
         };
         self.kernel.entry.clear_handler_stack(&self.kernel.memory);

@@ -10,7 +10,7 @@
 
 use iced_x86::{Code, Decoder, DecoderOptions, RflagsBits};
 
-use super::{Kind, Site, usual};
+use super::{Kind, Site, XGETBV_END, usual};
 
 /// Bytes before an instruction from which decoding is begun to see whether it comes to the
 /// instruction's start: x86 code that is decoded from a wrong place falls into step soon.
@@ -35,8 +35,13 @@ pub(super) fn find(code: &[u8]) -> Vec<Site> {
             sites.push(Site { at: at as u32, kind });
         }
     }
-    for (bytes, kind) in [([0x0f, 0xa2], Kind::Cpuid), ([0xf3, 0x90], Kind::Pause)] {
-        let found = memchr::memmem::find_iter(code, &bytes).filter(|at| is_code(&mut usual, *at));
+    let wanted: [(&[u8], Kind); 3] = [
+        (&[0x0f, 0xa2], Kind::Cpuid),
+        (&[0xf3, 0x90], Kind::Pause),
+        (&[0x0f, 0x01, XGETBV_END], Kind::Xgetbv),
+    ];
+    for (bytes, kind) in wanted {
+        let found = memchr::memmem::find_iter(code, bytes).filter(|at| is_code(&mut usual, *at));
         sites.extend(found.map(|at| Site { at: at as u32, kind }));
     }
     sites.sort_unstable_by_key(|site| site.at);
@@ -304,6 +309,8 @@ mod tests {
         assert_eq!(with(&rdpid), [Site { at: at + 1, kind: Kind::Opcode }]);
         let rdpid = [&[0xf3, 0x41, 0x0f, 0xc7, 0xf9][..], &behind].concat();
         assert_eq!(with(&rdpid), [Site { at: at + 2, kind: Kind::Opcode }]);
+        let xgetbv = [&[0x0f, 0x01, 0xd0][..], &behind].concat();
+        assert_eq!(with(&xgetbv), [Site { at, kind: Kind::Xgetbv }]);
         // In a number, and in a distance.
         assert_eq!(with(&[&[0xb8, 0x0f, 0xa2, 0xf3, 0x90][..], &behind].concat()), []);
         assert_eq!(with(&[&[0x0f, 0x84, 0xf3, 0x90, 0x0f, 0x00][..], &behind].concat()), []);
