@@ -6,36 +6,17 @@ mod common;
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 
-use common::{Finished, Input, finish, tool};
+use common::parts::{self, sandboxed};
 
 fn build(dir: &Path) -> PathBuf {
     common::guest(dir, "processes.c", &["-pthread"])
 }
 
-fn sandboxed(program: &Path, verb: &[&str], args: &[&str]) -> Finished {
-    let mut command = common::dejavm(verb);
-    let dir = program.parent().expect("the program lies in a directory");
-    command.arg("--ro").arg(dir).arg("--").arg(program).args(args);
-    finish(&mut command, Input::Pipe(b""))
-}
-
-/// Natively and in the sandbox the same; then recorded and replayed, also with pages taken away.
+/// Natively and in the sandbox the same.
 fn same(part: &str) {
     let dir = tempfile::tempdir().expect("a temporary directory");
-    let program = build(dir.path());
-    let native = finish(Command::new(&program).arg(part), Input::Pipe(b""));
-    assert!(native.text().ends_with("to the end\n"), "{native:?}");
-    let seen = sandboxed(&program, &["run", "-q", "--deadline", "600s"], &[part]);
-    assert_eq!(seen, native, "{part}");
-    let evicting = ["run", "-q", "--deadline", "600s", "--evict", "every=7,seed=3"];
-    assert_eq!(sandboxed(&program, &evicting, &[part]), native, "{part}, with evictions");
-    let recording = dir.path().join("recording");
-    let to = recording.to_str().expect("a path in UTF-8");
-    assert_eq!(sandboxed(&program, &["record", "-q", "-o", to], &[part]), native, "{part}, recorded");
-    assert_eq!(tool(dir.path(), ["replay", "-q", to]), native, "{part}, replayed");
-    let log = tool(dir.path(), ["log", to]).text();
+    let log = parts::same(&build(dir.path()), part);
     assert!(log.contains("[pid 3] "), "the log names the tasks");
 }
 
@@ -148,14 +129,5 @@ fn the_deadline_ends_all_tasks() {
 fn a_snapshot_has_all_tasks() {
     let dir = tempfile::tempdir().expect("a temporary directory");
     let program = build(dir.path());
-    let native = finish(Command::new(&program).arg("threads"), Input::Pipe(b""));
-    let file = dir.path().join("snapshot.dvm");
-    let to = file.to_str().expect("a path in UTF-8");
-    for at in [100, 350, 650] {
-        let point = format!("exit:{at}");
-        let first = sandboxed(&program, &["snapshot", "-q", "--at", &point, "-o", to], &["threads"]);
-        assert_eq!(first.status, 0, "{first:?}");
-        let rest = tool(dir.path(), ["restore", "-q", to]);
-        assert_eq!(format!("{}{}", first.text(), rest.text()), native.text(), "at exit {at}");
-    }
+    parts::go_on(&program, "threads", &[100, 350, 650]);
 }

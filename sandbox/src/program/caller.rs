@@ -16,7 +16,6 @@ use super::settings::{DEFAULT_TIMER_SLACK, SystemNames};
 use super::signal::number::SIGXFSZ;
 use super::signal::{Actions, Info, SI_USER, Signals};
 use super::task::Task;
-use super::timers::Which;
 use crate::errno::Errno;
 use crate::host::stop::{Pace, StopHandle};
 use crate::ram::PageError;
@@ -75,7 +74,7 @@ impl Caller for Running<'_> {
     }
 
     fn may_time_out(&self, certain: bool) -> bool {
-        let timer = self.process.timers.get(Which::Real).expiry().is_some();
+        let timer = self.process.timers.next_real().is_some();
         let signalled = self.actions.any_deliverable(&self.task.signals, &self.process.pending);
         self.task.len() > 1 || signalled || timer && (!certain || self.clock.mode == ClockMode::Host)
     }

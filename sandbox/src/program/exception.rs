@@ -38,7 +38,7 @@ pub fn signal(vector: u8, error: u64, rip: u64) -> Info {
         vector::ALIGNMENT => (SIGBUS, code::BUS_ADRALN, 0),
         _ => (SIGSEGV, code::SI_KERNEL, 0),
     };
-    Info { signal, code, value, extra: 0, direct: false, fault: Some(Trap { vector, error, address: None }) }
+    Info { signal, code, value, fault: Some(Trap { vector, error, address: None }), ..Info::default() }
 }
 
 /// Lowest address that is not canonical, and the lowest canonical one above those.
@@ -89,7 +89,7 @@ pub fn floating_point_signal(vector: u8, rip: u64, state: &ExtendedState) -> Opt
 pub fn page_fault_signal(bus: bool, code: i32, error: u64, address: u64) -> Info {
     let signal = if bus { SIGBUS } else { SIGSEGV };
     let trap = Trap { vector: vector::PAGE_FAULT, error, address: Some(address) };
-    Info { signal, code, value: address, extra: 0, direct: false, fault: Some(trap) }
+    Info { signal, code, value: address, fault: Some(trap), ..Info::default() }
 }
 
 #[cfg(test)]

@@ -117,6 +117,7 @@ impl Kernel {
         self.let_go()?;
         self.take_leaders_number();
         self.own_tables()?;
+        self.drop_posix_timers();
         self.actions.reset_handlers();
         self.task.signals.drop_alt();
         self.leave_space()?;

@@ -74,6 +74,7 @@ impl Kernel {
     /// Notes how the running task's process ended.
     fn end_process(&mut self, status: i32) {
         self.process.ended.get_or_insert(status);
+        self.drop_posix_timers();
         if self.pid() == PROGRAM_PID {
             self.end = Some(End::of_status(status));
         }

@@ -10,7 +10,6 @@ use super::clock::{ClockMode, EXIT_STEP};
 use super::error::SysError;
 use super::kernel::Kernel;
 use super::limits;
-use super::timers::Which;
 
 /// What the guest was told last.
 #[derive(Debug, Default)]
@@ -71,11 +70,11 @@ impl Kernel {
     /// The next moment at which something happens by itself while the running task runs; [`u64::MAX`] if
     /// there is none.
     fn next_event(&self) -> u64 {
-        let on_cpu = |at: u64| self.clock.monotonic().saturating_add(at.saturating_sub(self.process.cpu));
-        let timers = [Which::Virtual, Which::Profile].map(|which| self.process.timers.get(which).expiry());
+        let cpu = self.process.cpu;
+        let timers = self.process.timers.until_cpu(cpu, (self.tid(), self.task.cpu));
         let seconds = self.process.limits[limits::CPU].0;
-        let limit = (seconds != u64::MAX).then(|| seconds.saturating_mul(1_000_000_000));
-        let of_cpu = timers.into_iter().flatten().chain(limit).map(on_cpu);
+        let limit = (seconds != u64::MAX).then(|| seconds.saturating_mul(1_000_000_000).saturating_sub(cpu));
+        let of_cpu = timers.into_iter().chain(limit).map(|left| self.clock.monotonic().saturating_add(left));
         of_cpu.chain(self.next_awaited()).min().unwrap_or(u64::MAX).min(self.sched.due())
     }
 

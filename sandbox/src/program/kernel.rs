@@ -18,10 +18,9 @@ use super::outside::SharedOutside;
 use super::process::Process;
 use super::sched::Scheduler;
 use super::settings::SystemNames;
-use super::signal::number::{SIGKILL, SIGSEGV, SIGXCPU};
-use super::signal::{Actions, Delivery, Info, Signals};
+use super::signal::number::{REAL_TIME, SIGSEGV};
+use super::signal::{Actions, Info, QUEUED_MAX, Signals, bit};
 use super::task::Task;
-use super::timers::Which;
 
 use crate::errno::Errno;
 use crate::host::stop::StopHandle;
@@ -121,8 +120,39 @@ impl Kernel {
         Some(Signals { actions, shared: &mut process.pending, own: &mut task.signals })
     }
 
-    /// Sends a process a signal, or the task that it is for: `info` says which.
+    /// Sends a process a signal, or the task that it is for: `info` says which. One that came of itself or
+    /// by `kill` always comes, if need be without what it says.
     pub fn send(&mut self, id: u32, info: Info) {
+        if self.try_send(id, info).is_err() {
+            self.deliver_to(id, Info { signal: info.signal, direct: info.direct, ..Info::default() }, true);
+        }
+    }
+
+    /// The same of a signal that is queued with what it says, or not sent (`__send_signal_locked`).
+    ///
+    /// # Errors
+    /// `EAGAIN` when too many signals wait.
+    pub fn try_send(&mut self, id: u32, info: Info) -> Result<(), Errno> {
+        let queues = info.signal >= REAL_TIME && info.timer.is_none() && info.fault.is_none();
+        if queues && self.room_for_signals(id) == 0 {
+            return Err(Errno::EAGAIN);
+        }
+        self.deliver_to(id, info, false);
+        Ok(())
+    }
+
+    /// How many more signals may wait, or timers be made, for all that a task's or process's limit says.
+    pub fn room_for_signals(&self, id: u32) -> u64 {
+        let process = self.task.of(id).map_or(id, |task| task.process);
+        let limit = self.process.of(process).map_or(0, |process| process.limits[limits::SIGPENDING].0);
+        let of_tasks = self.task.iter().map(|(_, task)| task.signals.pending.count());
+        let of_processes = self.process.iter().map(|(_, p)| p.pending.count() + p.timers.posix.count());
+        let waiting: usize = of_tasks.chain(of_processes).sum();
+        limit.min(QUEUED_MAX).saturating_sub(waiting as u64)
+    }
+
+    /// Makes a signal pending, `once` at most.
+    fn deliver_to(&mut self, id: u32, info: Info, once: bool) {
         let tasks: Vec<u32> = match info.is_private() {
             true => vec![id],
             false => self.task.iter().filter(|(_, task)| task.process == id).map(|(tid, _)| tid).collect(),
@@ -130,7 +160,9 @@ impl Kernel {
         let Some(first) = tasks.first() else { return };
         // Any that does not block it will take it: whether it is ignored is the same for all.
         let blocked = tasks.iter().all(|tid| self.signals_of(*tid).is_none_or(|s| s.keeps(info.signal)));
-        if let Some(mut signals) = self.signals_of(*first) {
+        if let Some(mut signals) = self.signals_of(*first)
+            && !(once && signals.pending_bits() & bit(info.signal) != 0)
+        {
             signals.send(info, blocked);
         }
         for tid in tasks {
@@ -262,65 +294,5 @@ impl Kernel {
         }
         self.task.fp = Some(Box::new(left.fp.unwrap_or_else(ExtendedState::initial)));
         Ok(())
-    }
-
-    /// The running process's interval timer of real time may have been set: others must not run past it.
-    pub fn note_timer(&mut self) {
-        self.sched.note_due(self.process.timers.get(Which::Real).expiry());
-    }
-
-    /// Takes the next signal to deliver.
-    pub fn take_signal(&mut self) -> Option<Delivery> {
-        loop {
-            let delivery = self.signals().take_next()?;
-            self.process.timers.signal_taken(delivery.info().signal, self.clock.monotonic());
-            self.note_timer();
-            if !matches!(delivery, Delivery::Ignore(_)) {
-                return Some(delivery);
-            }
-        }
-    }
-
-    /// Takes a pending signal out of a set, whether it is blocked or not.
-    pub fn take_signal_of(&mut self, set: u64) -> Option<Info> {
-        let info = self.signals().take_of(set)?;
-        self.process.timers.signal_taken(info.signal, self.clock.monotonic());
-        self.note_timer();
-        Some(info)
-    }
-
-    /// Sends the signals of interval timers that have expired. Returns whether any has.
-    pub fn fire_timers(&mut self) -> bool {
-        let now = self.clock.monotonic();
-        self.outside.fs().expire_timers(now);
-        let expired = self.process.iter_mut().flat_map(|(pid, process)| {
-            process.timers.expire(now, process.cpu).map(move |signal| (pid, signal))
-        });
-        // In an order that does not depend on who runs.
-        let mut expired: Vec<(u32, u32)> = expired.collect();
-        expired.sort_unstable();
-        for (pid, signal) in &expired {
-            self.send(*pid, Info::by_kernel(*signal));
-        }
-        self.check_cpu_limit() || !expired.is_empty()
-    }
-
-    /// Sends `SIGXCPU` for each second of CPU time beyond `RLIMIT_CPU`, and `SIGKILL` at its hard limit
-    /// (`check_process_timers`). Returns whether it has.
-    fn check_cpu_limit(&mut self) -> bool {
-        const SECOND: u64 = 1_000_000_000;
-        let seconds = self.process.cpu / SECOND;
-        let (soft, hard) = &mut self.process.limits[limits::CPU];
-        let signal = match (seconds >= *hard, seconds >= *soft) {
-            _ if *soft == u64::MAX => return false,
-            (true, _) => SIGKILL,
-            (false, true) => SIGXCPU,
-            (false, false) => return false,
-        };
-        if signal == SIGXCPU {
-            *soft += 1;
-        }
-        self.send(self.pid(), Info::by_kernel(signal));
-        true
     }
 }

@@ -22,11 +22,16 @@ pub const NOFILE: usize = 7;
 const MEMLOCK: usize = 8;
 /// `RLIMIT_AS`: bytes.
 pub const AS: usize = 9;
+/// `RLIMIT_SIGPENDING`: signals that wait, and timers that were made.
+pub const SIGPENDING: usize = 11;
 const MSGQUEUE: usize = 12;
 /// `RLIMIT_NICE`: 20 less the lowest nice value.
 pub const NICE: usize = 13;
 /// `RLIMIT_RTPRIO`: the highest real-time priority.
 pub const RTPRIO: usize = 14;
+
+/// Signals that wait.
+const SIGNALS: u64 = 8192;
 
 /// Tasks of a user that is not privileged.
 const TASKS: u64 = 2048;
@@ -39,6 +44,7 @@ pub fn first() -> Limits {
     limits[NPROC] = (TASKS, TASKS);
     limits[NOFILE] = (1024, 4096);
     limits[MEMLOCK] = (8 << 20, 8 << 20);
+    limits[SIGPENDING] = (SIGNALS, SIGNALS);
     limits[MSGQUEUE] = (819_200, 819_200);
     limits[NICE] = (0, 0);
     limits[RTPRIO] = (0, 0);

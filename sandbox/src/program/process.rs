@@ -26,7 +26,7 @@ pub struct Process {
     pub session: u32,
     /// Resource limits.
     pub limits: Limits,
-    /// Interval timers.
+    /// Timers.
     pub timers: Timers,
     /// Signals to whichever of its tasks takes them.
     pub pending: Pending,
@@ -65,13 +65,13 @@ impl Process {
     /// # Errors
     /// [`BadState`].
     pub fn check(&self) -> Result<(), BadState> {
-        // Numbers of processes that are no more may be anything, and timers may be set to any time.
+        // Numbers of processes that are no more may be anything, and interval timers may be set to any time.
         let Process {
             parent: _,
             group: _,
             session: _,
             limits,
-            timers: _,
+            timers,
             pending,
             settings,
             cpu: _,
@@ -82,6 +82,7 @@ impl Process {
         expect(*exit_signal <= MAX, "the signal of a process's end")?;
         expect(limits.iter().all(|(soft, hard)| soft <= hard), "a resource limit")?;
         pending.check()?;
+        timers.posix.check()?;
         expect(settings.is_sound(), "the process's settings")
     }
 }

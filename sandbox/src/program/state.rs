@@ -217,7 +217,8 @@ impl ProgramState {
         // More may be charged than what is there costs, never less: it is given back.
         let costs = memory.objects.values().map(Object::cost).chain(spaces.iter().map(|space| space.cost()));
         let tasks = (task.len() as u64 - 1) * TASK_BYTES;
-        let cost = costs.fold(files.charged_cost() + tasks, u64::saturating_add);
+        let timers = process.iter().map(|(_, process)| process.timers.posix.cost());
+        let cost = costs.chain(timers).fold(files.charged_cost() + tasks, u64::saturating_add);
         let charged = memory.account.charged();
         expect(cost <= charged && charged <= granted, "the account of memory")?;
         let chunks = u32::try_from(ram_pages / CHUNK_PAGES).unwrap_or(u32::MAX);

@@ -15,7 +15,6 @@ use super::process::FIRST_PID;
 use super::signal::number::MAX;
 use super::signal::{Info, SI_KERNEL};
 use super::syscall::number;
-use super::timers::Which;
 use crate::errno::Errno;
 use crate::world::{Source, Wake};
 
@@ -298,9 +297,9 @@ impl Kernel {
         self.outside.fs().next_timer(|inode| self.sched.is_awaited(Key::File(inode)))
     }
 
-    /// The next moment at which an interval timer of real time expires.
+    /// The next moment at which a timer of real time expires.
     fn next_interval(&self) -> Option<u64> {
-        self.process.iter().filter_map(|(_, process)| process.timers.get(Which::Real).expiry()).min()
+        self.process.iter().filter_map(|(_, process)| process.timers.next_real()).min()
     }
 
     /// The input that tasks wait for: such that is certain to come, if there is any.

@@ -94,7 +94,8 @@ impl Actions {
         }
     }
 
-    pub(super) fn is_ignored(&self, signal: u32) -> bool {
+    /// Whether nothing is done about a signal.
+    pub fn is_ignored(&self, signal: u32) -> bool {
         match self.action(signal).handler {
             IGNORE => true,
             DEFAULT => default_action(signal) == DefaultAction::Ignore,

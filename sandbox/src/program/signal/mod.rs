@@ -6,6 +6,8 @@ mod frame;
 pub mod number;
 mod stack;
 
+use std::collections::BTreeSet;
+
 use serde::{Deserialize, Serialize};
 
 use crate::machine::{BadState, expect};
@@ -24,14 +26,16 @@ pub struct Info {
     pub signal: u32,
     /// `si_code`.
     pub code: i32,
-    /// `si_addr` of a fault, or `si_pid` and `si_uid` of a `kill`.
+    /// `si_addr` of a fault, or `si_pid` and `si_uid` of a `kill`, or `si_tid` and `si_overrun` of a timer.
     pub value: u64,
-    /// What follows: `si_value` of a queued signal, or `si_status` of a child.
+    /// What follows: `si_value` of a queued signal or of a timer, or `si_status` of a child.
     pub extra: u64,
     /// It is for one task, not for any of its process.
     pub direct: bool,
     /// The exception that it is for.
     pub fault: Option<Trap>,
+    /// The timer that sent it, one of the process's own.
+    pub timer: Option<u32>,
 }
 
 /// Bytes of `siginfo_t`.
@@ -76,6 +80,8 @@ pub const SI_USER: i32 = 0;
 pub const SI_KERNEL: i32 = 0x80;
 /// `SI_TKILL`.
 pub const SI_TKILL: i32 = -6;
+/// `SI_TIMER`.
+pub const SI_TIMER: i32 = -2;
 
 /// Signals that wait to be delivered to a task, or to any of a process.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
@@ -130,12 +136,19 @@ impl Delivery {
             Delivery::Ignore(info) | Delivery::Handle(info, _) | Delivery::Terminate(info) => info,
         }
     }
+
+    /// The signal, to change.
+    pub fn info_mut(&mut self) -> &mut Info {
+        match self {
+            Delivery::Ignore(info) | Delivery::Handle(info, _) | Delivery::Terminate(info) => info,
+        }
+    }
 }
 
 /// The signals that no mask holds back.
 pub const UNBLOCKABLE: u64 = 1 << (SIGKILL - 1) | 1 << (SIGSTOP - 1);
-/// Real-time signals that may wait at once; Linux has a limit by user (`RLIMIT_SIGPENDING`).
-const QUEUED_MAX: usize = 1024;
+/// Signals that may wait at once in a sandbox, whatever `RLIMIT_SIGPENDING` says.
+pub const QUEUED_MAX: u64 = 1 << 15;
 
 /// Signals of exceptions, which come before others (`SYNCHRONOUS_MASK`, `kernel/signal.c`).
 const SYNCHRONOUS: u64 = 1 << (number::SIGSEGV - 1)
@@ -157,13 +170,20 @@ impl Pending {
     }
 
     /// Adds a signal; a standard one is pending once at most (`legacy_queue`), real-time ones queue, in
-    /// order, up to a limit.
+    /// order, each timer's once.
     fn add(&mut self, info: Info) {
-        let queued = self.0.iter().filter(|p| p.signal == info.signal).count();
-        let room = if info.signal < REAL_TIME { queued == 0 } else { self.0.len() < QUEUED_MAX };
-        if room {
+        let is_there = match info.timer {
+            Some(timer) => self.0.iter().any(|pending| pending.timer == Some(timer)),
+            None => info.signal < REAL_TIME && self.0.iter().any(|pending| pending.signal == info.signal),
+        };
+        if !is_there {
             self.0.push(info);
         }
+    }
+
+    /// The signal of a timer is not to come any more.
+    pub fn forget_timer(&mut self, timer: Option<u32>) {
+        self.0.retain(|info| info.timer.is_none() || timer.is_some() && info.timer != timer);
     }
 
     fn forget(&mut self, signal: u32) {
@@ -183,13 +203,16 @@ impl Pending {
     /// # Errors
     /// [`BadState`].
     pub fn check(&self) -> Result<(), BadState> {
-        let mut seen = 0;
-        for Info { signal, code: _, value: _, extra: _, direct: _, fault: _ } in &self.0 {
+        let (mut seen, mut timers) = (BTreeSet::new(), BTreeSet::new());
+        for Info { signal, code: _, value: _, extra: _, direct: _, fault: _, timer } in &self.0 {
             let known = (1..=MAX).contains(signal);
-            expect(known && (*signal >= REAL_TIME || seen & bit(*signal) == 0), "a pending signal")?;
-            seen |= bit(*signal);
+            let once = match timer {
+                Some(timer) => timers.insert(*timer),
+                None => known && (*signal >= REAL_TIME || seen.insert(*signal)),
+            };
+            expect(known && once, "a pending signal")?;
         }
-        expect(self.0.len() <= QUEUED_MAX + MAX as usize, "the pending signals")
+        expect(self.0.len() as u64 <= 2 * QUEUED_MAX, "the pending signals")
     }
 }
 
@@ -333,11 +356,11 @@ impl Signals<'_> {
     }
 
     /// Takes a pending signal that may be delivered and is ignored.
-    pub fn take_ignored(&mut self) -> Option<u32> {
+    pub fn take_ignored(&mut self) -> Option<Info> {
         let ignored = |info: &Info| !self.is_blocked(info.signal) && self.actions.is_ignored(info.signal);
         let own = self.own.pending.0.iter().position(ignored).map(|at| (true, at));
         let next = own.or_else(|| self.shared.0.iter().position(ignored).map(|at| (false, at)))?;
-        Some(self.take(next).signal)
+        Some(self.take(next))
     }
 
     /// Takes a pending signal out of a set, blocked or not: `sigtimedwait`.

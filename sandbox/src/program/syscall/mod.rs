@@ -22,6 +22,7 @@ mod signal;
 mod socket;
 pub mod table;
 mod time;
+mod timer;
 mod transfer;
 mod wait;
 mod xattr;

@@ -33,6 +33,9 @@ impl Kernel {
             let [handler, flags, restorer, mask] = self.read_words::<4>(new)?;
             let action = Action { handler, flags, restorer, mask: mask & !UNBLOCKABLE };
             self.signals().set_action(signal, action);
+            if !self.actions.is_ignored(signal) {
+                self.send_no_longer_ignored(signal);
+            }
         }
         if old != 0 {
             self.write_words(old, &[before.handler, before.flags, before.restorer, before.mask])?;
@@ -142,9 +145,14 @@ impl Kernel {
         if allowed.is_empty() {
             return Err(if refused.is_empty() { Errno::ESRCH } else { Errno::EPERM }.into());
         }
-        if info.signal != 0 {
-            allowed.into_iter().for_each(|pid| self.send(pid, info));
+        if info.signal == 0 {
+            return Ok(0);
         }
+        if info.code == SI_USER {
+            allowed.into_iter().for_each(|pid| self.send(pid, info));
+            return Ok(0);
+        }
+        allowed.into_iter().try_for_each(|pid| self.try_send(pid, info))?;
         Ok(0)
     }
 
@@ -194,7 +202,7 @@ impl Kernel {
             return Err(Errno::EPERM.into());
         }
         if signal != 0 {
-            self.send(tid, info);
+            self.try_send(tid, info)?;
         }
         Ok(0)
     }

@@ -1,4 +1,4 @@
-//! Clocks, sleeping and interval timers.
+//! Clocks and sleeping.
 
 use super::Args;
 use super::signal::SET_BYTES;
@@ -6,18 +6,17 @@ use crate::errno::Errno;
 use crate::program::error::{SysError, SysResult};
 use crate::program::kernel::Kernel;
 use crate::program::signal::UNBLOCKABLE;
-use crate::program::timers::Which;
 use crate::program::wait::Wait;
 
 /// Nanoseconds in a second.
-const SECOND: u64 = 1_000_000_000;
+pub(super) const SECOND: u64 = 1_000_000_000;
 /// Microseconds in a second.
-const MICROSECONDS: u64 = 1_000_000;
+pub(super) const MICROSECONDS: u64 = 1_000_000;
 /// Clock ticks a second of `times`.
 const TICKS: u64 = 100;
 
 /// `TIMER_ABSTIME`.
-const TIMER_ABSTIME: u64 = 1;
+pub(super) const TIMER_ABSTIME: u64 = 1;
 /// `CLOCK_REALTIME`.
 const CLOCK_REALTIME: i32 = 0;
 
@@ -28,7 +27,7 @@ const RUSAGE_THREAD: i32 = 1;
 
 /// A clock, by what can be done with it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum ClockId {
+pub(super) enum ClockId {
     /// Counts from 1970, and can be slept on.
     Realtime,
     /// Counts from the machine's start, and can be slept on.
@@ -83,6 +82,11 @@ impl ClockId {
 }
 
 impl Kernel {
+    /// A clock by its number.
+    pub(super) fn clock_of(&self, id: u64) -> Result<ClockId, Errno> {
+        ClockId::of(id, |id| self.process.has(id) || self.task.has(id)).ok_or(Errno::EINVAL)
+    }
+
     /// Nanoseconds of CPU time of a task, or of a process: 0 stands for the running one.
     fn cpu_of(&self, of_thread: bool, id: u32) -> u64 {
         let id = match (id, of_thread) {
@@ -101,7 +105,7 @@ impl Kernel {
 
     /// Nanoseconds of a clock.
     fn clock_now(&mut self, id: u64) -> Result<u64, SysError> {
-        let clock = ClockId::of(id, |id| self.process.has(id) || self.task.has(id)).ok_or(Errno::EINVAL)?;
+        let clock = self.clock_of(id)?;
         self.refresh_clock()?;
         match clock {
             ClockId::Realtime => Ok(self.clock.realtime()),
@@ -128,12 +132,12 @@ impl Kernel {
 
     /// Nobody may set a clock: there is no `CAP_SYS_TIME`.
     pub(super) fn sys_clock_settime(&mut self, a: Args) -> SysResult {
-        match ClockId::of(a[0], |id| self.process.has(id) || self.task.has(id)) {
-            Some(ClockId::Realtime) if a[0] as i32 == CLOCK_REALTIME => {
+        match self.clock_of(a[0])? {
+            ClockId::Realtime if a[0] as i32 == CLOCK_REALTIME => {
                 self.read_timespec(a[1])?;
                 Err(Errno::EPERM.into())
             }
-            Some(ClockId::Cpu { by_pid: true, .. }) => Err(Errno::EPERM.into()),
+            ClockId::Cpu { by_pid: true, .. } => Err(Errno::EPERM.into()),
             _ => Err(Errno::EINVAL.into()),
         }
     }
@@ -186,10 +190,9 @@ impl Kernel {
     }
 
     pub(super) fn sys_clock_adjtime(&mut self, a: Args) -> SysResult {
-        match ClockId::of(a[0], |id| self.process.has(id) || self.task.has(id)) {
-            Some(ClockId::Realtime) if a[0] as i32 == CLOCK_REALTIME => self.sys_adjtimex(a[1]),
-            Some(_) => Err(Errno::EOPNOTSUPP.into()),
-            None => Err(Errno::EINVAL.into()),
+        match self.clock_of(a[0])? {
+            ClockId::Realtime if a[0] as i32 == CLOCK_REALTIME => self.sys_adjtimex(a[1]),
+            _ => Err(Errno::EOPNOTSUPP.into()),
         }
     }
 
@@ -221,14 +224,6 @@ impl Kernel {
             return Err(Errno::EINVAL.into());
         }
         Ok(seconds.saturating_mul(SECOND).saturating_add(nanoseconds))
-    }
-
-    /// Takes the pending signals that may come but are ignored: they end no wait.
-    pub fn drop_ignored(&mut self) {
-        while let Some(ignored) = self.signals().take_ignored() {
-            self.process.timers.signal_taken(ignored, self.clock.monotonic());
-            self.note_timer();
-        }
     }
 
     /// A set of signals, a place for what came or 0, a time limit or 0: a signal of the set that is
@@ -276,10 +271,10 @@ impl Kernel {
 
     pub(super) fn sys_clock_nanosleep(&mut self, a: Args) -> SysResult {
         let [id, flags, request, remaining, ..] = a;
-        let clock = match ClockId::of(id, |id| self.process.has(id) || self.task.has(id)) {
-            Some(clock) => clock,
+        let clock = match self.clock_of(id) {
+            Ok(clock) => clock,
             // Whether a process has such a clock is looked at last.
-            None => {
+            Err(_) => {
                 if (id as i32) < 0 {
                     self.read_timespec(request)?;
                 }
@@ -332,59 +327,6 @@ impl Kernel {
             words[4] = self.memory.state.account.charged() / 1024;
         }
         self.write_words(a[1], &words)?;
-        Ok(0)
-    }
-
-    /// Now, by the clock that a timer counts.
-    fn timer_now(&self, which: Which) -> u64 {
-        if which == Which::Real { self.clock.monotonic() } else { self.process.cpu }
-    }
-
-    pub(super) fn sys_alarm(&mut self, a: Args) -> SysResult {
-        self.refresh_clock()?;
-        let now = self.clock.monotonic();
-        let timer = self.process.timers.get_mut(Which::Real);
-        // As Linux rounds: to the nearest, but a timer that runs never has 0 left.
-        let left = match timer.left(now) {
-            0 => 0,
-            left => (left.saturating_add(SECOND / 2) / SECOND).max(1),
-        };
-        timer.set(now, u64::from(a[0] as u32) * SECOND, 0);
-        self.note_timer();
-        Ok(left)
-    }
-
-    fn timer_words(&self, which: Which) -> [u64; 4] {
-        let timer = self.process.timers.get(which);
-        let (left, interval) = (timer.left(self.timer_now(which)), timer.interval());
-        [interval / SECOND, interval % SECOND / 1000, left / SECOND, left % SECOND / 1000]
-    }
-
-    pub(super) fn sys_setitimer(&mut self, a: Args) -> SysResult {
-        let [which, new, old, ..] = a;
-        self.refresh_clock()?;
-        let words = if new == 0 { [0; 4] } else { self.read_words::<4>(new)? };
-        let [interval, value] = [&words[..2], &words[2..]].map(|time| {
-            let valid = time[0] as i64 > -1 && time[1] < MICROSECONDS;
-            valid.then(|| time[0].saturating_mul(SECOND).saturating_add(time[1] * 1000))
-        });
-        let (Some(interval), Some(value), Some(which)) = (interval, value, Which::of(which)) else {
-            return Err(Errno::EINVAL.into());
-        };
-        let before = self.timer_words(which);
-        let now = self.timer_now(which);
-        let interval = if value == 0 && which == Which::Real { 0 } else { interval };
-        self.process.timers.get_mut(which).set(now, value, interval);
-        self.note_timer();
-        if old != 0 {
-            self.write_words(old, &before)?;
-        }
-        Ok(0)
-    }
-
-    pub(super) fn sys_getitimer(&mut self, a: Args) -> SysResult {
-        let which = Which::of(a[0]).ok_or(Errno::EINVAL)?;
-        self.write_words(a[1], &self.timer_words(which))?;
         Ok(0)
     }
 }

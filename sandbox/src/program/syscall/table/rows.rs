@@ -295,11 +295,12 @@ __NR_set_tid_address "p" |p, a| p.sys_set_tid_address(a), complete;
 __NR_restart_syscall "" absent(ENOSYS);
 __NR_semtimedop "*" [once] absent(ENOSYS);
 __NR_fadvise64 "fini" |p, a| p.sys_fadvise(a), complete;
-__NR_timer_create "ipp" absent(ENOSYS);
-__NR_timer_settime "ixpp" absent(ENOSYS);
-__NR_timer_gettime "ip" absent(ENOSYS);
-__NR_timer_getoverrun "i" absent(ENOSYS);
-__NR_timer_delete "i" absent(ENOSYS);
+__NR_timer_create "ipp" |p, a| p.sys_timer_create(a),
+    partial("not on the CPU clock of another process: EINVAL");
+__NR_timer_settime "ixpp" |p, a| p.sys_timer_settime(a), complete;
+__NR_timer_gettime "ip" |p, a| p.sys_timer_gettime(a), complete;
+__NR_timer_getoverrun "i" |p, a| p.sys_timer_getoverrun(a), complete;
+__NR_timer_delete "i" |p, a| p.sys_timer_delete(a), complete;
 __NR_clock_settime "ip" |p, a| p.sys_clock_settime(a),
     partial("no clock can be set: EPERM");
 __NR_clock_gettime "ip" |p, a| p.sys_clock_gettime(a), complete;

@@ -1,15 +1,19 @@
-//! Interval timers: `alarm` and `setitimer`.
+//! The timers of a process: those that each has (`alarm`, `setitimer`), and those that it makes.
 //!
-//! A timer of real time that has expired stands still until its signal is taken, and goes on then from
+//! An interval timer of real time that has expired stands still until its signal is taken, and goes on then from
 //! where it would be (`posixtimer_rearm_itimer`, `kernel/time/itimer.c`). So no interval, however
 //! short, is counted one by one, and one whose signal is ignored has expired for good.
 
+mod fire;
+mod posix;
+mod timer;
+
 use serde::{Deserialize, Serialize};
 
-use super::signal::number::{SIGALRM, SIGPROF, SIGVTALRM};
+pub use posix::{Counts, PosixTimer, PosixTimers, TIMER_BYTES, Tells};
+pub use timer::Timer;
 
-/// What [`Timer::left`] says of one that is about to expire, nanoseconds.
-const LEAST: u64 = 1000;
+use super::signal::number::{SIGALRM, SIGPROF, SIGVTALRM};
 
 /// Which timer (`ITIMER_*`, `include/uapi/linux/time.h`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -38,81 +42,46 @@ impl Which {
     }
 }
 
-/// One timer; times are nanoseconds of the clock that it counts.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Timer {
-    /// When it expires, or expired last.
-    at: u64,
-    /// It has yet to expire.
-    armed: bool,
-    interval: u64,
-}
-
-impl Timer {
-    /// Sets it to expire in so many nanoseconds, 0 for never, and then every `interval`.
-    pub fn set(&mut self, now: u64, value: u64, interval: u64) {
-        *self = Timer { at: now.saturating_add(value), armed: value > 0, interval };
-    }
-
-    /// When it expires.
-    pub fn expiry(&self) -> Option<u64> {
-        self.armed.then_some(self.at)
-    }
-
-    /// Nanoseconds until then; 0 if it does not.
-    pub fn left(&self, now: u64) -> u64 {
-        if self.armed { self.at.saturating_sub(now).max(LEAST) } else { 0 }
-    }
-
-    /// Nanoseconds from one expiry to the next.
-    pub fn interval(&self) -> u64 {
-        self.interval
-    }
-
-    /// Whether it has expired by now. It stands still then.
-    fn expires(&mut self, now: u64) -> bool {
-        let expired = self.armed && self.at <= now;
-        self.armed &= !expired;
-        expired
-    }
-
-    /// Goes on after an expiry, at the first multiple of the interval that is yet to come.
-    fn go_on(&mut self, now: u64) {
-        if self.armed || self.interval == 0 {
-            return;
-        }
-        self.armed = true;
-        if self.at <= now {
-            let missed = (now - self.at) / self.interval;
-            self.at = self.at.saturating_add(missed.saturating_add(1).saturating_mul(self.interval));
-        }
-    }
-}
-
 /// The timers of a process.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Timers([Timer; 3]);
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Timers {
+    interval: [Timer; 3],
+    /// Those that it made.
+    pub posix: PosixTimers,
+}
 
 impl Timers {
-    /// One of them.
+    /// An interval timer.
     pub fn get(&self, which: Which) -> &Timer {
-        &self.0[which as usize]
+        &self.interval[which as usize]
     }
 
-    /// One of them, to set.
+    /// An interval timer, to set.
     pub fn get_mut(&mut self, which: Which) -> &mut Timer {
-        &mut self.0[which as usize]
+        &mut self.interval[which as usize]
     }
 
     /// Whether any is to expire.
     pub fn any_armed(&self) -> bool {
-        self.0.iter().any(|timer| timer.armed)
+        self.interval.iter().any(|timer| timer.expiry().is_some()) || self.posix.any_armed()
     }
 
-    /// The signals of those that have expired, at these moments of real time and of CPU time. Timers of
-    /// CPU time go on at once: it does not pass while nothing runs.
+    /// When the next one of real time expires, nanoseconds of monotonic time.
+    pub fn next_real(&self) -> Option<u64> {
+        self.get(Which::Real).expiry().into_iter().chain(self.posix.next_real()).min()
+    }
+
+    /// How much CPU time of the process, or of its task that runs, passes until the next one expires.
+    pub fn until_cpu(&self, process_cpu: u64, task: (u32, u64)) -> Option<u64> {
+        let interval = [Which::Virtual, Which::Profile].map(|which| self.get(which).expiry());
+        let interval = interval.into_iter().flatten().map(|at| at.saturating_sub(process_cpu));
+        interval.chain(self.posix.until_cpu(process_cpu, task)).min()
+    }
+
+    /// The signals of interval timers that have expired, at these moments of real time and of CPU time.
+    /// Timers of CPU time go on at once: it does not pass while nothing runs.
     pub fn expire(&mut self, real: u64, cpu: u64) -> impl Iterator<Item = u32> + use<> {
-        let [real_timer, virtual_timer, profile_timer] = &mut self.0;
+        let [real_timer, virtual_timer, profile_timer] = &mut self.interval;
         let on_cpu = |timer: &mut Timer| {
             let expired = timer.expires(cpu);
             if expired {
@@ -160,18 +129,9 @@ mod tests {
         timers.get_mut(Which::Virtual).set(100, 10, 10);
         timers.get_mut(Which::Profile).set(100, 50, 0);
         assert_eq!(timers.expire(u64::MAX, 115).collect::<Vec<_>>(), [SIGVTALRM]);
-        assert_eq!(timers.get(Which::Virtual).left(115), LEAST);
+        assert_eq!(timers.get(Which::Virtual).left(115), timer::LEAST);
         assert_eq!(timers.get(Which::Virtual).expiry(), Some(120));
         assert_eq!(timers.expire(0, 150).collect::<Vec<_>>(), [SIGVTALRM, SIGPROF]);
         assert_eq!(timers.get(Which::Profile).expiry(), None);
-    }
-
-    #[test]
-    fn times_at_the_end_of_the_range() {
-        let mut timer = Timer::default();
-        timer.set(u64::MAX - 1, u64::MAX, u64::MAX);
-        assert!(timer.expires(u64::MAX));
-        timer.go_on(u64::MAX);
-        assert_eq!(timer.expiry(), Some(u64::MAX));
     }
 }

@@ -1,0 +1,60 @@
+//! Timers that programs make: `timer_create` and its kin, as Linux has them.
+
+mod common;
+
+use std::path::{Path, PathBuf};
+
+use common::parts;
+
+fn build(dir: &Path) -> PathBuf {
+    common::guest(dir, "timers.c", &["-pthread"])
+}
+
+#[track_caller]
+fn same(part: &str) {
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    parts::same(&build(dir.path()), part);
+}
+
+#[test]
+fn errors() {
+    same("errors");
+}
+
+#[test]
+fn signals_and_what_was_missed() {
+    same("signals");
+}
+
+#[test]
+fn one_that_is_ignored_stands_still() {
+    same("ignored");
+}
+
+#[test]
+fn cpu_time() {
+    same("cpu");
+}
+
+#[test]
+fn threads_are_told() {
+    same("threads");
+}
+
+#[test]
+fn they_do_not_outlive_the_program() {
+    same("processes");
+}
+
+#[test]
+fn many() {
+    same("limits");
+}
+
+#[test]
+fn a_snapshot_has_them() {
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    let program = build(dir.path());
+    parts::go_on(&program, "signals", &[55, 70]);
+    parts::go_on(&program, "threads", &[70]);
+}
