@@ -16,6 +16,7 @@ use super::settings::{DEFAULT_TIMER_SLACK, SystemNames};
 use super::signal::number::SIGXFSZ;
 use super::signal::{Actions, Info, SI_USER, Signals};
 use super::task::Task;
+use super::timers::go_on;
 use crate::errno::Errno;
 use crate::host::stop::{Pace, StopHandle};
 use crate::ram::PageError;
@@ -28,6 +29,8 @@ pub struct Running<'a> {
     space: &'a mut Shared<AddressSpace>,
     /// Contents that have moved into the objects of these files.
     moved: Vec<(ContentRef, InodeId)>,
+    /// A signal was taken, of which a timer may go on.
+    took_signal: bool,
     clock: &'a Clock,
     random: &'a mut Random,
     task: &'a mut Current<Task>,
@@ -193,6 +196,18 @@ impl Caller for Running<'_> {
         signals.send(Info { signal: SIGXFSZ, code: SI_USER, value, ..Info::default() }, blocked);
     }
 
+    fn take_signal(&mut self, set: u64) -> Option<Info> {
+        let mut signals =
+            Signals { actions: self.actions, shared: &mut self.process.pending, own: &mut self.task.signals };
+        let info = signals.take_of(set)?;
+        self.took_signal = true;
+        Some(go_on(self.process, self.task, self.clock.monotonic(), info))
+    }
+
+    fn has_signal(&self, set: u64) -> bool {
+        (self.task.signals.pending.bits() | self.process.pending.bits()) & set != 0
+    }
+
     fn cwd(&self, pid: u32) -> Option<InodeId> {
         let context = self.find(pid).and_then(|(_, task)| self.context.of(task.context));
         context.map(|context| context.cwd)
@@ -300,6 +315,7 @@ impl Kernel {
             memory: &mut self.memory,
             space: &mut self.space,
             moved: Vec::new(),
+            took_signal: false,
             clock: &self.clock,
             random: &mut self.random,
             task: &mut self.task,
@@ -312,6 +328,7 @@ impl Kernel {
         };
         let env = &mut Env { world: &mut **world, caller: &mut caller };
         let result = act(&mut fs, &mut self.files, env, context);
+        let took_signal = caller.took_signal;
         for (content, file) in std::mem::take(&mut caller.moved) {
             for (_, space) in self.space.iter_mut() {
                 if !space.state.contents.remove(&content) {
@@ -323,6 +340,9 @@ impl Kernel {
                     fs.hold(file);
                 }
             }
+        }
+        if took_signal {
+            self.note_timer();
         }
         result
     }

@@ -1,6 +1,7 @@
 //! How tasks and processes come into being (`kernel/fork.c`).
 
 use super::error::{SysError, SysResult};
+use super::fs::{Anon, OpenFlags, Stage};
 use super::kernel::Kernel;
 use super::process::Process;
 use super::signal::Pending;
@@ -18,6 +19,7 @@ pub mod flag {
     pub const FS: u64 = 0x200;
     pub const FILES: u64 = 0x400;
     pub const SIGHAND: u64 = 0x800;
+    pub const PIDFD: u64 = 0x1000;
     pub const PTRACE: u64 = 0x2000;
     pub const VFORK: u64 = 0x4000;
     pub const PARENT: u64 = 0x8000;
@@ -40,6 +42,7 @@ const KNOWN: u64 = flag::VM
     | flag::FS
     | flag::FILES
     | flag::SIGHAND
+    | flag::PIDFD
     | flag::PTRACE
     | flag::VFORK
     | flag::PARENT
@@ -72,6 +75,8 @@ pub struct CloneArgs {
     pub child_tid: u64,
     /// Its FS base.
     pub tls: u64,
+    /// Where a descriptor of its process goes in the parent's memory ([`flag::PIDFD`]).
+    pub pidfd: u64,
 }
 
 impl Kernel {
@@ -86,12 +91,13 @@ impl Kernel {
             let waits = self.task.of(child as u32).is_some_and(|task| task.vfork_parent == Some(self.tid()));
             return if waits { self.wait_for_release(child) } else { Ok(child) };
         }
-        let CloneArgs { flags, exit_signal, stack, parent_tid, child_tid, tls } = args;
+        let CloneArgs { flags, exit_signal, tls, pidfd, .. } = args;
         let has = |flag: u64| flags & flag != 0;
         if flags & !(KNOWN | flag::NAMESPACES) != 0
             || has(flag::THREAD) && !has(flag::SIGHAND)
             || has(flag::SIGHAND) && !has(flag::VM)
             || has(flag::CLEAR_SIGHAND) && has(flag::SIGHAND)
+            || has(flag::PIDFD) && (has(flag::THREAD) || has(flag::DETACHED))
             || exit_signal > super::signal::number::MAX.into()
         {
             return Err(Errno::EINVAL.into());
@@ -105,7 +111,30 @@ impl Kernel {
         }
         self.expect_room(has(flag::VM))?;
         let tid = self.take_number()?;
+        if !has(flag::PIDFD) {
+            return self.make_task(args, tid);
+        }
+        // The child has no copy of it, and it must not fail when the child is there.
+        let anon = Anon::Process { pid: tid, stage: Stage::Alive };
+        let inode = self.with_files(|fs, files, env, _| files.prepare_anon(fs, env, anon))?;
+        match self.make_task(args, tid) {
+            Err(e) if !matches!(e, SysError::Wait(_)) => {
+                self.with_files(|fs, _, env, _| fs.release(env, inode))?;
+                Err(e)
+            }
+            made => {
+                let flags = OpenFlags::RDWR | OpenFlags::CLOEXEC;
+                let fd = self.with_files(|_, files, _, _| files.install_inode(inode, flags))?;
+                or_nowhere(self.write(pidfd, &(fd as u32).to_le_bytes()))?;
+                made
+            }
+        }
+    }
 
+    /// The same once it is known to be possible, and what its number is.
+    fn make_task(&mut self, args: CloneArgs, tid: u32) -> SysResult {
+        let CloneArgs { flags, exit_signal, stack, parent_tid, child_tid, tls, pidfd: _ } = args;
+        let has = |flag: u64| flags & flag != 0;
         self.memory.state.account.charge(TASK_BYTES).map_err(|_| Errno::EAGAIN)?;
         let space = match has(flag::VM) {
             true => {
@@ -235,6 +264,7 @@ impl Kernel {
             let in_use = |process: &Process| process.group == number || process.session == number;
             if !self.task.has(number)
                 && !self.process.has(number)
+                && !self.outside.fs().has_process(number)
                 && !self.process.iter().any(|(_, process)| in_use(process))
             {
                 return Ok(number);

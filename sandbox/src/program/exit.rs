@@ -1,6 +1,7 @@
 //! How tasks and processes end (`kernel/exit.c`).
 
 use super::error::SysError;
+use super::fs::Stage;
 use super::kernel::Kernel;
 use super::process::{FIRST_PID, PROGRAM_PID, Process};
 use super::signal::number::SIGCHLD;
@@ -209,8 +210,22 @@ impl Kernel {
         reaper
     }
 
+    fn note_stage(&mut self, pid: u32, stage: Stage) {
+        if self.outside.fs().note_process(pid, stage) {
+            self.wake_for_files();
+        }
+    }
+
+    /// A process is waited for, or nobody waits: it is no more.
+    pub fn forget_process(&mut self, pid: u32) -> Option<Process> {
+        let process = self.process.remove(pid)?;
+        self.note_stage(pid, Stage::Gone);
+        Some(process)
+    }
+
     /// A process has no task any more: its children get another parent, and its own is told.
     fn tell_parent(&mut self, pid: u32, status: i32) {
+        self.note_stage(pid, Stage::Ended);
         let reaper = self.reaper_of(pid);
         let mut orphans: Vec<(u32, Option<i32>)> = Vec::new();
         for (child, process) in self.process.iter_mut() {
@@ -223,7 +238,7 @@ impl Kernel {
         for (child, ended) in orphans {
             // The first process waits for whoever comes to it.
             match (ended, reaper) {
-                (Some(_), FIRST_PID) => drop(self.process.remove(child)),
+                (Some(_), FIRST_PID) => drop(self.forget_process(child)),
                 (Some(_), reaper) => drop(self.wake(Key::Child(reaper), usize::MAX, |_| true)),
                 (None, _) => {}
             }
@@ -237,7 +252,7 @@ impl Kernel {
         let Some(Process { parent, exit_signal, .. }) = self.process.of(pid) else { return };
         let (parent, signal) = (*parent, *exit_signal);
         if parent == FIRST_PID || !self.process.has(parent) {
-            self.process.remove(pid);
+            self.forget_process(pid);
             return;
         }
         let actions = self.task.iter().find(|(_, task)| task.process == parent).map(|(_, task)| task.actions);
@@ -254,7 +269,7 @@ impl Kernel {
             );
         }
         if ignores {
-            self.process.remove(pid);
+            self.forget_process(pid);
         }
         self.wake(Key::Child(parent), usize::MAX, |_| true);
     }

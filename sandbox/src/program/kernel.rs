@@ -165,6 +165,9 @@ impl Kernel {
         {
             signals.send(info, blocked);
         }
+        if self.outside.fs().note_signal(info.signal) {
+            self.wake_for_files();
+        }
         for tid in tasks {
             self.wake_for_signal(tid);
         }

@@ -257,8 +257,25 @@ impl FdTable {
         anon: Anon,
         flags: OpenFlags,
     ) -> FsResult<i32> {
+        let inode = self.prepare_anon(fs, env, anon)?;
+        self.install_inode(inode, flags)
+    }
+
+    /// The first half of that: what a descriptor will be for, which there is room for.
+    ///
+    /// # Errors
+    /// `EMFILE`, `ENFILE`.
+    pub(crate) fn prepare_anon(&mut self, fs: &mut Fs, env: &mut Env<'_>, anon: Anon) -> FsResult<InodeId> {
+        self.vacant(0)?;
+        fs.make_anon(env, anon)
+    }
+
+    /// The second half.
+    ///
+    /// # Errors
+    /// `EMFILE`.
+    pub(crate) fn install_inode(&mut self, inode: InodeId, flags: OpenFlags) -> FsResult<i32> {
         let fd = self.vacant(0)?;
-        let inode = fs.make_anon(env, anon)?;
         let id = self.arena.add(Description::new(inode, flags));
         Ok(self.put(fd, id, flags.has(OpenFlags::CLOEXEC)))
     }

@@ -59,7 +59,7 @@ impl FdTable {
                 if left > 0 && self.epoll_is_ready(fs, env, inode, left - 1)? { READ } else { 0 }
             }
             Nature::Anon => {
-                let [reads, writes, gone, ended] = fs.anon_ready(inode);
+                let [reads, writes, gone, ended] = fs.anon_ready(env, inode);
                 let of = |is: bool, what: u16| if is { what } else { 0 };
                 of(reads, READ) | of(writes, WRITE) | of(gone, POLLHUP) | of(ended, POLLRDHUP)
             }

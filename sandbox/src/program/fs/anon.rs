@@ -9,6 +9,7 @@ use super::env::Env;
 use super::error::{FsError, FsResult, fail};
 use super::inode::{Body, InodeId};
 use super::life::INODE_COST;
+use super::notice::Stage;
 use super::{Fs, IoOutcome};
 use crate::errno::Errno;
 
@@ -28,6 +29,18 @@ pub(crate) enum Anon {
     Socket(Socket),
     /// `epoll_create`: what it watches, the descriptors have.
     Epoll,
+    /// `signalfd`: signals of this set can be read.
+    Signals {
+        /// The set, a bit for each.
+        mask: u64,
+    },
+    /// `pidfd_open`: a process.
+    Process {
+        /// Its number, which no other gets meanwhile.
+        pid: u32,
+        /// How far it is.
+        stage: Stage,
+    },
 }
 
 /// A counter that wakes.
@@ -109,7 +122,7 @@ impl Anon {
     pub fn is_sound(&self) -> bool {
         match self {
             Anon::Event(event) => event.count < u64::MAX,
-            Anon::Timer(_) | Anon::Epoll => true,
+            Anon::Timer(_) | Anon::Epoll | Anon::Signals { .. } | Anon::Process { .. } => true,
             Anon::Socket(socket) => socket.is_sound(),
         }
     }
@@ -120,6 +133,8 @@ impl Anon {
             Anon::Event(_) => "[eventfd]",
             Anon::Timer(_) => "[timerfd]",
             Anon::Epoll => "[eventpoll]",
+            Anon::Signals { .. } => "[signalfd]",
+            Anon::Process { .. } => "[pidfd]",
             Anon::Socket(_) => "socket",
         }
     }
@@ -141,7 +156,11 @@ impl Fs {
     pub(crate) fn make_anon(&mut self, env: &mut Env<'_>, anon: Anon) -> FsResult<InodeId> {
         let cost = anon.cost();
         self.chunks.charge(cost).map_err(|_| FsError::Errno(Errno::ENFILE))?;
+        let note = matches!(anon, Anon::Signals { .. } | Anon::Process { .. });
         let id = self.make_anonymous(env, Body::Anon(anon));
+        if note {
+            self.notices.insert(id);
+        }
         if let Some(inode) = self.inodes.get_mut(&id) {
             inode.charge = cost;
         }
@@ -193,14 +212,18 @@ impl Fs {
     pub(crate) fn anon_io(&self, id: InodeId) -> (bool, bool) {
         match self.anon(id) {
             Some(Anon::Event(_) | Anon::Socket(_)) => (true, true),
-            Some(Anon::Timer(_)) => (true, false),
-            Some(Anon::Epoll) | None => (false, false),
+            Some(Anon::Timer(_) | Anon::Signals { .. }) => (true, false),
+            Some(Anon::Epoll | Anon::Process { .. }) | None => (false, false),
         }
     }
 
     /// Whether it is readable, writable, whether its other end is gone, and whether that sends no more.
-    pub(crate) fn anon_ready(&self, id: InodeId) -> [bool; 4] {
+    pub(crate) fn anon_ready(&self, env: &Env<'_>, id: InodeId) -> [bool; 4] {
         match self.anon(id) {
+            Some(Anon::Signals { mask }) => [env.caller.has_signal(*mask), false, false, false],
+            Some(Anon::Process { stage, .. }) => {
+                [*stage != Stage::Alive, false, *stage == Stage::Gone, false]
+            }
             Some(Anon::Event(event)) => [event.count > 0, event.count < u64::MAX - 1, false, false],
             Some(Anon::Timer(timer)) => [timer.expired > 0, false, false, false],
             Some(Anon::Socket(socket)) => {
@@ -220,9 +243,20 @@ impl Fs {
     ///
     /// # Errors
     /// `EINVAL` for a buffer that is too small; [`FsError::Block`] when there is nothing yet.
-    pub(super) fn read_anon(&mut self, id: InodeId, buf: &mut [u8], nonblock: bool) -> FsResult<usize> {
-        if matches!(self.anon(id), Some(Anon::Socket(_))) {
-            return Ok(self.receive(id, buf, nonblock, false)?.0);
+    pub(super) fn read_anon(
+        &mut self,
+        env: &mut Env<'_>,
+        id: InodeId,
+        buf: &mut [u8],
+        nonblock: bool,
+    ) -> FsResult<usize> {
+        match self.anon(id) {
+            Some(Anon::Socket(_)) => return Ok(self.receive(id, buf, nonblock, false)?.0),
+            Some(Anon::Signals { mask }) => {
+                let mask = *mask;
+                return self.read_signals(env, id, mask, buf, nonblock);
+            }
+            _ => {}
         }
         let Some(to) = buf.first_chunk_mut::<8>() else { return fail(Errno::EINVAL) };
         let value = match self.anon_mut(id) {
@@ -366,6 +400,9 @@ impl Fs {
         match anon {
             Anon::Timer(_) => {
                 self.timers.remove(&id);
+            }
+            Anon::Signals { .. } | Anon::Process { .. } => {
+                self.notices.remove(&id);
             }
             Anon::Socket(Socket { peer: Some(peer), .. }) => {
                 if let Some(Anon::Socket(other)) = self.anon_mut(peer) {

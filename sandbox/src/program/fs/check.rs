@@ -61,6 +61,7 @@ impl Fs {
             // Where it is in the snapshot is checked with the pages.
             kept: _,
             timers: _,
+            notices: _,
             woken: _,
             cache: _,
         } = self;
@@ -86,6 +87,7 @@ impl Fs {
         }
         used = used.saturating_add(chunks.check(&references)?);
         expect(self.timers_are_sound(), "the timers")?;
+        expect(self.notices_are_sound(), "descriptors of signals and processes")?;
         expect(known_now == *known, "what is known of the host")?;
         expect(*pipes < 1 << 24, "the pipes")?;
         expect(used.checked_add(self.side_charges()) == Some(chunks.used()), "the quota")?;

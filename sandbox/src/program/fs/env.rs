@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use super::{ContentRef, FsResult, InodeId};
 use crate::host::stop::Pace;
 use crate::program::credentials::{Credentials, ROOT};
+use crate::program::signal::Info;
 use crate::world::World;
 
 /// Reads a file's content from an offset on; zeros behind its end.
@@ -67,6 +68,16 @@ pub trait Caller {
 
     /// A file was to grow beyond [`Caller::file_size_limit`]: the caller gets a signal.
     fn exceed_file_size(&mut self) {}
+
+    /// Takes a pending signal out of a set, a bit for each.
+    fn take_signal(&mut self, _set: u64) -> Option<Info> {
+        None
+    }
+
+    /// Whether a signal of a set is pending.
+    fn has_signal(&self, _set: u64) -> bool {
+        false
+    }
 
     /// Fills `buf` from the run's random stream.
     fn random(&mut self, buf: &mut [u8]);

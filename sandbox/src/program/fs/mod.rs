@@ -40,6 +40,7 @@ mod known;
 mod life;
 mod lower;
 mod mount;
+mod notice;
 mod open;
 mod output;
 mod permission;
@@ -85,6 +86,7 @@ pub use xattr::{XATTR_CREATE, XATTR_NAME_MAX, XATTR_REPLACE, XATTR_SIZE_MAX};
 
 pub(crate) use anon::{Anon, Event, SOCKET_SIZE, Timer};
 pub(super) use inode::Lower;
+pub(crate) use notice::Stage;
 
 pub(crate) use error::fail;
 pub(crate) use io::Nature;
@@ -127,6 +129,8 @@ pub struct Fs {
     kept: KeptFiles,
     /// Timers that are armed.
     timers: BTreeSet<InodeId>,
+    /// Descriptors' inodes of what happens elsewhere.
+    notices: BTreeSet<InodeId>,
     /// Files of which something has changed that tasks may wait for.
     #[serde(skip)]
     woken: Vec<InodeId>,

@@ -1,4 +1,4 @@
-//! `eventfd`, `timerfd` and `epoll`.
+//! `eventfd`, `signalfd`, `timerfd` and `epoll`.
 
 use super::Args;
 use super::signal::SET_BYTES;
@@ -6,6 +6,7 @@ use crate::errno::Errno;
 use crate::program::error::{SysError, SysResult};
 use crate::program::fs::{Anon, Event, OpenFlags, Timer};
 use crate::program::kernel::Kernel;
+use crate::program::signal::UNBLOCKABLE;
 use crate::program::wait::Wait;
 
 /// Bytes of `struct epoll_event`, which is packed.
@@ -37,6 +38,30 @@ impl Kernel {
         const SEMAPHORE: u64 = 1;
         let event = Event { count: u64::from(a[0] as u32), semaphore: a[1] & SEMAPHORE != 0 };
         self.install(Anon::Event(event), u64::from(a[1] as u32) & !SEMAPHORE)
+    }
+
+    /// A descriptor that is one already gets another set.
+    pub(super) fn sys_signalfd4(&mut self, a: Args) -> SysResult {
+        let [fd, set, size, flags, ..] = a;
+        if size != SET_BYTES {
+            return Err(Errno::EINVAL.into());
+        }
+        let mask = self.read_u64(set)? & !UNBLOCKABLE;
+        if flags as u32 & !(OpenFlags::CLOEXEC | OpenFlags::NONBLOCK).0 != 0 {
+            return Err(Errno::EINVAL.into());
+        }
+        if fd as i32 == -1 {
+            return self.install(Anon::Signals { mask }, u64::from(flags as u32));
+        }
+        self.with_files(|fs, files, _, _| {
+            let inode = files.get_open(fd as i32)?.inode();
+            let Some(Anon::Signals { mask: set }) = fs.anon_mut(inode) else {
+                return Err(Errno::EINVAL.into());
+            };
+            *set = mask;
+            fs.wake(inode);
+            Ok::<_, SysError>(u64::from(fd as u32))
+        })
     }
 
     pub(super) fn sys_timerfd_create(&mut self, a: Args) -> SysResult {

@@ -14,6 +14,7 @@ mod limits;
 mod memory;
 pub mod number;
 mod path;
+mod pidfd;
 mod poll;
 mod prctl;
 mod process;

@@ -27,6 +27,10 @@ impl Kernel {
     pub(super) fn sys_clone(&mut self, a: Args) -> SysResult {
         let [flags, stack, parent_tid, child_tid, tls, _] = a;
         let flags = flags & 0xffff_ffff;
+        if flags & flag::PIDFD != 0 && flags & flag::PARENT_SETTID != 0 {
+            // Both have the same place.
+            return Err(Errno::EINVAL.into());
+        }
         self.clone_task(CloneArgs {
             // Its upper bit is of a namespace that `clone` cannot make.
             flags: flags & !CSIGNAL,
@@ -35,6 +39,7 @@ impl Kernel {
             parent_tid,
             child_tid,
             tls,
+            pidfd: parent_tid,
         })
     }
 
@@ -52,7 +57,7 @@ impl Kernel {
             return Err(Errno::E2BIG.into());
         }
         let words: Vec<u64> = bytes.as_chunks::<8>().0.iter().map(|word| u64::from_le_bytes(*word)).collect();
-        let [flags, _pidfd, child_tid, parent_tid, exit_signal, stack, stack_size, tls, set_tid, set_tids, _] =
+        let [flags, pidfd, child_tid, parent_tid, exit_signal, stack, stack_size, tls, set_tid, set_tids, _] =
             words[..CLONE_ARGS / 8]
         else {
             return Err(Errno::EINVAL.into());
@@ -65,7 +70,7 @@ impl Kernel {
             return Err(Errno::EINVAL.into());
         }
         let stack = stack.wrapping_add(stack_size);
-        self.clone_task(CloneArgs { flags, exit_signal, stack, parent_tid, child_tid, tls })
+        self.clone_task(CloneArgs { flags, exit_signal, stack, parent_tid, child_tid, tls, pidfd })
     }
 
     pub(super) fn sys_set_tid_address(&mut self, a: Args) -> SysResult {

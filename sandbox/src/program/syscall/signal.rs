@@ -114,10 +114,7 @@ impl Kernel {
     }
 
     pub(super) fn sys_kill(&mut self, a: Args) -> SysResult {
-        let (pid, signal) = (a[0] as i32, a[1] as u32);
-        if signal > MAX {
-            return Err(Errno::EINVAL.into());
-        }
+        let pid = a[0] as i32;
         if pid == FIRST_PID as i32 {
             return self.send_to_first(a[1]);
         }
@@ -126,7 +123,10 @@ impl Kernel {
     }
 
     /// Sends a signal to those that `kill`'s first argument names; 0 asks only.
-    fn signal_processes(&mut self, pid: i32, info: Info) -> SysResult {
+    pub(super) fn signal_processes(&mut self, pid: i32, info: Info) -> SysResult {
+        if info.signal > MAX {
+            return Err(Errno::EINVAL.into());
+        }
         let (own, group) = (self.pid(), self.process.group);
         let group_of = |wanted: u32| move |(_, process): &(u32, &Process)| process.group == wanted;
         let targets: Vec<u32> = match pid {
@@ -157,7 +157,7 @@ impl Kernel {
     }
 
     /// Signals to the first process: it gets those only that it has handlers for, and it has none.
-    fn send_to_first(&mut self, signal: u64) -> SysResult {
+    pub(super) fn send_to_first(&mut self, signal: u64) -> SysResult {
         let who = &self.task.credentials;
         let may = who.can(cap::KILL) || [who.user.real, who.user.effective].contains(&0);
         match (signal as u32 <= MAX, may) {
@@ -184,7 +184,7 @@ impl Kernel {
     }
 
     /// What a signal that the running task sends says of its sender.
-    fn own_info(&self, signal: u64, code: i32) -> Info {
+    pub(super) fn own_info(&self, signal: u64, code: i32) -> Info {
         let value = u64::from(self.pid()) | u64::from(self.task.credentials.user.real) << 32;
         Info { signal: signal as u32, code, value, direct: code == SI_TKILL, ..Info::default() }
     }
@@ -234,7 +234,7 @@ impl Kernel {
         self.signal_task(Some(pid as u32), tid as u32, Info { direct: true, ..info })
     }
 
-    fn queued_info(&mut self, signal: u64, address: u64) -> Result<Info, SysError> {
+    pub(super) fn queued_info(&mut self, signal: u64, address: u64) -> Result<Info, SysError> {
         let mut bytes = [0u8; INFO_BYTES];
         self.read(address, &mut bytes)?;
         let signal = signal as u32;

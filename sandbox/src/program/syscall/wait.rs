@@ -75,13 +75,13 @@ impl Kernel {
             return Err(SysError::Wait(Wait::on(Key::Child(parent))));
         };
         let cpu = self.process.of(pid).map_or(0, |child| child.cpu.saturating_add(child.children_cpu));
-        if options & NOWAIT == 0 && self.process.remove(pid).is_some() {
+        if options & NOWAIT == 0 && self.forget_process(pid).is_some() {
             self.process.children_cpu = self.process.children_cpu.saturating_add(cpu);
         }
         Ok(Some(Ended { pid, status, cpu, user: self.task.credentials.user.real }))
     }
 
-    fn has_tasks(&self, pid: u32) -> bool {
+    pub(super) fn has_tasks(&self, pid: u32) -> bool {
         self.task.iter().any(|(_, task)| task.process == pid)
     }
 
@@ -115,20 +115,27 @@ impl Kernel {
         if options & !(NOHANG | NOWAIT | wanted | KINDS) != 0 || options & wanted == 0 {
             return Err(Errno::EINVAL.into());
         }
+        let mut by_nonblock = false;
         let which = match which {
             ALL => Which::Any,
             PID if id > 0 => Which::Process(id as u32),
             GROUP if id == 0 => Which::Group(self.process.group),
             GROUP if id > 0 => Which::Group(id as u32),
-            // No descriptor is one of a process.
-            DESCRIPTOR if id >= 0 => return Err(Errno::EBADF.into()),
+            DESCRIPTOR if id >= 0 => {
+                let (pid, nonblock) = self.process_by(id as u64)?;
+                by_nonblock = nonblock && options & NOHANG == 0;
+                Which::Process(pid)
+            }
             _ => return Err(Errno::EINVAL.into()),
         };
         if options & EXITED == 0 {
             // Nobody is ever stopped.
             return if options & NOHANG != 0 { Ok(0) } else { Self::wait_for_ever() };
         }
-        let ended = self.wait_for_child(which, options)?;
+        let ended = self.wait_for_child(which, if by_nonblock { options | NOHANG } else { options })?;
+        if by_nonblock && ended.is_none() {
+            return Err(Errno::EAGAIN.into());
+        }
         if info != 0 {
             let bytes = ended.as_ref().map_or([0; INFO_BYTES], |ended| {
                 let (code, extra) = match ended.status & 0x7f {

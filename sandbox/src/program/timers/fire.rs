@@ -4,6 +4,7 @@ use super::Counts;
 use crate::program::current::Current;
 use crate::program::kernel::Kernel;
 use crate::program::limits;
+use crate::program::process::Process;
 use crate::program::signal::number::{SIGKILL, SIGXCPU};
 use crate::program::signal::{Delivery, Info};
 use crate::program::task::Task;
@@ -83,18 +84,9 @@ impl Kernel {
 
     /// A signal was taken: the timer that sent it goes on. Returns the signal with what was missed.
     pub(in crate::program) fn signal_taken(&mut self, info: Info) -> Info {
-        let now = self.clock.monotonic();
-        self.process.timers.signal_taken(info.signal, now);
-        let Some(id) = info.timer else {
-            self.note_timer();
-            return info;
-        };
-        let Kernel { process, task, .. } = self;
-        let (pid, cpu) = (process.id(), process.cpu);
-        let missed = process.timers.posix.taken(id, counted(task, pid, cpu, now));
+        let info = go_on(&mut self.process, &self.task, self.clock.monotonic(), info);
         self.note_timer();
-        // `si_tid` and `si_overrun`.
-        Info { value: u64::from(id) | u64::from(missed as u32) << 32, ..info }
+        info
     }
 
     /// Takes the next signal to deliver.
@@ -139,6 +131,21 @@ impl Kernel {
         self.send(self.pid(), Info::by_kernel(signal));
         true
     }
+}
+
+/// The running process has taken a signal, at this moment of monotonic time: see [`Kernel::signal_taken`].
+pub(in crate::program) fn go_on(
+    process: &mut Current<Process>,
+    task: &Current<Task>,
+    now: u64,
+    info: Info,
+) -> Info {
+    process.timers.signal_taken(info.signal, now);
+    let Some(id) = info.timer else { return info };
+    let (pid, cpu) = (process.id(), process.cpu);
+    let missed = process.timers.posix.taken(id, counted(task, pid, cpu, now));
+    // `si_tid` and `si_overrun`.
+    Info { value: u64::from(id) | u64::from(missed as u32) << 32, ..info }
 }
 
 /// The time that a timer of a process counts, if whom it counts is there.

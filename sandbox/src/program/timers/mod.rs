@@ -10,6 +10,7 @@ mod timer;
 
 use serde::{Deserialize, Serialize};
 
+pub(in crate::program) use fire::go_on;
 pub use posix::{Counts, PosixTimer, PosixTimers, TIMER_BYTES, Tells};
 pub use timer::Timer;
 

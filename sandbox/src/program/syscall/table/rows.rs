@@ -365,7 +365,7 @@ __NR_vmsplice "fpnx" absent(ENOSYS);
 __NR_move_pages "*" absent(ENOSYS);
 __NR_utimensat "appx" |p, a| p.sys_utimensat(a), complete;
 __NR_epoll_pwait "fpiipn" [once] |p, a| p.sys_epoll_pwait(a), complete;
-__NR_signalfd "fpn" absent(ENOSYS);
+__NR_signalfd "fpn" |p, a| p.sys_signalfd4([a[0], a[1], a[2], 0, 0, 0]), complete;
 __NR_timerfd_create "io" |p, a| p.sys_timerfd_create(a), complete;
 __NR_eventfd "n" |p, a| p.sys_eventfd2([a[0], 0, 0, 0, 0, 0]), complete;
 __NR_fallocate "fiii" |p, a| p.sys_fallocate(a),
@@ -373,7 +373,7 @@ __NR_fallocate "fiii" |p, a| p.sys_fallocate(a),
 __NR_timerfd_settime "fxpp" |p, a| p.sys_timerfd_settime(a), complete;
 __NR_timerfd_gettime "fp" |p, a| p.sys_timerfd_gettime(a), complete;
 __NR_accept4 "fppx" absent(ENOSYS);
-__NR_signalfd4 "fpnx" absent(ENOSYS);
+__NR_signalfd4 "fpno" |p, a| p.sys_signalfd4(a), complete;
 __NR_eventfd2 "no" |p, a| p.sys_eventfd2(a), complete;
 __NR_epoll_create1 "o" |p, a| p.sys_epoll_create1(a), complete;
 __NR_dup3 "ffo" |p, a| p.sys_dup3(a), complete;
@@ -438,7 +438,8 @@ __NR_io_pgetevents "*" [once] absent(ENOSYS);
 __NR_rseq "pnxx" |p, a| p.sys_rseq(a),
     partial("not kept: a critical section that a signal interrupts is not aborted");
 __NR_uretprobe "*" absent(ENOSYS);
-__NR_pidfd_send_signal "fgpx" absent(ENOSYS);
+__NR_pidfd_send_signal "fgpx" |p, a| p.sys_pidfd_send_signal(a),
+    partial("no descriptors of threads");
 __NR_io_uring_setup "np" absent(ENOSYS);
 __NR_io_uring_enter "fnnxpn" absent(ENOSYS);
 __NR_io_uring_register "fipn" absent(ENOSYS);
@@ -448,9 +449,10 @@ __NR_fsopen "*" absent(ENOSYS);
 __NR_fsconfig "*" absent(ENOSYS);
 __NR_fsmount "*" absent(ENOSYS);
 __NR_fspick "*" absent(ENOSYS);
-__NR_pidfd_open "ix" absent(ENOSYS);
+__NR_pidfd_open "io" |p, a| p.sys_pidfd_open(a),
+    partial("not of a thread: PIDFD_THREAD is EINVAL");
 __NR_clone3 "pn" |p, a| p.sys_clone3(a),
-    partial("no namespaces, no CLONE_PIDFD, no set_tid, no CLONE_INTO_CGROUP");
+    partial("no namespaces, no set_tid, no CLONE_INTO_CGROUP; CLONE_PIDFD not of a thread");
 __NR_close_range "ffx" |p, a| p.sys_close_range(a), complete;
 __NR_openat2 "appn" |p, a| p.sys_openat2(a), complete;
 __NR_pidfd_getfd "ffx" absent(ENOSYS);
