@@ -10,7 +10,7 @@ pub(crate) mod header;
 pub(crate) mod stored;
 
 /// The version of the log and of the manifest that this crate writes, and the newest that it reads.
-pub const FORMAT_VERSION: u32 = 3;
+pub const FORMAT_VERSION: u32 = 2;
 
 /// Most bytes in a block, both as stored and uncompressed. A reader never allocates more for one.
 pub const MAX_BLOCK: usize = 16 << 20;

@@ -150,10 +150,17 @@ impl Caller for Running<'_> {
     fn proc_text(&mut self, pid: u32, file: ProcFile) -> Option<Vec<u8>> {
         // Files that are of no process are the same for all.
         let (tid, task) = self.find(pid).unwrap_or((self.task.id(), &**self.task));
+        let process = self.process.of(task.process)?;
+        let state = match &task.parked {
+            _ if process.job.stopped.is_some() => 'T',
+            Some(parked) if tid != self.task.id() && !parked.woken => 'S',
+            _ => 'R',
+        };
         let subject = Subject {
             tid,
             task,
-            process: self.process.of(task.process)?,
+            state,
+            process,
             threads: self.task.iter().filter(|(_, other)| other.process == task.process).count(),
             space: self.space.of(task.space)?,
             context: self.context.of(task.context)?,

@@ -2,6 +2,7 @@
 
 use super::error::{SysError, SysResult};
 use super::fs::{Anon, OpenFlags, Stage};
+use super::job::Job;
 use super::kernel::Kernel;
 use super::process::Process;
 use super::signal::Pending;
@@ -195,6 +196,8 @@ impl Kernel {
                 cpu: 0,
                 children_cpu: 0,
                 exit_signal: exit_signal as u32,
+                job: Job::default(),
+                user: 0,
                 ended: None,
             };
             self.process.insert(tid, new);

@@ -12,8 +12,8 @@ use crate::errno::Errno;
 use crate::machine::End;
 
 /// `CLD_*` (`include/uapi/asm-generic/siginfo.h`).
-const CLD_EXITED: i32 = 1;
-const CLD_KILLED: i32 = 2;
+pub const CLD_EXITED: i32 = 1;
+pub const CLD_KILLED: i32 = 2;
 
 /// Futexes on a robust list at most (`ROBUST_LIST_LIMIT`).
 const ROBUST_MAX: usize = 2048;
@@ -75,6 +75,7 @@ impl Kernel {
     /// Notes how the running task's process ended.
     fn end_process(&mut self, status: i32) {
         self.process.ended.get_or_insert(status);
+        self.process.user = self.task.credentials.user.real;
         self.drop_posix_timers();
         if self.pid() == PROGRAM_PID {
             self.end = Some(End::of_status(status));
@@ -226,6 +227,7 @@ impl Kernel {
     /// A process has no task any more: its children get another parent, and its own is told.
     fn tell_parent(&mut self, pid: u32, status: i32) {
         self.note_stage(pid, Stage::Ended);
+        let groups = self.groups_around(pid);
         let reaper = self.reaper_of(pid);
         let mut orphans: Vec<(u32, Option<i32>)> = Vec::new();
         for (child, process) in self.process.iter_mut() {
@@ -249,8 +251,9 @@ impl Kernel {
                 self.send(child, Info { signal, value, ..Info::default() });
             }
         }
-        let Some(Process { parent, exit_signal, .. }) = self.process.of(pid) else { return };
-        let (parent, signal) = (*parent, *exit_signal);
+        self.let_orphans_go_on(&groups, pid);
+        let Some(Process { parent, exit_signal, user, .. }) = self.process.of(pid) else { return };
+        let (parent, signal, user) = (*parent, *exit_signal, *user);
         if parent == FIRST_PID || !self.process.has(parent) {
             self.forget_process(pid);
             return;
@@ -265,7 +268,13 @@ impl Kernel {
             };
             self.send(
                 parent,
-                Info { signal, code, value: pid.into(), extra: extra as u64, ..Info::default() },
+                Info {
+                    signal,
+                    code,
+                    value: u64::from(pid) | u64::from(user) << 32,
+                    extra: extra as u64,
+                    ..Info::default()
+                },
             );
         }
         if ignores {

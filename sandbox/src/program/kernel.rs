@@ -153,6 +153,11 @@ impl Kernel {
 
     /// Makes a signal pending, `once` at most.
     fn deliver_to(&mut self, id: u32, info: Info, once: bool) {
+        let process = match info.is_private() {
+            true => self.task.of(id).map_or(0, |task| task.process),
+            false => id,
+        };
+        self.prepare_signal(process, info.signal);
         let tasks: Vec<u32> = match info.is_private() {
             true => vec![id],
             false => self.task.iter().filter(|(_, task)| task.process == id).map(|(tid, _)| tid).collect(),
@@ -160,6 +165,9 @@ impl Kernel {
         let Some(first) = tasks.first() else { return };
         // Any that does not block it will take it: whether it is ignored is the same for all.
         let blocked = tasks.iter().all(|tid| self.signals_of(*tid).is_none_or(|s| s.keeps(info.signal)));
+        if !blocked && self.stop_by(process, info.signal) {
+            return;
+        }
         if let Some(mut signals) = self.signals_of(*first)
             && !(once && signals.pending_bits() & bit(info.signal) != 0)
         {

@@ -19,6 +19,8 @@ pub struct Subject<'a> {
     pub tid: u32,
     /// The task.
     pub task: &'a Task,
+    /// Whether it runs (`R`), waits (`S`) or is stopped (`T`).
+    pub state: char,
     /// Its process.
     pub process: &'a Process,
     /// How many tasks that has.

@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::job::Job;
 use super::limits::{self, Limits};
 use super::settings::ProcessSettings;
 use super::signal::Pending;
@@ -38,6 +39,10 @@ pub struct Process {
     pub children_cpu: u64,
     /// The signal that its parent gets when it ends; 0 for none.
     pub exit_signal: u32,
+    /// Whether it is stopped.
+    pub job: Job,
+    /// The real user of the task that ended last.
+    pub user: u32,
     /// How it ended, as `wait4` tells it: its tasks are no more, and its parent has yet to wait for it.
     pub ended: Option<i32>,
 }
@@ -56,6 +61,8 @@ impl Process {
             cpu: 0,
             children_cpu: 0,
             exit_signal: SIGCHLD,
+            job: Job::default(),
+            user: 0,
             ended: None,
         }
     }
@@ -77,8 +84,11 @@ impl Process {
             cpu: _,
             children_cpu: _,
             exit_signal,
+            job,
+            user: _,
             ended: _,
         } = self;
+        job.check()?;
         expect(*exit_signal <= MAX, "the signal of a process's end")?;
         expect(limits.iter().all(|(soft, hard)| soft <= hard), "a resource limit")?;
         pending.check()?;

@@ -13,6 +13,8 @@ use crate::random::Random;
 pub struct Scheduler {
     /// Tasks that can run, besides the running one, in this order.
     ready: VecDeque<u32>,
+    /// Tasks that are stopped, and whether they would be ready.
+    stopped: BTreeMap<u32, bool>,
     /// Who waits for what, in the order in which they began.
     waiting: BTreeMap<Key, VecDeque<u32>>,
     /// Exits after which another task runs.
@@ -45,6 +47,7 @@ impl Scheduler {
     pub fn new(seed: u64) -> Scheduler {
         Scheduler {
             ready: VecDeque::new(),
+            stopped: BTreeMap::new(),
             waiting: BTreeMap::new(),
             left: 0,
             uncounted: false,
@@ -70,14 +73,39 @@ impl Scheduler {
 
     /// A task can run, behind all others that can.
     pub fn make_ready(&mut self, tid: u32) {
-        if !self.ready.contains(&tid) {
+        if let Some(ready) = self.stopped.get_mut(&tid) {
+            *ready = true;
+        } else if !self.ready.contains(&tid) {
             self.ready.push_back(tid);
         }
     }
 
     /// A task can run, before all others.
     pub fn make_next(&mut self, tid: u32) {
-        self.ready.push_front(tid);
+        if let Some(ready) = self.stopped.get_mut(&tid) {
+            *ready = true;
+        } else {
+            self.ready.push_front(tid);
+        }
+    }
+
+    /// A task does not run until it is let go on; `runs` if it does now.
+    pub fn stop(&mut self, tid: u32, runs: bool) {
+        let ready = runs || self.ready.contains(&tid);
+        self.ready.retain(|other| *other != tid);
+        self.stopped.entry(tid).or_insert(ready);
+    }
+
+    /// A task that was stopped goes on.
+    pub fn let_go_on(&mut self, tid: u32) {
+        if self.stopped.remove(&tid) == Some(true) {
+            self.make_ready(tid);
+        }
+    }
+
+    /// Whether a task is stopped.
+    pub fn is_stopped(&self, tid: u32) -> bool {
+        self.stopped.contains_key(&tid)
     }
 
     /// Whether any task waits for something.
@@ -204,6 +232,7 @@ impl Scheduler {
 
     /// A task is no more.
     pub fn forget(&mut self, tid: u32, wait: Option<&Wait>) {
+        self.stopped.remove(&tid);
         self.ready.retain(|ready| *ready != tid);
         wait.into_iter().for_each(|wait| self.unpark(tid, wait));
     }
@@ -225,6 +254,7 @@ impl Scheduler {
             .waiting
             .iter()
             .all(|(key, queue)| !queue.is_empty() && queue.iter().all(|tid| waits(key, tid)));
-        ready && queued
+        let stopped = self.stopped.keys().all(|tid| tasks.contains_key(tid) && !self.ready.contains(tid));
+        ready && queued && stopped
     }
 }

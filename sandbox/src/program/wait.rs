@@ -288,7 +288,9 @@ impl Kernel {
 
     /// The next moment at which something happens by itself.
     fn next_moment(&self) -> Option<u64> {
-        let waits = self.task.iter().filter_map(|(_, task)| task.parked.as_ref()?.wait.until);
+        // One that is stopped goes on by no time.
+        let tasks = self.task.iter().filter(|(tid, _)| !self.sched.is_stopped(*tid));
+        let waits = tasks.filter_map(|(_, task)| task.parked.as_ref()?.wait.until);
         waits.chain(self.next_interval()).chain(self.next_awaited()).min()
     }
 
@@ -391,6 +393,11 @@ impl Kernel {
 
     /// What each task of a sandbox that can never go on waits for, in words.
     pub(super) fn what_all_wait_for(&mut self) -> String {
+        let stopped = self.task.iter().filter(|(tid, _)| self.sched.is_stopped(*tid));
+        let stopped: Vec<String> = stopped.map(|(tid, _)| format!("task {tid} to go on (SIGCONT)")).collect();
+        if !stopped.is_empty() {
+            return stopped.join(", ");
+        }
         let parked: Vec<(u32, Call)> =
             self.task.iter().filter_map(|(tid, task)| Some((tid, task.parked.as_ref()?.call))).collect();
         match &parked[..] {

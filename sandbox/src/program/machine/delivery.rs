@@ -81,6 +81,7 @@ impl Machine {
             while let Some(delivery) = self.kernel.take_signal() {
                 match delivery {
                     Delivery::Ignore(_) => {}
+                    Delivery::Stop(info) => self.kernel.stop_if_due(info.signal),
                     Delivery::Terminate(info) => {
                         self.die(&info)?;
                         return Ok(resume);

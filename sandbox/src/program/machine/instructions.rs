@@ -163,7 +163,7 @@ impl Machine {
             self.resume(Resume::Full)?;
             return Ok(Some(RunEnd::Paused));
         }
-        if self.kernel.sched.any_ready() {
+        if self.kernel.sched.any_ready() || self.kernel.sched.is_stopped(self.kernel.tid()) {
             self.take_frame(&next);
             return self.go(Resume::Full, options);
         }

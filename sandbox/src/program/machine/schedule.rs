@@ -16,6 +16,9 @@ impl Machine {
         if self.kernel.task.dead {
             return self.schedule(options);
         }
+        if self.kernel.sched.is_stopped(self.kernel.tid()) {
+            return self.schedule(options);
+        }
         if self.kernel.sched.slice_is_over() {
             let tid = self.kernel.tid();
             self.kernel.sched.make_ready(tid);
@@ -46,6 +49,7 @@ impl Machine {
                 None => self.go_on_as(options)?,
             };
             match made {
+                Made::Answered(_) if self.kernel.sched.is_stopped(self.kernel.tid()) => {}
                 Made::Answered(_) => {
                     self.resume(Resume::Full)?;
                     return Ok(None);

@@ -51,7 +51,7 @@ pub fn stat(subject: &Subject<'_>) -> String {
     let priority = if real_time { -1 - scheduling.priority as i32 } else { 20 + scheduling.nice };
     let (ignored, caught) = actions.handled_bits();
     let Process { parent, group, session, .. } = process;
-    let ids = format!("{tid} ({name}) R {parent} {group} {session}");
+    let ids = format!("{tid} ({name}) {} {parent} {group} {session}", subject.state);
     let mut out = format!("{ids} 0 -1 {FLAGS} 0 0 0 0 {} 0 0 0 ", cpu_ticks(clock));
     let _ = write!(out, "{priority} {} {threads} 0 {START} {bytes} ", scheduling.nice);
     let pages = resident_bytes(account) / PAGE_SIZE as u64;
@@ -85,8 +85,13 @@ pub fn status(subject: &Subject<'_>) -> String {
         format!("{}\t{}\t{}\t{}", ids.real, ids.effective, ids.saved, ids.fs)
     };
     let groups: String = c.groups.iter().map(|group| format!("{group} ")).collect();
+    let state = match subject.state {
+        'T' => "T (stopped)",
+        'S' => "S (sleeping)",
+        _ => "R (running)",
+    };
     let mut out = format!(
-        "Name:\t{name}\nUmask:\t{:04o}\nState:\tR (running)\nTgid:\t{pid}\nNgid:\t0\nPid:\t{tid}\nPPid:\t{parent}\n\
+        "Name:\t{name}\nUmask:\t{:04o}\nState:\t{state}\nTgid:\t{pid}\nNgid:\t0\nPid:\t{tid}\nPPid:\t{parent}\n\
          TracerPid:\t0\nUid:\t{}\nGid:\t{}\nFDSize:\t64\nGroups:\t{groups}\nNStgid:\t{pid}\nNSpid:\t{tid}\n\
          NSpgid:\t{group}\nNSsid:\t{session}\n",
         context.umask,

@@ -2,8 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::number::{MAX, SIGCHLD, SIGCONT, SIGKILL, SIGSTOP, SIGURG, SIGWINCH};
-use super::{Info, Pending, TaskSignals, bit};
+use super::number::{MAX, SIGCHLD, SIGCONT, SIGKILL, SIGURG, SIGWINCH};
+use super::{Info, Pending, STOPS, TaskSignals, bit};
 use crate::machine::{BadState, expect};
 
 /// `SIG_DFL`.
@@ -13,6 +13,8 @@ pub(super) const IGNORE: u64 = 1;
 
 /// `SA_*` flags (`include/uapi/asm-generic/signal-defs.h`).
 pub mod flags {
+    /// Of children that stop or go on there is no signal.
+    pub const NOCLDSTOP: u64 = 1;
     /// Children that end leave nothing to wait for.
     pub const NOCLDWAIT: u64 = 2;
     /// The handler runs on the alternate stack.
@@ -40,6 +42,13 @@ pub struct Action {
     pub mask: u64,
 }
 
+impl Action {
+    /// Whether the signal was asked to be ignored.
+    pub fn is_ignored(&self) -> bool {
+        self.handler == IGNORE
+    }
+}
+
 /// What a process does about each signal: shared by tasks that were made so (`CLONE_SIGHAND`).
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Actions(Vec<Action>);
@@ -63,13 +72,15 @@ pub enum DefaultAction {
     Terminate,
     /// Nothing.
     Ignore,
+    /// The process stops.
+    Stop,
 }
 
-/// What a signal does when nothing else was asked for (signal(7)). A stop has nobody to continue
-/// it here, and is ignored.
+/// What a signal does when nothing else was asked for (signal(7)).
 pub fn default_action(signal: u32) -> DefaultAction {
     match signal {
-        SIGCHLD | SIGCONT | SIGSTOP | SIGURG | SIGWINCH | 20..=22 => DefaultAction::Ignore,
+        SIGCHLD | SIGCONT | SIGURG | SIGWINCH => DefaultAction::Ignore,
+        signal if STOPS & bit(signal) != 0 => DefaultAction::Stop,
         _ => DefaultAction::Terminate,
     }
 }
@@ -103,6 +114,16 @@ impl Actions {
         }
     }
 
+    /// Whether a signal does what it does by default.
+    pub fn is_default(&self, signal: u32) -> bool {
+        self.action(signal).handler == DEFAULT
+    }
+
+    /// Whether a signal lets the program go on as if it had not come, at once or after a stop.
+    pub(super) fn is_unnoticed(&self, signal: u32) -> bool {
+        self.is_ignored(signal) || self.is_default(signal) && default_action(signal) == DefaultAction::Stop
+    }
+
     /// Signals that end a process when they come to a task with this mask: bits.
     pub fn fatal(&self, mask: u64) -> u64 {
         let ends = |signal: &u32| {
@@ -131,7 +152,7 @@ impl Actions {
         ignored_too: bool,
     ) -> Option<(bool, usize)> {
         let may_come =
-            |info: &Info| !own.blocks(info.signal) && (ignored_too || !self.is_ignored(info.signal));
+            |info: &Info| !own.blocks(info.signal) && (ignored_too || !self.is_unnoticed(info.signal));
         let of_task = own.pending.next(may_come).map(|at| (true, at));
         of_task.or_else(|| shared.next(may_come).map(|at| (false, at)))
     }

@@ -16,7 +16,7 @@ pub use actions::{Action, Actions, DefaultAction, default_action, flags, ignores
 use actions::{DEFAULT, IGNORE};
 pub use frame::{Context, FIXED_FLAGS, Left, sanitize_flags};
 pub use number::name;
-use number::{MAX, REAL_TIME, SIGKILL, SIGSTOP};
+use number::{MAX, REAL_TIME, SIGKILL, SIGSTOP, SIGTSTP, SIGTTIN, SIGTTOU};
 pub use stack::AltStack;
 
 /// `siginfo_t`, as far as it is used.
@@ -127,24 +127,34 @@ pub enum Delivery {
     Handle(Info, Action),
     /// End the program.
     Terminate(Info),
+    /// Stop the process.
+    Stop(Info),
 }
 
 impl Delivery {
     /// The signal.
     pub fn info(&self) -> &Info {
         match self {
-            Delivery::Ignore(info) | Delivery::Handle(info, _) | Delivery::Terminate(info) => info,
+            Delivery::Ignore(info)
+            | Delivery::Handle(info, _)
+            | Delivery::Terminate(info)
+            | Delivery::Stop(info) => info,
         }
     }
 
     /// The signal, to change.
     pub fn info_mut(&mut self) -> &mut Info {
         match self {
-            Delivery::Ignore(info) | Delivery::Handle(info, _) | Delivery::Terminate(info) => info,
+            Delivery::Ignore(info)
+            | Delivery::Handle(info, _)
+            | Delivery::Terminate(info)
+            | Delivery::Stop(info) => info,
         }
     }
 }
 
+/// The signals that stop a process by default: bits.
+pub const STOPS: u64 = 1 << (SIGSTOP - 1) | 1 << (SIGTSTP - 1) | 1 << (SIGTTIN - 1) | 1 << (SIGTTOU - 1);
 /// The signals that no mask holds back.
 pub const UNBLOCKABLE: u64 = 1 << (SIGKILL - 1) | 1 << (SIGSTOP - 1);
 /// Signals that may wait at once in a sandbox, whatever `RLIMIT_SIGPENDING` says.
@@ -187,7 +197,12 @@ impl Pending {
     }
 
     fn forget(&mut self, signal: u32) {
-        self.0.retain(|info| info.signal != signal);
+        self.forget_all(bit(signal));
+    }
+
+    /// Signals of this set are not to come any more.
+    pub fn forget_all(&mut self, set: u64) {
+        self.0.retain(|info| set & bit(info.signal) == 0);
     }
 
     /// The next signal that `may_come`, by its place: those of exceptions first, then the lowest number,
@@ -218,7 +233,7 @@ impl Pending {
 
 impl TaskSignals {
     fn blocks(&self, signal: u32) -> bool {
-        self.mask & bit(signal) != 0 && signal != SIGKILL
+        self.mask & bit(signal) != 0 && UNBLOCKABLE & bit(signal) == 0
     }
 
     /// For `execve`, and for a task of another address space: no alternate stack.
@@ -344,6 +359,7 @@ impl Signals<'_> {
             (_, IGNORE) => Delivery::Ignore(info),
             (signal, DEFAULT) => match default_action(signal) {
                 DefaultAction::Ignore => Delivery::Ignore(info),
+                DefaultAction::Stop => Delivery::Stop(info),
                 DefaultAction::Terminate => Delivery::Terminate(info),
             },
             _ => {
@@ -355,9 +371,9 @@ impl Signals<'_> {
         })
     }
 
-    /// Takes a pending signal that may be delivered and is ignored.
-    pub fn take_ignored(&mut self) -> Option<Info> {
-        let ignored = |info: &Info| !self.is_blocked(info.signal) && self.actions.is_ignored(info.signal);
+    /// Takes a pending signal that may be delivered, and that a wait need not end for.
+    pub fn take_unnoticed(&mut self) -> Option<Info> {
+        let ignored = |info: &Info| !self.is_blocked(info.signal) && self.actions.is_unnoticed(info.signal);
         let own = self.own.pending.0.iter().position(ignored).map(|at| (true, at));
         let next = own.or_else(|| self.shared.0.iter().position(ignored).map(|at| (false, at)))?;
         Some(self.take(next))

@@ -3,9 +3,11 @@
 use super::Args;
 use crate::errno::Errno;
 use crate::program::error::{SysError, SysResult};
+use crate::program::exit::{CLD_EXITED, CLD_KILLED};
+use crate::program::job::{CLD_CONTINUED, CLD_STOPPED, Job};
 use crate::program::kernel::Kernel;
 use crate::program::process::Process;
-use crate::program::signal::number::SIGCHLD;
+use crate::program::signal::number::{SIGCHLD, SIGCONT};
 use crate::program::signal::{INFO_BYTES, Info};
 use crate::program::wait::{Key, Wait};
 
@@ -35,50 +37,104 @@ enum Which {
     Group(u32),
 }
 
-/// A child that has ended.
-struct Ended {
+/// What a child has done.
+#[derive(Clone, Copy, Debug)]
+enum Change {
+    /// It has ended, with a status as `wait4` gives it.
+    Ended(i32),
+    /// A signal has stopped it.
+    Stopped(u32),
+    /// It goes on.
+    Continued,
+}
+
+/// A child that there is something to tell of.
+struct News {
     pid: u32,
-    status: i32,
+    change: Change,
     /// Nanoseconds of CPU time, of its children too.
     cpu: u64,
     user: u32,
 }
 
+impl News {
+    /// As `wait4` tells it.
+    fn status(&self) -> i32 {
+        match self.change {
+            Change::Ended(status) => status,
+            Change::Stopped(signal) => (signal as i32) << 8 | 0x7f,
+            Change::Continued => 0xffff,
+        }
+    }
+
+    /// `si_code` and `si_status`.
+    fn code(&self) -> (i32, i32) {
+        match self.change {
+            Change::Ended(status) if status & 0x7f == 0 => (CLD_EXITED, status >> 8 & 0xff),
+            Change::Ended(status) => (CLD_KILLED, status & 0x7f),
+            Change::Stopped(signal) => (CLD_STOPPED, signal as i32),
+            Change::Continued => (CLD_CONTINUED, SIGCONT as i32),
+        }
+    }
+}
+
 impl Kernel {
-    /// The first child that has ended, which is forgotten unless it is to be waited for again.
-    fn wait_for_child(&mut self, which: Which, options: u32) -> Result<Option<Ended>, SysError> {
+    /// The first child that has done something of what is asked for. That is told once, unless it is to be
+    /// waited for again; one that has ended is forgotten.
+    fn wait_for_child(&mut self, which: Which, options: u32) -> Result<Option<News>, SysError> {
         let parent = self.pid();
-        let wanted = |(pid, process): (u32, &Process)| {
+        let wanted = |(pid, process): &(u32, &Process)| {
             let chosen = match which {
                 Which::Any => true,
-                Which::Process(wanted) => pid == wanted,
+                Which::Process(wanted) => *pid == wanted,
                 Which::Group(group) => process.group == group,
             };
             let is_clone = process.exit_signal != SIGCHLD;
             let of_kind = options & ALL_KINDS != 0 || is_clone == (options & CLONES != 0);
-            chosen && of_kind && process.parent == parent && pid != parent
+            chosen && of_kind && process.parent == parent && *pid != parent
         };
-        let children: Vec<(u32, Option<i32>)> = self
-            .process
-            .iter()
-            .filter(|child| wanted(*child))
-            .map(|(pid, process)| (pid, process.ended.filter(|_| !self.has_tasks(pid))))
-            .collect();
-        if children.is_empty() {
-            return Err(Errno::ECHILD.into());
+        let mut found = None;
+        let mut any = false;
+        for (pid, process) in self.process.iter().filter(wanted) {
+            let Job { stopped, news } = process.job;
+            let change = match (process.ended.filter(|_| !self.has_tasks(pid)), stopped) {
+                (Some(status), _) if options & EXITED != 0 => Some(Change::Ended(status)),
+                // It does nothing more that is asked for.
+                (Some(_), _) => continue,
+                (None, Some(signal)) if news && options & STOPPED != 0 => Some(Change::Stopped(signal)),
+                (None, None) if news && options & CONTINUED != 0 => Some(Change::Continued),
+                (None, _) => None,
+            };
+            any = true;
+            if let Some(change) = change {
+                found = Some((pid, change));
+                break;
+            }
         }
-        let ended = children.iter().find_map(|(pid, ended)| ended.map(|status| (*pid, status)));
-        let Some((pid, status)) = ended else {
+        let Some((pid, change)) = found else {
+            if !any {
+                return Err(Errno::ECHILD.into());
+            }
             if options & NOHANG != 0 {
                 return Ok(None);
             }
             return Err(SysError::Wait(Wait::on(Key::Child(parent))));
         };
-        let cpu = self.process.of(pid).map_or(0, |child| child.cpu.saturating_add(child.children_cpu));
-        if options & NOWAIT == 0 && self.forget_process(pid).is_some() {
-            self.process.children_cpu = self.process.children_cpu.saturating_add(cpu);
+        let child = self.process.of_mut(pid).ok_or(Errno::ECHILD)?;
+        let cpu = child.cpu.saturating_add(child.children_cpu);
+        let mut user = child.user;
+        match change {
+            Change::Ended(_) if options & NOWAIT == 0 => {
+                self.forget_process(pid);
+                self.process.children_cpu = self.process.children_cpu.saturating_add(cpu);
+            }
+            Change::Ended(_) => {}
+            Change::Stopped(_) | Change::Continued => {
+                child.job.news &= options & NOWAIT != 0;
+                user = self.user_of(pid);
+            }
         }
-        Ok(Some(Ended { pid, status, cpu, user: self.task.credentials.user.real }))
+        Ok(Some(News { pid, change, cpu, user }))
     }
 
     pub(super) fn has_tasks(&self, pid: u32) -> bool {
@@ -98,14 +154,14 @@ impl Kernel {
             pid if pid < 0 => Which::Group(pid.unsigned_abs()),
             pid => Which::Process(pid as u32),
         };
-        let Some(ended) = self.wait_for_child(which, options)? else { return Ok(0) };
+        let Some(news) = self.wait_for_child(which, options | EXITED)? else { return Ok(0) };
         if status != 0 {
-            self.write(status, &ended.status.to_le_bytes())?;
+            self.write(status, &news.status().to_le_bytes())?;
         }
         if usage != 0 {
-            self.write_usage(usage, ended.cpu)?;
+            self.write_usage(usage, news.cpu)?;
         }
-        Ok(ended.pid.into())
+        Ok(news.pid.into())
     }
 
     pub(super) fn sys_waitid(&mut self, a: Args) -> SysResult {
@@ -128,30 +184,23 @@ impl Kernel {
             }
             _ => return Err(Errno::EINVAL.into()),
         };
-        if options & EXITED == 0 {
-            // Nobody is ever stopped.
-            return if options & NOHANG != 0 { Ok(0) } else { Self::wait_for_ever() };
-        }
-        let ended = self.wait_for_child(which, if by_nonblock { options | NOHANG } else { options })?;
-        if by_nonblock && ended.is_none() {
+        let news = self.wait_for_child(which, if by_nonblock { options | NOHANG } else { options })?;
+        if by_nonblock && news.is_none() {
             return Err(Errno::EAGAIN.into());
         }
         if info != 0 {
-            let bytes = ended.as_ref().map_or([0; INFO_BYTES], |ended| {
-                let (code, extra) = match ended.status & 0x7f {
-                    0 => (1, ended.status >> 8 & 0xff),
-                    signal => (2, signal),
-                };
-                let value = u64::from(ended.pid) | u64::from(ended.user) << 32;
-                Info { signal: SIGCHLD, code, value, extra: extra as u64, ..Info::default() }.to_bytes()
+            let bytes = news.as_ref().map_or([0; INFO_BYTES], |news| {
+                let (code, status) = news.code();
+                let value = u64::from(news.pid) | u64::from(news.user) << 32;
+                Info { signal: SIGCHLD, code, value, extra: status as u64, ..Info::default() }.to_bytes()
             });
             // `siginfo_t` up to the status.
             self.write(info, &bytes[..32])?;
         }
         if usage != 0
-            && let Some(ended) = &ended
+            && let Some(news) = &news
         {
-            self.write_usage(usage, ended.cpu)?;
+            self.write_usage(usage, news.cpu)?;
         }
         Ok(0)
     }

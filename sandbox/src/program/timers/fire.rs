@@ -109,8 +109,9 @@ impl Kernel {
 
     /// Takes the pending signals that may come but are ignored: they end no wait.
     pub fn drop_ignored(&mut self) {
-        while let Some(ignored) = self.signals().take_ignored() {
-            self.signal_taken(ignored);
+        while let Some(info) = self.signals().take_unnoticed() {
+            self.signal_taken(info);
+            self.stop_if_due(info.signal);
         }
     }
 

@@ -1,0 +1,251 @@
+/* Processes that stop and go on, and who is told. */
+#define _GNU_SOURCE
+#include <errno.h>
+#include <poll.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+static const char *error(long result) { return result < 0 ? strerrorname_np(errno) : "ok"; }
+
+static volatile int *shared;
+
+static void status_of(pid_t child, int options) {
+    int status = -1;
+    pid_t got = waitpid(child, &status, options);
+    printf("wait %x: %s", options, got < 0 ? strerrorname_np(errno) : got == 0 ? "nobody" : "child");
+    if (got > 0) printf(" status %x", status);
+    puts("");
+}
+
+static void info_of(pid_t child, int options) {
+    siginfo_t info;
+    memset(&info, 0, sizeof info);
+    int got = waitid(P_PID, child, &info, options);
+    printf("waitid %x: %s signal %d code %d status %d pid %d\n", options, error(got), info.si_signo, info.si_code,
+           info.si_status, info.si_pid == child);
+}
+
+static char state_of(pid_t pid) {
+    char path[64], line[512];
+    snprintf(path, sizeof path, "/proc/%d/stat", pid);
+    FILE *file = fopen(path, "r");
+    if (!file) return '?';
+    fgets(line, sizeof line, file);
+    fclose(file);
+    return strrchr(line, ')')[2];
+}
+
+static volatile sig_atomic_t told;
+static void handler(int signal, siginfo_t *info, void *context) {
+    (void)context;
+    (void)signal;
+    told = info->si_code * 1000 + info->si_status;
+}
+
+static void waits(void) {
+    pid_t child = fork();
+    if (child == 0) {
+        for (;;) {
+            (*shared)++;
+            usleep(1000);
+        }
+    }
+    status_of(child, WNOHANG | WUNTRACED | WCONTINUED);
+    kill(child, SIGSTOP);
+    status_of(child, WUNTRACED);
+    printf("state %c\n", state_of(child));
+    status_of(child, WNOHANG | WUNTRACED | WCONTINUED);
+    int before = *shared;
+    usleep(20000);
+    printf("stood still %d\n", *shared == before);
+    kill(child, SIGSTOP);
+    kill(child, SIGUSR2 == 0);
+    status_of(child, WNOHANG | WUNTRACED);
+    kill(child, SIGCONT);
+    status_of(child, WCONTINUED);
+    status_of(child, WNOHANG | WCONTINUED);
+    while (*shared == before) usleep(1000);
+    puts("goes on");
+    kill(child, SIGSTOP);
+    info_of(child, WSTOPPED | WNOWAIT);
+    info_of(child, WSTOPPED);
+    info_of(child, WSTOPPED | WNOHANG);
+    kill(child, SIGCONT);
+    info_of(child, WCONTINUED | WEXITED | WSTOPPED);
+    kill(child, SIGSTOP);
+    info_of(child, WSTOPPED);
+    kill(child, SIGTERM);
+    usleep(10000);
+    printf("state %c\n", state_of(child));
+    kill(child, SIGCONT);
+    info_of(child, WEXITED);
+    info_of(child, WSTOPPED);
+    child = fork();
+    if (child == 0) {
+        kill(getpid(), SIGSTOP);
+        _exit(7);
+    }
+    status_of(child, WUNTRACED);
+    kill(child, SIGKILL);
+    status_of(child, 0);
+}
+
+static void tells(void) {
+    struct sigaction action = {.sa_sigaction = handler, .sa_flags = SA_SIGINFO};
+    sigaction(SIGCHLD, &action, NULL);
+    for (int quiet = 0; quiet < 2; quiet++) {
+        pid_t child = fork();
+        if (child == 0) {
+            for (;;) pause();
+        }
+        int steps[] = {SIGSTOP, SIGCONT, SIGKILL};
+        for (int i = 0; i < 3; i++) {
+            told = 0;
+            kill(child, steps[i]);
+            siginfo_t info;
+            waitid(P_PID, child, &info, WEXITED | WSTOPPED | WCONTINUED);
+            for (int n = 0; n < 20 && !told; n++) usleep(1000);
+            printf("signal %d told %d\n", steps[i], told);
+        }
+        action.sa_flags |= SA_NOCLDSTOP;
+        sigaction(SIGCHLD, &action, NULL);
+    }
+}
+
+/* A wait goes on behind a stop. */
+static void calls(void) {
+    int ends[2];
+    pipe(ends);
+    for (int what = 0; what < 4; what++) {
+        pid_t child = fork();
+        if (child == 0) {
+            char byte = 0;
+            struct timespec left = {0, 30000000};
+            struct pollfd one = {ends[0], POLLIN, 0};
+            if (what == 0) printf("read %s\n", error(read(ends[0], &byte, 1)));
+            if (what == 1) printf("nanosleep %s\n", error(nanosleep(&left, &left)));
+            if (what == 2) printf("poll %s\n", error(poll(&one, 1, -1)));
+            if (what == 3) {
+                sigset_t set;
+                sigfillset(&set);
+                sigdelset(&set, SIGTSTP);
+                sigdelset(&set, SIGTERM);
+                printf("sigsuspend %s\n", error(sigsuspend(&set)));
+            }
+            _exit(0);
+        }
+        usleep(5000);
+        kill(child, SIGSTOP);
+        status_of(child, WUNTRACED);
+        usleep(2000);
+        if (what == 0 || what == 2) write(ends[1], "x", 1);
+        kill(child, SIGCONT);
+        if (what == 3) kill(child, SIGKILL);
+        status_of(child, 0);
+    }
+}
+
+static void keyboard(void) {
+    /* In the parent's group there is nobody of the session who could let it go on. */
+    if (fork() == 0) {
+        setsid();
+        raise(SIGTSTP);
+        raise(SIGTTIN);
+        puts("not stopped");
+        pid_t child = fork();
+        if (child == 0) {
+            setpgid(0, 0);
+            raise(SIGTSTP);
+            puts("went on");
+            signal(SIGTTOU, SIG_IGN);
+            raise(SIGTTOU);
+            sigset_t set;
+            sigemptyset(&set);
+            sigaddset(&set, SIGTSTP);
+            sigprocmask(SIG_BLOCK, &set, NULL);
+            raise(SIGTSTP);
+            puts("blocked");
+            sigprocmask(SIG_UNBLOCK, &set, NULL);
+            puts("unblocked");
+            sigprocmask(SIG_BLOCK, &set, NULL);
+            raise(SIGTSTP);
+            raise(SIGCONT);
+            sigprocmask(SIG_UNBLOCK, &set, NULL);
+            puts("taken back");
+            _exit(0);
+        }
+        for (int i = 0; i < 2; i++) {
+            status_of(child, WUNTRACED);
+            kill(child, SIGCONT);
+        }
+        status_of(child, WUNTRACED);
+        /* Its parent goes, and nobody could let it go on. */
+        child = fork();
+        if (child == 0) {
+            setpgid(0, 0);
+            pid_t grandchild = fork();
+            if (grandchild == 0) {
+                setpgid(0, 0);
+                signal(SIGHUP, SIG_DFL);
+                raise(SIGSTOP);
+                puts("not reached");
+                _exit(0);
+            }
+            status_of(grandchild, WUNTRACED);
+            _exit(0);
+        }
+        status_of(child, WUNTRACED);
+        _exit(0);
+    }
+    status_of(-1, 0);
+}
+
+static void *counts(void *arg) {
+    volatile int *count = arg;
+    for (;;) {
+        (*count)++;
+        usleep(1000);
+    }
+    return NULL;
+}
+
+static void threads(void) {
+    pid_t child = fork();
+    if (child == 0) {
+        pthread_t thread;
+        for (int i = 0; i < 3; i++) pthread_create(&thread, NULL, counts, (void *)&shared[i]);
+        for (;;) pause();
+    }
+    while (!shared[0] || !shared[1] || !shared[2]) usleep(1000);
+    kill(child, SIGSTOP);
+    status_of(child, WUNTRACED);
+    int before[3] = {shared[0], shared[1], shared[2]};
+    usleep(20000);
+    printf("all stood still %d\n", !memcmp(before, (void *)shared, sizeof before));
+    kill(child, SIGCONT);
+    while (shared[0] == before[0] || shared[1] == before[1] || shared[2] == before[2]) usleep(1000);
+    puts("all go on");
+    kill(child, SIGKILL);
+    status_of(child, 0);
+}
+
+int main(int count, char **args) {
+    setvbuf(stdout, NULL, _IOLBF, 0);
+    shared = mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+    const char *part = count > 1 ? args[1] : "";
+    if (!strcmp(part, "waits")) waits();
+    if (!strcmp(part, "tells")) tells();
+    if (!strcmp(part, "calls")) calls();
+    if (!strcmp(part, "keyboard")) keyboard();
+    if (!strcmp(part, "threads")) threads();
+    if (!strcmp(part, "for-ever")) raise(SIGSTOP);
+    puts("to the end");
+    return 0;
+}

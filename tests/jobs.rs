@@ -1,0 +1,60 @@
+//! Processes that stop and go on, and who is told, as Linux has it.
+
+mod common;
+
+use std::path::{Path, PathBuf};
+
+use common::parts::{self, sandboxed};
+
+fn build(dir: &Path) -> PathBuf {
+    common::guest(dir, "jobs.c", &["-pthread"])
+}
+
+#[track_caller]
+fn same(part: &str) {
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    parts::same(&build(dir.path()), part);
+}
+
+#[test]
+fn parents_wait_for_stops() {
+    same("waits");
+}
+
+#[test]
+fn parents_are_told() {
+    same("tells");
+}
+
+#[test]
+fn calls_wait_on_behind_a_stop() {
+    same("calls");
+}
+
+#[test]
+fn signals_of_a_keyboard() {
+    same("keyboard");
+}
+
+#[test]
+fn all_threads_stop() {
+    same("threads");
+}
+
+#[test]
+fn nobody_lets_the_first_process_go_on() {
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    let program = build(dir.path());
+    let seen = sandboxed(&program, &["run"], &["for-ever"]);
+    let said = String::from_utf8_lossy(&seen.stderr).into_owned();
+    assert_eq!(seen.status, 123, "{seen:?}");
+    assert!(said.contains("task 2 to go on (SIGCONT)"), "{said}");
+}
+
+#[test]
+fn a_snapshot_has_stopped_ones() {
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    let program = build(dir.path());
+    parts::go_on(&program, "waits", &[60, 80, 100]);
+    parts::go_on(&program, "threads", &[60, 80]);
+}
