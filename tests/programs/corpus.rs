@@ -185,6 +185,7 @@ fn write_large(dir: &Path) {
         &[runtimes::rust().1, "-O", "-o", &out("threads-rs"), &out("threads.rs")][..],
         &["go", "build", "-o", &out("channels"), "channels.go"],
         &["javac", "-d", &out(""), "Threads.java"],
+        &["ghc", "-v0", "-O", "-outputdir", "plain", "-o", &out("threads-hs"), "threads.hs"],
         &[
             "ghc",
             "-v0",

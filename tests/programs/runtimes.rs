@@ -35,6 +35,7 @@ pub fn jobs() -> Vec<Job> {
         job("bash wal.sh"),
         job("python3 pools.py fork spawn"),
         job("python3 tasks.py"),
+        job("ruby threads.rb").needs("ruby"),
         job("tclsh events.tcl").sampled(),
     ]
 }
@@ -52,6 +53,7 @@ pub fn large_jobs() -> Vec<Job> {
         job("bash go.sh").needs("go").guest_memory(LARGE),
         job("./threads-rs"),
         job("bash rustc.sh").env("RUSTC", compiler).shows(root),
+        job("./threads-hs").guest_memory(LARGE),
         job("./threads-hs-threaded").guest_memory(LARGE),
         job("sbcl --script threads.lisp").guest_memory(LARGE),
     ]

@@ -93,6 +93,7 @@ impl Kernel {
                 Err(e) => return Err(e),
             }
         }
+        self.release_pi()?;
         let clear = std::mem::take(&mut self.task.clear_child_tid);
         if clear != 0 && self.space.users(self.space.id()) > 1 {
             match self.write(clear, &0u32.to_le_bytes()) {
@@ -118,22 +119,26 @@ impl Kernel {
             }
             let next = self.read_u64(entry & !1);
             if entry != pending {
-                self.owner_died((entry & !1).wrapping_add(offset))?;
+                self.owner_died((entry & !1).wrapping_add(offset), entry & 1 != 0)?;
             }
             entry = next?;
         }
         if pending != 0 {
-            self.owner_died((pending & !1).wrapping_add(offset))?;
+            self.owner_died((pending & !1).wrapping_add(offset), pending & 1 != 0)?;
         }
         Ok(())
     }
 
-    fn owner_died(&mut self, address: u64) -> Result<(), SysError> {
+    /// One that inherits priorities goes to who waits for it behind this.
+    fn owner_died(&mut self, address: u64, inherits: bool) -> Result<(), SysError> {
         if !address.is_multiple_of(4) {
             return Err(Errno::EFAULT.into());
         }
         let value = self.read_u32(address)?;
         if value & FUTEX_TID != self.tid() {
+            return Ok(());
+        }
+        if inherits && value & FUTEX_WAITERS != 0 {
             return Ok(());
         }
         let new = value & FUTEX_WAITERS | FUTEX_OWNER_DIED;

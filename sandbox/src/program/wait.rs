@@ -55,6 +55,8 @@ pub struct Wait {
     pub done: u64,
     /// Only a signal that ends the process ends it (`TASK_KILLABLE`).
     pub killable: bool,
+    /// Behind a handler the call is made again, whatever the handler's flags say (`ERESTARTNOINTR`).
+    pub made_again: bool,
 }
 
 impl Wait {

@@ -114,6 +114,7 @@ impl Machine {
                 self.kernel.effects.take();
                 self.kernel.drop_ignored();
                 let signals = self.kernel.signals();
+                let wait_is_made_again = wait.made_again;
                 let ends = if wait.killable { signals.any_fatal() } else { signals.any_deliverable() };
                 if !ends {
                     self.kernel.park(call, wait);
@@ -121,7 +122,7 @@ impl Machine {
                     self.kernel.wake_for_files();
                     return Ok(Made::Left);
                 }
-                if syscall::restarts(number) && self.kernel.signals().next_restarts() {
+                if wait_is_made_again || syscall::restarts(number) && self.kernel.signals().next_restarts() {
                     // Behind the handler, whose frame gets these registers.
                     self.again(rax);
                 } else {

@@ -8,14 +8,18 @@ use crate::program::mm::Backing;
 use crate::program::wait::{Key, Parked, Wait};
 
 /// `FUTEX_*` (`include/uapi/linux/futex.h`).
-mod op {
+pub(super) mod op {
     pub const WAIT: u64 = 0;
     pub const WAKE: u64 = 1;
     pub const REQUEUE: u64 = 3;
     pub const CMP_REQUEUE: u64 = 4;
     pub const WAKE_OP: u64 = 5;
+    pub const LOCK_PI: u64 = 6;
+    pub const UNLOCK_PI: u64 = 7;
+    pub const TRYLOCK_PI: u64 = 8;
     pub const WAIT_BITSET: u64 = 9;
     pub const WAKE_BITSET: u64 = 10;
+    pub const LOCK_PI2: u64 = 13;
     pub const COMMAND: u64 = 0x7f;
     pub const PRIVATE: u64 = 0x80;
     pub const CLOCK_REALTIME: u64 = 0x100;
@@ -40,13 +44,15 @@ impl Kernel {
     pub(super) fn sys_futex(&mut self, a: Args) -> SysResult {
         let [address, op, value, timeout, second, value3] = a;
         let (command, shared) = (op & op::COMMAND, op & op::PRIVATE == 0);
-        let timed = matches!(command, op::WAIT | op::WAIT_BITSET);
-        if op & op::CLOCK_REALTIME != 0 && command != op::WAIT_BITSET && command != op::WAIT {
+        let timed = matches!(command, op::WAIT | op::WAIT_BITSET | op::LOCK_PI2);
+        if op & op::CLOCK_REALTIME != 0 && !timed {
             return Err(Errno::ENOSYS.into());
         }
-        if !timed
-            && !matches!(command, op::WAKE | op::WAKE_BITSET | op::REQUEUE | op::CMP_REQUEUE | op::WAKE_OP)
-        {
+        let (waits, wakes) = ([op::WAIT, op::WAIT_BITSET], [op::WAKE, op::WAKE_BITSET, op::WAKE_OP]);
+        let moves = [op::REQUEUE, op::CMP_REQUEUE];
+        let locks = [op::LOCK_PI, op::LOCK_PI2, op::TRYLOCK_PI, op::UNLOCK_PI];
+        let known: [&[u64]; 4] = [&waits, &wakes, &moves, &locks];
+        if !known.iter().any(|commands| commands.contains(&command)) {
             return Err(Errno::ENOSYS.into());
         }
         if !address.is_multiple_of(4) {
@@ -60,6 +66,9 @@ impl Kernel {
         let count = |n: u64| usize::try_from(n as i32).unwrap_or(0);
         match command {
             op::WAIT | op::WAIT_BITSET => self.futex_wait(address, key, (value as u32, bits), op, timeout),
+            op::LOCK_PI | op::LOCK_PI2 => self.futex_lock_pi(address, key, (op, timeout), false),
+            op::TRYLOCK_PI => self.futex_lock_pi(address, key, (op, 0), true),
+            op::UNLOCK_PI => self.futex_unlock_pi(address, key),
             op::WAKE | op::WAKE_BITSET => Ok(self.wake_futex(key, count(value).max(1), bits) as u64),
             op::REQUEUE | op::CMP_REQUEUE => {
                 if !second.is_multiple_of(4) || (value as i32) < 0 || (timeout as i32) < 0 {

@@ -9,6 +9,7 @@ mod descriptor;
 mod event;
 mod exec;
 mod futex;
+mod futex_pi;
 mod info;
 mod limits;
 mod memory;

@@ -273,7 +273,7 @@ __NR_tkill "ig" |p, a| p.sys_tkill(a),
     partial("signals that stop are ignored");
 __NR_time "p" |p, a| p.sys_time(a), complete;
 __NR_futex "pxippx" |p, a| p.sys_futex(a),
-    partial("the kinds that inherit priorities are ENOSYS");
+    partial("no FUTEX_WAIT_REQUEUE_PI, no FUTEX_FD; waiters lend no priority");
 __NR_sched_setaffinity "inp" |p, a| p.sys_sched_setaffinity(a),
     partial("of the caller only: EPERM of others; there is one CPU");
 __NR_sched_getaffinity "inp" |p, a| p.sys_sched_getaffinity(a),
