@@ -201,6 +201,7 @@ impl Fs {
             known: 0,
             born: options.time,
             timers: Default::default(),
+            sockets: Default::default(),
             woken: Vec::new(),
             mounts: given,
             kept: KeptFiles::default(),

@@ -4,6 +4,7 @@
 //! it at its end.
 
 mod advice;
+mod control;
 mod credentials;
 mod descriptor;
 mod event;
@@ -12,6 +13,7 @@ mod futex;
 mod info;
 mod limits;
 mod memory;
+mod message;
 pub mod number;
 mod path;
 mod poll;
@@ -20,6 +22,7 @@ mod process;
 mod schedule;
 mod signal;
 mod socket;
+mod sockopt;
 pub mod table;
 mod time;
 mod transfer;
