@@ -416,6 +416,10 @@ impl Kernel {
         match number {
             number::READ | number::READV => format!("to read from {}", file()),
             number::WRITE | number::WRITEV => format!("to write to {}", file()),
+            number::ACCEPT | number::ACCEPT4 => format!("to accept a connection on {}", file()),
+            number::CONNECT => format!("to connect {}", file()),
+            number::RECVFROM | number::RECVMSG => format!("to receive from {}", file()),
+            number::SENDTO | number::SENDMSG => format!("to send to {}", file()),
             number::PAUSE | number::RT_SIGSUSPEND | number::RT_SIGTIMEDWAIT => "for a signal".into(),
             number::POLL | number::PPOLL | number::SELECT | number::PSELECT6 => {
                 "for one of its descriptors to be ready".into()

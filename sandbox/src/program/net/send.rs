@@ -122,6 +122,20 @@ impl Sockets {
         Ok(Sent { bytes: data.len(), passed: !extras.passed.is_empty(), waits: false })
     }
 
+    /// Finds out whether a socket can send bytes of a stream: gives how many one part of it has at most.
+    ///
+    /// # Errors
+    /// `ENOTCONN`, `EPIPE`.
+    pub fn start_bytes(&self, id: InodeId, begun: bool) -> FsResult<usize> {
+        let socket = self.get(id)?;
+        match &socket.peer {
+            None => fail(Errno::ENOTCONN),
+            Some(_) if socket.sends_no_more && !begun => fail(Errno::EPIPE),
+            // Two of them fit into the buffer.
+            Some(_) => Ok((socket.options.send_buffer as usize / 2 - 64).min(STREAM_HEAD + STREAM_PAGED)),
+        }
+    }
+
     /// Sends bytes of a stream, as many as there is room for: descriptions with the first if it `passes`
     /// them. A call that has `begun` waited for room, or sent something.
     ///
@@ -136,13 +150,10 @@ impl Sockets {
         passes: bool,
         begun: bool,
     ) -> FsResult<Sent> {
-        let socket = self.get(id)?;
-        let Some(peer) = &socket.peer else { return fail(Errno::ENOTCONN) };
-        let other = peer.id;
-        if socket.sends_no_more && !begun {
-            return fail(Errno::EPIPE);
-        }
-        let most = (socket.options.send_buffer as usize / 2 - 64).min(STREAM_HEAD + STREAM_PAGED);
+        let most = self.start_bytes(id, begun)?;
+        let Some(other) = self.get(id)?.peer.as_ref().map(|peer| peer.id) else {
+            return fail(Errno::ENOTCONN);
+        };
         let mut sent = Sent { bytes: 0, passed: false, waits: false };
         while sent.bytes < data.len() {
             let part = &data[sent.bytes..data.len().min(sent.bytes + most)];

@@ -12,6 +12,7 @@ use crate::program::kernel::Kernel;
 use crate::program::limits;
 use crate::program::mm::Access;
 use crate::program::net::{Extras, Kind, Name, Received, Take, Ucred};
+use crate::program::process::FIRST_PID;
 use crate::program::wait::Wait;
 
 /// `MSG_*` (`include/linux/socket.h`).
@@ -25,8 +26,8 @@ const NOSIGNAL: u32 = 0x4000;
 const WAITFORONE: u32 = 0x1_0000;
 const CMSG_CLOEXEC: u32 = 0x4000_0000;
 
-/// Bytes of a stream that are moved at once.
-const PIECE: usize = 64 << 10;
+/// Parts of a stream that are sent at once.
+const PARTS: usize = 4;
 /// Bytes that one call receives at most: more than a sender's buffer holds.
 const RECEIVE_MOST: usize = 1 << 20;
 /// Bytes of control messages at most (`net.core.optmem_max`).
@@ -113,7 +114,8 @@ impl Kernel {
     fn extras(&mut self, control: &[u8]) -> Result<Extras, SysError> {
         let Asked { fds, creds } = Asked::of(control)?;
         let pid = self.pid();
-        let known = creds.is_none_or(|creds| creds.pid == pid || self.process.has(creds.pid));
+        let known = creds
+            .is_none_or(|creds| creds.pid == pid || creds.pid == FIRST_PID || self.process.has(creds.pid));
         let limit = self.process.limits[limits::NOFILE].0;
         self.with_files(|_, files, env, _| {
             let who = env.caller.credentials();
@@ -164,7 +166,8 @@ impl Kernel {
         let mut done = done;
         loop {
             let begun = done > 0 || self.resumed().is_some();
-            let data = match self.gather(&message.segments, done, PIECE) {
+            let part = self.with_files(|fs, _, _, _| fs.sockets().start_bytes(inode, begun))?;
+            let data = match self.gather(&message.segments, done, part * PARTS) {
                 Err(SysError::Errno(_)) if done > 0 => return Ok(done),
                 data => data?,
             };

@@ -30,6 +30,7 @@ pub(super) const SYSTEM: &[(&str, Source)] = &[
     ("partitions", Source::Fixed("major minor  #blocks  name\n\n")),
     ("swaps", Source::Fixed("Filename\t\t\t\tType\t\tSize\t\tUsed\t\tPriority\n")),
     ("vmstat", Source::Fixed("nr_free_pages 0\npgfault 0\npgmajfault 0\n")),
+    ("net/unix", Source::Asked(ProcFile::NetUnix)),
     ("sys/kernel/ngroups_max", Source::Fixed("65536\n")),
     ("sys/kernel/osrelease", Source::Asked(ProcFile::OsRelease)),
     ("sys/kernel/ostype", Source::Fixed("Linux\n")),
