@@ -322,6 +322,12 @@ impl Kernel {
     /// When the run must be over, or the outside gives no answer.
     pub(super) fn idle(&mut self) -> Result<Idle, SysError> {
         self.stop.check()?;
+        if self.outside.fs().sockets().any_lost() {
+            // Who waits for a socket that nobody can reach learns that it is gone.
+            self.with_files(|fs, files, env, _| files.collect(fs, env))?;
+            self.wake_for_files();
+            return Ok(Idle::Woken);
+        }
         let moment = self.next_moment();
         let left = moment.map(|moment| moment.saturating_sub(self.clock.monotonic()));
         let virtual_time = self.clock.mode == ClockMode::Virtual;

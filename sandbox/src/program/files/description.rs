@@ -146,6 +146,11 @@ impl Arena {
             && self.next < 1 << 48
     }
 
+    /// How many there are.
+    pub fn len(&self) -> usize {
+        self.map.len()
+    }
+
     /// All descriptions.
     pub fn all(&self) -> impl Iterator<Item = &Description> {
         self.map.values()

@@ -99,20 +99,33 @@ impl FdTable {
         self.settle_after(fs, env, false)
     }
 
-    /// The same; with `lost` there may be sockets that nobody can reach any more.
-    pub(super) fn settle_after(&mut self, fs: &mut Fs, env: &mut Env<'_>, mut lost: bool) -> FsResult<()> {
+    /// The same; with `lost` only messages hold a description from now on.
+    pub(super) fn settle_after(&mut self, fs: &mut Fs, env: &mut Env<'_>, lost: bool) -> FsResult<()> {
+        let mut lost = u64::from(lost);
         loop {
             while let Some(id) = fs.with_sockets(|sockets| sockets.take_dropped()) {
                 self.arena.unpass(id);
-                lost |= self.let_go(fs, env, id)?;
+                lost += u64::from(self.let_go(fs, env, id)?);
             }
-            if !lost || !fs.sockets().any_passed() {
+            let descriptions = self.arena.len();
+            if !fs.with_sockets(|sockets| sockets.lose(std::mem::take(&mut lost), descriptions)) {
                 return Ok(());
             }
-            lost = false;
-            let arena = &self.arena;
-            let inode_of = |id| arena.get(id).map(|description| description.inode);
-            fs.with_sockets(|sockets| sockets.collect(arena.held(), inode_of));
+            self.drop_unreachable(fs);
         }
+    }
+
+    fn drop_unreachable(&self, fs: &mut Fs) {
+        let inode_of = |id| self.arena.get(id).map(|description| description.inode);
+        fs.with_sockets(|sockets| sockets.collect(self.arena.held(), inode_of));
+    }
+
+    /// Gives up what only sockets hold that nobody can reach any more.
+    ///
+    /// # Errors
+    /// When content in guest memory cannot be freed.
+    pub(crate) fn collect(&mut self, fs: &mut Fs, env: &mut Env<'_>) -> FsResult<()> {
+        self.drop_unreachable(fs);
+        self.settle(fs, env)
     }
 }

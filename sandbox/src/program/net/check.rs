@@ -17,7 +17,7 @@ impl Sockets {
         is_socket: impl Fn(InodeId) -> bool,
         is_old: impl Fn(InodeId) -> bool,
     ) -> bool {
-        let Sockets { map, bound, used, passed, dropped: _, room: _, woken: _ } = self;
+        let Sockets { map, bound, used, passed, lost: _, dropped: _, room: _, woken: _ } = self;
         let messages = || map.values().flat_map(|socket| &socket.queue);
         let mut sent = BTreeMap::new();
         for message in messages() {

@@ -62,6 +62,8 @@ pub(crate) struct Sockets {
     used: u64,
     /// Descriptors in messages.
     passed: u64,
+    /// Sockets that only messages have held since it was last looked for those that nobody can reach.
+    lost: u64,
     /// Descriptions that were in messages which are gone: their references are yet to be given up.
     dropped: VecDeque<DescId>,
     /// Bytes of the quota that messages may take beyond [`Sockets::used`].
@@ -91,11 +93,6 @@ impl Sockets {
     /// The next description of which a reference is to be given up.
     pub fn take_dropped(&mut self) -> Option<DescId> {
         self.dropped.pop_front()
-    }
-
-    /// Whether any descriptor is in a message.
-    pub fn any_passed(&self) -> bool {
-        self.passed > 0
     }
 
     /// Adds a socket that is not connected.
