@@ -139,7 +139,7 @@ mod tests {
     use super::*;
 
     fn message(kind: u32, data: &[u8]) -> Vec<u8> {
-        let mut control = Control::new(1000);
+        let mut control = Control::new(2000);
         control.put(kind, data);
         control.bytes
     }
