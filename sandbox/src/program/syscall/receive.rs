@@ -103,9 +103,9 @@ impl Kernel {
             let skipped = skip.min(*len);
             skip -= skipped;
             let want = (len - skipped).min(left as u64) as usize;
-            let usable = self.space.accessible(address + skipped, want, Access::Write);
+            let usable = self.space.accessible(address.wrapping_add(skipped), want, Access::Write);
             if usable > 0 {
-                parts.push((address + skipped, usable));
+                parts.push((address.wrapping_add(skipped), usable));
             }
             left -= usable;
             if usable < want {

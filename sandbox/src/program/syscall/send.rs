@@ -38,10 +38,10 @@ impl Kernel {
             let skipped = skip.min(*len);
             skip -= skipped;
             let want = (len - skipped).min((most - data.len()) as u64) as usize;
-            let usable = self.space.accessible(address + skipped, want, Access::Read);
+            let usable = self.space.accessible(address.wrapping_add(skipped), want, Access::Read);
             let from = data.len();
             data.resize(from + usable, 0);
-            self.read(address + skipped, &mut data[from..])?;
+            self.read(address.wrapping_add(skipped), &mut data[from..])?;
             if usable < want {
                 return if data.is_empty() { Err(Errno::EFAULT.into()) } else { Ok(data) };
             }
