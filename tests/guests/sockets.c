@@ -1014,6 +1014,14 @@ static void waiting(void) {
     SAY("sent a part %d\n", sent > 0 && sent < sizeof big);
     setitimer(ITIMER_REAL, &soon, 0);
     TELL("nothing", send(pair[0], big, sizeof big, 0));
+    act.sa_flags = SA_RESTART;
+    sigaction(SIGALRM, &act, 0);
+    struct timeval longer = {1, 0};
+    int other[2];
+    socketpair(AF_UNIX, SOCK_DGRAM, 0, other);
+    setsockopt(other[0], SOL_SOCKET, SO_RCVTIMEO, &longer, sizeof longer);
+    setitimer(ITIMER_REAL, &soon, 0);
+    TELL("not restarted", recv(other[0], b, 1, 0));
     /* Who waits to send learns that nobody receives. */
     signal(SIGPIPE, SIG_IGN);
     if (!fork()) { usleep(20000); _exit(0); }

@@ -148,6 +148,10 @@ impl Kernel {
         if until.is_some_and(|until| until <= self.clock.monotonic()) {
             return Err(Errno::EAGAIN.into());
         }
+        if until.is_some() && self.signals().any_deliverable() {
+            // Such a call is never made again (`sock_intr_errno`).
+            return Err(Errno::EINTR.into());
+        }
         Err(SysError::Wait(Wait { until, done, ..Wait::on(Key::File(id)) }))
     }
 
