@@ -815,6 +815,22 @@ static void passing(void) {
     close(received[0]);
     TELL("gone", ready(pair[1]));
     close(pair[1]);
+    /* So many may be in messages, for who is not privileged. */
+    if (!fork()) {
+        struct rlimit few = {20, 20};
+        setresgid(1001, 1001, 1001);
+        setresuid(1000, 1000, 1000);
+        setrlimit(RLIMIT_NOFILE, &few);
+        int count = 0;
+        socketpair(AF_UNIX, SOCK_STREAM, 0, pair);
+        while (send_with(pair[0], "x", (int[]){0}, 1, 0, MSG_DONTWAIT) == 1) count++;
+        SAY("%d in messages, %s\n", count, error(-1));
+        recv(pair[1], b, 1, 0);
+        TELL("one more", send_with(pair[0], "x", (int[]){0, 0, 0}, 3, 0, 0));
+        TELL("another", send_with(pair[0], "x", (int[]){0}, 1, 0, 0));
+        _exit(0);
+    }
+    wait(0);
     /* Sockets that hold each other are found. */
     pipe(pair);
     int x[2], y[2];

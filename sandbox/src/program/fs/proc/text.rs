@@ -55,6 +55,9 @@ pub(super) const SYSTEM: &[(&str, Source)] = &[
     ("sys/fs/nr_open", Source::Fixed("65536\n")),
     ("sys/fs/pipe-max-size", Source::Fixed("1048576\n")),
     ("sys/net/core/somaxconn", Source::Fixed("4096\n")),
+    ("sys/net/core/wmem_default", Source::Fixed("212992\n")),
+    ("sys/net/core/wmem_max", Source::Fixed("212992\n")),
+    ("sys/net/unix/max_dgram_qlen", Source::Fixed("10\n")),
     ("sys/net/ipv4/ip_local_port_range", Source::Fixed("32768\t60999\n")),
 ];
 
