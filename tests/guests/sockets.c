@@ -1221,6 +1221,29 @@ static void polling(void) {
     TELL("sendfile", sendfile(pair[0], file, &(off_t){0}, 100));
     TELL("read", read(pair[1], b, 100));
     SAY("%.17s\n", b);
+    /* A file longer than buffers are, to one who reads late. */
+    static char page[4096];
+    for (int i = 0; i < 500; i++) memset(page, i, 4096), pwrite(file, page, 4096, i * 4096);
+    for (int way = 0; way < 2; way++) {
+        pid_t child = fork();
+        if (!child) {
+            off_t from = 4096;
+            lseek(file, 4096, SEEK_SET);
+            close(pair[1]);
+            long sent = sendfile(pair[0], file, way ? &from : 0, 10 << 20);
+            _exit(sent == 499 * 4096 && (way ? from : lseek(file, 0, SEEK_CUR)) == 500 * 4096 ? 3 : 4);
+        }
+        usleep(20000);
+        long all = 0, got;
+        unsigned sum = 0;
+        while (all < 499 * 4096 && (got = read(pair[1], page, 4096)) > 0) {
+            all += got;
+            for (int i = 0; i < got; i++) sum = sum * 31 + (unsigned char)page[i];
+        }
+        int status;
+        waitpid(child, &status, 0);
+        SAY("sendfile %ld, sum %u, status %x\n", all, sum, status);
+    }
     char link[100] = "", path[50];
     sprintf(path, "/proc/self/fd/%d", pair[0]);
     readlink(path, link, sizeof link - 1);

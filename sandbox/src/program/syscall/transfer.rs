@@ -89,7 +89,7 @@ fn bytes_of(parts: &[(u64, usize)]) -> usize {
 }
 
 /// Whether an error is the program's to see once part of a call is done: the part counts instead.
-fn is_answer(e: &SysError) -> bool {
+pub(super) fn is_answer(e: &SysError) -> bool {
     matches!(e, SysError::Errno(_) | SysError::Wait(_) | SysError::Signal)
 }
 
