@@ -8,6 +8,8 @@
 #include <dirent.h>
 #include <sys/mman.h>
 #include <sys/resource.h>
+#include <sys/socket.h>
+#include <sys/un.h>
 #include <sys/stat.h>
 #include <sys/time.h>
 #include <unistd.h>
@@ -22,8 +24,57 @@ static void drain(const char *path) {
     close(fd);
 }
 
+static int sockets[8];
+
+static void pass(int to, int fd) {
+    char control[CMSG_SPACE(sizeof fd)] = "";
+    struct iovec bytes = { "passed", 6 };
+    struct msghdr message = { .msg_iov = &bytes, .msg_iovlen = 1, .msg_control = control, .msg_controllen = sizeof control };
+    struct cmsghdr *header = CMSG_FIRSTHDR(&message);
+    header->cmsg_level = SOL_SOCKET, header->cmsg_type = SCM_RIGHTS, header->cmsg_len = CMSG_LEN(sizeof fd);
+    memcpy(CMSG_DATA(header), &fd, sizeof fd);
+    sendmsg(to, &message, 0);
+}
+
+// A connection, one that waits, one of datagrams with itself in its queue, and what only a message holds.
+static void make_sockets(void) {
+    struct sockaddr_un name = { AF_UNIX, "/tmp/socket" };
+    int kind = SOCK_STREAM | SOCK_NONBLOCK;
+    for (int i = 0; i < 3; i++) sockets[i] = socket(AF_UNIX, kind, 0);
+    bind(sockets[0], (void *)&name, sizeof name);
+    listen(sockets[0], 3);
+    for (int i = 1; i < 3; i++) connect(sockets[i], (void *)&name, sizeof name), write(sockets[i], "early", 5);
+    sockets[3] = accept4(sockets[0], 0, 0, SOCK_NONBLOCK);
+    write(sockets[3], "answer", 6);
+    socketpair(AF_UNIX, SOCK_DGRAM | SOCK_NONBLOCK, 0, sockets + 4);
+    socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_NONBLOCK, 0, sockets + 6);
+    name.sun_path[0] = 0;
+    bind(sockets[4], (void *)&name, 10);
+    pass(sockets[4], sockets[5]);
+    int gone = open("/tmp/passed", O_RDWR | O_CREAT, 0600);
+    pass(sockets[6], gone);
+    close(gone);
+    pass(sockets[2], sockets[0]);
+}
+
+static void use_sockets(void) {
+    char bytes[100], control[100];
+    struct iovec to = { bytes, sizeof bytes };
+    for (int i = 0; i < 8; i++) {
+        struct msghdr message = { .msg_iov = &to, .msg_iovlen = 1, .msg_control = control, .msg_controllen = sizeof control };
+        recvmsg(sockets[i], &message, 0);
+        write(sockets[i], "more", 4);
+        getpeername(sockets[i], (void *)bytes, &(socklen_t){ sizeof bytes });
+    }
+    accept4(sockets[0], 0, 0, SOCK_NONBLOCK);
+    shutdown(sockets[1], SHUT_RDWR);
+    for (int i = 0; i < 8; i++) close(sockets[i]);
+}
+
 int main(void) {
     char buffer[8192];
+    signal(SIGPIPE, SIG_IGN);
+    make_sockets();
     memset(buffer, 'x', sizeof buffer);
     int file = open("/tmp/file", O_RDWR | O_CREAT, 0644);
     for (int i = 0; i < 40; i++) write(file, buffer, sizeof buffer);
@@ -64,6 +115,8 @@ int main(void) {
     write(control, "snapshot", 8);
 
     raise(SIGUSR1);
+    use_sockets();
+    drain("/proc/net/unix");
     sigprocmask(SIG_UNBLOCK, &set, 0);
     read(ends[0], buffer, sizeof buffer);
     const char *texts[] = { "/proc/self/maps", "/proc/self/stat", "/proc/self/status", "/proc/self/cmdline",

@@ -23,6 +23,7 @@ pub mod kernel;
 pub mod limits;
 pub mod machine;
 pub mod mm;
+mod net;
 pub mod outside;
 mod proc_text;
 pub mod process;

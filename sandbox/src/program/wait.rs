@@ -325,6 +325,12 @@ impl Kernel {
     /// When the run must be over, or the outside gives no answer.
     pub(super) fn idle(&mut self) -> Result<Idle, SysError> {
         self.stop.check()?;
+        if self.outside.fs().sockets().any_lost() {
+            // Who waits for a socket that nobody can reach learns that it is gone.
+            self.with_files(|fs, files, env, _| files.collect(fs, env))?;
+            self.wake_for_files();
+            return Ok(Idle::Woken);
+        }
         let moment = self.next_moment();
         let left = moment.map(|moment| moment.saturating_sub(self.clock.monotonic()));
         let virtual_time = self.clock.mode == ClockMode::Virtual;
@@ -424,6 +430,10 @@ impl Kernel {
         match number {
             number::READ | number::READV => format!("to read from {}", file()),
             number::WRITE | number::WRITEV => format!("to write to {}", file()),
+            number::ACCEPT | number::ACCEPT4 => format!("to accept a connection on {}", file()),
+            number::CONNECT => format!("to connect {}", file()),
+            number::RECVFROM | number::RECVMSG => format!("to receive from {}", file()),
+            number::SENDTO | number::SENDMSG => format!("to send to {}", file()),
             number::PAUSE | number::RT_SIGSUSPEND | number::RT_SIGTIMEDWAIT => "for a signal".into(),
             number::POLL | number::PPOLL | number::SELECT | number::PSELECT6 => {
                 "for one of its descriptors to be ready".into()

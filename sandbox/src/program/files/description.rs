@@ -21,7 +21,7 @@ const TRANSIENT: u32 =
 
 /// Names a description in its table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-pub(super) struct DescId(u64);
+pub(crate) struct DescId(u64);
 
 /// What `open` made: descriptors that were duplicated share one.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -39,8 +39,10 @@ pub struct Description {
     pub(super) outside: bool,
     /// A text of `/proc` that is being read.
     pub(super) text: Option<KeptText>,
-    /// Descriptors that stand for it.
+    /// Descriptors that stand for it, and messages that it travels in.
     refs: u32,
+    /// The messages.
+    passed: u32,
 }
 
 impl Description {
@@ -54,6 +56,7 @@ impl Description {
             outside: false,
             text: None,
             refs: 0,
+            passed: 0,
         }
     }
 
@@ -113,19 +116,39 @@ impl Arena {
 
     /// Whether the descriptions are those that are referred to, so often, and are open on
     /// something that exists.
-    pub fn check(&self, references: &BTreeMap<DescId, u32>, exists: impl Fn(InodeId) -> bool) -> bool {
+    pub fn check(
+        &self,
+        references: &BTreeMap<DescId, u32>,
+        passed: &BTreeMap<DescId, u32>,
+        exists: impl Fn(InodeId) -> bool,
+    ) -> bool {
         let sound = |(id, description): (&DescId, &Description)| {
             // A position that is shared with nobody is told to nobody.
-            let Description { inode, flags: _, offset, cursor: _, owner: _, outside: _, text, refs: _ } =
-                description;
+            let Description {
+                inode,
+                flags: _,
+                offset,
+                cursor: _,
+                owner: _,
+                outside: _,
+                text,
+                refs: _,
+                passed: in_messages,
+            } = description;
             text.as_ref().is_none_or(KeptText::is_sound)
                 && id.0 < self.next
                 && exists(*inode)
+                && passed.get(id).copied().unwrap_or(0) == *in_messages
                 && *offset <= i64::MAX as u64
         };
         self.map.iter().map(|(id, d)| (id, &d.refs)).eq(references)
             && self.map.iter().all(sound)
             && self.next < 1 << 48
+    }
+
+    /// How many there are.
+    pub fn len(&self) -> usize {
+        self.map.len()
     }
 
     /// All descriptions.
@@ -148,6 +171,31 @@ impl Arena {
         if let Some(description) = self.map.get_mut(&id) {
             description.refs = description.refs.saturating_add(1);
         }
+    }
+
+    /// It travels in one more message.
+    pub fn pass(&mut self, id: DescId) {
+        if let Some(description) = self.map.get_mut(&id) {
+            description.passed = description.passed.saturating_add(1);
+        }
+        self.hold(id);
+    }
+
+    /// A message that it was in is gone, but for its reference.
+    pub fn unpass(&mut self, id: DescId) {
+        if let Some(description) = self.map.get_mut(&id) {
+            description.passed = description.passed.saturating_sub(1);
+        }
+    }
+
+    /// Whether nothing but messages holds it.
+    pub fn is_only_passed(&self, id: DescId) -> bool {
+        self.map.get(&id).is_some_and(|description| description.passed == description.refs)
+    }
+
+    /// What those are open on that more than messages hold.
+    pub fn held(&self) -> impl Iterator<Item = InodeId> {
+        self.map.values().filter(|description| description.passed < description.refs).map(|d| d.inode)
     }
 
     /// One less stands for it; gives it back when that was the last.

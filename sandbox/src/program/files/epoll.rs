@@ -279,28 +279,6 @@ impl FdTable {
         let id = self.arena.add(Description::new(inode, flags));
         Ok(self.put(fd, id, flags.has(OpenFlags::CLOEXEC)))
     }
-
-    /// Two sockets that are connected.
-    ///
-    /// # Errors
-    /// `EMFILE`, `ENFILE`.
-    pub fn socket_pair(
-        &mut self,
-        fs: &mut Fs,
-        env: &mut Env<'_>,
-        kind: (bool, bool),
-        flags: OpenFlags,
-    ) -> FsResult<[i32; 2]> {
-        let first = self.vacant(0)?;
-        let second = self.vacant(first as u32 + 1)?;
-        let inodes = fs.make_socket_pair(env, kind)?;
-        let mut numbers = [0; 2];
-        for ((number, fd), inode) in numbers.iter_mut().zip([first, second]).zip(inodes) {
-            let id = self.arena.add(Description::new(inode, flags));
-            *number = self.put(fd, id, flags.has(OpenFlags::CLOEXEC));
-        }
-        Ok(numbers)
-    }
 }
 
 /// What is always told.

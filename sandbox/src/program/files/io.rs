@@ -81,6 +81,8 @@ pub struct Transfer {
     output: Option<(Spot, bool)>,
     /// It is of a process's memory, at addresses.
     of_memory: bool,
+    /// It is of a socket.
+    of_socket: bool,
 }
 
 /// Bytes that one call writes at most to a regular file that output goes to: it is not interrupted, since
@@ -110,6 +112,12 @@ impl Transfer {
     /// Whether it is of a process's memory: offsets are addresses, and do not end at 2^63.
     pub fn is_of_memory(&self) -> bool {
         self.of_memory
+    }
+
+    /// The descriptor, and whether it does not wait, if it is a socket's: messages are not read and written
+    /// piece by piece.
+    pub fn socket(&self) -> Option<(i32, bool)> {
+        self.of_socket.then_some((self.fd, self.nonblock))
     }
 
     /// Whether there is more to be written after a piece that was taken whole.
@@ -203,6 +211,7 @@ impl FdTable {
             end: None,
             output: None,
             of_memory: fs.is_memory(description.inode),
+            of_socket: fs.sockets().has(description.inode),
         })
     }
 

@@ -103,6 +103,7 @@ impl FdTable {
             FIONBIO => self.set_status(fd, OpenFlags::NONBLOCK, word(input) != 0),
             FIOASYNC => self.set_status(fd, OpenFlags::ASYNC, word(input) != 0),
             FIONREAD => available(fs, env, inode, offset),
+            TIOCOUTQ if fs.sockets().has(inode) => number(fs.sockets().unreceived(inode)?),
             FICLONE | FICLONERANGE => fail(Errno::EOPNOTSUPP),
             // The kernel's random devices have an `ioctl` of their own, which says so.
             TCGETS if fs.is_random(inode) => fail(Errno::EINVAL),
@@ -132,9 +133,15 @@ fn available(fs: &mut Fs, env: &mut Env<'_>, inode: InodeId, offset: u64) -> FsR
             let tty = fs.is_tty(inode);
             fs.input_available(env, tty)?
         }
+        Nature::Anon if fs.sockets().has(inode) => fs.sockets().available(inode)?,
         Nature::File if fs.is_regular(inode) => fs.len(inode).saturating_sub(offset),
         _ => return fail(Errno::ENOTTY),
     };
+    number(n)
+}
+
+/// A number of bytes, as a program reads it.
+fn number(n: u64) -> FsResult<Answer> {
     let n = i32::try_from(n).unwrap_or(i32::MAX);
     Ok(Answer::bytes(n.to_le_bytes().to_vec()))
 }

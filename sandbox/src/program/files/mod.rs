@@ -15,17 +15,19 @@ mod fcntl;
 mod io;
 mod ioctl;
 mod lock;
+mod passed;
 mod poll;
 mod seek;
 mod table;
 mod text;
 
 pub use copy::Copied;
+pub(crate) use description::DescId;
 pub use description::Description;
 pub use fcntl::{fcntl_input, fcntl_knows};
 pub use io::{RwFlags, Transfer, Where};
 pub use ioctl::{Answer, ioctl_input};
-pub use poll::{POLLERR, POLLHUP, POLLIN, POLLNVAL, POLLOUT, POLLRDNORM, POLLWRNORM};
+pub use poll::{POLLERR, POLLHUP, POLLIN, POLLNVAL, POLLOUT, POLLRDHUP, POLLRDNORM, POLLWRBAND, POLLWRNORM};
 pub use table::{AT_EMPTY_PATH, AT_FDCWD, AT_SYMLINK_FOLLOW, AT_SYMLINK_NOFOLLOW, FdTable, OPEN_MAX};
 
 #[cfg(test)]

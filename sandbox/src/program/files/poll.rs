@@ -20,8 +20,10 @@ pub const POLLRDNORM: u16 = 0x40;
 /// As [`POLLOUT`].
 pub const POLLWRNORM: u16 = 0x100;
 
+/// As [`POLLOUT`], of urgent data: sockets tell it.
+pub const POLLWRBAND: u16 = 0x200;
 /// The other end sends no more.
-const POLLRDHUP: u16 = 0x2000;
+pub const POLLRDHUP: u16 = 0x2000;
 
 const READ: u16 = POLLIN | POLLRDNORM;
 const WRITE: u16 = POLLOUT | POLLWRNORM;
@@ -59,9 +61,11 @@ impl FdTable {
                 if left > 0 && self.epoll_is_ready(fs, env, inode, left - 1)? { READ } else { 0 }
             }
             Nature::Anon => {
-                let [reads, writes, gone, ended] = fs.anon_ready(env, inode);
+                let [reads, writes, gone] = fs.anon_ready(env, inode);
                 let of = |is: bool, what: u16| if is { what } else { 0 };
-                of(reads, READ) | of(writes, WRITE) | of(gone, POLLHUP) | of(ended, POLLRDHUP)
+                fs.sockets()
+                    .ready(inode)
+                    .unwrap_or_else(|| of(reads, READ) | of(writes, WRITE) | of(gone, POLLHUP))
             }
             Nature::Stream => {
                 let tty = fs.is_tty(inode);

@@ -310,19 +310,26 @@ impl FdTable {
             // A process's locks on a file go with the first descriptor of it that it closes.
             self.locks.closed(description.inode, process);
         }
-        let Some(description) = self.arena.release(slot.id) else {
-            return Ok(());
+        let lost = self.let_go(fs, env, slot.id)?;
+        self.settle_after(fs, env, lost)
+    }
+
+    /// One less holds a description: with the last one it is closed. Whether only messages hold it now.
+    pub(super) fn let_go(&mut self, fs: &mut Fs, env: &mut Env<'_>, id: DescId) -> FsResult<bool> {
+        let Some(description) = self.arena.release(id) else {
+            return Ok(self.arena.is_only_passed(id));
         };
-        self.locks.released(description.inode, slot.id);
+        self.locks.released(description.inode, id);
         if let Some(text) = &description.text {
             env.caller.refund(text.cost());
         }
-        let mut watched = self.watched.forget(slot.id);
+        let mut watched = self.watched.forget(id);
         if matches!(fs.anon(description.inode), Some(Anon::Epoll)) {
             watched += self.watched.forget_set(description.inode);
         }
         env.caller.refund(watched);
-        fs.close_inode(env, description.inode, description.flags)
+        fs.close_inode(env, description.inode, description.flags)?;
+        Ok(false)
     }
 
     /// Closes a descriptor.
@@ -455,6 +462,9 @@ impl FdTable {
         let FdTable { table, arena, locks, watched } = self;
         let mut references = BTreeMap::new();
         let tables = || table.iter().map(|(_, numbers)| numbers);
+        let mut passed = BTreeMap::new();
+        fs.sockets().count_passed(&mut passed);
+        references.clone_from(&passed);
         for Slot { id, cloexec: _ } in tables().flat_map(|numbers| &numbers.slots).flatten() {
             *references.entry(*id).or_insert(0) += 1;
         }
@@ -463,7 +473,7 @@ impl FdTable {
         let sound = tables().all(bounded)
             && watched
                 .is_sound(|id| arena.get(id).is_some(), |set| matches!(fs.anon(set), Some(Anon::Epoll)))
-            && arena.check(&references, |inode| fs.exists(inode))
+            && arena.check(&references, &passed, |inode| fs.exists(inode))
             && locks.check(|id| arena.get(id).map(|d| d.inode));
         if sound { Ok(()) } else { Err(Inconsistent("the descriptors")) }
     }

@@ -62,6 +62,7 @@ impl Fs {
             kept: _,
             timers: _,
             notices: _,
+            sockets: _,
             woken: _,
             cache: _,
         } = self;
@@ -88,6 +89,7 @@ impl Fs {
         used = used.saturating_add(chunks.check(&references)?);
         expect(self.timers_are_sound(), "the timers")?;
         expect(self.notices_are_sound(), "descriptors of signals and processes")?;
+        expect(self.sockets_are_sound(), "the sockets")?;
         expect(known_now == *known, "what is known of the host")?;
         expect(*pipes < 1 << 24, "the pipes")?;
         expect(used.checked_add(self.side_charges()) == Some(chunks.used()), "the quota")?;
@@ -127,7 +129,9 @@ impl Fs {
     /// # Errors
     /// What cannot be.
     pub fn check_holds(&self, uses: &BTreeMap<InodeId, u32>) -> Result<(), Inconsistent> {
-        for (id, uses) in uses {
+        let mut uses = uses.clone();
+        self.sockets.count_held(&mut uses);
+        for (id, uses) in &uses {
             let held = self.inodes.get(id).is_none_or(|inode| inode.holds >= *uses);
             expect(held, "what holds a file")?;
         }

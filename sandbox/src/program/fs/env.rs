@@ -311,4 +311,6 @@ pub enum ProcFile {
     BootId,
     /// `/proc/sys/kernel/random/uuid`: a new one each time it is read; built in.
     Uuid,
+    /// `/proc/net/unix`: the sockets.
+    NetUnix,
 }

@@ -183,7 +183,7 @@ impl Inode {
             Body::Stream(s) if s.tty => S_IFCHR,
             Body::Stream(_) | Body::Pipe(_) => S_IFIFO,
             Body::Socket | Body::Foreign => S_IFSOCK,
-            Body::Anon(Anon::Socket(_)) => S_IFSOCK,
+            Body::Anon(Anon::Socket) => S_IFSOCK,
             Body::Anon(_) => 0,
         }
     }

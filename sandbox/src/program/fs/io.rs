@@ -1,12 +1,12 @@
 //! Reading and writing what an inode holds.
 
-use super::Fs;
 use super::content::{Content, MAX_FILE};
 use super::env::Env;
 use super::error::{FsError, FsResult, fail};
 use super::inode::{Body, InodeId, Text, Way};
 use super::output::Spot;
 use super::proc::ProcNode;
+use super::{Anon, Fs};
 use crate::errno::Errno;
 
 /// What became of a write.
@@ -229,6 +229,7 @@ impl Fs {
                 self.write_device(env, device, data)
             }
             Body::Pipe(_) => self.write_pipe(id, data, nonblock, false),
+            Body::Anon(Anon::Socket) => self.write_socket(env, id, data, nonblock),
             Body::Anon(_) => self.write_anon(id, data, nonblock),
             Body::Stream(stream) => {
                 let stream = *stream;

@@ -39,9 +39,11 @@ pub(super) fn entry_cost(name: &[u8], entry: &Entry) -> u64 {
 }
 
 impl Fs {
-    /// Bytes of the quota that are taken by what is known of the host, and by pipes.
+    /// Bytes of the quota that are taken by what is known of the host, by pipes, and by what sockets hold.
     pub(super) fn side_charges(&self) -> u64 {
-        (known_charge(self.known) + pipes_charge(self.pipes)).saturating_add(self.pipe_extras())
+        (known_charge(self.known) + pipes_charge(self.pipes))
+            .saturating_add(self.pipe_extras())
+            .saturating_add(self.sockets.used())
     }
 
     /// Takes room for something that is known.

@@ -239,7 +239,7 @@ impl Fs {
         match inode.body {
             Body::File(Content::Blocks(mut blocks)) => blocks.clear(&mut self.chunks),
             Body::Pipe(pipe) => self.drop_pipe(&pipe),
-            Body::Anon(anon) => self.drop_anon(id, anon),
+            Body::Anon(anon) => self.drop_anon(env, id, &anon)?,
             Body::File(Content::Shared { object, below, .. }) => {
                 below.into_iter().for_each(|content| self.release_frozen(content));
                 env.caller.drop_shared(object)?;
@@ -273,7 +273,7 @@ impl Fs {
                 let own = self.streams.inodes.iter().zip(streams).find(|(inode, _)| **inode == id);
                 return own.map_or(Vec::new(), |(_, name)| name.to_vec());
             }
-            Body::Anon(Anon::Socket(_)) => return format!("socket:[{}]", id.0).into_bytes(),
+            Body::Anon(Anon::Socket) => return format!("socket:[{}]", id.0).into_bytes(),
             Body::Anon(anon) => return format!("anon_inode:{}", anon.label()).into_bytes(),
             _ => {}
         }

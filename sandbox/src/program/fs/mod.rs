@@ -51,6 +51,7 @@ mod rename;
 mod resolve;
 mod seal;
 mod shared;
+mod socket;
 mod stat;
 mod stored;
 mod stream;
@@ -84,7 +85,7 @@ pub use stored::StoredBlocks;
 pub use stream::{Stdio, StdioKind};
 pub use xattr::{XATTR_CREATE, XATTR_NAME_MAX, XATTR_REPLACE, XATTR_SIZE_MAX};
 
-pub(crate) use anon::{Anon, Event, SOCKET_SIZE, Timer};
+pub(crate) use anon::{Anon, Event, Timer};
 pub(super) use inode::Lower;
 pub(crate) use notice::Stage;
 
@@ -104,6 +105,7 @@ use inode::{Body, Dir, Inode};
 use kept::KeptFiles;
 use stream::Streams;
 
+use super::net::Sockets;
 use crate::errno::Errno;
 use crate::world::World;
 
@@ -131,6 +133,7 @@ pub struct Fs {
     timers: BTreeSet<InodeId>,
     /// Descriptors' inodes of what happens elsewhere.
     notices: BTreeSet<InodeId>,
+    sockets: Sockets,
     /// Files of which something has changed that tasks may wait for.
     #[serde(skip)]
     woken: Vec<InodeId>,

@@ -202,6 +202,7 @@ impl Fs {
             born: options.time,
             timers: Default::default(),
             notices: Default::default(),
+            sockets: Default::default(),
             woken: Vec::new(),
             mounts: given,
             kept: KeptFiles::default(),

@@ -1,12 +1,14 @@
 //! Calls on descriptors.
 
 use super::Args;
+use super::transfer::is_answer;
 use crate::errno::Errno;
 use crate::program::error::{SysError, SysResult};
-use crate::program::files::{Answer, fcntl_input, fcntl_knows, ioctl_input};
+use crate::program::files::{Answer, Copied, fcntl_input, fcntl_knows, ioctl_input};
 use crate::program::fs::{DirFormat, Nature, OpenFlags, SEAL_EXEC, SEAL_SEAL};
 use crate::program::kernel::Kernel;
 use crate::program::mm::Access;
+use crate::program::wait::Wait;
 
 /// `CLOSE_RANGE_CLOEXEC`.
 const CLOSE_RANGE_CLOEXEC: u64 = 4;
@@ -15,14 +17,39 @@ impl Kernel {
     pub(super) fn sys_sendfile(&mut self, a: Args) -> SysResult {
         let [output, input, offset, len, ..] = a;
         let start = if offset == 0 { None } else { Some(self.read_u64(offset)? as i64) };
-        let copied = self.with_files(|fs, files, env, _| {
-            files.sendfile(fs, env, output as i32, (input as i32, start), len)
-        });
-        let copied = self.broken_pipe(copied.map_err(SysError::from), true)?;
-        if let Some(next) = copied.input_offset.filter(|_| offset != 0) {
-            self.write_words(offset, &[next as u64])?;
+        // Of a call that waited for room in a socket; a position has moved meanwhile.
+        let before = self.done_before();
+        let mut done = before;
+        loop {
+            let at = start.map(|start| start.saturating_add(done as i64));
+            let copied = self.with_files(|fs, files, env, _| {
+                files.sendfile(fs, env, output as i32, (input as i32, at), len.saturating_sub(done))
+            });
+            let copied = match self.broken_pipe(copied.map_err(SysError::from), true) {
+                Err(SysError::Wait(wait)) if done == 0 || !self.signals().any_deliverable() => {
+                    return Err(SysError::Wait(Wait { done, ..wait }));
+                }
+                // What was sent in this turn is not sent again.
+                Err(_) if done > before => Copied { bytes: 0, input_offset: at, output_offset: None },
+                Err(e) if done > 0 && is_answer(&e) => {
+                    Copied { bytes: 0, input_offset: at, output_offset: None }
+                }
+                copied => copied?,
+            };
+            done += copied.bytes as u64;
+            if copied.bytes > 0 && done < len && self.waits_for_room(output) {
+                continue;
+            }
+            if let Some(next) = copied.input_offset.filter(|_| offset != 0) {
+                self.write_words(offset, &[next as u64])?;
+            }
+            return Ok(done);
         }
-        Ok(copied.bytes as u64)
+    }
+
+    /// Whether a descriptor is a socket's that takes all that is written to it, be it later.
+    fn waits_for_room(&mut self, fd: u64) -> bool {
+        self.socket(fd).is_ok_and(|socket| !socket.nonblock)
     }
 
     pub(super) fn sys_copy_file_range(&mut self, a: Args) -> SysResult {

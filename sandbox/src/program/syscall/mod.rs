@@ -4,6 +4,7 @@
 //! it at its end.
 
 mod advice;
+mod control;
 mod credentials;
 mod descriptor;
 mod event;
@@ -13,15 +14,19 @@ mod futex_pi;
 mod info;
 mod limits;
 mod memory;
+mod message;
 pub mod number;
 mod path;
 mod pidfd;
 mod poll;
 mod prctl;
 mod process;
+mod receive;
 mod schedule;
+mod send;
 mod signal;
 mod socket;
+mod sockopt;
 pub mod table;
 mod time;
 mod timer;

@@ -82,6 +82,12 @@ numbers! {
     VFORK = __NR_vfork,
     CLONE = __NR_clone,
     CLONE3 = __NR_clone3,
+    CONNECT = __NR_connect,
+    ACCEPT = __NR_accept,
+    ACCEPT4 = __NR_accept4,
+    SENDTO = __NR_sendto,
     SENDMSG = __NR_sendmsg,
+    RECVFROM = __NR_recvfrom,
+    RECVMSG = __NR_recvmsg,
     GETSOCKOPT = __NR_getsockopt,
 }

@@ -1,199 +1,277 @@
-//! Sockets of a pair. There is no network: other sockets cannot be made.
+//! Sockets: how they are made, named, connected and shut. There is no network: only those of the UNIX domain
+//! can be made.
 
 use super::Args;
 use crate::errno::Errno;
 use crate::program::error::{SysError, SysResult};
-use crate::program::fs::{Anon, InodeId, IoOutcome, OpenFlags, SOCKET_SIZE};
+use crate::program::files::AT_FDCWD;
+use crate::program::fs::{Env, FsError, FsResult, InodeId, OpenFlags};
 use crate::program::kernel::Kernel;
 use crate::program::mm::Access;
+use crate::program::net::{Kind, Name, NameError, SOMAXCONN, Ucred};
+use crate::program::wait::{Key, Wait};
 
-const AF_UNIX: u64 = 1;
-/// `SOCK_*`.
-const STREAM: u64 = 1;
-const DGRAM: u64 = 2;
-const SEQPACKET: u64 = 5;
-const KIND: u64 = 0xf;
+const AF_UNIX: u32 = 1;
+const AF_INET: u32 = 2;
+const AF_INET6: u32 = 10;
+/// Families that Linux knows.
+const FAMILIES: u32 = 46;
+/// `SOCK_*`: what of a type is no flag, and how many there are.
+const KIND: u32 = 0xf;
+const KINDS: u32 = 11;
+/// Bytes of an address at most (`struct sockaddr_storage`).
+const ADDRESS_BYTES: u32 = 128;
 
-/// `MSG_*`.
-const PEEK: u64 = 2;
-const TRUNCATED: u64 = 0x20;
-const DONTWAIT: u64 = 0x40;
-const NOSIGNAL: u64 = 0x4000;
+/// A descriptor's socket.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Open {
+    /// It.
+    pub inode: InodeId,
+    /// The descriptor does not wait.
+    pub nonblock: bool,
+}
 
-const SOL_SOCKET: u64 = 1;
+/// The process that makes a call, as a peer sees it.
+fn peer(env: &Env<'_>) -> Ucred {
+    let who = env.caller.credentials();
+    Ucred { pid: env.caller.pid(), uid: who.user.effective, gid: who.group.effective }
+}
+
+/// What kind of socket is to be made, and the flags of its descriptor.
+fn kind_of(kind: u32, protocol: u32) -> Result<Kind, Errno> {
+    if protocol > AF_UNIX {
+        return Err(Errno::EPROTONOSUPPORT);
+    }
+    match kind & KIND {
+        1 => Ok(Kind::Stream),
+        // `SOCK_RAW` is the same.
+        2 | 3 => Ok(Kind::Datagram),
+        5 => Ok(Kind::Packets),
+        _ => Err(Errno::ESOCKTNOSUPPORT),
+    }
+}
+
+fn flags_of(flags: u32) -> Result<OpenFlags, Errno> {
+    let known = OpenFlags::CLOEXEC | OpenFlags::NONBLOCK;
+    if flags & !known.0 == 0 { Ok(OpenFlags(flags)) } else { Err(Errno::EINVAL) }
+}
 
 impl Kernel {
-    pub(super) fn sys_socketpair(&mut self, a: Args) -> SysResult {
-        let [domain, kind, protocol, address, ..] = a;
-        let flags = kind & !KIND;
-        let known = OpenFlags::CLOEXEC | OpenFlags::NONBLOCK;
-        if domain != AF_UNIX {
-            return Err(
-                if domain == 2 || domain == 10 { Errno::EOPNOTSUPP } else { Errno::EAFNOSUPPORT }.into()
-            );
+    pub(super) fn sys_socket(&mut self, a: Args) -> SysResult {
+        let [family, kind, protocol] = [a[0] as u32, a[1] as u32, a[2] as u32];
+        let flags = flags_of(kind & !KIND)?;
+        if family >= FAMILIES {
+            return Err(Errno::EAFNOSUPPORT.into());
         }
-        if flags & !u64::from(known.0) != 0 {
+        if kind & KIND >= KINDS {
             return Err(Errno::EINVAL.into());
         }
-        if protocol > AF_UNIX {
-            return Err(Errno::EPROTONOSUPPORT.into());
+        if family != AF_UNIX {
+            return Err(Errno::EAFNOSUPPORT.into());
         }
-        let kind = match kind & KIND {
-            STREAM => (false, false),
-            SEQPACKET => (true, false),
-            DGRAM => (true, true),
-            _ => return Err(Errno::ESOCKTNOSUPPORT.into()),
-        };
-        if self.space.accessible(address, 8, Access::Write) < 8 {
+        let kind = kind_of(kind, protocol)?;
+        let fd = self.with_files(|fs, files, env, _| files.socket(fs, env, kind, flags))?;
+        Ok(fd as u64)
+    }
+
+    pub(super) fn sys_socketpair(&mut self, a: Args) -> SysResult {
+        let [family, kind, protocol] = [a[0] as u32, a[1] as u32, a[2] as u32];
+        let flags = flags_of(kind & !KIND)?;
+        if family != AF_UNIX {
+            let connects = matches!(family, AF_INET | AF_INET6);
+            return Err(if connects { Errno::EOPNOTSUPP } else { Errno::EAFNOSUPPORT }.into());
+        }
+        if kind & KIND >= KINDS {
+            return Err(Errno::EINVAL.into());
+        }
+        let kind = kind_of(kind, protocol)?;
+        if self.space.accessible(a[3], 8, Access::Write) < 8 {
             return Err(Errno::EFAULT.into());
         }
-        let flags = OpenFlags::RDWR | OpenFlags(flags as u32);
-        let [first, second] = self.with_files(|fs, files, env, _| files.socket_pair(fs, env, kind, flags))?;
-        self.write(address, &[first.to_le_bytes(), second.to_le_bytes()].concat())?;
+        let [first, second] = self.with_files(|fs, files, env, _| {
+            let who = peer(env);
+            files.socket_pair(fs, env, kind, flags, who)
+        })?;
+        self.write(a[3], &[first.to_le_bytes(), second.to_le_bytes()].concat())?;
         Ok(0)
     }
 
-    /// A descriptor's socket, and whether it does not wait.
-    fn socket(&mut self, fd: u64) -> Result<(InodeId, bool), SysError> {
+    /// A descriptor's socket.
+    ///
+    /// # Errors
+    /// `EBADF`, `ENOTSOCK`.
+    pub(super) fn socket(&mut self, fd: u64) -> Result<Open, SysError> {
         self.with_files(|fs, files, _, _| {
             let description = files.get_open(fd as i32)?;
+            let inode = description.inode();
             let nonblock = description.flags().has(OpenFlags::NONBLOCK);
-            match fs.anon(description.inode()) {
-                Some(Anon::Socket(_)) => Ok((description.inode(), nonblock)),
-                _ => Err(Errno::ENOTSOCK.into()),
-            }
+            if fs.sockets().has(inode) { Ok(Open { inode, nonblock }) } else { Err(Errno::ENOTSOCK.into()) }
         })
     }
 
-    fn send_bytes(&mut self, fd: u64, data: &[u8], flags: u64) -> SysResult {
-        let (inode, nonblock) = self.socket(fd)?;
-        self.effects.add(0, data);
-        let nonblock = nonblock || flags & DONTWAIT != 0;
-        let done = self.resumed().map_or(0, |parked| parked.wait.done as usize).min(data.len());
-        let sent = self.with_files(|fs, _, _, _| fs.send(inode, &data[done..], nonblock));
-        match self.broken_pipe(sent.map_err(SysError::from), flags & NOSIGNAL == 0) {
-            Ok(IoOutcome::Done(n) | IoOutcome::Partial(n)) => Ok((done + n) as u64),
-            Err(SysError::Wait(_)) if done > 0 && self.signals().any_deliverable() => Ok(done as u64),
-            Ok(IoOutcome::Control(_)) => Ok(0),
-            Err(e) => Err(e),
+    /// Reads an address (`move_addr_to_kernel`).
+    pub(super) fn read_address(&mut self, address: u64, len: u32) -> Result<Vec<u8>, SysError> {
+        if len > ADDRESS_BYTES {
+            return Err(Errno::EINVAL.into());
         }
+        let mut bytes = vec![0; len as usize];
+        self.read(address, &mut bytes)?;
+        Ok(bytes)
     }
 
-    pub(super) fn sys_sendto(&mut self, a: Args) -> SysResult {
-        let [fd, address, len, flags, to, _] = a;
-        if to != 0 {
-            return Err(Errno::EISCONN.into());
+    /// Writes an address as far as there is room, and how long it is (`move_addr_to_user`).
+    pub(super) fn write_address(&mut self, address: u64, len_at: u64, bytes: &[u8]) -> Result<(), SysError> {
+        let room = self.read_u32(len_at)?;
+        if room > i32::MAX as u32 {
+            return Err(Errno::EINVAL.into());
         }
-        let len = self.usable(address, len, Access::Read)?.min(SOCKET_SIZE + 1);
-        let mut data = vec![0; len];
-        self.read(address, &mut data)?;
-        self.send_bytes(fd, &data, flags)
+        let n = bytes.len().min(room as usize);
+        if n > 0 {
+            self.write(address, &bytes[..n])?;
+        }
+        self.write(len_at, &(bytes.len() as u32).to_le_bytes())
     }
 
-    pub(super) fn sys_recvfrom(&mut self, a: Args) -> SysResult {
-        let [fd, address, len, flags, from, from_len] = a;
-        let (inode, nonblock) = self.socket(fd)?;
-        let len = self.usable(address, len, Access::Write)?.min(SOCKET_SIZE);
-        let mut data = vec![0; len];
-        let nonblock = nonblock || flags & DONTWAIT != 0;
-        let (n, whole) =
-            self.with_files(|fs, _, _, _| fs.receive(inode, &mut data, nonblock, flags & PEEK != 0))?;
-        self.write(address, &data[..n])?;
-        if from != 0 && from_len != 0 {
-            // The other end has no name.
-            self.write(from_len, &0u32.to_le_bytes())?;
+    /// A socket operation that cannot be done yet waits, at most as long as the socket's timeout says, and
+    /// remembers how much it did.
+    pub(super) fn or_wait<T>(
+        &mut self,
+        result: FsResult<T>,
+        timeout: Option<u64>,
+        done: u64,
+    ) -> Result<T, SysError> {
+        let Err(FsError::Block(id)) = result else { return Ok(result?) };
+        let until = match timeout {
+            None => None,
+            Some(ns) => Some(self.deadline(ns)?),
+        };
+        if until.is_some_and(|until| until <= self.clock.monotonic()) {
+            return Err(Errno::EAGAIN.into());
         }
-        Ok(if flags & TRUNCATED != 0 { whole } else { n } as u64)
+        if until.is_some() && self.signals().any_deliverable() {
+            // Such a call is never made again (`sock_intr_errno`).
+            return Err(Errno::EINTR.into());
+        }
+        Err(SysError::Wait(Wait { until, done, ..Wait::on(Key::File(id)) }))
     }
 
-    /// The parts of a `struct msghdr`: name length's place, vector, how many, control's place and length.
-    fn message(&mut self, address: u64) -> Result<[u64; 7], SysError> {
-        self.read_words::<7>(address)
+    /// Gives a socket a free name, if it wants one.
+    pub(super) fn name_sender(&mut self, inode: InodeId) -> Result<(), SysError> {
+        Ok(self.with_files(|fs, _, env, _| {
+            if !fs.sockets().wants_name(inode) {
+                return Ok(());
+            }
+            let number = random_number(env);
+            fs.with_sockets(|sockets| sockets.bind_any(inode, number))
+        })?)
     }
 
-    pub(super) fn sys_sendmsg(&mut self, a: Args) -> SysResult {
-        let [_, _, vector, count, control, control_len, _] = self.message(a[1])?;
-        if control != 0 && control_len != 0 {
-            // What goes along with messages is not there yet.
-            self.count_unknown(super::number::SENDMSG);
-            return Err(Errno::EOPNOTSUPP.into());
-        }
-        let mut data = Vec::new();
-        for (address, len) in self.ranges(vector, count)? {
-            let room = SOCKET_SIZE + 1 - data.len();
-            let len = self.usable(address, len, Access::Read)?.min(room);
-            let from = data.len();
-            data.resize(from + len, 0);
-            self.read(address, &mut data[from..])?;
-        }
-        self.send_bytes(a[0], &data, a[2])
+    pub(super) fn sys_bind(&mut self, a: Args) -> SysResult {
+        let Open { inode, .. } = self.socket(a[0])?;
+        let address = self.read_address(a[1], a[2] as u32)?;
+        let name = Name::of_address(&address);
+        self.with_files(|fs, files, env, task| match name {
+            Ok(name) => {
+                let path = name.path().unwrap_or_default().to_vec();
+                let at = files.at(AT_FDCWD, task.cwd, &path)?;
+                fs.bind_socket(env, at, inode, name, task.umask)
+            }
+            Err(NameError::Any) => {
+                let number = random_number(env);
+                fs.with_sockets(|sockets| sockets.bind_any(inode, number))
+            }
+            Err(e) => Err(Errno::from(e).into()),
+        })?;
+        Ok(0)
     }
 
-    pub(super) fn sys_recvmsg(&mut self, a: Args) -> SysResult {
-        let [_, _, vector, count, _, _, _] = self.message(a[1])?;
-        let (inode, nonblock) = self.socket(a[0])?;
-        let ranges = self.ranges(vector, count)?;
-        let len = ranges.iter().map(|(_, len)| *len).fold(0, u64::saturating_add).min(SOCKET_SIZE as u64);
-        let mut data = vec![0; len as usize];
-        let nonblock = nonblock || a[2] & DONTWAIT != 0;
-        let (n, whole) =
-            self.with_files(|fs, _, _, _| fs.receive(inode, &mut data, nonblock, a[2] & PEEK != 0))?;
-        let mut at = 0;
-        for (address, len) in ranges {
-            let part = (len as usize).min(n - at);
-            self.write(address, &data[at..at + part])?;
-            at += part;
+    pub(super) fn sys_listen(&mut self, a: Args) -> SysResult {
+        let Open { inode, .. } = self.socket(a[0])?;
+        let backlog = (a[1] as u32).min(SOMAXCONN);
+        self.with_files(|fs, _, env, _| {
+            let who = peer(env);
+            fs.with_sockets(|sockets| sockets.listen(inode, backlog, who))
+        })?;
+        Ok(0)
+    }
+
+    pub(super) fn sys_connect(&mut self, a: Args) -> SysResult {
+        let Open { inode, nonblock } = self.socket(a[0])?;
+        let address = self.read_address(a[1], a[2] as u32)?;
+        let connects = self.with_files(|fs, _, _, _| fs.sockets().kind(inode))?.connects();
+        let name = match Name::of_address(&address) {
+            Ok(name) => name,
+            Err(NameError::None) if !connects => {
+                self.with_files(|fs, files, env, _| {
+                    fs.with_sockets(|sockets| sockets.disconnect(inode));
+                    files.settle(fs, env)
+                })?;
+                return Ok(0);
+            }
+            Err(e) => return Err(Errno::from(e).into()),
+        };
+        self.name_sender(inode)?;
+        let (timeout, _) = self.with_files(|fs, _, _, _| fs.sockets().timeouts(inode));
+        let connected = self.with_files(|fs, files, env, task| {
+            let at = files.at(AT_FDCWD, task.cwd, name.path().unwrap_or_default())?;
+            let other = fs.find_socket(env, at, inode, &name)?;
+            if connects {
+                let who = peer(env);
+                return fs.connect_socket(env, inode, other, who, nonblock);
+            }
+            fs.with_sockets(|sockets| sockets.connect_datagram(inode, other))?;
+            files.settle(fs, env)
+        });
+        self.or_wait(connected, timeout, 0)?;
+        Ok(0)
+    }
+
+    pub(super) fn sys_accept4(&mut self, a: Args) -> SysResult {
+        let Open { inode, nonblock } = self.socket(a[0])?;
+        let flags = flags_of(a[3] as u32)?;
+        let (_, timeout) = self.with_files(|fs, _, _, _| fs.sockets().timeouts(inode));
+        let accepted = self.with_files(|fs, files, _, _| files.accept(fs, inode, flags, nonblock));
+        let (fd, new) = self.or_wait(accepted, timeout, 0)?;
+        if a[1] != 0 {
+            let address = self.with_files(|fs, _, _, _| fs.sockets().peer_name(new).map(Name::address))?;
+            if let Err(e) = self.write_address(a[1], a[2], &address) {
+                // Nobody gets the connection.
+                self.with_files(|fs, files, env, _| files.close(fs, env, fd))?;
+                return Err(e);
+            }
         }
-        // No name, no control data; flags say whether the message was cut.
-        self.write(a[1] + 8, &0u32.to_le_bytes())?;
-        self.write_words(a[1] + 40, &[0, if whole > n { TRUNCATED } else { 0 }])?;
-        Ok(if a[2] & TRUNCATED != 0 { whole } else { n } as u64)
+        Ok(fd as u64)
     }
 
     pub(super) fn sys_shutdown(&mut self, a: Args) -> SysResult {
-        let (inode, _) = self.socket(a[0])?;
+        let Open { inode, .. } = self.socket(a[0])?;
         let how = match a[1] as u32 {
             0 => (true, false),
             1 => (false, true),
             2 => (true, true),
             _ => return Err(Errno::EINVAL.into()),
         };
-        self.with_files(|fs, _, _, _| fs.shut(inode, how))?;
+        self.with_files(|fs, _, _, _| fs.with_sockets(|sockets| sockets.shut(inode, how)))?;
         Ok(0)
     }
 
-    /// `getsockname` and `getpeername`: the ends of a pair have no names.
     pub(super) fn sys_getsockname(&mut self, a: Args) -> SysResult {
-        self.socket(a[0])?;
-        let len = self.read_u32(a[2])?;
-        let family = (AF_UNIX as u16).to_le_bytes();
-        self.write(a[1], &family[..2.min(len as usize)])?;
-        self.write(a[2], &2u32.to_le_bytes())?;
+        let Open { inode, .. } = self.socket(a[0])?;
+        let address = self.with_files(|fs, _, _, _| fs.sockets().name(inode).map(Name::address))?;
+        self.write_address(a[1], a[2], &address)?;
         Ok(0)
     }
 
-    pub(super) fn sys_getsockopt(&mut self, a: Args) -> SysResult {
-        let [fd, level, option, address, len_at, _] = a;
-        let (inode, _) = self.socket(fd)?;
-        let kind = self.with_files(|fs, _, _, _| match fs.anon(inode) {
-            Some(Anon::Socket(socket)) if socket.datagrams => DGRAM,
-            Some(Anon::Socket(socket)) if socket.messages.is_some() => SEQPACKET,
-            _ => STREAM,
-        });
-        let value = match (level, option) {
-            // SO_TYPE, SO_ERROR, SO_SNDBUF, SO_RCVBUF, SO_PROTOCOL, SO_DOMAIN, SO_ACCEPTCONN.
-            (SOL_SOCKET, 3) => kind as u32,
-            (SOL_SOCKET, 4 | 38 | 30) => 0,
-            (SOL_SOCKET, 7 | 8) => SOCKET_SIZE as u32,
-            (SOL_SOCKET, 39) => AF_UNIX as u32,
-            _ => {
-                self.count_unknown(super::number::GETSOCKOPT);
-                return Err(Errno::ENOPROTOOPT.into());
-            }
-        };
-        let len = self.read_u32(len_at)?.min(4);
-        self.write(address, &value.to_le_bytes()[..len as usize])?;
-        self.write(len_at, &len.to_le_bytes())?;
+    pub(super) fn sys_getpeername(&mut self, a: Args) -> SysResult {
+        let Open { inode, .. } = self.socket(a[0])?;
+        let address = self.with_files(|fs, _, _, _| fs.sockets().peer_name(inode).map(Name::address))?;
+        self.write_address(a[1], a[2], &address)?;
         Ok(0)
     }
+}
+
+fn random_number(env: &mut Env<'_>) -> u32 {
+    let mut bytes = [0; 4];
+    env.caller.random(&mut bytes);
+    u32::from_le_bytes(bytes)
 }

@@ -89,7 +89,7 @@ fn bytes_of(parts: &[(u64, usize)]) -> usize {
 }
 
 /// Whether an error is the program's to see once part of a call is done: the part counts instead.
-fn is_answer(e: &SysError) -> bool {
+pub(super) fn is_answer(e: &SysError) -> bool {
     matches!(e, SysError::Errno(_) | SysError::Wait(_) | SysError::Signal)
 }
 
@@ -156,6 +156,10 @@ impl Kernel {
     }
 
     fn pump_in(&mut self, transfer: &mut Transfer, mut buffers: Buffers) -> SysResult {
+        if let Some((fd, nonblock)) = transfer.socket() {
+            // Not a byte is none, whether there is something or not.
+            return if buffers.left == 0 { Ok(0) } else { self.read_socket(fd, buffers.segments, nonblock) };
+        }
         let most = if transfer.in_pieces() { PIECE } else { STREAM_MOST };
         let mut buf = vec![0; buffers.left.min(most as u64) as usize];
         let mut done = 0u64;
@@ -198,6 +202,9 @@ impl Kernel {
     }
 
     fn pump_out(&mut self, transfer: &mut Transfer, mut buffers: Buffers, signals: bool) -> SysResult {
+        if let Some((fd, nonblock)) = transfer.socket() {
+            return self.write_socket(fd, buffers.segments, (nonblock, signals));
+        }
         if self.with_files(|fs, _, _, _| FdTable::swallows(fs, transfer)) {
             return Ok(buffers.left);
         }

@@ -421,3 +421,64 @@ fn a_snapshot_keeps_descriptors() {
     let end = |p: &Program| codec::encode(&(&p.bench.fs, &p.table)).unwrap();
     assert_eq!(end(&p), end(&q));
 }
+
+/// Descriptions in messages are held by them, and by nobody else when all that could receive them are there.
+#[test]
+fn descriptors_in_messages() {
+    use crate::program::net::{Extras, Kind, Take, Ucred};
+    let who = Ucred { pid: 2, uid: 0, gid: 0 };
+    let mut p = Program::new();
+    let sound = |p: &Program| {
+        assert_eq!(p.bench.fs.check(), Ok(()));
+        assert_eq!(p.table.check(&p.bench.fs), Ok(()));
+    };
+    let pair = |p: &mut Program| {
+        p.run(|t, fs, env| t.socket_pair(fs, env, Kind::Datagram, OpenFlags(0), who)).unwrap()
+    };
+    let pass = |p: &mut Program, to: i32, fds: &[i32]| {
+        p.run(|t, fs, _| {
+            let passed = t.to_pass(fds)?;
+            let inode = t.get(to)?.inode();
+            let extras = Extras { sender: who, creds: None, passed, limit: 1024 };
+            fs.with_sockets(|sockets| sockets.send_packet(inode, None, b"x", &extras, true))?;
+            t.pass(&extras.passed);
+            Ok(())
+        })
+    };
+    let before = p.bench.fs.overlay_bytes();
+    let [one, other] = pair(&mut p);
+    let file = p.open("/file", RW).unwrap();
+    pass(&mut p, one, &[file, file]).unwrap();
+    p.close(file).unwrap();
+    sound(&p);
+    let received = p
+        .run(|t, fs, env| {
+            let inode = t.get(other)?.inode();
+            let mut buf = [0; 1];
+            let received = fs.with_sockets(|sockets| sockets.receive(inode, &mut buf, Take::default()))?;
+            let fd = t.install_passed(received.passed[0], true)?;
+            t.settle(fs, env)?;
+            Ok(fd)
+        })
+        .unwrap();
+    sound(&p);
+    assert_eq!(p.run(|t, _, _| t.cloexec(received)), Ok(true));
+    p.close(received).unwrap();
+    // Each is in the other's queue, and in its own.
+    for _ in 0..3 {
+        let [third, fourth] = pair(&mut p);
+        pass(&mut p, one, &[third, other]).unwrap();
+        pass(&mut p, third, &[one, fourth]).unwrap();
+        p.close(third).unwrap();
+        p.close(fourth).unwrap();
+        sound(&p);
+    }
+    p.close(one).unwrap();
+    sound(&p);
+    assert!(p.bench.fs.sockets().any_lost() || p.bench.fs.overlay_bytes() < before + 20_000);
+    p.close(other).unwrap();
+    p.run(|t, fs, env| t.collect(fs, env)).unwrap();
+    sound(&p);
+    p.bench.unlink("/file").unwrap();
+    assert_eq!(p.bench.fs.overlay_bytes(), before);
+}

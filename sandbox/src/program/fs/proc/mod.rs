@@ -63,6 +63,7 @@ impl Fs {
     pub(super) fn text_of(&self, env: &mut Env<'_>, pid: u32, text: &Text) -> Vec<u8> {
         match text {
             Text::Fixed(bytes) => bytes.clone(),
+            Text::Proc(ProcFile::NetUnix) => self.sockets().text(),
             Text::Proc(file) => env.caller.proc_text(pid, *file).unwrap_or_else(|| built_in(env, *file)),
         }
     }

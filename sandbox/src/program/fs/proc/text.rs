@@ -30,6 +30,7 @@ pub(super) const SYSTEM: &[(&str, Source)] = &[
     ("partitions", Source::Fixed("major minor  #blocks  name\n\n")),
     ("swaps", Source::Fixed("Filename\t\t\t\tType\t\tSize\t\tUsed\t\tPriority\n")),
     ("vmstat", Source::Fixed("nr_free_pages 0\npgfault 0\npgmajfault 0\n")),
+    ("net/unix", Source::Asked(ProcFile::NetUnix)),
     ("sys/kernel/ngroups_max", Source::Fixed("65536\n")),
     ("sys/kernel/osrelease", Source::Asked(ProcFile::OsRelease)),
     ("sys/kernel/ostype", Source::Fixed("Linux\n")),
@@ -54,6 +55,9 @@ pub(super) const SYSTEM: &[(&str, Source)] = &[
     ("sys/fs/nr_open", Source::Fixed("65536\n")),
     ("sys/fs/pipe-max-size", Source::Fixed("1048576\n")),
     ("sys/net/core/somaxconn", Source::Fixed("4096\n")),
+    ("sys/net/core/wmem_default", Source::Fixed("212992\n")),
+    ("sys/net/core/wmem_max", Source::Fixed("212992\n")),
+    ("sys/net/unix/max_dgram_qlen", Source::Fixed("10\n")),
     ("sys/net/ipv4/ip_local_port_range", Source::Fixed("32768\t60999\n")),
 ];
 

@@ -63,30 +63,26 @@ __NR_setitimer "ipp" |p, a| p.sys_setitimer(a),
 __NR_getpid "" |p, _| Ok(p.pid().into()), complete;
 __NR_sendfile "ffpn" |p, a| p.sys_sendfile(a),
     partial("a pipe as input is EINVAL");
-__NR_socket "iii" absent(EAFNOSUPPORT);
-__NR_connect "fpn" absent(ENOSYS);
-__NR_accept "fpp" absent(ENOSYS);
+__NR_socket "iii" |p, a| p.sys_socket(a),
+    partial("AF_UNIX only; all others are EAFNOSUPPORT");
+__NR_connect "fpn" |p, a| p.sys_connect(a), complete;
+__NR_accept "fpp" |p, a| p.sys_accept4([a[0], a[1], a[2], 0, 0, 0]), complete;
 __NR_sendto "fpnxpn" |p, a| p.sys_sendto(a),
-    partial("of socketpair's only");
-__NR_recvfrom "fpnxpp" |p, a| p.sys_recvfrom(a),
-    partial("of socketpair's only; no MSG_WAITALL");
+    partial("MSG_OOB is EOPNOTSUPP");
+__NR_recvfrom "fpnxpp" |p, a| p.sys_recvfrom(a), complete;
 __NR_sendmsg "fpx" |p, a| p.sys_sendmsg(a),
-    partial("of socketpair's only; no control messages: EOPNOTSUPP");
-__NR_recvmsg "fpx" |p, a| p.sys_recvmsg(a),
-    partial("of socketpair's only; no control messages");
-__NR_shutdown "fi" |p, a| p.sys_shutdown(a),
-    partial("of socketpair's only");
-__NR_bind "fpn" absent(ENOSYS);
-__NR_listen "fi" absent(ENOSYS);
-__NR_getsockname "fpp" |p, a| p.sys_getsockname(a),
-    partial("of socketpair's only");
-__NR_getpeername "fpp" |p, a| p.sys_getsockname(a),
-    partial("of socketpair's only");
-__NR_socketpair "iiip" |p, a| p.sys_socketpair(a),
-    partial("nothing goes along with messages");
-__NR_setsockopt "fiipn" absent(ENOSYS);
+    partial("MSG_OOB is EOPNOTSUPP");
+__NR_recvmsg "fpx" |p, a| p.sys_recvmsg(a), complete;
+__NR_shutdown "fi" |p, a| p.sys_shutdown(a), complete;
+__NR_bind "fpn" |p, a| p.sys_bind(a), complete;
+__NR_listen "fi" |p, a| p.sys_listen(a), complete;
+__NR_getsockname "fpp" |p, a| p.sys_getsockname(a), complete;
+__NR_getpeername "fpp" |p, a| p.sys_getpeername(a), complete;
+__NR_socketpair "iiip" |p, a| p.sys_socketpair(a), complete;
+__NR_setsockopt "fiipn" |p, a| p.sys_setsockopt(a),
+    partial("SO_RCVLOWAT is not kept; no timestamps, filters, SO_PEEK_OFF, SO_PASSPIDFD: ENOPROTOOPT");
 __NR_getsockopt "fiipp" |p, a| p.sys_getsockopt(a),
-    partial("of socketpair's only: type, error, buffer sizes, protocol, domain");
+    partial("no SO_PEERGROUPS, SO_PEERPIDFD, and what cannot be set: ENOPROTOOPT");
 __NR_clone "xpppp" |p, a| p.sys_clone(a),
     partial("no namespaces, no CLONE_PIDFD; CLONE_IO, CLONE_SYSVSEM and tracing change nothing");
 __NR_fork "" |p, _| p.sys_fork(), complete;
@@ -372,7 +368,7 @@ __NR_fallocate "fiii" |p, a| p.sys_fallocate(a),
     partial("no collapsing, inserting or unsharing of ranges: EOPNOTSUPP");
 __NR_timerfd_settime "fxpp" |p, a| p.sys_timerfd_settime(a), complete;
 __NR_timerfd_gettime "fp" |p, a| p.sys_timerfd_gettime(a), complete;
-__NR_accept4 "fppx" absent(ENOSYS);
+__NR_accept4 "fppx" |p, a| p.sys_accept4(a), complete;
 __NR_signalfd4 "fpno" |p, a| p.sys_signalfd4(a), complete;
 __NR_eventfd2 "no" |p, a| p.sys_eventfd2(a), complete;
 __NR_epoll_create1 "o" |p, a| p.sys_epoll_create1(a), complete;
@@ -383,7 +379,8 @@ __NR_preadv "fpnii" |p, a| p.sys_readv(a, Where::Offset(a[3] as i64), RwFlags::d
 __NR_pwritev "fpnii" |p, a| p.sys_writev(a, Where::Offset(a[3] as i64), RwFlags::default()), complete;
 __NR_rt_tgsigqueueinfo "iigp" |p, a| p.sys_rt_tgsigqueueinfo(a), partial("of the information, the first 32 bytes arrive");
 __NR_perf_event_open "piifx" absent(ENOSYS);
-__NR_recvmmsg "fpnxp" absent(ENOSYS);
+__NR_recvmmsg "fpnxp" |p, a| p.sys_recvmmsg(a),
+    partial("a call that waited forgets its timeout, which is not written back");
 __NR_fanotify_init "*" absent(ENOSYS);
 __NR_fanotify_mark "*" absent(ENOSYS);
 __NR_prlimit64 "iipp" |p, a| p.sys_prlimit64(a),
@@ -394,7 +391,8 @@ __NR_open_by_handle_at "*" absent(ENOSYS);
 __NR_clock_adjtime "*" |p, a| p.sys_clock_adjtime(a),
     partial("reads only: EPERM for changes");
 __NR_syncfs "*" |p, a| p.sys_fsync(a), complete;
-__NR_sendmmsg "fpnx" absent(ENOSYS);
+__NR_sendmmsg "fpnx" |p, a| p.sys_sendmmsg(a),
+    partial("MSG_OOB is EOPNOTSUPP");
 __NR_setns "*" absent(ENOSYS);
 __NR_getcpu "ppp" |p, a| p.sys_getcpu(a), complete;
 __NR_process_vm_readv "*" absent(ENOSYS);
