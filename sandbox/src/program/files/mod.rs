@@ -16,6 +16,7 @@ mod io;
 mod ioctl;
 mod lock;
 mod poll;
+mod queue;
 mod seek;
 mod table;
 mod text;

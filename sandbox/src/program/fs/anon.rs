@@ -11,6 +11,7 @@ use super::inode::{Body, InodeId};
 use super::life::INODE_COST;
 use super::{Fs, IoOutcome};
 use crate::errno::Errno;
+use crate::program::ipc::mqueue::Queue;
 
 /// Bytes that a socket holds (`net.core.wmem_default`).
 pub(crate) const SOCKET_SIZE: usize = 212_992;
@@ -28,6 +29,8 @@ pub(crate) enum Anon {
     Socket(Socket),
     /// `epoll_create`: what it watches, the descriptors have.
     Epoll,
+    /// A POSIX message queue.
+    Queue(Box<Queue>),
 }
 
 /// A counter that wakes.
@@ -111,6 +114,7 @@ impl Anon {
             Anon::Event(event) => event.count < u64::MAX,
             Anon::Timer(_) | Anon::Epoll => true,
             Anon::Socket(socket) => socket.is_sound(),
+            Anon::Queue(queue) => queue.is_sound(),
         }
     }
 
@@ -121,6 +125,7 @@ impl Anon {
             Anon::Timer(_) => "[timerfd]",
             Anon::Epoll => "[eventpoll]",
             Anon::Socket(_) => "socket",
+            Anon::Queue(_) => "mqueue",
         }
     }
 
@@ -128,6 +133,7 @@ impl Anon {
     fn cost(&self) -> u64 {
         match self {
             Anon::Socket(_) => INODE_COST + SOCKET_SIZE as u64,
+            Anon::Queue(queue) => INODE_COST + queue.bytes(),
             _ => INODE_COST,
         }
     }
@@ -194,7 +200,7 @@ impl Fs {
         match self.anon(id) {
             Some(Anon::Event(_) | Anon::Socket(_)) => (true, true),
             Some(Anon::Timer(_)) => (true, false),
-            Some(Anon::Epoll) | None => (false, false),
+            Some(Anon::Epoll | Anon::Queue(_)) | None => (false, false),
         }
     }
 
@@ -212,6 +218,7 @@ impl Fs {
                 let gone = socket.peer.is_none() && !socket.datagrams;
                 [socket.is_readable(), room, gone, gone || socket.no_more]
             }
+            Some(Anon::Queue(queue)) => [queue.len() > 0, !queue.is_full(), false, false],
             Some(Anon::Epoll) | None => [false; 4],
         }
     }

@@ -300,4 +300,10 @@ pub enum ProcFile {
     BootId,
     /// `/proc/sys/kernel/random/uuid`: a new one each time it is read; built in.
     Uuid,
+    /// `/proc/sysvipc/shm`
+    SharedMemory,
+    /// `/proc/sysvipc/sem`
+    Semaphores,
+    /// `/proc/sysvipc/msg`
+    MessageQueues,
 }

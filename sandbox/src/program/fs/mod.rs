@@ -40,6 +40,7 @@ mod known;
 mod life;
 mod lower;
 mod mount;
+mod mqueue;
 mod open;
 mod output;
 mod permission;

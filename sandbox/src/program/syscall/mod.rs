@@ -10,6 +10,7 @@ mod event;
 mod exec;
 mod futex;
 mod info;
+mod ipc;
 mod limits;
 mod memory;
 pub mod number;
