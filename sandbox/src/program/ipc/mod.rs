@@ -95,7 +95,12 @@ impl Ipc {
     ///
     /// # Errors
     /// [`BadState`].
-    pub fn check(&self, memory: &MemoryState, fs: &Fs, is_task: impl Fn(u32) -> bool) -> Result<(), BadState> {
+    pub fn check(
+        &self,
+        memory: &MemoryState,
+        fs: &Fs,
+        is_task: impl Fn(u32) -> bool,
+    ) -> Result<(), BadState> {
         let Ipc { shm, sem, msg, queues, waits } = self;
         shm.check(memory)?;
         sem.check()?;

@@ -210,7 +210,8 @@ pub fn is_name(name: &[u8]) -> bool {
 
 /// Whether it can be a message of a queue whose messages have at most `size` bytes.
 pub(super) fn is_message(size: u64, message: &Message) -> bool {
-    u64::try_from(message.kind).is_ok_and(|priority| priority < PRIORITIES) && message.text.len() as u64 <= size
+    u64::try_from(message.kind).is_ok_and(|priority| priority < PRIORITIES)
+        && message.text.len() as u64 <= size
 }
 
 #[cfg(test)]
@@ -257,6 +258,8 @@ mod tests {
     #[test]
     fn names_of_queues() {
         assert!(is_name(b"queue") && is_name(&[b'x'; 255]));
-        assert!(!is_name(b"") && !is_name(b".") && !is_name(b"..") && !is_name(b"a/b") && !is_name(&[b'x'; 256]));
+        assert!(
+            !is_name(b"") && !is_name(b".") && !is_name(b"..") && !is_name(b"a/b") && !is_name(&[b'x'; 256])
+        );
     }
 }

@@ -171,7 +171,9 @@ impl MsgQueue {
         let wanted = |message: &&(usize, &Message)| receiver.wanted.takes(message.1.kind);
         let mut all = self.messages.iter().enumerate();
         let found = match receiver.wanted {
-            Wanted::UpTo(_) => self.messages.iter().enumerate().filter(|m| wanted(&m)).min_by_key(|m| m.1.kind),
+            Wanted::UpTo(_) => {
+                self.messages.iter().enumerate().filter(|m| wanted(&m)).min_by_key(|m| m.1.kind)
+            }
             _ => all.find(|message| wanted(&message)),
         };
         let Some((at, message)) = found else { return Ok(None) };
@@ -316,7 +318,10 @@ mod tests {
         assert_eq!(take(-4, false), "c");
         assert_eq!(take(5, true), "b");
         assert_eq!(take(i64::MIN, false), "d");
-        assert_eq!((take(9, false).as_str(), take(0, false).as_str(), take(0, false).as_str()), ("", "a", ""));
+        assert_eq!(
+            (take(9, false).as_str(), take(0, false).as_str(), take(0, false).as_str()),
+            ("", "a", "")
+        );
         assert_eq!((q.bytes(), q.len(), q.sender, q.receiver), (0, 0, 3, 4));
     }
 

@@ -373,7 +373,8 @@ impl Sems {
 
     /// Undoes what a process that has ended wanted undone; gives the sets that have changed (`exit_sem`).
     pub fn undo_all(&mut self, account: &mut Account, pid: u32, now: u64) -> Vec<i32> {
-        let ids: Vec<i32> = self.undo.range((pid, i32::MIN)..=(pid, i32::MAX)).map(|((_, id), _)| *id).collect();
+        let ids: Vec<i32> =
+            self.undo.range((pid, i32::MIN)..=(pid, i32::MAX)).map(|((_, id), _)| *id).collect();
         for id in &ids {
             let Some(adjustments) = self.undo.remove(&(pid, *id)) else { continue };
             account.refund(undo_cost(&adjustments));

@@ -137,7 +137,18 @@ impl Kernel {
             false => (SEMUSZ, u32::from(SEMVMX)),
         };
         let (all, operations) = (SEMMNS as u32, SEMOPM as u32);
-        let info = [all, SEMMNI as u32, all, all, SEMMSL as u32, operations, operations, size, SEMVMX.into(), adjust];
+        let info = [
+            all,
+            SEMMNI as u32,
+            all,
+            all,
+            SEMMSL as u32,
+            operations,
+            operations,
+            size,
+            SEMVMX.into(),
+            adjust,
+        ];
         let bytes: Vec<u8> = info.iter().flat_map(|word| word.to_le_bytes()).collect();
         self.write(address, &bytes)?;
         Ok(self.ipc.sem.sets.highest().into())
@@ -191,7 +202,8 @@ impl Kernel {
         set.perm().expect(&self.task.credentials, WRITE)?;
         let mut bytes = vec![0u8; set.semaphores.len() * size_of::<u16>()];
         self.read(address, &mut bytes)?;
-        let values: Vec<u16> = bytes.as_chunks::<2>().0.iter().map(|bytes| u16::from_le_bytes(*bytes)).collect();
+        let values: Vec<u16> =
+            bytes.as_chunks::<2>().0.iter().map(|bytes| u16::from_le_bytes(*bytes)).collect();
         if values.iter().any(|value| *value > SEMVMX) {
             return Err(Errno::ERANGE.into());
         }
