@@ -329,6 +329,8 @@ mod tests {
     fn those_that_wait_get_it_in_order() {
         let (mut msgs, mut account, id) = queue();
         let q = msgs.queues.get_mut(id).unwrap();
+        // The one that stays in the queue.
+        account.charge(message(2, "two").cost()).unwrap();
         for (tid, kind, most) in [(3, 1, 10), (4, 2, 1), (5, -9, 10)] {
             q.wait(receiver(tid, kind, false, most));
         }
@@ -339,7 +341,8 @@ mod tests {
         assert_eq!(msgs.waiting().collect::<Vec<_>>(), [(3, id)]);
         msgs.check().unwrap();
         msgs.leave(id, 3);
-        assert!(msgs.remove(&mut account, id).is_empty());
+        assert_eq!(msgs.cost(), account.charged());
+        assert!(msgs.remove(&mut account, id).is_empty() && account.charged() == 0);
     }
 
     #[test]
