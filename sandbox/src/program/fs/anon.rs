@@ -218,7 +218,7 @@ impl Fs {
                 let gone = socket.peer.is_none() && !socket.datagrams;
                 [socket.is_readable(), room, gone, gone || socket.no_more]
             }
-            Some(Anon::Queue(queue)) => [queue.len() > 0, !queue.is_full(), false, false],
+            Some(Anon::Queue(queue)) => [queue.count() > 0, !queue.is_full(), false, false],
             Some(Anon::Epoll) | None => [false; 4],
         }
     }

@@ -24,7 +24,7 @@ pub const HARD_MSGSIZE_MAX: u64 = 16 << 20;
 /// Behind the highest priority (`MQ_PRIO_MAX`).
 pub const PRIORITIES: u64 = 32_768;
 /// Queues with names at most whoever makes them: each costs of the quota, too.
-const NAMES_MAX: usize = 65_536;
+const NAMES_MAX: usize = 4096;
 
 /// Bytes that Linux counts for a message besides its text, and for a priority.
 const MESSAGE_BYTES: u64 = 48;
@@ -82,7 +82,7 @@ impl Queue {
     }
 
     /// Messages.
-    pub fn len(&self) -> u64 {
+    pub fn count(&self) -> u64 {
         self.count
     }
 
@@ -155,7 +155,7 @@ pub struct Names {
 
 impl Names {
     /// How many names there are.
-    pub fn len(&self) -> usize {
+    pub fn count(&self) -> usize {
         self.names.len()
     }
 
@@ -231,7 +231,7 @@ mod tests {
         assert!(queue.is_full() && queue.is_sound());
         let order: Vec<_> = std::iter::from_fn(|| queue.take()).map(|m| (m.kind, m.text)).collect();
         let expected = [(9, "b"), (9, "d"), (1, "a"), (1, "c")].map(|(p, t)| (p, t.as_bytes().to_vec()));
-        assert_eq!((order, queue.len()), (expected.to_vec(), 0));
+        assert_eq!((order, queue.count()), (expected.to_vec(), 0));
         // As `mqueue_get_inode` counts a queue of ten messages of 8192 bytes.
         assert_eq!(Queue::new(10, 8192, 0).bytes(), 82_880);
     }

@@ -129,7 +129,7 @@ pub enum Sent {
 
 impl MsgQueue {
     /// Messages.
-    pub fn len(&self) -> usize {
+    pub fn count(&self) -> usize {
         self.messages.len()
     }
 
@@ -255,7 +255,7 @@ impl Msgs {
     /// Messages of all queues, and their bytes.
     pub fn total(&self) -> (u64, u64) {
         self.queues.iter().fold((0, 0), |(messages, bytes), (_, queue)| {
-            (messages + queue.len() as u64, bytes + queue.bytes())
+            (messages + queue.count() as u64, bytes + queue.bytes())
         })
     }
 
@@ -322,7 +322,7 @@ mod tests {
             (take(9, false).as_str(), take(0, false).as_str(), take(0, false).as_str()),
             ("", "a", "")
         );
-        assert_eq!((q.bytes(), q.len(), q.sender, q.receiver), (0, 0, 3, 4));
+        assert_eq!((q.bytes(), q.count(), q.sender, q.receiver), (0, 0, 3, 4));
     }
 
     #[test]
@@ -337,7 +337,7 @@ mod tests {
         let two = message(2, "two");
         assert_eq!(q.send(two.clone(), 9, 9), (vec![4], Sent::To(5, two.clone())));
         assert_eq!(q.send(two, 9, 9), (vec![], Sent::Queued));
-        assert_eq!((q.len(), q.receive(&receiver(6, 2, false, 2), 9)), (1, Err(Errno::E2BIG)));
+        assert_eq!((q.count(), q.receive(&receiver(6, 2, false, 2), 9)), (1, Err(Errno::E2BIG)));
         assert_eq!(msgs.waiting().collect::<Vec<_>>(), [(3, id)]);
         msgs.check().unwrap();
         msgs.leave(id, 3);

@@ -84,7 +84,7 @@ fn msg(ipc: &Ipc) -> String {
             perm.key,
             perm.mode,
             queue.bytes(),
-            queue.len(),
+            queue.count(),
             queue.sender,
             queue.receiver,
             owners(queue),

@@ -73,7 +73,7 @@ impl Kernel {
         attr: Option<[u64; ATTR_WORDS]>,
     ) -> Result<InodeId, SysError> {
         let privileged = self.task.credentials.can(cap::SYS_RESOURCE);
-        if self.ipc.queues.len() >= QUEUES_MAX && !privileged || self.ipc.queues.is_full() {
+        if self.ipc.queues.count() >= QUEUES_MAX && !privileged || self.ipc.queues.is_full() {
             return Err(Errno::ENOSPC.into());
         }
         let [_, most, size, ..] = attr.unwrap_or([0, MSG_MAX, MSGSIZE_MAX, 0, 0, 0, 0, 0]);
@@ -209,7 +209,7 @@ impl Kernel {
     fn put_message(&mut self, fs: &mut Fs, inode: InodeId, message: Message) {
         let Some(queue) = fs.queue_mut(inode) else { return };
         queue.put(message);
-        let notice = if queue.len() == 1 { queue.notice.take() } else { None };
+        let notice = if queue.count() == 1 { queue.notice.take() } else { None };
         fs.wake(inode);
         if let Some(Notice { pid, signal: Some((signal, extra)) }) = notice
             && signal != 0
@@ -244,7 +244,7 @@ impl Kernel {
         if len < queue.size {
             return Err(Errno::EMSGSIZE.into());
         }
-        if queue.len() == 0 {
+        if queue.count() == 0 {
             drop(fs);
             if flags.has(OpenFlags::NONBLOCK) {
                 return Err(Errno::EAGAIN.into());
@@ -335,7 +335,7 @@ impl Kernel {
             return Err(Errno::EINVAL.into());
         }
         let (inode, flags) = self.queue_of(fd)?;
-        let attr = self.outside.fs().queue(inode).map(|queue| [queue.most, queue.size, queue.len()]);
+        let attr = self.outside.fs().queue(inode).map(|queue| [queue.most, queue.size, queue.count()]);
         let [most, size, count] = attr.unwrap_or_default();
         if let Some(flags) = new {
             self.with_files(|_, files, _, _| files.set_nonblock(fd as i32, flags & nonblock != 0))?;

@@ -171,7 +171,7 @@ impl Kernel {
             q.perm().expect(&self.task.credentials, READ)?;
         }
         let mut bytes = q.perm().to_bytes(id);
-        words(&mut bytes, &[q.stime, q.rtime, q.ctime, q.bytes(), q.len() as u64, q.limit]);
+        words(&mut bytes, &[q.stime, q.rtime, q.ctime, q.bytes(), q.count() as u64, q.limit]);
         words(&mut bytes, &[pair(q.sender, q.receiver), 0, 0]);
         self.write(address, &bytes)?;
         Ok(if stat == Stat::Id { 0 } else { id as u64 })
