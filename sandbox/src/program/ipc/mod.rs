@@ -250,3 +250,78 @@ impl Kernel {
         !mapped && self.ipc.shm.unmapped(&mut self.memory.state.account, object)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::msg::{Receiver, Wanted};
+    use super::sem::{Operation, Part};
+    use super::shm::Segment;
+    use super::*;
+    use crate::program::credentials::ROOT;
+    use crate::program::fs::FsOptions;
+    use crate::program::mm::{Account, Object};
+
+    const TID: u32 = 7;
+    /// The number of an object that belongs to no file.
+    const OBJECT: u64 = 1 << 63;
+
+    fn check(ipc: &Ipc, memory: &MemoryState) -> Result<(), BadState> {
+        let options = FsOptions::default();
+        ipc.check(memory, &Fs::new(options).unwrap(), |tid| tid == TID)
+    }
+
+    fn perm() -> Perm {
+        Perm::new(&ROOT, 0, 0o600)
+    }
+
+    #[test]
+    fn who_waits_is_known_on_both_sides() {
+        let (mut ipc, mut account, memory) = (Ipc::default(), Account::new(1 << 20), MemoryState::default());
+        let set = ipc.sem.make(&mut account, perm(), 1, 0).unwrap();
+        let parts = vec![Part { number: 0, change: -1, flags: 0 }];
+        ipc.sem.ask(&mut account, set, Operation::new(TID, TID, parts), 0).unwrap();
+        assert!(check(&ipc, &memory).is_err());
+        ipc.waits.insert(TID, Waiting::Semaphores(set));
+        assert!(check(&ipc, &memory).is_ok());
+        assert_eq!(ipc.cost(), account.charged());
+        // The same task cannot wait for a message, too.
+        let queue = ipc.msg.make(&mut account, perm(), 0).unwrap();
+        let receiver = Receiver { tid: TID, pid: TID, wanted: Wanted::Any, most: 1 };
+        ipc.msg.queues.get_mut(queue).unwrap().wait(receiver);
+        assert!(check(&ipc, &memory).is_err());
+        ipc.msg.leave(queue, TID);
+        assert!(check(&ipc, &memory).is_ok());
+        ipc.waits.insert(TID + 1, Waiting::Finished(Finished::Done(Ok(()))));
+        assert!(check(&ipc, &memory).is_err());
+    }
+
+    #[test]
+    fn a_segment_has_an_object_of_its_own() {
+        let (mut ipc, mut account, mut memory) =
+            (Ipc::default(), Account::new(1 << 20), MemoryState::default());
+        let segment = Segment {
+            perm: perm(),
+            size: 5,
+            object: OBJECT,
+            atime: 0,
+            dtime: 0,
+            ctime: 0,
+            creator: TID,
+            last: 0,
+        };
+        let id = ipc.shm.add(&mut account, segment.clone()).unwrap();
+        assert!(check(&ipc, &memory).is_err());
+        memory.objects.insert(OBJECT, Object { len: 6, ..Object::default() });
+        assert!(check(&ipc, &memory).is_err());
+        memory.objects.insert(OBJECT, Object { len: 5, ..Object::default() });
+        assert!(check(&ipc, &memory).is_ok());
+        let second = ipc.shm.add(&mut account, segment).unwrap();
+        assert!(check(&ipc, &memory).is_err());
+        ipc.shm.remove(&mut account, second);
+        // Nobody maps it any more: it stays, until it is to go.
+        assert!(!ipc.shm.unmapped(&mut account, OBJECT) && ipc.shm.unmapped(&mut account, OBJECT + 1));
+        ipc.shm.segments.get_mut(id).unwrap().perm.mode |= shm::SHM_DEST;
+        assert!(ipc.shm.unmapped(&mut account, OBJECT) && ipc.shm.segments.is_empty());
+        assert_eq!(account.charged(), 0);
+    }
+}
