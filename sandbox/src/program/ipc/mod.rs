@@ -18,7 +18,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
-pub use ids::{EXECUTE, Ids, Named, PERM_BYTES, Perm, READ, WRITE};
+pub use ids::{EXECUTE, IPC_PRIVATE, Ids, Named, PERM_BYTES, Perm, READ, WRITE};
 use mqueue::Names;
 use msg::{Message, Msgs};
 use sem::{SemSet, Sems};
