@@ -7,6 +7,7 @@ use super::credentials::{Credentials, cap};
 use super::current::{Current, Shared};
 use super::files::FdTable;
 use super::fs::{Caller, ContentRef, Env, Fs, FsError, FsResult, InodeId, ProcFile, ReadContent, fail};
+use super::ipc::{self, Ipc};
 use super::kernel::{FsContext, Kernel};
 use super::limits;
 use super::mm::{AddressSpace, Memory};
@@ -38,6 +39,7 @@ pub struct Running<'a> {
     context: &'a Shared<FsContext>,
     actions: &'a mut Shared<Actions>,
     names: &'a SystemNames,
+    ipc: &'a Ipc,
     cpu: Level,
     stop: &'a StopHandle,
 }
@@ -148,6 +150,9 @@ impl Caller for Running<'_> {
     }
 
     fn proc_text(&mut self, pid: u32, file: ProcFile) -> Option<Vec<u8>> {
+        if let Some(text) = ipc::text(file, self.ipc, self.space) {
+            return Some(text);
+        }
         // Files that are of no process are the same for all.
         let (tid, task) = self.find(pid).unwrap_or((self.task.id(), &**self.task));
         let process = self.process.of(task.process)?;
@@ -330,6 +335,7 @@ impl Kernel {
             context: &self.context,
             actions: &mut self.actions,
             names: &self.names,
+            ipc: &self.ipc,
             cpu: self.cpu,
             stop: &self.stop,
         };

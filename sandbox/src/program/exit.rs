@@ -171,6 +171,7 @@ impl Kernel {
             self.forget_task(tid, task)?;
         }
         if let Some(status) = ended {
+            self.undo_semaphores(pid);
             self.tell_parent(pid, status);
         }
         Ok(())
@@ -181,6 +182,7 @@ impl Kernel {
         let wait = task.parked.as_ref().map(|parked| &parked.wait);
         self.sched.forget(tid, wait);
         wait.into_iter().for_each(|wait| self.leave_fifos(tid, wait));
+        self.leave_ipc(tid);
         self.release_vfork(tid, task.vfork_parent);
         let pid = task.process;
         self.with_files(|fs, files, env, _| files.release(fs, env, task.files, pid))?;
@@ -188,7 +190,7 @@ impl Kernel {
             self.with_files(|fs, _, env, _| fs.release(env, context.cwd))?;
         }
         self.actions.release(task.actions);
-        self.release_space(task.space)?;
+        self.release_space(task.space, pid)?;
         // The first one was there before anything was charged.
         if tid != PROGRAM_PID {
             self.memory.state.account.refund(TASK_BYTES);

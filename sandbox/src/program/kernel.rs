@@ -12,6 +12,7 @@ use super::error::SysError;
 use super::exception;
 use super::files::FdTable;
 use super::fs::{Fs, InodeId};
+use super::ipc::Ipc;
 use super::limits;
 use super::mm::{AddressSpace, MemError, Memory};
 use super::outside::SharedOutside;
@@ -72,6 +73,8 @@ pub struct Kernel {
     pub context: Shared<FsContext>,
     /// What processes have asked for of signals.
     pub actions: Shared<Actions>,
+    /// System V IPC and POSIX message queues.
+    pub ipc: Ipc,
     /// Who runs next, and who waits.
     pub sched: Scheduler,
     /// The number of the next task.

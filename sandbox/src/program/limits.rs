@@ -19,12 +19,14 @@ const CORE: usize = 4;
 pub const NPROC: usize = 6;
 /// `RLIMIT_NOFILE`: descriptors.
 pub const NOFILE: usize = 7;
-const MEMLOCK: usize = 8;
+/// `RLIMIT_MEMLOCK`: bytes.
+pub const MEMLOCK: usize = 8;
 /// `RLIMIT_AS`: bytes.
 pub const AS: usize = 9;
 /// `RLIMIT_SIGPENDING`: signals that wait, and timers that were made.
 pub const SIGPENDING: usize = 11;
-const MSGQUEUE: usize = 12;
+/// `RLIMIT_MSGQUEUE`: bytes of POSIX message queues of a user.
+pub const MSGQUEUE: usize = 12;
 /// `RLIMIT_NICE`: 20 less the lowest nice value.
 pub const NICE: usize = 13;
 /// `RLIMIT_RTPRIO`: the highest real-time priority.

@@ -18,6 +18,7 @@ pub mod files;
 pub mod find;
 pub mod fs;
 mod horizon;
+pub mod ipc;
 pub mod job;
 pub mod kernel;
 pub mod limits;

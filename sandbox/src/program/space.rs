@@ -26,7 +26,7 @@ impl Kernel {
         let empty = self.new_space()?;
         let before = std::mem::replace(&mut self.task.space, self.space.add(empty));
         self.space.switch(self.task.space);
-        self.release_space(before)
+        self.release_space(before, self.pid())
     }
 
     /// A copy of the running task's address space, for a task that is being made: gives its number.
@@ -44,15 +44,16 @@ impl Kernel {
         let held = copy.state.files.values().chain(&copy.state.image.executable);
         held.for_each(|inode| fs.hold(*inode));
         drop(fs);
+        self.note_forked();
         Ok(self.space.add(copy))
     }
 
-    /// One task less has an address space, which is not the current one: when it was the last, all that is
-    /// in it goes.
+    /// One task less, of this process, has an address space, which is not the current one: when it was the
+    /// last, all that is in it goes.
     ///
     /// # Errors
     /// When the host refuses.
-    pub fn release_space(&mut self, id: u32) -> Result<(), SysError> {
+    pub fn release_space(&mut self, id: u32, pid: u32) -> Result<(), SysError> {
         let Some(mut space) = self.space.release(id) else { return Ok(()) };
         let contents = std::mem::take(&mut space.state.contents);
         let files = std::mem::take(&mut space.state.files);
@@ -60,11 +61,11 @@ impl Kernel {
         space.clear(&mut self.memory)?;
         contents.into_iter().for_each(|content| self.outside.fs().release_frozen(content));
         for (object, inode) in files {
-            self.unmap_object(object, Some(inode))?;
+            self.unmap_object(object, Some(inode), pid)?;
         }
         for held in space.take_lost() {
             if let Held::Object(object) = held {
-                self.unmap_object(object, None)?;
+                self.unmap_object(object, None, pid)?;
             }
         }
         if let Some(inode) = executable {
@@ -89,15 +90,16 @@ impl Kernel {
                 }
                 Held::Object(object) => {
                     let inode = self.space.state.files.remove(&object);
-                    self.unmap_object(object, inode)?;
+                    self.unmap_object(object, inode, self.pid())?;
                 }
             }
         }
         Ok(())
     }
 
-    /// An address space has no mapping of an object any more; `inode` is the file that it held for that.
-    fn unmap_object(&mut self, object: u64, inode: Option<InodeId>) -> Result<(), SysError> {
+    /// An address space of a process has no mapping of an object any more; `inode` is the file that it held
+    /// for that.
+    fn unmap_object(&mut self, object: u64, inode: Option<InodeId>, pid: u32) -> Result<(), SysError> {
         if !self.memory.state.objects.contains_key(&object) {
             return Ok(());
         }
@@ -111,7 +113,9 @@ impl Kernel {
                 }
                 fs.release(env, inode)
             })?,
-            None if is_anonymous_object(object) && !mapped => self.memory.drop_object(object)?,
+            None if is_anonymous_object(object) && self.note_unmapped(object, mapped, pid) => {
+                self.memory.drop_object(object)?;
+            }
             None => {}
         }
         Ok(())

@@ -89,6 +89,7 @@ impl Machine {
             files: state.files,
             context: state.context,
             actions: state.actions,
+            ipc: state.ipc,
             sched: state.sched,
             next_tid: state.next_tid,
             clock: state.clock,
@@ -147,6 +148,7 @@ impl Machine {
             files: k.files.clone(),
             context: k.context.clone(),
             actions: k.actions.clone(),
+            ipc: k.ipc.clone(),
             sched: k.sched.clone(),
             next_tid: k.next_tid,
             memory: MemoryState {

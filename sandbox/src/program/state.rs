@@ -10,6 +10,7 @@ use super::current::{Current, Shared};
 use super::exec::Command;
 use super::files::FdTable;
 use super::fs::{Fs, FsOptions, Mount, MountError, Stdio};
+use super::ipc::Ipc;
 use super::kernel::FsContext;
 use super::mm::{
     Account, BLOCK_BYTES, CHUNK_BYTES, MAPPING_BYTES, MAX_MAPPINGS, MemoryState, Object, SpaceState,
@@ -60,6 +61,8 @@ pub struct ProgramState {
     pub context: Shared<FsContext>,
     /// Signal actions.
     pub actions: Shared<Actions>,
+    /// System V IPC and POSIX message queues.
+    pub ipc: Ipc,
     /// Who runs next, and who waits.
     pub sched: Scheduler,
     /// The number of the next task.
@@ -156,6 +159,7 @@ impl ProgramState {
             files,
             context: Shared::new(FsContext { cwd, umask: UMASK }),
             actions: Shared::new(Actions::default()),
+            ipc: Ipc::default(),
             sched,
             next_tid: PROGRAM_PID + 1,
             memory: MemoryState { account: Account::new(memory), ..MemoryState::default() },
@@ -194,6 +198,7 @@ impl ProgramState {
             files,
             context,
             actions,
+            ipc,
             sched: _,
             next_tid,
             memory,
@@ -218,7 +223,8 @@ impl ProgramState {
         let costs = memory.objects.values().map(Object::cost).chain(spaces.iter().map(|space| space.cost()));
         let tasks = (task.len() as u64 - 1) * TASK_BYTES;
         let timers = process.iter().map(|(_, process)| process.timers.posix.cost());
-        let cost = costs.chain(timers).fold(files.charged_cost() + tasks, u64::saturating_add);
+        let fixed = files.charged_cost() + tasks + ipc.cost();
+        let cost = costs.chain(timers).fold(fixed, u64::saturating_add);
         let charged = memory.account.charged();
         expect(cost <= charged && charged <= granted, "the account of memory")?;
         let chunks = u32::try_from(ram_pages / CHUNK_PAGES).unwrap_or(u32::MAX);
@@ -240,6 +246,7 @@ impl ProgramState {
         let stray = memory.objects.iter().any(|(number, o)| o.below.is_some() && !fs.has_object(*number));
         expect(!stray, "what lies below a shared object")?;
         files.check(fs).map_err(inconsistent)?;
+        ipc.check(memory, fs, |tid| task.has(tid))?;
         clock.check()?;
         expect(names.is_sound(), "the machine's name")?;
         process.iter().try_for_each(|(_, process)| process.check())?;
@@ -250,6 +257,7 @@ impl ProgramState {
             *uses.entry(context.cwd).or_insert(0) += 1;
         }
         files.count_uses(&mut uses);
+        ipc.queues.held().for_each(|inode| *uses.entry(inode).or_insert(0) += 1);
         for space in spaces {
             let held = space.image.executable.iter().chain(space.files.values());
             held.for_each(|inode| *uses.entry(*inode).or_insert(0) += 1);

@@ -33,6 +33,10 @@ pub enum Key {
     Child(u32),
     /// A task gives up the address space that it shares with the one that made it (`vfork`).
     Released(u32),
+    /// What a task waits for in a set of semaphores or a message queue has come about.
+    Ipc(u32),
+    /// There is room in a System V message queue.
+    MessageRoom(i32),
 }
 
 impl Key {
@@ -175,6 +179,7 @@ impl Kernel {
     /// The running task's call is over.
     pub(super) fn call_is_over(&mut self) {
         let tid = self.tid();
+        self.leave_ipc(tid);
         if let Some(parked) = self.task.parked.take() {
             self.sched.unpark(tid, &parked.wait);
             self.leave_fifos(tid, &parked.wait);

@@ -38,6 +38,10 @@ pub struct Vcpu {
     fd: VcpuFd,
     regs: kvm_regs,
     regs_changed: bool,
+    /// System registers that the next entry takes along: a call of its own costs a load of the vCPU.
+    next_sregs: Option<kvm_sregs>,
+    /// Those that an entry took along last.
+    last_sregs: Option<kvm_sregs>,
     mask: Option<u64>,
     /// RDTSC must be made to fault on the thread while the guest runs: where KVM ignores the
     /// guest's own CR4.TSD.
@@ -78,6 +82,8 @@ impl Vcpu {
             fd,
             regs,
             regs_changed: false,
+            next_sregs: None,
+            last_sregs: None,
             mask: None,
             thread_traps_tsc: false,
             keeps_tsc_faulting: false,
@@ -100,6 +106,9 @@ impl Vcpu {
     /// # Errors
     /// When KVM refuses.
     pub fn sregs(&self) -> Result<kvm_sregs, VcpuError> {
+        if let Some(sregs) = self.next_sregs {
+            return Ok(sregs);
+        }
         self.fd.get_sregs().map_err(error("KVM_GET_SREGS"))
     }
 
@@ -108,7 +117,21 @@ impl Vcpu {
     /// # Errors
     /// When KVM refuses.
     pub fn set_sregs(&self, sregs: &kvm_sregs) -> Result<(), VcpuError> {
+        debug_assert!(self.next_sregs.is_none(), "two sets of system registers");
         self.fd.set_sregs(sregs).map_err(error("KVM_SET_SREGS"))
+    }
+
+    /// The system registers as they were set last: what the guest has changed since is missing.
+    ///
+    /// # Errors
+    /// When KVM refuses.
+    pub fn sregs_set_last(&self) -> Result<kvm_sregs, VcpuError> {
+        self.last_sregs.map_or_else(|| self.sregs(), Ok)
+    }
+
+    /// Sets the system registers at the next entry. They must be such as KVM takes.
+    pub fn set_sregs_at_entry(&mut self, sregs: kvm_sregs) {
+        (self.next_sregs, self.last_sregs) = (Some(sregs), Some(sregs));
     }
 
     /// Makes KVM refuse what it can do for guests and what the CPUID table does not tell of: its clock,
@@ -209,6 +232,11 @@ impl Vcpu {
             self.fd.sync_regs_mut().regs = self.regs;
             self.fd.set_sync_dirty_reg(SyncReg::Register);
         }
+        let sets_sregs = self.next_sregs.is_some();
+        if let Some(sregs) = self.next_sregs.take() {
+            self.fd.sync_regs_mut().sregs = sregs;
+            self.fd.set_sync_dirty_reg(SyncReg::SystemRegister);
+        }
         if self.thread_traps_tsc {
             make_rdtsc_fault();
         }
@@ -216,6 +244,9 @@ impl Vcpu {
         if self.regs_changed {
             self.fd.clear_sync_dirty_reg(SyncReg::Register);
             self.regs_changed = false;
+        }
+        if sets_sregs {
+            self.fd.clear_sync_dirty_reg(SyncReg::SystemRegister);
         }
         self.regs = self.fd.sync_regs().regs;
         if !self.keeps_tsc_faulting {

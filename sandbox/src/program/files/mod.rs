@@ -17,6 +17,7 @@ mod ioctl;
 mod lock;
 mod passed;
 mod poll;
+mod queue;
 mod seek;
 mod table;
 mod text;

@@ -309,6 +309,9 @@ impl FdTable {
         {
             // A process's locks on a file go with the first descriptor of it that it closes.
             self.locks.closed(description.inode, process);
+            if let Some(queue) = fs.queue_mut(description.inode) {
+                queue.closed(process);
+            }
         }
         let lost = self.let_go(fs, env, slot.id)?;
         self.settle_after(fs, env, lost)

@@ -10,6 +10,7 @@ use super::notice::Stage;
 use super::socket::SOCKET_COST;
 use super::{Fs, IoOutcome};
 use crate::errno::Errno;
+use crate::program::ipc::mqueue::Queue;
 
 /// Something without a name.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -34,6 +35,8 @@ pub(crate) enum Anon {
         /// How far it is.
         stage: Stage,
     },
+    /// A POSIX message queue.
+    Queue(Box<Queue>),
 }
 
 /// A counter that wakes.
@@ -64,6 +67,7 @@ impl Anon {
         match self {
             Anon::Event(event) => event.count < u64::MAX,
             Anon::Timer(_) | Anon::Epoll | Anon::Socket | Anon::Signals { .. } | Anon::Process { .. } => true,
+            Anon::Queue(queue) => queue.is_sound(),
         }
     }
 
@@ -76,6 +80,7 @@ impl Anon {
             Anon::Signals { .. } => "[signalfd]",
             Anon::Process { .. } => "[pidfd]",
             Anon::Socket => "socket",
+            Anon::Queue(_) => "mqueue",
         }
     }
 
@@ -83,6 +88,7 @@ impl Anon {
     fn cost(&self) -> u64 {
         match self {
             Anon::Socket => INODE_COST + SOCKET_COST,
+            Anon::Queue(queue) => INODE_COST + queue.bytes(),
             _ => INODE_COST,
         }
     }
@@ -128,7 +134,7 @@ impl Fs {
         match self.anon(id) {
             Some(Anon::Event(_) | Anon::Socket) => (true, true),
             Some(Anon::Timer(_) | Anon::Signals { .. }) => (true, false),
-            Some(Anon::Epoll | Anon::Process { .. }) | None => (false, false),
+            Some(Anon::Epoll | Anon::Process { .. } | Anon::Queue(_)) | None => (false, false),
         }
     }
 
@@ -140,6 +146,7 @@ impl Fs {
             Some(Anon::Process { stage, .. }) => [*stage != Stage::Alive, false, *stage == Stage::Gone],
             Some(Anon::Event(event)) => [event.count > 0, event.count < u64::MAX - 1, false],
             Some(Anon::Timer(timer)) => [timer.expired > 0, false, false],
+            Some(Anon::Queue(queue)) => [queue.count() > 0, !queue.is_full(), false],
             Some(Anon::Socket | Anon::Epoll) | None => [false; 3],
         }
     }
@@ -214,7 +221,7 @@ impl Fs {
                 Ok(())
             }
             Anon::Socket => self.drop_socket(env, id),
-            Anon::Event(_) | Anon::Epoll => Ok(()),
+            Anon::Event(_) | Anon::Epoll | Anon::Queue(_) => Ok(()),
         }
     }
 

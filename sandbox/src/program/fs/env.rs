@@ -313,4 +313,10 @@ pub enum ProcFile {
     Uuid,
     /// `/proc/net/unix`: the sockets.
     NetUnix,
+    /// `/proc/sysvipc/shm`
+    SharedMemory,
+    /// `/proc/sysvipc/sem`
+    Semaphores,
+    /// `/proc/sysvipc/msg`
+    MessageQueues,
 }

@@ -184,6 +184,7 @@ impl Inode {
             Body::Stream(_) | Body::Pipe(_) => S_IFIFO,
             Body::Socket | Body::Foreign => S_IFSOCK,
             Body::Anon(Anon::Socket) => S_IFSOCK,
+            Body::Anon(Anon::Queue(_)) => S_IFREG,
             Body::Anon(_) => 0,
         }
     }

@@ -40,6 +40,7 @@ mod known;
 mod life;
 mod lower;
 mod mount;
+mod mqueue;
 mod notice;
 mod open;
 mod output;

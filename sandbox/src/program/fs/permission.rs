@@ -80,7 +80,7 @@ impl Fs {
     }
 
     /// Whether the caller owns a file, or may act as if.
-    pub(super) fn owns(&mut self, env: &mut Env<'_>, id: InodeId) -> FsResult<bool> {
+    pub(crate) fn owns(&mut self, env: &mut Env<'_>, id: InodeId) -> FsResult<bool> {
         let stat = self.stat(env, id)?;
         let who = env.caller.credentials();
         Ok(who.user.fs == stat.uid || who.can(cap::FOWNER))

@@ -167,10 +167,15 @@ impl Machine {
             Resume::Syscall => bases != self.loaded_bases || regs.general.rflags & TRAP_FLAG != 0,
         };
         if full {
-            let mut sregs = self.core.vcpu.sregs()?;
-            let (fs, gs) = if bases == self.loaded_bases { (sregs.fs.base, sregs.gs.base) } else { bases };
+            // All that matters to a program is set, but for bases that it may have changed itself.
+            let own_bases = bases == self.loaded_bases;
+            let mut sregs = match own_bases {
+                true => self.core.vcpu.sregs()?,
+                false => self.core.vcpu.sregs_set_last()?,
+            };
+            let (fs, gs) = if own_bases { (sregs.fs.base, sregs.gs.base) } else { bases };
             entry::set_user_mode(&mut sregs, &self.core.host, self.kernel.space.root(), (fs, gs));
-            self.core.vcpu.set_sregs(&sregs)?;
+            self.core.vcpu.set_sregs_at_entry(sregs);
             self.loaded_bases = (fs, gs);
             *self.core.vcpu.regs_mut() = (&regs.general).into();
         } else if self.core.host.syscall_stays_user {

@@ -297,6 +297,7 @@ impl Guest for Machine {
         if let Some(end) = self.kernel.end {
             return Ok(Some(RunEnd::Ended(end)));
         }
+        self.kernel.effects.watch(options.observer.is_some());
         if self.begins_to_step() {
             // A restored program whose timer is armed.
             self.resume(Resume::Full)?;

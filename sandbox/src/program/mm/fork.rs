@@ -1,5 +1,7 @@
 //! Copying an address space: what `fork` does.
 
+use std::ops::Range;
+
 use super::{AddressSpace, CHUNK_BYTES, Memory, PAGE, Region, SpaceState, chunk_page};
 use crate::ram::{CHUNK_PAGES, PAGE_SIZE, PageError};
 
@@ -44,18 +46,34 @@ impl AddressSpace {
                 memory.ram.renew(pages)?;
             }
             let mut content = [0; PAGE_SIZE];
-            for page in memory.ram.held(from..from + CHUNK_PAGES)? {
-                // The copy gets it from the file, too, when it is touched.
-                if memory.comes_from_file(page) {
-                    continue;
+            for run in copied_runs(memory, from)? {
+                // Written whole: what a file has there is not asked for first.
+                memory.drop_pages(to + run.start - from..to + run.end - from)?;
+                for page in run {
+                    pace.bytes(PAGE_SIZE)?;
+                    memory.ram.peek(page, &mut content)?;
+                    memory.ram.write(memory.ram.base() + (to + page - from) * PAGE, &content)?;
                 }
-                pace.bytes(PAGE_SIZE)?;
-                memory.ram.peek(page, &mut content)?;
-                memory.ram.write(memory.ram.base() + (to + page - from) * PAGE, &content)?;
             }
         }
         Ok(true)
     }
+}
+
+/// The pages of a chunk, whose first page this is, that a copy of it does not get from files when they are
+/// touched, as runs.
+fn copied_runs(memory: &Memory, first: u64) -> Result<Vec<Range<u64>>, PageError> {
+    let mut runs: Vec<Range<u64>> = Vec::new();
+    for page in memory.ram.held(first..first + CHUNK_PAGES)? {
+        if memory.comes_from_file(page) {
+            continue;
+        }
+        match runs.last_mut() {
+            Some(run) if run.end == page => run.end += 1,
+            _ => runs.push(page..page + 1),
+        }
+    }
+    Ok(runs)
 }
 
 const _: () = assert!(CHUNK_BYTES == CHUNK_PAGES * PAGE);

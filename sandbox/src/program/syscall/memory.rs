@@ -137,7 +137,7 @@ impl Kernel {
     }
 
     /// Where a mapping goes.
-    fn place_mapping(&mut self, hint: u64, len: u64, flags: u64) -> Result<u64, SysError> {
+    pub(super) fn place_mapping(&mut self, hint: u64, len: u64, flags: u64) -> Result<u64, SysError> {
         if flags & (map::FIXED | map::FIXED_NOREPLACE) != 0 {
             let end = hint.checked_add(len).filter(|end| *end <= USER_END).ok_or(Errno::ENOMEM)?;
             if !hint.is_multiple_of(PAGE) {

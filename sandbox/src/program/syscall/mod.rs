@@ -12,6 +12,7 @@ mod exec;
 mod futex;
 mod futex_pi;
 mod info;
+mod ipc;
 mod limits;
 mod memory;
 mod message;

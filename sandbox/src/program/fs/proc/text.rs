@@ -59,6 +59,21 @@ pub(super) const SYSTEM: &[(&str, Source)] = &[
     ("sys/net/core/wmem_max", Source::Fixed("212992\n")),
     ("sys/net/unix/max_dgram_qlen", Source::Fixed("10\n")),
     ("sys/net/ipv4/ip_local_port_range", Source::Fixed("32768\t60999\n")),
+    ("sys/kernel/shmall", Source::Fixed("18446744073692774399\n")),
+    ("sys/kernel/shmmni", Source::Fixed("4096\n")),
+    ("sys/kernel/shm_rmid_forced", Source::Fixed("0\n")),
+    ("sys/kernel/sem", Source::Fixed("32000\t1024000000\t500\t32000\n")),
+    ("sys/kernel/msgmax", Source::Fixed("8192\n")),
+    ("sys/kernel/msgmnb", Source::Fixed("16384\n")),
+    ("sys/kernel/msgmni", Source::Fixed("32000\n")),
+    ("sys/fs/mqueue/msg_default", Source::Fixed("10\n")),
+    ("sys/fs/mqueue/msg_max", Source::Fixed("10\n")),
+    ("sys/fs/mqueue/msgsize_default", Source::Fixed("8192\n")),
+    ("sys/fs/mqueue/msgsize_max", Source::Fixed("8192\n")),
+    ("sys/fs/mqueue/queues_max", Source::Fixed("256\n")),
+    ("sysvipc/shm", Source::Asked(ProcFile::SharedMemory)),
+    ("sysvipc/sem", Source::Asked(ProcFile::Semaphores)),
+    ("sysvipc/msg", Source::Asked(ProcFile::MessageQueues)),
 ];
 
 /// The text of a file that nobody else gives a text for.

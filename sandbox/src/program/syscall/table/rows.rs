@@ -48,9 +48,10 @@ __NR_mincore "pnp" |p, a| p.sys_mincore(a),
     partial("every mapped page is said to be resident");
 __NR_madvise "pni" |p, a| p.sys_madvise(a),
     partial("MADV_COLLAPSE and guard pages are EINVAL; MADV_FREE drops nothing");
-__NR_shmget "*" absent(ENOSYS);
-__NR_shmat "*" absent(ENOSYS);
-__NR_shmctl "*" absent(ENOSYS);
+__NR_shmget "inx" |p, a| p.sys_shmget(a),
+    partial("no huge pages: SHM_HUGETLB is ENOMEM");
+__NR_shmat "ipx" |p, a| p.sys_shmat(a), complete;
+__NR_shmctl "iip" |p, a| p.sys_shmctl(a), complete;
 __NR_dup "f" |p, a| p.sys_dup(a), complete;
 __NR_dup2 "ff" |p, a| p.sys_dup2(a), complete;
 __NR_pause "" [once] |_, _| Kernel::wait_for_ever(), complete;
@@ -95,14 +96,15 @@ __NR_wait4 "ipxp" |p, a| p.sys_wait4(a),
 __NR_kill "ig" |p, a| p.sys_kill(a),
     partial("signals that stop are ignored");
 __NR_uname "p" |p, a| p.sys_uname(a), complete;
-__NR_semget "*" absent(ENOSYS);
-__NR_semop "*" [once] absent(ENOSYS);
-__NR_semctl "*" absent(ENOSYS);
-__NR_shmdt "*" absent(ENOSYS);
-__NR_msgget "*" absent(ENOSYS);
-__NR_msgsnd "*" [once] absent(ENOSYS);
-__NR_msgrcv "*" [once] absent(ENOSYS);
-__NR_msgctl "*" absent(ENOSYS);
+__NR_semget "inx" |p, a| p.sys_semget(a), complete;
+__NR_semop "ipn" [once] |p, a| p.sys_semop(a), complete;
+__NR_semctl "iiix" |p, a| p.sys_semctl(a), complete;
+__NR_shmdt "p" |p, a| p.sys_shmdt(a), complete;
+__NR_msgget "ix" |p, a| p.sys_msgget(a), complete;
+__NR_msgsnd "ipnx" [once] |p, a| p.sys_msgsnd(a), complete;
+__NR_msgrcv "ipnix" [once] |p, a| p.sys_msgrcv(a),
+    partial("MSG_COPY is ENOSYS");
+__NR_msgctl "iip" |p, a| p.sys_msgctl(a), complete;
 __NR_fcntl "fix" |p, a| p.sys_fcntl(a),
     partial("no leases, directory notification, F_SETSIG or write hints; nobody is sent SIGIO");
 __NR_flock "fi" |p, a| p.sys_flock(a), complete;
@@ -289,7 +291,7 @@ __NR_remap_file_pages "*" |p, a| p.sys_remap_file_pages(a), complete;
 __NR_getdents64 "fpn" |p, a| p.sys_getdents(a, DirFormat::Large), complete;
 __NR_set_tid_address "p" |p, a| p.sys_set_tid_address(a), complete;
 __NR_restart_syscall "" absent(ENOSYS);
-__NR_semtimedop "*" [once] absent(ENOSYS);
+__NR_semtimedop "ipnp" [once] |p, a| p.sys_semtimedop(a), complete;
 __NR_fadvise64 "fini" |p, a| p.sys_fadvise(a), complete;
 __NR_timer_create "ipp" |p, a| p.sys_timer_create(a),
     partial("not on the CPU clock of another process: EINVAL");
@@ -313,12 +315,13 @@ __NR_vserver "*" absent(ENOSYS);
 __NR_mbind "pnipnx" absent(ENOSYS);
 __NR_set_mempolicy "*" absent(ENOSYS);
 __NR_get_mempolicy "*" absent(ENOSYS);
-__NR_mq_open "*" absent(ENOSYS);
-__NR_mq_unlink "*" absent(ENOSYS);
-__NR_mq_timedsend "*" absent(ENOSYS);
-__NR_mq_timedreceive "*" absent(ENOSYS);
-__NR_mq_notify "*" absent(ENOSYS);
-__NR_mq_getsetattr "*" absent(ENOSYS);
+__NR_mq_open "pxdp" |p, a| p.sys_mq_open(a), complete;
+__NR_mq_unlink "p" |p, a| p.sys_mq_unlink(a), complete;
+__NR_mq_timedsend "fpnnp" |p, a| p.sys_mq_timedsend(a), complete;
+__NR_mq_timedreceive "fpnpp" |p, a| p.sys_mq_timedreceive(a), complete;
+__NR_mq_notify "fp" |p, a| p.sys_mq_notify(a),
+    partial("no SIGEV_THREAD, since there are no netlink sockets");
+__NR_mq_getsetattr "fpp" |p, a| p.sys_mq_getsetattr(a), complete;
 __NR_kexec_load "*" absent(ENOSYS);
 __NR_waitid "iipxp" |p, a| p.sys_waitid(a),
     partial("no P_PIDFD; processes are never stopped");
