@@ -5,7 +5,7 @@ use crate::errno::Errno;
 use crate::program::fs::{Env, Fs, FsResult, IoOutcome, Nature, OpenFlags, fail};
 
 /// Bytes that one call moves at most; programs go on where it stopped.
-const MOST: usize = 1 << 20;
+pub(super) const MOST: usize = 1 << 20;
 
 /// What was copied.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -16,6 +16,13 @@ pub struct Copied {
     pub input_offset: Option<i64>,
     /// The output's offset after that, if it was given.
     pub output_offset: Option<i64>,
+}
+
+impl Copied {
+    /// Nothing, from these offsets on.
+    pub(super) fn nothing(input_offset: Option<i64>, output_offset: Option<i64>) -> Copied {
+        Copied { bytes: 0, input_offset, output_offset }
+    }
 }
 
 impl FdTable {

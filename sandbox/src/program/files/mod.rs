@@ -19,6 +19,7 @@ mod passed;
 mod poll;
 mod queue;
 mod seek;
+mod splice;
 mod table;
 mod text;
 

@@ -180,6 +180,18 @@ impl Pipe {
         self.buffers.len() < self.limit as usize
     }
 
+    /// Bytes that go in whatever their length.
+    pub fn room(&self) -> usize {
+        (self.limit as usize).saturating_sub(self.buffers.len()) * BUFFER
+    }
+
+    /// At most so many bytes of what can be read, no more than the first packet, which stay there.
+    pub fn peek(&self, most: usize) -> Vec<u8> {
+        let packet =
+            self.buffers.front().filter(|buffer| buffer.packet).map(|buffer| usize::from(buffer.len));
+        self.queue.iter().take(most.min(packet.unwrap_or(most))).copied().collect()
+    }
+
     /// Reads; 0 at the end, which is when there are no writers.
     ///
     /// # Errors
@@ -303,6 +315,17 @@ impl Fs {
             self.wake(id);
         }
         Ok(n)
+    }
+
+    /// Takes out of a pipe what was moved from there.
+    pub(crate) fn take_from_pipe(&mut self, id: InodeId, bytes: usize) {
+        if let Some(pipe) = self.pipe(id)
+            && bytes > 0
+        {
+            // It was there a moment ago.
+            let _ = pipe.read(&mut vec![0; bytes]);
+            self.wake(id);
+        }
     }
 
     /// A task's call that may have waited for a FIFO's other end is over.

@@ -28,6 +28,7 @@ mod send;
 mod signal;
 mod socket;
 mod sockopt;
+mod splice;
 pub mod table;
 mod time;
 mod timer;

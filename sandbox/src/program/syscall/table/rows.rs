@@ -357,8 +357,9 @@ __NR_ppoll "pnppn" [once] |p, a| p.sys_ppoll(a),
 __NR_unshare "x" absent(ENOSYS);
 __NR_set_robust_list "pn" |p, a| p.sys_set_robust_list(a), complete;
 __NR_get_robust_list "ipp" |p, a| p.sys_get_robust_list(a), complete;
-__NR_splice "fpfpnx" absent(ENOSYS);
-__NR_tee "ffnx" absent(ENOSYS);
+__NR_splice "fpfpnx" |p, a| p.sys_splice(a),
+    partial("not out of a socket: EINVAL");
+__NR_tee "ffnx" |p, a| p.sys_tee(a), complete;
 __NR_sync_file_range "finx" |p, a| p.sys_sync_file_range(a), complete;
 __NR_vmsplice "fpnx" absent(ENOSYS);
 __NR_move_pages "*" absent(ENOSYS);
