@@ -42,6 +42,11 @@ fn all_threads_stop() {
 }
 
 #[test]
+fn what_others_have_set() {
+    same("others");
+}
+
+#[test]
 fn nobody_lets_the_first_process_go_on() {
     let dir = tempfile::tempdir().expect("a temporary directory");
     let program = build(dir.path());

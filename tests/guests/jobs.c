@@ -7,7 +7,9 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sched.h>
 #include <sys/mman.h>
+#include <sys/resource.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
@@ -236,6 +238,59 @@ static void threads(void) {
     status_of(child, 0);
 }
 
+/* What another process has set. */
+static void others(void) {
+    int down[2], up[2];
+    pipe(down);
+    pipe(up);
+    pid_t child = fork();
+    if (child == 0) {
+        char byte;
+        setpgid(0, 0);
+        write(up[1], "x", 1);
+        read(down[0], &byte, 1);
+        struct rlimit limit;
+        getrlimit(RLIMIT_NOFILE, &limit);
+        printf("nice %d descriptors %ld %ld policy %d\n", getpriority(PRIO_PROCESS, 0), (long)limit.rlim_cur,
+               (long)limit.rlim_max, sched_getscheduler(0));
+        int last = 0, fd;
+        while ((fd = dup(0)) >= 0) last = fd;
+        printf("last %d %s\n", last, error(fd));
+        _exit(0);
+    }
+    char byte;
+    read(up[0], &byte, 1);
+    int own = getpriority(PRIO_PROCESS, 0);
+    printf("set %s\n", error(setpriority(PRIO_PROCESS, child, 7)));
+    printf("got %d own %d\n", getpriority(PRIO_PROCESS, child), getpriority(PRIO_PROCESS, 0) == own);
+    printf("group %s\n", error(setpriority(PRIO_PGRP, child, 8)));
+    printf("got %d\n", getpriority(PRIO_PGRP, child));
+    struct rlimit limit = {40, 50}, old;
+    printf("prlimit %s\n", error(prlimit(child, RLIMIT_NOFILE, &limit, &old)));
+    printf("prlimit %s", error(prlimit(child, RLIMIT_NOFILE, NULL, &old)));
+    printf(" %ld\n", (long)old.rlim_cur);
+    struct sched_param parameter = {0};
+    printf("policy %s %d\n", error(sched_setscheduler(child, SCHED_BATCH, &parameter)), sched_getscheduler(child));
+    errno = 0;
+    printf("nobody %s", error(setpriority(PRIO_PROCESS, 4000000, 0)));
+    printf(" %s", error(prlimit(4000000, RLIMIT_NOFILE, NULL, &old)));
+    printf(" %s\n", error(sched_getscheduler(4000000)));
+    write(down[1], "x", 1);
+    status_of(child, 0);
+    pid_t other = fork();
+    if (other == 0) {
+        read(down[0], &byte, 1);
+        _exit(0);
+    }
+    if (setresuid(1000, 1000, 1000) == 0) {
+        printf("refused %s", error(setpriority(PRIO_PROCESS, other, 9)));
+        printf(" %s", error(prlimit(other, RLIMIT_NOFILE, NULL, &old)));
+        printf(" %s\n", error(sched_setscheduler(other, SCHED_BATCH, &parameter)));
+    }
+    write(down[1], "x", 1);
+    waitpid(other, NULL, 0);
+}
+
 int main(int count, char **args) {
     setvbuf(stdout, NULL, _IOLBF, 0);
     shared = mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
@@ -245,6 +300,7 @@ int main(int count, char **args) {
     if (!strcmp(part, "calls")) calls();
     if (!strcmp(part, "keyboard")) keyboard();
     if (!strcmp(part, "threads")) threads();
+    if (!strcmp(part, "others")) others();
     if (!strcmp(part, "for-ever")) raise(SIGSTOP);
     puts("to the end");
     return 0;

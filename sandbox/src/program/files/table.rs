@@ -114,9 +114,11 @@ impl FdTable {
         self.table.limit
     }
 
-    /// Sets the number of descriptors that there may be; those beyond it stay open.
-    pub fn set_limit(&mut self, limit: u64) {
-        self.table.limit = u32::try_from(limit).unwrap_or(OPEN_MAX).min(OPEN_MAX);
+    /// Sets the number of descriptors that there may be in a table; those beyond it stay open.
+    pub fn set_limit(&mut self, table: u32, limit: u64) {
+        if let Some(table) = self.table.of_mut(table) {
+            table.limit = u32::try_from(limit).unwrap_or(OPEN_MAX).min(OPEN_MAX);
+        }
     }
 
     /// The description that a descriptor stands for.

@@ -2,7 +2,7 @@
 
 use super::Args;
 use crate::errno::Errno;
-use crate::program::credentials::{Credentials, cap};
+use crate::program::credentials::{Credentials, ROOT, cap};
 use crate::program::error::{SysError, SysResult};
 use crate::program::files::OPEN_MAX;
 use crate::program::kernel::Kernel;
@@ -17,46 +17,64 @@ impl Kernel {
         if resource < self.process.limits.len() { Ok(resource) } else { Err(Errno::EINVAL) }
     }
 
-    fn set_limit(&mut self, index: usize, (soft, hard): (u64, u64)) -> Result<(), SysError> {
+    /// Sets a limit of a process, which a task of it stands for.
+    fn set_limit(&mut self, tid: u32, index: usize, (soft, hard): (u64, u64)) -> Result<(), SysError> {
+        let (pid, files, space) = match self.task.of(tid) {
+            Some(task) => (task.process, task.files, task.space),
+            None => return Err(Errno::ESRCH.into()),
+        };
         if soft > hard {
             return Err(Errno::EINVAL.into());
         }
         if index == limits::NOFILE && hard > OPEN_MAX.into() {
             return Err(Errno::EPERM.into());
         }
-        if hard > self.process.limits[index].1 && !self.task.credentials.can(cap::SYS_RESOURCE) {
+        let process = self.process.of_mut(pid).ok_or(Errno::ESRCH)?;
+        if hard > process.limits[index].1 && !self.task.credentials.can(cap::SYS_RESOURCE) {
             return Err(Errno::EPERM.into());
         }
-        self.process.limits[index] = (soft, hard);
+        process.limits[index] = (soft, hard);
         match index {
-            limits::NOFILE => self.files.set_limit(soft),
-            limits::STACK => self.space.state.stack_limit = soft,
+            limits::NOFILE => self.files.set_limit(files, soft),
+            limits::STACK => {
+                if let Some(space) = self.space.of_mut(space) {
+                    space.state.stack_limit = soft;
+                }
+            }
             _ => {}
         }
         Ok(())
+    }
+
+    /// Whether the running task may look at the limits of another, or set them (`check_prlimit_permission`).
+    fn may_limit(&self, whom: &Credentials) -> bool {
+        let who = &self.task.credentials;
+        let users = [whom.user.effective, whom.user.saved, whom.user.real];
+        let groups = [whom.group.effective, whom.group.saved, whom.group.real];
+        let alike =
+            users.iter().all(|id| *id == who.user.real) && groups.iter().all(|id| *id == who.group.real);
+        alike || who.can(cap::SYS_RESOURCE)
     }
 
     pub(super) fn sys_prlimit64(&mut self, a: Args) -> SysResult {
         let [pid, resource, new, old, ..] = a;
         let new = if new == 0 { None } else { Some(self.read_words::<2>(new)?) };
         let index = self.limit_index(resource)?;
-        let before = match pid as u32 {
-            FIRST_PID => {
-                // As `check_prlimit_permission`; nothing changes what the first process may.
-                let Credentials { user, group, .. } = &self.task.credentials;
-                let alike = user.real == 0 && group.real == 0;
-                if new.is_some() || !alike && !self.task.credentials.can(cap::SYS_RESOURCE) {
-                    return Err(Errno::EPERM.into());
-                }
-                limits::first()[index]
+        let tid = if pid as u32 == 0 { self.tid() } else { pid as u32 };
+        let before = match self.task.of(tid) {
+            // Nothing changes what the first process may.
+            None if tid == FIRST_PID && (new.is_some() || !self.may_limit(&ROOT)) => {
+                return Err(Errno::EPERM.into());
             }
-            _ => {
-                self.own_process(pid)?;
-                self.process.limits[index]
+            None if tid == FIRST_PID => limits::first()[index],
+            None => return Err(Errno::ESRCH.into()),
+            Some(task) if tid != self.tid() && !self.may_limit(&task.credentials) => {
+                return Err(Errno::EPERM.into());
             }
+            Some(task) => self.process.of(task.process).ok_or(Errno::ESRCH)?.limits[index],
         };
         if let Some([soft, hard]) = new {
-            self.set_limit(index, (soft, hard))?;
+            self.set_limit(tid, index, (soft, hard))?;
         }
         if old != 0 {
             self.write_words(old, &[before.0, before.1])?;
@@ -72,7 +90,7 @@ impl Kernel {
     pub(super) fn sys_setrlimit(&mut self, a: Args) -> SysResult {
         let [soft, hard] = self.read_words::<2>(a[1])?;
         let index = self.limit_index(a[0])?;
-        self.set_limit(index, (soft, hard)).map(|()| 0)
+        self.set_limit(self.tid(), index, (soft, hard)).map(|()| 0)
     }
 
     /// Refuses to map more than `RLIMIT_AS` and `RLIMIT_DATA` allow: `bytes` more in all, of which

@@ -7,7 +7,9 @@ use crate::program::credentials::cap;
 use crate::program::error::{SysError, SysResult};
 use crate::program::kernel::Kernel;
 use crate::program::limits;
+use crate::program::process::FIRST_PID;
 use crate::program::settings::Scheduling;
+use crate::program::task::Task;
 
 /// `SCHED_*` (`include/uapi/linux/sched.h`).
 const NORMAL: u32 = 0;
@@ -38,52 +40,92 @@ fn real_time(policy: u32) -> bool {
 }
 
 impl Kernel {
-    /// Whether `who` of `PRIO_PROCESS`, `PRIO_PGRP` or `PRIO_USER` is the program.
-    fn expect_own_priority(&self, which: u64, who: u64) -> Result<(), Errno> {
+    /// The tasks that `who` of `PRIO_PROCESS`, `PRIO_PGRP` or `PRIO_USER` are.
+    fn whose_priority(&self, which: u64, who: u64) -> Result<Vec<u32>, Errno> {
         let who = who as u32;
-        let own = match which as u32 {
-            0 | 1 => [0, self.pid(), self.tid()].contains(&who),
-            2 => [0, self.task.credentials.user.real].contains(&who),
+        let group_of = |task: &Task| self.process.of(task.process).map_or(0, |process| process.group);
+        let user_of = |task: &Task| task.credentials.user.real;
+        let (own, user) = (self.process.group, self.task.credentials.user.real);
+        let or_own = |own: u32| if who == 0 { own } else { who };
+        let all = self.task.iter();
+        let tids: Vec<u32> = match which as u32 {
+            0 => Some(or_own(self.tid())).filter(|tid| self.task.has(*tid)).into_iter().collect(),
+            1 => all.filter(|(_, task)| group_of(task) == or_own(own)).map(|(tid, _)| tid).collect(),
+            2 => all.filter(|(_, task)| user_of(task) == or_own(user)).map(|(tid, _)| tid).collect(),
             _ => return Err(Errno::EINVAL),
         };
-        if own { Ok(()) } else { Err(Errno::ESRCH) }
+        if tids.is_empty() { Err(Errno::ESRCH) } else { Ok(tids) }
     }
 
     pub(super) fn sys_getpriority(&mut self, a: Args) -> SysResult {
-        self.expect_own_priority(a[0], a[1])?;
-        Ok((20 - self.task.settings.scheduling.nice) as u64)
+        let tids = self.whose_priority(a[0], a[1])?;
+        let nice = tids.iter().filter_map(|tid| Some(self.task.of(*tid)?.settings.scheduling.nice)).min();
+        Ok((20 - nice.unwrap_or(0)) as u64)
     }
 
+    /// The last refusal is what is told; who may be set is set.
     pub(super) fn sys_setpriority(&mut self, a: Args) -> SysResult {
-        self.expect_own_priority(a[0], a[1])?;
         let nice = (a[2] as i32).clamp(-20, 19);
-        self.expect_may_nice(nice, Errno::EACCES)?;
-        self.task.settings.scheduling.nice = nice;
-        Ok(0)
+        let mut result = Ok(0);
+        for tid in self.whose_priority(a[0], a[1])? {
+            match self.expect_may_schedule(tid).and_then(|()| self.expect_may_nice(tid, nice, Errno::EACCES))
+            {
+                Ok(()) => self.change(tid, |scheduling| scheduling.nice = nice),
+                Err(e) => result = Err(e.into()),
+            }
+        }
+        result
     }
 
-    fn expect_may_nice(&self, nice: i32, error: Errno) -> Result<(), Errno> {
+    fn expect_may_nice(&self, tid: u32, nice: i32, error: Errno) -> Result<(), Errno> {
         let allowed = (20 - nice) as u64 <= self.process.limits[limits::NICE].0;
-        let nicer = nice >= self.task.settings.scheduling.nice;
+        let nicer = self.task.of(tid).is_none_or(|task| nice >= task.settings.scheduling.nice);
         if nicer || allowed || self.task.credentials.can(cap::SYS_NICE) { Ok(()) } else { Err(error) }
     }
 
-    /// The process that a scheduling call is about.
-    fn scheduled(&mut self, pid: u64) -> Result<(), SysError> {
-        if (pid as i32) < 0 {
-            return Err(Errno::EINVAL.into());
-        }
-        self.own_process(pid).map(drop)
+    /// Refuses to change what another's task has set (`check_same_owner`).
+    fn expect_may_schedule(&self, tid: u32) -> Result<(), Errno> {
+        let Some(target) = self.task.of(tid) else { return Err(Errno::ESRCH) };
+        let own = self.task.credentials.user.effective;
+        let whose = target.credentials.user;
+        let alike = own == whose.effective || own == whose.real;
+        if alike || self.task.credentials.can(cap::SYS_NICE) { Ok(()) } else { Err(Errno::EPERM) }
     }
 
-    fn set_policy(&mut self, policy: u32, priority: u32, reset: bool) -> Result<(), SysError> {
+    fn change(&mut self, tid: u32, change: impl FnOnce(&mut Scheduling)) {
+        if let Some(task) = self.task.of_mut(tid) {
+            change(&mut task.settings.scheduling);
+        }
+    }
+
+    /// The task that a scheduling call is about.
+    fn scheduled(&self, tid: u64) -> Result<u32, Errno> {
+        match tid as i32 {
+            ..0 => Err(Errno::EINVAL),
+            0 => Ok(self.tid()),
+            tid if self.task.has(tid as u32) => Ok(tid as u32),
+            _ => Err(Errno::ESRCH),
+        }
+    }
+
+    /// What it has set; the first process has set nothing.
+    fn scheduling_of(&self, tid: u64) -> Result<Scheduling, Errno> {
+        if tid as u32 == FIRST_PID {
+            return Ok(Scheduling::default());
+        }
+        let tid = self.scheduled(tid)?;
+        self.task.of(tid).map(|task| task.settings.scheduling).ok_or(Errno::ESRCH)
+    }
+
+    fn set_policy(&mut self, tid: u32, policy: u32, priority: u32, reset: bool) -> Result<(), SysError> {
         if !matches!(policy, NORMAL | FIFO | RR | BATCH | IDLE)
             || priority > MAX_PRIORITY
             || real_time(policy) != (priority > 0)
         {
             return Err(Errno::EINVAL.into());
         }
-        let old = self.task.settings.scheduling;
+        self.expect_may_schedule(tid)?;
+        let old = self.scheduling_of(tid.into())?;
         if !self.task.credentials.can(cap::SYS_NICE) {
             let limit = self.process.limits[limits::RTPRIO].0;
             let gains = real_time(policy)
@@ -96,7 +138,7 @@ impl Kernel {
                 return Err(Errno::EPERM.into());
             }
         }
-        self.task.settings.scheduling = Scheduling { policy, priority, reset_on_fork: reset, ..old };
+        self.change(tid, |set| *set = Scheduling { policy, priority, reset_on_fork: reset, ..old });
         Ok(())
     }
 
@@ -106,9 +148,9 @@ impl Kernel {
             return Err(Errno::EINVAL.into());
         }
         let priority = self.read_u32(parameter)?;
-        self.scheduled(pid)?;
+        let tid = self.scheduled(pid)?;
         let policy = policy as u32;
-        self.set_policy(policy & !RESET_ON_FORK, priority, policy & RESET_ON_FORK != 0)?;
+        self.set_policy(tid, policy & !RESET_ON_FORK, priority, policy & RESET_ON_FORK != 0)?;
         Ok(0)
     }
 
@@ -117,24 +159,26 @@ impl Kernel {
             return Err(Errno::EINVAL.into());
         }
         let priority = self.read_u32(a[1])?;
-        self.scheduled(a[0])?;
-        let Scheduling { policy, reset_on_fork, .. } = self.task.settings.scheduling;
-        self.set_policy(policy, priority, reset_on_fork)?;
+        let tid = self.scheduled(a[0])?;
+        let Scheduling { policy, reset_on_fork, .. } = self.scheduling_of(a[0])?;
+        self.set_policy(tid, policy, priority, reset_on_fork)?;
         Ok(0)
     }
 
     pub(super) fn sys_sched_getscheduler(&mut self, a: Args) -> SysResult {
-        self.scheduled(a[0])?;
-        let Scheduling { policy, reset_on_fork, .. } = self.task.settings.scheduling;
+        if (a[0] as i32) < 0 {
+            return Err(Errno::EINVAL.into());
+        }
+        let Scheduling { policy, reset_on_fork, .. } = self.scheduling_of(a[0])?;
         Ok((policy | if reset_on_fork { RESET_ON_FORK } else { 0 }).into())
     }
 
     pub(super) fn sys_sched_getparam(&mut self, a: Args) -> SysResult {
-        if a[1] == 0 {
+        if a[1] == 0 || (a[0] as i32) < 0 {
             return Err(Errno::EINVAL.into());
         }
-        self.scheduled(a[0])?;
-        self.write(a[1], &self.task.settings.scheduling.priority.to_le_bytes())?;
+        let priority = self.scheduling_of(a[0])?.priority;
+        self.write(a[1], &priority.to_le_bytes())?;
         Ok(0)
     }
 
@@ -148,8 +192,7 @@ impl Kernel {
     }
 
     pub(super) fn sys_sched_rr_get_interval(&mut self, a: Args) -> SysResult {
-        self.scheduled(a[0])?;
-        let slice = match self.task.settings.scheduling.policy {
+        let slice = match self.scheduling_of(a[0])?.policy {
             FIFO => 0,
             RR => RR_SLICE,
             _ => NORMAL_SLICE,
@@ -177,8 +220,8 @@ impl Kernel {
         let word = |at: usize| u32::from_le_bytes(std::array::from_fn(|i| attr[at + i]));
         let (mut policy, flags) = (word(4), u64::from(word(8)) | u64::from(word(12)) << 32);
         let (nice, mut priority) = (word(16) as i32, word(20));
-        self.scheduled(pid)?;
-        let old = self.task.settings.scheduling;
+        let tid = self.scheduled(pid)?;
+        let old = self.scheduling_of(pid)?;
         if flags & FLAG_KEEP_POLICY != 0 {
             policy = old.policy;
         }
@@ -195,11 +238,11 @@ impl Kernel {
         let nice = nice.clamp(-20, 19);
         let sets_nice = !keep && matches!(policy, NORMAL | BATCH);
         if sets_nice {
-            self.expect_may_nice(nice, Errno::EPERM)?;
+            self.expect_may_nice(tid, nice, Errno::EPERM)?;
         }
-        self.set_policy(policy, priority, flags & FLAG_RESET != 0)?;
+        self.set_policy(tid, policy, priority, flags & FLAG_RESET != 0)?;
         if sets_nice {
-            self.task.settings.scheduling.nice = nice;
+            self.change(tid, |scheduling| scheduling.nice = nice);
         }
         Ok(0)
     }
@@ -210,8 +253,7 @@ impl Kernel {
         if address == 0 || (pid as i32) < 0 || !(ATTR_FIRST..=4096).contains(&size) || flags as u32 != 0 {
             return Err(Errno::EINVAL.into());
         }
-        self.scheduled(pid)?;
-        let Scheduling { nice, policy, priority, reset_on_fork, .. } = self.task.settings.scheduling;
+        let Scheduling { nice, policy, priority, reset_on_fork, .. } = self.scheduling_of(pid)?;
         let written = size.min(ATTR_BYTES as u32);
         let nice = if real_time(policy) { 0 } else { nice };
         let flags: u64 = if reset_on_fork { FLAG_RESET } else { 0 };
@@ -227,7 +269,7 @@ impl Kernel {
     }
 
     pub(super) fn sys_sched_getaffinity(&mut self, a: Args) -> SysResult {
-        self.own_process(a[0])?;
+        self.scheduling_of(a[0])?;
         let len = a[1] as u32;
         if len < 8 || !len.is_multiple_of(8) {
             return Err(Errno::EINVAL.into());
@@ -242,7 +284,8 @@ impl Kernel {
         if a[1] as u32 > 0 {
             self.read(a[2], &mut mask)?;
         }
-        self.own_process(a[0])?;
+        let tid = self.scheduled(a[0])?;
+        self.expect_may_schedule(tid)?;
         if mask[0] & 1 == 0 {
             return Err(Errno::EINVAL.into());
         }
@@ -262,19 +305,26 @@ impl Kernel {
             0 if level == 0 => {}
             _ => return Err(Errno::EINVAL.into()),
         }
-        self.expect_own_io_priority(a[0], a[1])?;
-        self.task.settings.scheduling.io = value;
-        Ok(0)
+        let mut result = Ok(0);
+        for tid in self.whose_io_priority(a[0], a[1])? {
+            match self.expect_may_schedule(tid) {
+                Ok(()) => self.change(tid, |scheduling| scheduling.io = value),
+                Err(e) => result = Err(e.into()),
+            }
+        }
+        result
     }
 
+    /// The best one, of several.
     pub(super) fn sys_ioprio_get(&mut self, a: Args) -> SysResult {
-        self.expect_own_io_priority(a[0], a[1])?;
-        Ok(self.task.settings.scheduling.io.into())
+        let tids = self.whose_io_priority(a[0], a[1])?;
+        let set = tids.iter().filter_map(|tid| Some(self.task.of(*tid)?.settings.scheduling.io));
+        Ok(set.min().unwrap_or(0).into())
     }
 
-    fn expect_own_io_priority(&self, which: u64, who: u64) -> Result<(), Errno> {
+    fn whose_io_priority(&self, which: u64, who: u64) -> Result<Vec<u32>, Errno> {
         match which as u32 {
-            1..=3 => self.expect_own_priority(which - 1, who),
+            1..=3 => self.whose_priority(which - 1, who),
             _ => Err(Errno::EINVAL),
         }
     }

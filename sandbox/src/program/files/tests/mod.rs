@@ -129,9 +129,9 @@ fn the_limit_is_kept() {
     assert_eq!(p.run(|t, fs, env| t.pipe(fs, env, OpenFlags(0))), Err(Errno::EMFILE));
     p.close(500).unwrap();
     assert_eq!(p.run(|t, fs, env| t.pipe(fs, env, OpenFlags(0))), Err(Errno::EMFILE));
-    p.table.set_limit(u64::MAX);
+    p.table.set_limit(0, u64::MAX);
     assert_eq!(p.run(|t, fs, env| t.pipe(fs, env, OpenFlags(0))), Ok((500, 1024)));
-    p.table.set_limit(10);
+    p.table.set_limit(0, 10);
     assert_eq!(p.open("/tmp", OpenFlags::RDONLY), Err(Errno::EMFILE));
     p.close(1024).unwrap();
 }

@@ -201,16 +201,20 @@ impl Kernel {
             self.finish(tid, Finished::Message(message));
             return Ok(0);
         }
-        self.put_message(&mut fs, inode, message);
+        drop(fs);
+        self.put_message(inode, message);
         Ok(0)
     }
 
     /// Puts a message into a queue that nobody waits at, and says so.
-    fn put_message(&mut self, fs: &mut Fs, inode: InodeId, message: Message) {
+    fn put_message(&mut self, inode: InodeId, message: Message) {
+        let mut fs = self.outside.fs();
         let Some(queue) = fs.queue_mut(inode) else { return };
         queue.put(message);
         let notice = if queue.count() == 1 { queue.notice.take() } else { None };
         fs.wake(inode);
+        // A signal may concern files itself.
+        drop(fs);
         if let Some(Notice { pid, signal: Some((signal, extra)) }) = notice
             && signal != 0
             && self.process.has(pid)

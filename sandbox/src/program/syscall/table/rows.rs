@@ -181,18 +181,15 @@ __NR_ustat "*" absent(ENOSYS);
 __NR_statfs "pp" |p, a| p.sys_statfs(a), complete;
 __NR_fstatfs "fp" |p, a| p.sys_fstatfs(a), complete;
 __NR_sysfs "*" absent(ENOSYS);
-__NR_getpriority "ii" |p, a| p.sys_getpriority(a),
-    partial("of the caller only: EPERM of others");
+__NR_getpriority "ii" |p, a| p.sys_getpriority(a), complete;
 __NR_setpriority "iii" |p, a| p.sys_setpriority(a),
-    partial("of the caller only: EPERM of others; kept, and without effect on who runs");
+    partial("kept, and without effect on who runs");
 __NR_sched_setparam "ip" |p, a| p.sys_sched_setparam(a),
-    partial("of the caller only: EPERM of others; kept, and without effect on who runs");
-__NR_sched_getparam "ip" |p, a| p.sys_sched_getparam(a),
-    partial("of the caller only: EPERM of others");
+    partial("kept, and without effect on who runs");
+__NR_sched_getparam "ip" |p, a| p.sys_sched_getparam(a), complete;
 __NR_sched_setscheduler "iip" |p, a| p.sys_sched_setscheduler(a),
-    partial("of the caller only: EPERM of others; kept, and without effect on who runs");
-__NR_sched_getscheduler "i" |p, a| p.sys_sched_getscheduler(a),
-    partial("of the caller only: EPERM of others");
+    partial("kept, and without effect on who runs");
+__NR_sched_getscheduler "i" |p, a| p.sys_sched_getscheduler(a), complete;
 __NR_sched_get_priority_max "i" |_, a| Kernel::sched_priority(a[0], 99), complete;
 __NR_sched_get_priority_min "i" |_, a| Kernel::sched_priority(a[0], 1), complete;
 __NR_sched_rr_get_interval "*" |p, a| p.sys_sched_rr_get_interval(a),
@@ -273,9 +270,8 @@ __NR_time "p" |p, a| p.sys_time(a), complete;
 __NR_futex "pxippx" |p, a| p.sys_futex(a),
     partial("no FUTEX_WAIT_REQUEUE_PI, no FUTEX_FD; waiters lend no priority");
 __NR_sched_setaffinity "inp" |p, a| p.sys_sched_setaffinity(a),
-    partial("of the caller only: EPERM of others; there is one CPU");
-__NR_sched_getaffinity "inp" |p, a| p.sys_sched_getaffinity(a),
-    partial("of the caller only: EPERM of others");
+    partial("there is one CPU");
+__NR_sched_getaffinity "inp" |p, a| p.sys_sched_getaffinity(a), complete;
 __NR_set_thread_area "p" absent(ENOSYS);
 __NR_io_setup "*" absent(ENOSYS);
 __NR_io_destroy "*" absent(ENOSYS);
@@ -329,9 +325,8 @@ __NR_add_key "*" absent(ENOSYS);
 __NR_request_key "*" absent(ENOSYS);
 __NR_keyctl "*" absent(ENOSYS);
 __NR_ioprio_set "*" |p, a| p.sys_ioprio_set(a),
-    partial("of the caller only: EPERM of others; kept, and without effect");
-__NR_ioprio_get "*" |p, a| p.sys_ioprio_get(a),
-    partial("of the caller only: EPERM of others");
+    partial("kept, and without effect");
+__NR_ioprio_get "*" |p, a| p.sys_ioprio_get(a), complete;
 __NR_inotify_init "" absent(ENOSYS);
 __NR_inotify_add_watch "fpx" absent(ENOSYS);
 __NR_inotify_rm_watch "fi" absent(ENOSYS);
@@ -405,8 +400,7 @@ __NR_kcmp "*" absent(ENOSYS);
 __NR_finit_module "*" absent(ENOSYS);
 __NR_sched_setattr "ipx" |p, a| p.sys_sched_setattr(a),
     partial("as sched_setscheduler; no SCHED_DEADLINE, and utilization clamps are ignored");
-__NR_sched_getattr "ipnx" |p, a| p.sys_sched_getattr(a),
-    partial("of the caller only: EPERM of others");
+__NR_sched_getattr "ipnx" |p, a| p.sys_sched_getattr(a), complete;
 __NR_renameat2 "apapx" |p, a| p.sys_renameat2(a),
     partial("no RENAME_WHITEOUT: EINVAL");
 __NR_seccomp "ixp" absent(ENOSYS);
