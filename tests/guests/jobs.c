@@ -274,7 +274,10 @@ static void others(void) {
     errno = 0;
     printf("nobody %s", error(setpriority(PRIO_PROCESS, 4000000, 0)));
     printf(" %s", error(prlimit(4000000, RLIMIT_NOFILE, NULL, &old)));
-    printf(" %s\n", error(sched_getscheduler(4000000)));
+    printf(" %s", error(sched_getscheduler(4000000)));
+    cpu_set_t set;
+    printf(" %s %s", error(sched_getaffinity(-1, sizeof set, &set)), error(sched_setaffinity(-1, sizeof set, &set)));
+    printf(" %s\n", error(sched_getscheduler(-1)));
     write(down[1], "x", 1);
     status_of(child, 0);
     pid_t other = fork();

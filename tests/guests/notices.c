@@ -138,6 +138,13 @@ static void processes(void) {
         _exit(1);
     }
     int fd = syscall(SYS_pidfd_open, child, O_NONBLOCK);
+    TRY(syscall(SYS_pidfd_getfd, fd, 1, 1));
+    TRY(syscall(SYS_pidfd_getfd, fd, 99, 0));
+    TRY(syscall(SYS_pidfd_getfd, 0, 1, 0));
+    int theirs = syscall(SYS_pidfd_getfd, fd, 1, 0);
+    printf("theirs %d %x\n", theirs > 2, fcntl(theirs, F_GETFD));
+    dprintf(theirs, "written to it\n");
+    close(theirs);
     struct pollfd one = {fd, POLLIN, 0};
     printf("poll %d\n", poll(&one, 1, 0));
     TRY(waitid(P_PIDFD, fd, &info, WEXITED));
@@ -149,6 +156,7 @@ static void processes(void) {
     TRY(syscall(SYS_pidfd_send_signal, fd, 0, NULL, 0));
     TRY(waitid(P_PIDFD, fd, &info, WEXITED));
     TRY(syscall(SYS_pidfd_send_signal, fd, 0, NULL, 0));
+    TRY(syscall(SYS_pidfd_getfd, fd, 1, 0));
     TRY(waitid(P_PIDFD, fd, &info, WEXITED));
     printf("poll %d %x\n", poll(&one, 1, -1), one.revents);
     char path[64], link[64] = "";

@@ -402,6 +402,18 @@ impl FdTable {
         Ok(self.put(new, slot.id, cloexec))
     }
 
+    /// A new descriptor of what one of another table stands for, which `execve` closes.
+    ///
+    /// # Errors
+    /// `EBADF`, `EMFILE`.
+    pub fn dup_from(&mut self, table: u32, fd: i32) -> FsResult<i32> {
+        let slots = self.table.of(table).map(|numbers| &numbers.slots);
+        let slot = usize::try_from(fd).ok().and_then(|fd| slots?.get(fd).copied().flatten());
+        let Some(slot) = slot else { return fail(Errno::EBADF) };
+        let new = self.vacant(0)?;
+        Ok(self.put(new, slot.id, true))
+    }
+
     /// Makes `new` stand for what `old` does, and closes what it stood for (`dup3`).
     ///
     /// # Errors

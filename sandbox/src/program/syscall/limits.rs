@@ -48,12 +48,15 @@ impl Kernel {
 
     /// Whether the running task may look at the limits of another, or set them (`check_prlimit_permission`).
     fn may_limit(&self, whom: &Credentials) -> bool {
+        self.is_alike(whom) || self.task.credentials.can(cap::SYS_RESOURCE)
+    }
+
+    /// Whether all of another's ids are the running task's real ones.
+    pub(super) fn is_alike(&self, whom: &Credentials) -> bool {
         let who = &self.task.credentials;
         let users = [whom.user.effective, whom.user.saved, whom.user.real];
         let groups = [whom.group.effective, whom.group.saved, whom.group.real];
-        let alike =
-            users.iter().all(|id| *id == who.user.real) && groups.iter().all(|id| *id == who.group.real);
-        alike || who.can(cap::SYS_RESOURCE)
+        users.iter().all(|id| *id == who.user.real) && groups.iter().all(|id| *id == who.group.real)
     }
 
     pub(super) fn sys_prlimit64(&mut self, a: Args) -> SysResult {

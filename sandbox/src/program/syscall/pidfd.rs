@@ -2,6 +2,7 @@
 
 use super::Args;
 use crate::errno::Errno;
+use crate::program::credentials::cap;
 use crate::program::error::{SysError, SysResult};
 use crate::program::fs::{Anon, OpenFlags, Stage};
 use crate::program::kernel::Kernel;
@@ -58,6 +59,27 @@ impl Kernel {
             return Err(if self.task.has(pid) { Errno::ENOENT } else { Errno::ESRCH }.into());
         }
         self.make_pidfd(pid, flags & nonblock != 0)
+    }
+
+    /// A descriptor of another process, which the caller could trace (`__ptrace_may_access`).
+    pub(super) fn sys_pidfd_getfd(&mut self, a: Args) -> SysResult {
+        if a[2] as u32 != 0 {
+            return Err(Errno::EINVAL.into());
+        }
+        let (pid, _) = self.process_by(a[0])?;
+        let first = self.task.iter().find(|(_, task)| task.process == pid).map(|(_, task)| task);
+        let Some(target) = first else {
+            return Err(if pid == FIRST_PID { Errno::EPERM } else { Errno::ESRCH }.into());
+        };
+        let dumpable = self.process.of(pid).is_some_and(|process| process.settings.dumpable);
+        let own = pid == self.pid();
+        if !own
+            && !(dumpable && self.is_alike(&target.credentials) || self.task.credentials.can(cap::SYS_PTRACE))
+        {
+            return Err(Errno::EPERM.into());
+        }
+        let table = target.files;
+        Ok(self.files.dup_from(table, a[1] as i32)? as u64)
     }
 
     pub(super) fn sys_pidfd_send_signal(&mut self, a: Args) -> SysResult {

@@ -268,7 +268,13 @@ impl Kernel {
         Ok(0)
     }
 
+    /// Calls about CPUs find nobody of a negative number, where others refuse to look.
+    fn expect_somebody(&self, tid: u64) -> Result<(), Errno> {
+        if (tid as i32) < 0 { Err(Errno::ESRCH) } else { Ok(()) }
+    }
+
     pub(super) fn sys_sched_getaffinity(&mut self, a: Args) -> SysResult {
+        self.expect_somebody(a[0])?;
         self.scheduling_of(a[0])?;
         let len = a[1] as u32;
         if len < 8 || !len.is_multiple_of(8) {
@@ -284,6 +290,7 @@ impl Kernel {
         if a[1] as u32 > 0 {
             self.read(a[2], &mut mask)?;
         }
+        self.expect_somebody(a[0])?;
         let tid = self.scheduled(a[0])?;
         self.expect_may_schedule(tid)?;
         if mask[0] & 1 == 0 {

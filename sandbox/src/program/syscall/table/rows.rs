@@ -451,7 +451,7 @@ __NR_clone3 "pn" |p, a| p.sys_clone3(a),
     partial("no namespaces, no set_tid, no CLONE_INTO_CGROUP; CLONE_PIDFD not of a thread");
 __NR_close_range "ffx" |p, a| p.sys_close_range(a), complete;
 __NR_openat2 "appn" |p, a| p.sys_openat2(a), complete;
-__NR_pidfd_getfd "ffx" absent(ENOSYS);
+__NR_pidfd_getfd "ffx" |p, a| p.sys_pidfd_getfd(a), complete;
 __NR_faccessat2 "apdx" |p, a| p.sys_faccessat(a), complete;
 __NR_process_madvise "fpnix" |p, a| p.sys_process_madvise(a),
     partial("of the caller only, by PIDFD_SELF: EBADF for all else");
