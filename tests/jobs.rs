@@ -47,6 +47,11 @@ fn what_others_have_set() {
 }
 
 #[test]
+fn barriers_are_registered_for() {
+    same("barriers");
+}
+
+#[test]
 fn nobody_lets_the_first_process_go_on() {
     let dir = tempfile::tempdir().expect("a temporary directory");
     let program = build(dir.path());

@@ -10,6 +10,7 @@
 #include <sched.h>
 #include <sys/mman.h>
 #include <sys/resource.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
@@ -294,6 +295,22 @@ static void others(void) {
     waitpid(other, NULL, 0);
 }
 
+static void barriers(void) {
+    long got = syscall(SYS_membarrier, 0, 0, 0);
+    printf("query %d\n", (got & 0xff) == 0xff);
+    for (int round = 0; round < 2; round++) {
+        for (int bit = 0; bit < 9; bit++)
+            for (int flags = 0; flags < 3; flags++)
+                printf("%d %d %s\n", bit, flags, error(syscall(SYS_membarrier, 1 << bit, flags, 0)));
+        if (fork() == 0) {
+            printf("child %s\n", error(syscall(SYS_membarrier, 1 << 3, 0, 0)));
+            execl("/proc/self/exe", "jobs", round ? "barriers-again" : "", NULL);
+        }
+        wait(NULL);
+    }
+    printf("%s %s\n", error(syscall(SYS_membarrier, 1 << 20, 0, 0)), error(syscall(SYS_membarrier, 3, 0, 0)));
+}
+
 int main(int count, char **args) {
     setvbuf(stdout, NULL, _IOLBF, 0);
     shared = mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
@@ -304,6 +321,8 @@ int main(int count, char **args) {
     if (!strcmp(part, "keyboard")) keyboard();
     if (!strcmp(part, "threads")) threads();
     if (!strcmp(part, "others")) others();
+    if (!strcmp(part, "barriers")) barriers();
+    if (!strcmp(part, "barriers-again")) printf("again %s\n", error(syscall(SYS_membarrier, 1 << 3, 0, 0)));
     if (!strcmp(part, "for-ever")) raise(SIGSTOP);
     puts("to the end");
     return 0;

@@ -28,6 +28,8 @@ pub struct Image {
     pub sigreturn: u64,
     /// Address of the clock page; 0 before a program is loaded.
     pub clock_page: u64,
+    /// Barriers that it has registered for (`membarrier`): commands.
+    pub barriers: u32,
 }
 
 impl Image {
@@ -37,7 +39,8 @@ impl Image {
     /// [`BadState`].
     pub fn check(&self, fs: &Fs) -> Result<(), BadState> {
         // Paths, arguments and environment go to `/proc` as they are.
-        let Image { exe: _, args: _, env: _, auxv, executable, stack, sigreturn, clock_page } = self;
+        let Image { exe: _, args: _, env: _, auxv, executable, stack, sigreturn, clock_page, barriers: _ } =
+            self;
         expect(auxv.len() <= AUXV_MAX, "the auxiliary vector")?;
         expect(executable.is_none_or(|inode| fs.exists(inode)), "the program's file")?;
         expect(*stack <= USER_END && *sigreturn <= USER_END, "the stack")?;

@@ -50,9 +50,6 @@ const HUGE_SIZES: [u64; 3] = [0, 21, 30];
 /// Where `MAP_32BIT` maps.
 const LOW: std::ops::Range<u64> = 0x4000_0000..0x8000_0000;
 
-/// `MEMBARRIER_CMD_QUERY`.
-const MEMBARRIER_QUERY: u64 = 0;
-
 /// What a mapping of a descriptor needs of it.
 enum Source {
     File(Mapping),
@@ -330,12 +327,6 @@ impl Kernel {
             return Ok(before);
         }
         Ok(self.space.set_brk(&mut self.memory, a[0])?)
-    }
-
-    pub(super) fn sys_membarrier(&mut self, a: Args) -> SysResult {
-        // One task: every barrier holds already. The query names the private expedited commands.
-        const PRIVATE_EXPEDITED: u64 = 1 << 3 | 1 << 4;
-        Ok(if a[0] == MEMBARRIER_QUERY { PRIVATE_EXPEDITED } else { 0 })
     }
 }
 

@@ -4,6 +4,7 @@
 //! it at its end.
 
 mod advice;
+mod barrier;
 mod control;
 mod credentials;
 mod descriptor;

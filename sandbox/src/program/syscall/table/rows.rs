@@ -412,8 +412,7 @@ __NR_bpf "*" absent(ENOSYS);
 __NR_execveat "apppx" [whole] |p, a| p.sys_execveat(a).map(|()| After::Replaced),
     partial("no capabilities of files; binary formats are x86-64 ELF and scripts");
 __NR_userfaultfd "x" absent(ENOSYS);
-__NR_membarrier "ixi" |p, a| p.sys_membarrier(a),
-    partial("any command succeeds, unknown ones too; the query names the private expedited ones only");
+__NR_membarrier "ixi" |p, a| p.sys_membarrier(a), complete;
 __NR_mlock2 "pnx" |p, a| p.sys_mlock(a, a[2]),
     partial("RLIMIT_MEMLOCK is not looked at");
 __NR_copy_file_range "fpfpnx" |p, a| p.sys_copy_file_range(a), complete;
