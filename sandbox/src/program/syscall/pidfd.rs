@@ -72,10 +72,8 @@ impl Kernel {
             return Err(if pid == FIRST_PID { Errno::EPERM } else { Errno::ESRCH }.into());
         };
         let dumpable = self.process.of(pid).is_some_and(|process| process.settings.dumpable);
-        let own = pid == self.pid();
-        if !own
-            && !(dumpable && self.is_alike(&target.credentials) || self.task.credentials.can(cap::SYS_PTRACE))
-        {
+        let alike = pid == self.pid() || dumpable && self.is_alike(&target.credentials);
+        if !alike && !self.task.credentials.can(cap::SYS_PTRACE) {
             return Err(Errno::EPERM.into());
         }
         let table = target.files;
