@@ -125,6 +125,12 @@ static void processes(void) {
     TRY(syscall(SYS_pidfd_send_signal, self, 65, NULL, 0));
     TRY(syscall(SYS_pidfd_send_signal, self, 0, NULL, 8));
     TRY(syscall(SYS_pidfd_send_signal, self, 0, (void *)1, 0));
+    char own[32];
+    snprintf(own, sizeof own, "/proc/%d", getpid());
+    int directory = open(own, O_DIRECTORY);
+    TRY(syscall(SYS_pidfd_send_signal, directory, 0, NULL, 0));
+    TRY(syscall(SYS_pidfd_send_signal, open("/proc", O_DIRECTORY), 0, NULL, 0));
+    TRY(waitid(P_PIDFD, directory, NULL, WEXITED));
     char byte;
     TRY(read(self, &byte, 1));
     siginfo_t info = {0};

@@ -199,6 +199,14 @@ impl Fs {
         matches!(self.inode(id).map(|inode| &inode.body), Ok(Body::Device(Device::Zero)))
     }
 
+    /// The process whose directory in `/proc` it is.
+    pub(crate) fn process_directory(&self, id: InodeId) -> Option<u32> {
+        match ProcNode::of(id) {
+            Some(ProcNode::Process { pid }) => Some(pid),
+            _ => None,
+        }
+    }
+
     /// Whether it is a process's memory, whose offsets are addresses.
     pub(crate) fn is_memory(&self, id: InodeId) -> bool {
         ProcNode::of(id).and_then(ProcNode::memory).is_some()

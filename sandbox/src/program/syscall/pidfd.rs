@@ -86,7 +86,14 @@ impl Kernel {
         if !matches!(flags, 0 | TO_PROCESS | TO_GROUP) {
             return Err(Errno::EINVAL.into());
         }
-        let (pid, _) = self.process_by(fd)?;
+        // A process's directory in `/proc` will do (`tgid_pidfd_to_pid`).
+        let directory = self.with_files(|fs, files, _, _| {
+            files.get_open(fd as i32).ok().and_then(|description| fs.process_directory(description.inode()))
+        });
+        let pid = match directory {
+            Some(pid) => pid,
+            None => self.process_by(fd)?.0,
+        };
         let info = match address {
             0 => self.own_info(signal, SI_USER),
             address => {
