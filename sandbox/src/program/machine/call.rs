@@ -37,7 +37,8 @@ impl Machine {
         if !self.is_behind_syscall(general.rcx)? {
             return self.jumped_to_stub(SYSCALL_STUB, general, options);
         }
-        let number = general.rax;
+        // The upper half is not looked at (`do_syscall_64`).
+        let number = u64::from(general.rax as u32);
         let args = [general.rdi, general.rsi, general.rdx, general.r10, general.r8, general.r9];
         self.kernel.task.regs.general =
             General { rip: general.rcx, rflags: signal::sanitize_flags(general.r11), ..general };
