@@ -4,43 +4,19 @@
 mod common;
 
 use std::path::{Path, PathBuf};
-use std::process::Command;
 
-use common::{Finished, Input, finish, tool};
+use common::parts::{Part, sandboxed};
 
 /// What the programs read: two of the places at which one is stopped.
-const INPUT: Input<'_> = Input::Pipe(b"go\n");
+const INPUT: &[u8] = b"go\n";
 
 fn build(dir: &Path) -> PathBuf {
     common::guest(dir, "ipc.c", &["-pthread", "-lrt"])
 }
 
-fn sandboxed(program: &Path, verb: &[&str], args: &[&str]) -> Finished {
-    let mut command = common::dejavm(verb);
-    let dir = program.parent().expect("the program lies in a directory");
-    command.arg("--ro").arg(dir).arg("--").arg(program).args(args);
-    finish(&mut command, INPUT)
-}
-
-fn native(program: &Path, part: &str) -> Finished {
-    let native = finish(Command::new(program).arg(part), INPUT);
-    assert!(native.text().ends_with("to the end\n"), "{native:?}");
-    native
-}
-
-/// Natively and in the sandbox the same; then recorded and replayed, also with pages taken away.
 fn same(part: &str) {
     let dir = tempfile::tempdir().expect("a temporary directory");
-    let program = build(dir.path());
-    let native = native(&program, part);
-    let seen = sandboxed(&program, &["run", "-q", "--deadline", "600s"], &[part]);
-    assert_eq!(seen, native, "{part}");
-    let evicting = ["run", "-q", "--deadline", "600s", "--evict", "every=7,seed=3"];
-    assert_eq!(sandboxed(&program, &evicting, &[part]), native, "{part}, with evictions");
-    let recording = dir.path().join("recording");
-    let to = recording.to_str().expect("a path in UTF-8");
-    assert_eq!(sandboxed(&program, &["record", "-q", "-o", to], &[part]), native, "{part}, recorded");
-    assert_eq!(tool(dir.path(), ["replay", "-q", to]), native, "{part}, replayed");
+    Part::new(&build(dir.path()), part, INPUT, &[]).is_the_same();
 }
 
 #[test]
@@ -83,19 +59,9 @@ fn errors_are_those_of_linux() {
 fn a_talk_goes_on_behind_a_snapshot() {
     let dir = tempfile::tempdir().expect("a temporary directory");
     let program = build(dir.path());
-    let native = native(&program, "talk").text();
-    assert_eq!(sandboxed(&program, &["run", "-q"], &["talk"]).text(), native);
-    for at in ["first-read", "exit:400", "exit:700", "exit:1500", "exit:1501"] {
-        let file = dir.path().join(format!("{at}.dvm"));
-        let to = file.to_str().expect("a path in UTF-8");
-        let made = sandboxed(&program, &["snapshot", "-q", "-o", to, "--at", at], &["talk"]);
-        let before = made.text();
-        let mut restore = common::dejavm(["restore", "-q"]);
-        // What it has read already is not read again.
-        let input = if at == "first-read" { INPUT } else { Input::Pipe(b"") };
-        let after = finish(restore.arg(&file), input).text();
-        assert_eq!(before + &after, native, "{at}");
-    }
+    let talk = Part::new(&program, "talk", INPUT, &[]);
+    talk.is_the_same();
+    talk.goes_on(&["first-read", "exit:400", "exit:700", "exit:1500", "exit:1501"]);
 }
 
 /// A program that makes as many of everything as it can is refused, and its sandbox goes on.

@@ -4,7 +4,7 @@ mod common;
 
 use std::path::{Path, PathBuf};
 
-use common::parts::{self, sandboxed};
+use common::parts;
 
 fn build(dir: &Path) -> PathBuf {
     common::guest(dir, "jobs.c", &["-pthread"])
@@ -55,10 +55,7 @@ fn barriers_are_registered_for() {
 fn nobody_lets_the_first_process_go_on() {
     let dir = tempfile::tempdir().expect("a temporary directory");
     let program = build(dir.path());
-    let seen = sandboxed(&program, &["run"], &["for-ever"]);
-    let said = String::from_utf8_lossy(&seen.stderr).into_owned();
-    assert_eq!(seen.status, 123, "{seen:?}");
-    assert!(said.contains("task 2 to go on (SIGCONT)"), "{said}");
+    parts::is_stuck(&program, "for-ever", &["task 2 to go on (SIGCONT)"]);
 }
 
 #[test]

@@ -88,10 +88,7 @@ fn a_race_is_one_for_one_seed() {
 fn a_deadlock_is_named() {
     let dir = tempfile::tempdir().expect("a temporary directory");
     let program = build(dir.path());
-    let seen = sandboxed(&program, &["run"], &["deadlock"]);
-    let said = String::from_utf8_lossy(&seen.stderr).into_owned();
-    assert_eq!(seen.status, 123, "{seen:?}");
-    assert!(said.contains("task 2 for a futex") && said.contains("task 3 for a futex"), "{said}");
+    parts::is_stuck(&program, "deadlock", &["task 2 for a futex", "task 3 for a futex"]);
 }
 
 /// Tasks, address spaces and their memory end with Linux's errors.

@@ -6,45 +6,21 @@ mod common;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use common::{Finished, Input, finish, tool};
+use common::parts::{self, Part, sandboxed};
+use common::{Input, finish};
 
 fn build(dir: &Path) -> PathBuf {
     common::guest(dir, "sockets.c", &["-pthread"])
-}
-
-fn sandboxed(program: &Path, verb: &[&str], args: &[&str]) -> Finished {
-    let mut command = common::dejavm(verb);
-    let dir = program.parent().expect("the program lies in a directory");
-    command.arg("--ro").arg(dir).arg("--").arg(program).args(args);
-    finish(&mut command, Input::Pipe(b""))
-}
-
-fn native(program: &Path, part: &str) -> Finished {
-    // The second argument: it is to leave no files behind.
-    let native = finish(Command::new(program).args([part, "clean"]), Input::Pipe(b""));
-    assert!(native.text().ends_with("to the end\n"), "{native:?}");
-    native
 }
 
 /// Natively and in the sandbox the same; then recorded and replayed, and behind snapshots in the middle.
 fn same(part: &str) {
     let dir = tempfile::tempdir().expect("a temporary directory");
     let program = build(dir.path());
-    let native = native(&program, part);
-    let seen = sandboxed(&program, &["run", "-q", "--deadline", "600s"], &[part]);
-    assert_eq!(seen, native, "{part}");
-    let recording = dir.path().join("recording");
-    let to = recording.to_str().expect("a path in UTF-8");
-    assert_eq!(sandboxed(&program, &["record", "-q", "-o", to], &[part]), native, "{part}, recorded");
-    assert_eq!(tool(dir.path(), ["replay", "-q", to]), native, "{part}, replayed");
-    let file = dir.path().join("snapshot.dvm");
-    let to = file.to_str().expect("a path in UTF-8");
-    for at in [60, 100, 150] {
-        let point = format!("exit:{at}");
-        let first = sandboxed(&program, &["snapshot", "-q", "--at", &point, "-o", to], &[part]);
-        let rest = tool(dir.path(), ["restore", "-q", to]);
-        assert_eq!(format!("{}{}", first.text(), rest.text()), native.text(), "{part} at exit {at}");
-    }
+    // Natively it is to leave no files behind.
+    let part = Part::new(&program, part, b"", &["clean"]);
+    part.is_the_same();
+    part.goes_on(&["exit:60", "exit:100", "exit:150"]);
 }
 
 #[test]
@@ -213,8 +189,5 @@ fn hostile_programs_meet_their_limits() {
 fn a_deadlock_is_named() {
     let dir = tempfile::tempdir().expect("a temporary directory");
     let program = build(dir.path());
-    let seen = sandboxed(&program, &["run"], &["deadlock"]);
-    let said = String::from_utf8_lossy(&seen.stderr).into_owned();
-    assert_eq!(seen.status, 123, "{seen:?}");
-    assert!(said.contains("to accept a connection on descriptor"), "{said}");
+    parts::is_stuck(&program, "deadlock", &["to accept a connection on descriptor"]);
 }

@@ -401,6 +401,15 @@ impl Credentials {
     }
 }
 
+/// Somebody who is not root.
+#[cfg(test)]
+pub fn user(uid: u32, gid: u32) -> Credentials {
+    let mut who = ROOT.clone();
+    who.set_group(gid).expect("root may");
+    who.set_user(uid).expect("root may");
+    who
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -265,9 +265,7 @@ impl Kernel {
             self.forget_process(pid);
             return;
         }
-        let actions = self.task.iter().find(|(_, task)| task.process == parent).map(|(_, task)| task.actions);
-        let ignores =
-            signal == SIGCHLD && actions.and_then(|id| self.actions.of(id)).is_some_and(ignores_children);
+        let ignores = signal == SIGCHLD && self.actions_of(parent).is_some_and(ignores_children);
         if signal != 0 {
             let (code, extra) = match status & 0x7f {
                 0 => (CLD_EXITED, status >> 8 & 0xff),

@@ -37,10 +37,6 @@ impl Job {
 }
 
 impl Kernel {
-    fn tasks_of(&self, pid: u32) -> Vec<u32> {
-        self.task.iter().filter(|(_, task)| task.process == pid).map(|(tid, _)| tid).collect()
-    }
-
     /// What a signal does to a process before anything else: one that stops it takes back that it go on, and
     /// the other way round; `SIGCONT` and `SIGKILL` let it go on, whether they are blocked or not.
     pub(super) fn prepare_signal(&mut self, pid: u32, signal: u32) {
@@ -82,8 +78,7 @@ impl Kernel {
         if STOPS & bit(signal) == 0 {
             return false;
         }
-        let actions = self.task.iter().find(|(_, task)| task.process == pid).map(|(_, task)| task.actions);
-        let by_default = actions.and_then(|id| self.actions.of(id)).is_some_and(|a| a.is_default(signal));
+        let by_default = self.actions_of(pid).is_some_and(|actions| actions.is_default(signal));
         // Nobody could let it go on.
         by_default
             && (signal == SIGSTOP || !self.is_orphaned(self.process.of(pid).map_or(0, |p| p.group), None))
@@ -123,8 +118,7 @@ impl Kernel {
     /// Tells the parent of a process that it has stopped or goes on (`do_notify_parent_cldstop`).
     fn tell_of_job(&mut self, pid: u32, code: i32, signal: u32) {
         let Some(parent) = self.process.of(pid).map(|process| process.parent) else { return };
-        let first = self.task.iter().find(|(_, task)| task.process == parent).map(|(_, task)| task.actions);
-        let Some(actions) = first.and_then(|id| self.actions.of(id)) else { return };
+        let Some(actions) = self.actions_of(parent) else { return };
         let action = actions.action(SIGCHLD);
         if !action.is_ignored() && action.flags & flags::NOCLDSTOP == 0 {
             let value = u64::from(pid) | u64::from(self.user_of(pid)) << 32;
@@ -178,7 +172,6 @@ impl Kernel {
 
     /// The real user of a process, 0 when it has no task any more.
     pub(super) fn user_of(&self, pid: u32) -> u32 {
-        let first = self.task.iter().find(|(_, task)| task.process == pid);
-        first.map_or(0, |(_, task)| task.credentials.user.real)
+        self.first_task_of(pid).map_or(0, |task| task.credentials.user.real)
     }
 }

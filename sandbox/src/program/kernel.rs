@@ -114,6 +114,21 @@ impl Kernel {
         self.process.id()
     }
 
+    /// The tasks of a process, by number.
+    pub fn tasks_of(&self, pid: u32) -> Vec<u32> {
+        self.task.iter().filter(|(_, task)| task.process == pid).map(|(tid, _)| tid).collect()
+    }
+
+    /// One task of a process, for what all of them have alike; none when it has ended.
+    pub fn first_task_of(&self, pid: u32) -> Option<&Task> {
+        self.task.iter().find(|(_, task)| task.process == pid).map(|(_, task)| task)
+    }
+
+    /// What a process does about signals.
+    pub fn actions_of(&self, pid: u32) -> Option<&Actions> {
+        self.actions.of(self.first_task_of(pid)?.actions)
+    }
+
     /// A task's signals.
     pub fn signals_of(&mut self, tid: u32) -> Option<Signals<'_>> {
         let Kernel { task, process, actions, .. } = self;
@@ -163,7 +178,7 @@ impl Kernel {
         self.prepare_signal(process, info.signal);
         let tasks: Vec<u32> = match info.is_private() {
             true => vec![id],
-            false => self.task.iter().filter(|(_, task)| task.process == id).map(|(tid, _)| tid).collect(),
+            false => self.tasks_of(id),
         };
         let Some(first) = tasks.first() else { return };
         // Any that does not block it will take it: whether it is ignored is the same for all.

@@ -115,7 +115,7 @@ impl Fs {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::program::credentials::ROOT;
+    use crate::program::credentials::{ROOT, user};
     use crate::program::fs::S_IFREG;
 
     fn file(mode: u32) -> Stat {
@@ -134,13 +134,6 @@ mod tests {
             ctime: 0,
             btime: 0,
         }
-    }
-
-    fn user(uid: u32, gid: u32) -> Credentials {
-        let mut who = ROOT.clone();
-        who.set_group(gid).unwrap();
-        who.set_user(uid).unwrap();
-        who
     }
 
     #[test]

@@ -301,7 +301,7 @@ impl<T: Named> Ids<T> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::program::credentials::ROOT;
+    use crate::program::credentials::{ROOT, user};
 
     struct Thing(Perm);
 
@@ -317,13 +317,6 @@ mod tests {
 
     fn thing(key: i32) -> Thing {
         Thing(Perm::new(&ROOT, key, 0o640))
-    }
-
-    fn user(uid: u32, gid: u32) -> Credentials {
-        let mut who = ROOT.clone();
-        who.set_group(gid).unwrap();
-        who.set_user(uid).unwrap();
-        who
     }
 
     #[test]

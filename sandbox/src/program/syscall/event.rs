@@ -2,6 +2,7 @@
 
 use super::Args;
 use super::signal::SET_BYTES;
+use super::timer::itimerspec;
 use crate::errno::Errno;
 use crate::program::error::{SysError, SysResult};
 use crate::program::fs::{Anon, Event, OpenFlags, Timer};
@@ -13,7 +14,6 @@ use crate::program::wait::Wait;
 const EVENT: usize = 12;
 /// Events that a call gives at most.
 const MOST: u64 = 65_536;
-const SECOND: u64 = 1_000_000_000;
 
 /// `CLOCK_*` that a timer may count.
 const CLOCK_REALTIME: u64 = 0;
@@ -78,14 +78,10 @@ impl Kernel {
 
     pub(super) fn sys_timerfd_settime(&mut self, a: Args) -> SysResult {
         let [fd, flags, new, old, ..] = a;
-        let [interval_s, interval_ns, value_s, value_ns] = self.read_words::<4>(new)?;
-        let bad = |seconds: u64, nanoseconds: u64| (seconds as i64) < 0 || nanoseconds >= SECOND;
-        if flags & !(ABSOLUTE | CANCEL_ON_SET) != 0 || bad(interval_s, interval_ns) || bad(value_s, value_ns)
-        {
+        let [interval, value] = self.read_itimerspec(new)?;
+        if flags & !(ABSOLUTE | CANCEL_ON_SET) != 0 {
             return Err(Errno::EINVAL.into());
         }
-        let nanoseconds = |seconds: u64, rest: u64| seconds.saturating_mul(SECOND).saturating_add(rest);
-        let (value, interval) = (nanoseconds(value_s, value_ns), nanoseconds(interval_s, interval_ns));
         self.refresh_clock()?;
         let (now, real_now) = (self.clock.monotonic(), self.clock.realtime());
         let before = self.with_files(|fs, files, _, _| {
@@ -120,8 +116,7 @@ impl Kernel {
 
     fn write_timer(&mut self, address: u64, timer: Timer) -> Result<(), SysError> {
         let left = timer.at.map_or(0, |at| at.saturating_sub(self.clock.monotonic()).max(1));
-        let words = [timer.interval / SECOND, timer.interval % SECOND, left / SECOND, left % SECOND];
-        self.write_words(address, &words)
+        self.write_words(address, &itimerspec(timer.interval, left))
     }
 
     pub(super) fn sys_epoll_create1(&mut self, a: Args) -> SysResult {

@@ -26,6 +26,7 @@ mod process;
 mod receive;
 mod schedule;
 mod send;
+mod sigevent;
 mod signal;
 mod socket;
 mod sockopt;

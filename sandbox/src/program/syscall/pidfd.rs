@@ -20,7 +20,7 @@ impl Kernel {
     /// `EMFILE`, `ENFILE`.
     pub(in crate::program) fn make_pidfd(&mut self, pid: u32, nonblock: bool) -> SysResult {
         let stage = match self.process.of(pid) {
-            Some(process) if process.ended.is_none() || self.has_tasks(pid) => Stage::Alive,
+            Some(process) if process.ended.is_none() || self.first_task_of(pid).is_some() => Stage::Alive,
             Some(_) => Stage::Ended,
             None if pid == FIRST_PID => Stage::Alive,
             None => Stage::Gone,
@@ -67,8 +67,7 @@ impl Kernel {
             return Err(Errno::EINVAL.into());
         }
         let (pid, _) = self.process_by(a[0])?;
-        let first = self.task.iter().find(|(_, task)| task.process == pid).map(|(_, task)| task);
-        let Some(target) = first else {
+        let Some(target) = self.first_task_of(pid) else {
             return Err(if pid == FIRST_PID { Errno::EPERM } else { Errno::ESRCH }.into());
         };
         let dumpable = self.process.of(pid).is_some_and(|process| process.settings.dumpable);

@@ -8,6 +8,7 @@ use crate::program::kernel::Kernel;
 use crate::program::process::{FIRST_PID, Process};
 use crate::program::signal::number::{MAX, SIGCONT, SIGKILL, SIGSTOP};
 use crate::program::signal::{Action, AltStack, INFO_BYTES, Info, SI_TKILL, SI_USER, UNBLOCKABLE};
+use crate::program::task::Task;
 
 /// Bytes of the kernel's `sigset_t`.
 pub(super) const SET_BYTES: u64 = 8;
@@ -98,8 +99,7 @@ impl Kernel {
     }
 
     /// Whether the running task may signal another (`kill_ok_by_cred`).
-    fn may_signal(&self, tid: u32, signal: u32) -> bool {
-        let Some(target) = self.task.of(tid) else { return true };
+    fn may_signal(&self, target: &Task, signal: u32) -> bool {
         let (who, whom) = (&self.task.credentials, &target.credentials);
         let alike = [who.user.effective, who.user.real]
             .iter()
@@ -107,10 +107,6 @@ impl Kernel {
         let session = |pid| self.process.of(pid).map(|process| process.session);
         let continues = signal == SIGCONT && session(target.process) == session(self.pid());
         alike || continues || who.can(cap::KILL) || target.process == self.pid()
-    }
-
-    fn task_of_process(&self, pid: u32) -> Option<u32> {
-        self.task.iter().find(|(_, task)| task.process == pid).map(|(tid, _)| tid)
     }
 
     pub(super) fn sys_kill(&mut self, a: Args) -> SysResult {
@@ -140,7 +136,7 @@ impl Kernel {
             pid => vec![self.process_of(pid as u64)?],
         };
         let allowed =
-            |pid: &u32| self.task_of_process(*pid).is_none_or(|tid| self.may_signal(tid, info.signal));
+            |pid: &u32| self.first_task_of(*pid).is_none_or(|task| self.may_signal(task, info.signal));
         let (allowed, refused): (Vec<u32>, Vec<u32>) = targets.into_iter().partition(allowed);
         if allowed.is_empty() {
             return Err(if refused.is_empty() { Errno::ESRCH } else { Errno::EPERM }.into());
@@ -194,11 +190,9 @@ impl Kernel {
         if signal > MAX {
             return Err(Errno::EINVAL.into());
         }
-        let of_it = self.task.of(tid).is_some_and(|task| process.is_none_or(|pid| task.process == pid));
-        if !of_it {
-            return Err(Errno::ESRCH.into());
-        }
-        if !self.may_signal(tid, signal) {
+        let of_it = |task: &&Task| process.is_none_or(|pid| task.process == pid);
+        let target = self.task.of(tid).filter(of_it).ok_or(Errno::ESRCH)?;
+        if !self.may_signal(target, signal) {
             return Err(Errno::EPERM.into());
         }
         if signal != 0 {

@@ -1,6 +1,7 @@
 //! Timers: interval timers, and those that a program makes (`kernel/time/itimer.c`, `posix-timers.c`).
 
 use super::Args;
+use super::sigevent::{SigEvent, how};
 use super::time::{ClockId, MICROSECONDS, SECOND, TIMER_ABSTIME};
 use crate::errno::Errno;
 use crate::program::error::{SysError, SysResult};
@@ -8,15 +9,25 @@ use crate::program::kernel::Kernel;
 use crate::program::signal::number::{MAX, SIGALRM};
 use crate::program::timers::{Counts, PosixTimer, TIMER_BYTES, Tells, Timer, Which};
 
-/// Bytes of `struct sigevent` (`include/uapi/asm-generic/siginfo.h`).
-const EVENT_BYTES: usize = 64;
-/// How a timer tells of its expiry (`SIGEV_*`).
-const SIGEV_SIGNAL: u32 = 0;
-const SIGEV_NONE: u32 = 1;
-const SIGEV_THREAD: u32 = 2;
-const SIGEV_THREAD_ID: u32 = 4;
+/// The words of a `struct itimerspec`.
+pub(super) fn itimerspec(interval: u64, left: u64) -> [u64; 4] {
+    [interval / SECOND, interval % SECOND, left / SECOND, left % SECOND]
+}
 
 impl Kernel {
+    /// Reads a `struct itimerspec`: the interval and the value, nanoseconds.
+    ///
+    /// # Errors
+    /// `EFAULT`, `EINVAL`.
+    pub(super) fn read_itimerspec(&mut self, address: u64) -> Result<[u64; 2], SysError> {
+        let words = self.read_words::<4>(address)?;
+        let nanoseconds = |time: &[u64]| {
+            let valid = time[0] as i64 > -1 && time[1] < SECOND;
+            valid.then(|| time[0].saturating_mul(SECOND).saturating_add(time[1])).ok_or(Errno::EINVAL)
+        };
+        Ok([nanoseconds(&words[..2])?, nanoseconds(&words[2..])?])
+    }
+
     /// Now, by the clock that a timer counts.
     fn timer_now(&self, which: Which) -> u64 {
         if which == Which::Real { self.clock.monotonic() } else { self.process.cpu }
@@ -89,33 +100,27 @@ impl Kernel {
         self.task.of(tid).is_some_and(|task| task.process == self.pid())
     }
 
-    /// Reads a `struct sigevent`: whom a timer tells, and what with.
-    fn read_event(&mut self, address: u64) -> Result<(Result<Tells, Errno>, u64), SysError> {
-        let mut bytes = [0u8; EVENT_BYTES];
-        self.read(address, &mut bytes)?;
-        let word = |at: usize| u32::from_le_bytes(std::array::from_fn(|i| bytes[at + i]));
-        let value = u64::from(word(0)) | u64::from(word(4)) << 32;
-        let (signal, notify, tid) = (word(8), word(12), word(16));
+    /// Whom a timer tells that is made so.
+    fn tells(&self, event: SigEvent) -> Result<Tells, Errno> {
+        let SigEvent { signal, tid, .. } = event;
         let known = (1..=MAX).contains(&signal);
-        let tells = match notify {
-            SIGEV_NONE => Ok(Tells::Nobody),
-            // The thread is the C library's to make.
-            SIGEV_SIGNAL | SIGEV_THREAD if known => Ok(Tells::Process(signal)),
-            SIGEV_THREAD_ID if known && self.is_own_task(tid) => Ok(Tells::Task { tid, signal }),
+        match event.how {
+            how::NONE => Ok(Tells::Nobody),
+            how::SIGNAL | how::THREAD if known => Ok(Tells::Process(signal)),
+            how::THREAD_ID if known && self.is_own_task(tid) => Ok(Tells::Task { tid, signal }),
             _ => Err(Errno::EINVAL),
-        };
-        Ok((tells, value))
+        }
     }
 
     pub(super) fn sys_timer_create(&mut self, a: Args) -> SysResult {
         let [clock, event, id, ..] = a;
-        let event = if event == 0 { None } else { Some(self.read_event(event)?) };
+        let event = if event == 0 { None } else { Some(self.read_sigevent(event)?) };
         let counts = self.counts(self.clock_of(clock)?)?;
         if self.room_for_signals(self.pid()) == 0 {
             return Err(Errno::EAGAIN.into());
         }
-        let (tells, value) = event.unwrap_or((Ok(Tells::Process(SIGALRM)), 0));
-        let timer = PosixTimer::new(counts, tells?, value);
+        let tells = event.map_or(Ok(Tells::Process(SIGALRM)), |event| self.tells(event))?;
+        let timer = PosixTimer::new(counts, tells, event.map_or(0, |event| event.value));
         self.memory.state.account.charge(TIMER_BYTES).map_err(|_| Errno::EAGAIN)?;
         let number = self.process.timers.posix.add(timer);
         if event.is_none()
@@ -150,7 +155,7 @@ impl Kernel {
     fn timer_spec(&self, id: u32) -> Result<[u64; 4], Errno> {
         let timer = self.process.timers.posix.get(id).ok_or(Errno::EINVAL)?;
         let (left, interval) = (timer.left(self.now_of(timer.counts)?), timer.timer.interval());
-        Ok([interval / SECOND, interval % SECOND, left / SECOND, left % SECOND])
+        Ok(itimerspec(interval, left))
     }
 
     pub(super) fn sys_timer_settime(&mut self, a: Args) -> SysResult {
@@ -159,12 +164,7 @@ impl Kernel {
         if new == 0 {
             return Err(Errno::EINVAL.into());
         }
-        let words = self.read_words::<4>(new)?;
-        let [interval, value] = [&words[..2], &words[2..]].map(|time| {
-            let valid = time[0] as i64 > -1 && time[1] < SECOND;
-            valid.then(|| time[0].saturating_mul(SECOND).saturating_add(time[1]))
-        });
-        let (Some(interval), Some(value)) = (interval, value) else { return Err(Errno::EINVAL.into()) };
+        let [interval, value] = self.read_itimerspec(new)?;
         self.refresh_clock()?;
         let before = self.timer_spec(id)?;
         let counts = self.process.timers.posix.get(id).ok_or(Errno::EINVAL)?.counts;

@@ -97,7 +97,7 @@ impl Kernel {
         let mut any = false;
         for (pid, process) in self.process.iter().filter(wanted) {
             let Job { stopped, news } = process.job;
-            let change = match (process.ended.filter(|_| !self.has_tasks(pid)), stopped) {
+            let change = match (process.ended.filter(|_| self.first_task_of(pid).is_none()), stopped) {
                 (Some(status), _) if options & EXITED != 0 => Some(Change::Ended(status)),
                 // It does nothing more that is asked for.
                 (Some(_), _) => continue,
@@ -135,10 +135,6 @@ impl Kernel {
             }
         }
         Ok(Some(News { pid, change, cpu, user }))
-    }
-
-    pub(super) fn has_tasks(&self, pid: u32) -> bool {
-        self.task.iter().any(|(_, task)| task.process == pid)
     }
 
     pub(super) fn sys_wait4(&mut self, a: Args) -> SysResult {

@@ -14,16 +14,11 @@ use crate::program::limits;
 use crate::program::signal::Info;
 use crate::program::signal::number::MAX;
 use crate::program::syscall::Args;
+use crate::program::syscall::sigevent::{SigEvent, how};
 
 /// Words of a `struct mq_attr`: flags, messages and bytes at most, messages, and four that are unused.
 const ATTR_WORDS: usize = 8;
 
-/// `SIGEV_*`.
-const SIGEV_SIGNAL: u32 = 0;
-const SIGEV_NONE: u32 = 1;
-const SIGEV_THREAD: u32 = 2;
-/// Words of a `struct sigevent`.
-const SIGEVENT_WORDS: usize = 8;
 /// Bytes that a thread is told (`NOTIFY_COOKIE_LEN`).
 const COOKIE_BYTES: usize = 32;
 /// `SI_MESGQ`.
@@ -297,8 +292,8 @@ impl Kernel {
         let notice = match event {
             0 => None,
             event => {
-                let [value, how, ..] = self.read_words::<SIGEVENT_WORDS>(event)?;
-                Some(self.notice_of(value, how as u32, (how >> 32) as u32)?)
+                let event = self.read_sigevent(event)?;
+                Some(self.notice_of(event)?)
             }
         };
         let (inode, _) = self.queue_of(fd)?;
@@ -314,12 +309,13 @@ impl Kernel {
     }
 
     /// What a `struct sigevent` asks for. Threads are told through a socket of a kind that is not there.
-    fn notice_of(&mut self, value: u64, signal: u32, how: u32) -> Result<Notice, SysError> {
+    fn notice_of(&mut self, event: SigEvent) -> Result<Notice, SysError> {
         let pid = self.pid();
-        match how {
-            SIGEV_NONE => Ok(Notice { pid, signal: None }),
-            SIGEV_SIGNAL if signal <= MAX => Ok(Notice { pid, signal: Some((signal, value)) }),
-            SIGEV_THREAD => {
+        let SigEvent { value, signal, .. } = event;
+        match event.how {
+            how::NONE => Ok(Notice { pid, signal: None }),
+            how::SIGNAL if signal <= MAX => Ok(Notice { pid, signal: Some((signal, value)) }),
+            how::THREAD => {
                 self.read(value, &mut [0u8; COOKIE_BYTES])?;
                 self.with_files(|_, files, _, _| files.get_open(signal as i32).map(drop))?;
                 Err(Errno::ENOTSOCK.into())
