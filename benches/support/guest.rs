@@ -119,6 +119,7 @@ impl Guest {
             system: SystemArea::new(vm.clone()),
             pages: Arc::new(ProgramPages::new(outside, None)),
             state: MemoryState::default(),
+            lending: Default::default(),
             stop: StopHandle::new()?,
         };
         let mut space = AddressSpace::new(&mut memory, SpaceState::default())?;

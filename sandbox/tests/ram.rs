@@ -135,6 +135,7 @@ impl Machine {
             system: SystemArea::new(vm.clone()),
             pages: Arc::new(ProgramPages::new(outside, None)),
             state: MemoryState::default(),
+            lending: Default::default(),
             stop: StopHandle::new().unwrap(),
         };
         let mut space = AddressSpace::new(&mut memory, SpaceState::default()).unwrap();

@@ -45,6 +45,8 @@ impl Kernel {
         held.for_each(|inode| fs.hold(*inode));
         drop(fs);
         self.note_forked();
+        // Replaced instructions are answered on the clock page at once: it must not be lent then.
+        self.clock.advance(&mut self.memory, &mut self.space, 0)?;
         Ok(self.space.add(copy))
     }
 

@@ -12,7 +12,7 @@ use super::fs::{KeptContent, StoredBlocks};
 use super::kernel::Kernel;
 use super::machine::Machine;
 use super::mm::source::ProgramPages;
-use super::mm::{AddressSpace, Memory, MemoryState};
+use super::mm::{AddressSpace, Lending, Memory, MemoryState};
 use super::outside::Outside;
 use super::state::ProgramState;
 use crate::errno::Errno;
@@ -68,6 +68,7 @@ impl Machine {
             system: SystemArea::new(vm),
             pages,
             state: memory_state,
+            lending: Lending::of(state.space.iter().map(|(_, space)| space)),
             stop: stop.clone(),
         };
         memory.ram.stop_by(stop.clone());

@@ -26,12 +26,13 @@ mod source;
 mod system;
 pub mod uffd;
 
+use std::collections::BTreeSet;
 use std::io;
 use std::ops::Range;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
 
-use kvm_bindings::kvm_userspace_memory_region;
+use kvm_bindings::{KVM_MEM_LOG_DIRTY_PAGES, kvm_userspace_memory_region};
 use kvm_ioctls::VmFd;
 
 use crate::host::stop::StopHandle;
@@ -240,7 +241,7 @@ impl Ram {
         let _making = self.making.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         if self.slots.of(page).is_none() {
             let (number, first, pages) = slot_of(page);
-            let slot = self.make_slot(number, first, pages.min(self.pages - first))?;
+            let slot = self.make_slot(first, pages.min(self.pages - first))?;
             if self.whole_slots {
                 self.attach_in(&slot, 0..slot.pages())?;
             }
@@ -250,7 +251,7 @@ impl Ram {
         Ok(self.slots.of(page).expect("set just now"))
     }
 
-    fn make_slot(&self, number: usize, first: u64, pages: u64) -> Result<Slot, PageError> {
+    fn make_slot(&self, first: u64, pages: u64) -> Result<Slot, PageError> {
         let slot = Slot::map(first, pages)
             .map_err(|e| PageError::Host { what: "mapping a memory slot", error: io::Error::other(e) })?;
         let bytes = pages * PAGE_SIZE as u64;
@@ -261,19 +262,24 @@ impl Ram {
             }
             .map_err(host("registering a memory slot"))?;
         }
-        let region = kvm_userspace_memory_region {
-            slot: system::FIRST_RAM_SLOT + number as u32,
-            flags: 0,
-            guest_phys_addr: self.base + first * PAGE_SIZE as u64,
-            memory_size: bytes,
-            userspace_addr: slot.host_address(),
-        };
-        // SAFETY: the mapping belongs to `slot`, which lives in `self.slots` until `self` is
-        // dropped; the machine drops its vCPUs before its RAM, so KVM runs no guest on it then.
-        unsafe { self.vm.set_user_memory_region(region) }
-            .map_err(|e| PageError::Host { what: "giving a memory slot to KVM", error: e.into() })?;
+        self.tell_slot(&slot, 0)?;
         self.counters.slots.fetch_add(1, Ordering::Relaxed);
         Ok(slot)
+    }
+
+    /// Makes a slot known to KVM, or changes its flags.
+    fn tell_slot(&self, slot: &Slot, flags: u32) -> Result<(), PageError> {
+        let region = kvm_userspace_memory_region {
+            slot: system::FIRST_RAM_SLOT + slot_of(slot.first).0 as u32,
+            flags,
+            guest_phys_addr: self.base + slot.first * PAGE_SIZE as u64,
+            memory_size: slot.pages() * PAGE_SIZE as u64,
+            userspace_addr: slot.host_address(),
+        };
+        // SAFETY: the mapping belongs to `slot`, which goes to or is in `self.slots` until `self` is
+        // dropped; the machine drops its vCPUs before its RAM, so KVM runs no guest on it then.
+        unsafe { self.vm.set_user_memory_region(region) }
+            .map_err(|e| PageError::Host { what: "giving a memory slot to KVM", error: e.into() })
     }
 
     /// Makes KVM and the kernel ready for a touch of these pages: slots exist, and every page that
@@ -423,6 +429,21 @@ impl Ram {
         self.each_slot(pages, |slot, range| {
             slot.invalidate(range.start, range.end - range.start).map_err(host("invalidating pages"))
         })
+    }
+
+    /// Makes KVM look at the guest's page tables again before the next write to any of these pages, and to
+    /// others of their memory slots: for many pages whose entries do not allow writing any more. Turning on
+    /// the log of written pages does that at a fraction of what [`Ram::invalidate`] costs, and what is read
+    /// stays known. No vCPU may run meanwhile.
+    pub fn forget_writable(&self, ranges: impl Iterator<Item = Range<u64>>) -> Result<(), PageError> {
+        let slots: BTreeSet<u64> = ranges.map(|range| slot_of(range.start).1).collect();
+        for first in slots {
+            let Some((slot, _)) = self.slots.of(first) else { continue };
+            for flags in [KVM_MEM_LOG_DIRTY_PAGES, 0] {
+                self.tell_slot(slot, flags)?;
+            }
+        }
+        Ok(())
     }
 
     /// Cuts a range of pages at the slots' borders; slots that do not exist yet are made.

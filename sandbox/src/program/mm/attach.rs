@@ -53,15 +53,16 @@ impl AddressSpace {
                 ..range.end.min(tables::region_start(region + 1));
             for (start, vma) in self.overlapping(&part).filter(|(_, vma)| vma.protection.any()) {
                 let piece = part.start.max(start)..part.end.min(vma.end);
+                let some = vma.backing.notices_writes() || self.has_lent(&piece);
                 for (address, pages) in self.runs_behind(memory, start, vma, piece) {
                     let first = tables::index_of(address);
                     runs.push(pages.clone());
-                    if !vma.backing.notices_writes() {
+                    if !some {
                         entries.push((leaf, first, pages, vma.protection));
                         continue;
                     }
                     for (i, page) in (0..).zip(pages) {
-                        let protection = self.page_protection(vma, address + i * PAGE);
+                        let protection = self.page_protection(memory, vma, address + i * PAGE);
                         entries.push((leaf, first + i, page..page + 1, protection));
                     }
                 }
@@ -102,8 +103,8 @@ impl AddressSpace {
         if !self.back(memory, address)? {
             return Ok(FaultAnswer::OutOfMemory);
         }
-        let own = self.find(address).is_some_and(|(_, vma)| self.is_own(vma, address));
-        if access == Access::Write && !own && !self.take_copy(memory, address)? {
+        let own = self.find(address).is_some_and(|(_, vma)| self.is_own(memory, vma, address));
+        if access == Access::Write && !own && !self.make_own(memory, address)? {
             return Ok(FaultAnswer::OutOfMemory);
         }
         let region = tables::region_of(address);
@@ -119,6 +120,14 @@ impl AddressSpace {
             {
                 memory.ram.bring_in(page)?;
             }
+            self.fill(memory, tables::region_start(region)..tables::region_start(region + 1))?;
+            return Ok(FaultAnswer::Attached);
+        }
+        if access == Access::Write && !own {
+            return Ok(FaultAnswer::Attached);
+        }
+        if access == Access::Write && self.tables.get(&memory.system, address) & WRITABLE == 0 {
+            // Others saw the page when the entry was made, and none does now.
             self.fill(memory, tables::region_start(region)..tables::region_start(region + 1))?;
             return Ok(FaultAnswer::Attached);
         }
@@ -139,8 +148,9 @@ impl AddressSpace {
     /// Maps private pages that are in memory already, and nothing else of their regions: what else
     /// is there costs nothing until the guest touches it.
     pub fn map_present(&mut self, memory: &mut Memory, pages: &[u64]) -> Result<(), PageError> {
+        let regions = self.state.regions.iter();
         let region_of_chunk: HashMap<u64, u64> =
-            self.state.regions.iter().map(|(region, r)| (u64::from(r.chunk), *region)).collect();
+            regions.flat_map(|(number, region)| region.chunks().map(|c| (c.into(), *number))).collect();
         for page in pages {
             let Some(region) = region_of_chunk.get(&(page / CHUNK_PAGES)) else { continue };
             let address = tables::region_start(*region) + page % CHUNK_PAGES * PAGE;
@@ -148,7 +158,7 @@ impl AddressSpace {
             if !vma.protection.any() || self.page_behind(memory, start, vma, address) != Some(*page) {
                 continue;
             }
-            let entry = Self::entry(memory, *page, self.page_protection(vma, address));
+            let entry = Self::entry(memory, *page, self.page_protection(memory, vma, address));
             if self.tables.leaf(*region).is_none() && self.tables.count() >= memory.table_budget() {
                 break;
             }

@@ -24,7 +24,7 @@ impl AddressSpace {
                 let region = self.state.regions.get(&tables::region_of(address))?;
                 let index = tables::index_of(address);
                 let in_use = !vma.no_reserve || region.blocks.has(index);
-                in_use.then(|| chunk_page(region.chunk) + index)
+                in_use.then(|| region.page(index))
             }
         }
     }
@@ -85,11 +85,11 @@ impl AddressSpace {
     pub(super) fn runs_in_use(&self, range: Range<u64>, no_reserve: bool) -> Vec<(u64, Range<u64>)> {
         let mut runs = Vec::new();
         for (number, region) in self.state.regions_in(&range) {
-            let first = chunk_page(region.chunk);
             let blocks = if no_reserve { region.blocks } else { Blocks::ALL };
-            for run in blocks.runs(tables::indexes_in(number, &range)) {
-                let address = tables::region_start(number) + run.start * PAGE;
-                runs.push((address, first + run.start..first + run.end));
+            for (index, pages) in
+                blocks.runs(tables::indexes_in(number, &range)).flat_map(|run| region.runs(run))
+            {
+                runs.push((tables::region_start(number) + index * PAGE, pages));
             }
         }
         runs
@@ -102,7 +102,7 @@ impl AddressSpace {
             return Ok(true);
         }
         let Some(chunk) = memory.take_chunk() else { return Ok(false) };
-        self.state.regions.insert(region, Region { chunk, blocks: Blocks::default() });
+        self.state.regions.insert(region, Region::new(chunk));
         self.back_files(memory, tables::region_start(region)..tables::region_start(region + 1))?;
         Ok(true)
     }
@@ -179,17 +179,19 @@ impl AddressSpace {
     /// Uses the block of a page of a region, and more if the guest goes through the region, charging what
     /// is mapped there without reservation. `false` when memory is used up.
     pub(super) fn use_blocks(&mut self, memory: &mut Memory, number: u64, page: u64) -> bool {
-        let Some(region) = self.state.regions.get(&number).copied() else { return false };
-        if region.blocks.has(page) {
+        let Some(region) = self.state.regions.get(&number) else { return false };
+        let blocks = region.blocks;
+        if blocks.has(page) {
             return true;
         }
         let all = memory.state.account.is_ample().then_some(Blocks::ALL);
-        let wanted = all.unwrap_or_else(|| region.blocks.wanted(page));
+        let wanted = all.unwrap_or_else(|| blocks.wanted(page));
         for wanted in [wanted, Blocks::of(page)] {
-            let new = self.unreserved_in(number, wanted.but(region.blocks));
+            let new = self.unreserved_in(number, wanted.but(blocks));
             if memory.state.account.offer(new) {
-                let blocks = region.blocks.and(wanted);
-                self.state.regions.insert(number, Region { blocks, ..region });
+                if let Some(region) = self.state.regions.get_mut(&number) {
+                    region.blocks = blocks.and(wanted);
+                }
                 return true;
             }
         }
@@ -212,6 +214,19 @@ impl AddressSpace {
     /// Tells the page source of the files mapped in a range whose regions have chunks: what the
     /// pages held is dropped.
     pub(super) fn back_files(&mut self, memory: &mut Memory, range: Range<u64>) -> Result<(), PageError> {
+        if self.has_lent(&range) {
+            let of_files: Vec<Range<u64>> = self
+                .overlapping(&range)
+                .filter(|(_, vma)| matches!(vma.backing, Backing::File { .. }))
+                .map(|(start, vma)| range.start.max(start)..range.end.min(vma.end))
+                .collect();
+            for part in of_files {
+                for pages in self.clear_entries(memory, part.clone()) {
+                    memory.ram.invalidate(pages)?;
+                }
+                self.take_back(memory, &part)?;
+            }
+        }
         let mut wanted = Vec::new();
         for (start, vma) in self.overlapping(&range) {
             let Backing::File { content, offset, len, .. } = &vma.backing else { continue };

@@ -2,6 +2,8 @@
 
 use std::collections::HashSet;
 
+use super::cow::MAX_LENT;
+use super::lending::{Lent, Pages};
 use super::{
     Backing, CHUNK_BYTES, MAX_MAPPINGS, MemoryState, Region, SpaceState, USER_END, USER_MIN, Vma, tables,
 };
@@ -76,8 +78,13 @@ impl SpaceState {
         }
         expect(vmas.len() <= MAX_MAPPINGS + 1, "mappings")?;
         // Any blocks may be in use.
-        for (number, Region { chunk: _, blocks: _ }) in regions {
-            expect(*number < USER_END / CHUNK_BYTES, "a region")?;
+        for (number, Region { chunk: _, blocks: _, lent }) in regions {
+            expect(*number < USER_END / CHUNK_BYTES && lent.len() <= MAX_LENT, "a region")?;
+            let mut seen = Pages::default();
+            for Lent { chunk: _, pages } in lent {
+                expect(!pages.is_empty() && !seen.meets(pages), "pages of another chunk")?;
+                seen = pages.runs().into_iter().fold(seen, Pages::with);
+            }
         }
         expect(copied.iter().all(|page| *page < USER_END && is_aligned(*page)), "a copied page")?;
         debug_assert_eq!(tables::region_start(1), CHUNK_BYTES);
@@ -88,6 +95,11 @@ impl SpaceState {
     /// Chunks of private pages.
     fn chunks(&self) -> impl Iterator<Item = u32> {
         self.regions.values().map(|region| region.chunk)
+    }
+
+    /// Chunks that regions see pages of besides.
+    fn lent_chunks(&self) -> impl Iterator<Item = u32> {
+        self.regions.values().flat_map(|region| region.lent.iter().map(|lent| lent.chunk))
     }
 }
 
@@ -113,6 +125,9 @@ impl MemoryState {
         let all = private.chain(in_objects).chain(chunks.free());
         for chunk in all {
             expect(chunk < chunks.used() && taken.insert(chunk), "a chunk")?;
+        }
+        for chunk in spaces.iter().flat_map(|space| space.lent_chunks()) {
+            expect(chunk < chunks.used() && !taken.contains(&chunk), "a chunk that several have in common")?;
         }
         for (number, object) in objects {
             expect(object.is_valid(), "a shared object")?;

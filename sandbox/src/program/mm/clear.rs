@@ -11,6 +11,8 @@ impl AddressSpace {
     /// # Errors
     /// When the host refuses.
     pub fn clear(&mut self, memory: &mut Memory) -> Result<(), PageError> {
+        // Nothing runs in it any more: what others see as well need not be invalidated.
+        self.take_back(memory, &(USER_MIN..USER_END))?;
         // Not to be stopped halfway: what the call was told lies in the memory that goes.
         self.remove(memory, &(USER_MIN..USER_END), false)?;
         self.settle(memory);

@@ -10,9 +10,7 @@
 
 use std::ops::Range;
 
-use super::{
-    AddressSpace, Backing, Held, Memory, PAGE, Protection, USER_END, Vma, chunk_page, patch, tables,
-};
+use super::{AddressSpace, Backing, Held, Memory, PAGE, Protection, USER_END, Vma, patch, tables};
 use crate::host::stop::Pace;
 use crate::program::fs::{ContentRef, ReadContent};
 use crate::ram::{PAGE_SIZE, PageError};
@@ -24,13 +22,26 @@ impl AddressSpace {
     }
 
     /// Whether a page may be written where it is.
-    pub(super) fn is_own(&self, vma: &Vma, address: u64) -> bool {
-        !vma.backing.notices_writes() || self.is_copied(address)
+    pub(super) fn is_own(&self, memory: &Memory, vma: &Vma, address: u64) -> bool {
+        (!vma.backing.notices_writes() || self.is_copied(address)) && !self.is_lent(memory, address)
     }
 
     /// What the page tables may allow for a page.
-    pub(super) fn page_protection(&self, vma: &Vma, address: u64) -> Protection {
-        Protection { write: vma.protection.write && self.is_own(vma, address), ..vma.protection }
+    pub(super) fn page_protection(&self, memory: &Memory, vma: &Vma, address: u64) -> Protection {
+        Protection { write: vma.protection.write && self.is_own(memory, vma, address), ..vma.protection }
+    }
+
+    /// Sees to it that a page of a mapping may be written where it is from now on. `false` when memory is
+    /// used up.
+    pub(super) fn make_own(&mut self, memory: &mut Memory, address: u64) -> Result<bool, PageError> {
+        if self.is_lent(memory, address)
+            && let Some((start, vma)) = self.find(address)
+        {
+            let vma = vma.clone();
+            self.unshare(memory, (start, &vma), address)?;
+        }
+        let notices = self.find(address).is_some_and(|(_, vma)| vma.backing.notices_writes());
+        Ok(!notices || self.is_copied(address) || self.take_copy(memory, address)?)
     }
 
     /// Whether an address of a mapping lies in a page behind the end of its file.
@@ -54,7 +65,7 @@ impl AddressSpace {
 
     /// Gives a mapping that notices writes its own copy of a page, which may be written from now on.
     /// `false` when memory is used up.
-    pub(super) fn take_copy(&mut self, memory: &mut Memory, address: u64) -> Result<bool, PageError> {
+    fn take_copy(&mut self, memory: &mut Memory, address: u64) -> Result<bool, PageError> {
         let address = address / PAGE * PAGE;
         let region = tables::region_of(address);
         let backed = self.back(memory, address)? && self.back_region(memory, region)?;
@@ -65,7 +76,7 @@ impl AddressSpace {
         let private = matches!(vma.backing, Backing::Private { .. });
         let (shown, protection) = (self.page_behind(memory, start, vma, address), vma.protection);
         let (Some(shown), Some(backed)) = (shown, self.state.regions.get(&region)) else { return Ok(false) };
-        let own = chunk_page(backed.chunk) + tables::index_of(address);
+        let own = backed.page(tables::index_of(address));
         if private {
             let mut content = [0; PAGE_SIZE];
             memory.ram.read(memory.ram.base() + shown * PAGE, &mut content)?;
@@ -114,7 +125,16 @@ impl AddressSpace {
             for pages in self.clear_entries(memory, range.clone()) {
                 memory.ram.invalidate(pages)?;
             }
+            for address in range.clone().step_by(PAGE_SIZE) {
+                if self.has_lent(&(address..address + PAGE)) && !self.is_copied(address) {
+                    self.take_back(memory, &(address..address + PAGE))?;
+                }
+            }
             for (address, pages) in self.private_runs(range.clone()) {
+                // A copy that others see, too, is theirs to forget.
+                if self.is_lent(memory, address) {
+                    continue;
+                }
                 memory.pages.unmap(pages.clone());
                 for page in pages.clone() {
                     if !self.state.copied.contains(&(address + (page - pages.start) * PAGE)) {
@@ -180,6 +200,7 @@ impl AddressSpace {
                 memory.ram.invalidate(pages)?;
             }
             for address in if private { self.forget_copies(range) } else { Vec::new() } {
+                self.take_back(memory, &(address..address + PAGE))?;
                 for (_, pages) in self.private_runs(address..address + PAGE) {
                     memory.ram.reset(pages)?;
                 }
@@ -236,7 +257,7 @@ impl AddressSpace {
             .collect();
         for address in tracked.into_iter().flat_map(|part| part.step_by(PAGE_SIZE)) {
             pace.bytes(PAGE_SIZE)?;
-            if !self.is_copied(address) && !self.take_copy(memory, address)? {
+            if !self.make_own(memory, address)? {
                 return Ok(false);
             }
         }

@@ -1,25 +1,38 @@
 //! Copying an address space: what `fork` does.
+//!
+//! Where little is in memory, it is copied at once: each page that either side writes later on would cost a
+//! fault. Else both sides see the same pages until one of them writes (see [`super::cow`]).
 
-use std::ops::Range;
+use std::collections::BTreeMap;
 
-use super::{AddressSpace, CHUNK_BYTES, Memory, PAGE, Region, SpaceState, chunk_page};
+use super::lending::Pages;
+use super::{AddressSpace, Memory, Region, SpaceState, chunk_page};
+use crate::host::stop::Pace;
 use crate::ram::{CHUNK_PAGES, PAGE_SIZE, PageError};
 
+/// Pages of an address space that are copied at once at most.
+const FEW_PAGES: u64 = 1024;
+/// Pages of a region that are: its faults would cost more.
+const FEW_OF_REGION: u64 = 128;
+
 impl AddressSpace {
-    /// Makes an empty address space a copy of this one: private pages are copied, shared ones are the same.
-    /// `false` when memory is used up: it is empty then.
+    /// Makes an empty address space a copy of this one: private pages are copied, at once or when they are
+    /// written, shared ones are the same. `false` when memory is used up: it is empty then.
     ///
     /// # Errors
     /// When a page cannot be brought in, and when the run must be over.
-    pub fn fork(&self, memory: &mut Memory, copy: &mut AddressSpace) -> Result<bool, PageError> {
+    pub fn fork(&mut self, memory: &mut Memory, copy: &mut AddressSpace) -> Result<bool, PageError> {
         let cost = self.state.cost();
         if memory.state.account.charge(cost).is_err() {
             return Ok(false);
         }
-        let mut regions = std::collections::BTreeMap::new();
+        let mut regions = BTreeMap::new();
         let copied = self.copy_regions(memory, &mut regions);
         if !matches!(copied, Ok(true)) {
-            regions.into_values().try_for_each(|region: Region| memory.free_chunk(region.chunk))?;
+            for region in regions.into_values() {
+                memory.free_chunk(region.chunk)?;
+                region.lent.iter().try_for_each(|lent| memory.leave_lent(lent.chunk, &lent.pages))?;
+            }
             memory.state.account.refund(cost);
             return copied;
         }
@@ -31,49 +44,44 @@ impl AddressSpace {
         Ok(true)
     }
 
+    /// Copies regions into those of another address space, which are given as far as they came.
     fn copy_regions(
-        &self,
+        &mut self,
         memory: &mut Memory,
-        regions: &mut std::collections::BTreeMap<u64, Region>,
+        copies: &mut BTreeMap<u64, Region>,
     ) -> Result<bool, PageError> {
         let stop = memory.stop.clone();
-        let mut pace = crate::host::stop::Pace::new(&stop);
+        let mut pace = Pace::new(&stop);
+        let mut held: Vec<(u64, Pages)> = Vec::new();
         for (number, region) in &self.state.regions {
-            let Some(chunk) = memory.take_chunk() else { return Ok(false) };
-            regions.insert(*number, Region { chunk, blocks: region.blocks });
-            let (from, to) = (chunk_page(region.chunk), chunk_page(chunk));
-            for pages in memory.pages.copy_files(from..from + CHUNK_PAGES, to) {
-                memory.ram.renew(pages)?;
+            held.push((*number, memory.pages_in(region.chunk)?));
+        }
+        let all: u64 = held.iter().map(|(_, pages)| pages.count()).sum();
+        let mut left_alone = Vec::new();
+        let mut copied = true;
+        for (number, pages) in held {
+            let Some(chunk) = memory.take_chunk() else {
+                copied = false;
+                break;
+            };
+            let Some(region) = self.state.regions.get(&number) else { continue };
+            copies.insert(number, Region { blocks: region.blocks, ..Region::new(chunk) });
+            let lends = !region.lent.is_empty() || all > FEW_PAGES && pages.count() > FEW_OF_REGION;
+            if lends && let Some(lent) = self.lend(memory, number)? {
+                left_alone.extend(lent.iter().map(|lent| lent.chunk));
+                copies.entry(number).and_modify(|copy| copy.lent = lent);
+                continue;
             }
-            let mut content = [0; PAGE_SIZE];
-            for run in copied_runs(memory, from)? {
-                // Written whole: what a file has there is not asked for first.
-                memory.drop_pages(to + run.start - from..to + run.end - from)?;
-                for page in run {
-                    pace.bytes(PAGE_SIZE)?;
-                    memory.ram.peek(page, &mut content)?;
-                    memory.ram.write(memory.ram.base() + (to + page - from) * PAGE, &content)?;
-                }
+            let Some(region) = self.state.regions.get(&number) else { continue };
+            pace.bytes(pages.count() as usize * PAGE_SIZE)?;
+            memory.copy_pages(region.chunk, &pages, chunk)?;
+            for lent in &region.lent {
+                pace.bytes(lent.pages.count() as usize * PAGE_SIZE)?;
+                memory.copy_pages(lent.chunk, &lent.pages, chunk)?;
             }
         }
-        Ok(true)
+        let left_alone = left_alone.into_iter().map(chunk_page).map(|first| first..first + CHUNK_PAGES);
+        memory.ram.forget_writable(left_alone)?;
+        Ok(copied)
     }
 }
-
-/// The pages of a chunk, whose first page this is, that a copy of it does not get from files when they are
-/// touched, as runs.
-fn copied_runs(memory: &Memory, first: u64) -> Result<Vec<Range<u64>>, PageError> {
-    let mut runs: Vec<Range<u64>> = Vec::new();
-    for page in memory.ram.held(first..first + CHUNK_PAGES)? {
-        if memory.comes_from_file(page) {
-            continue;
-        }
-        match runs.last_mut() {
-            Some(run) if run.end == page => run.end += 1,
-            _ => runs.push(page..page + 1),
-        }
-    }
-    Ok(runs)
-}
-
-const _: () = assert!(CHUNK_BYTES == CHUNK_PAGES * PAGE);

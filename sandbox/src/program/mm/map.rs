@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use super::region::Blocks;
 use super::tables::{self, Tables};
-use super::{AddressSpace, BLOCK_BYTES, Memory, PAGE, Protection, Region, USER_END, USER_MIN, Vma};
+use super::{AddressSpace, BLOCK_BYTES, Memory, PAGE, Protection, USER_END, USER_MIN, Vma};
 use crate::errno::Errno;
 use crate::host::stop::Pace;
 use crate::ram::{CHUNK_PAGES, PageError};
@@ -182,7 +182,12 @@ impl AddressSpace {
                 memory.ram.invalidate(pages)?;
             }
         }
-        self.clear_entries(memory, range.clone());
+        let stale = self.clear_entries(memory, range.clone());
+        if self.has_lent(range) {
+            // Others may go on to write them; what is the space's own is dropped below.
+            stale.into_iter().try_for_each(|pages| memory.ram.invalidate(pages))?;
+            self.take_back(memory, range)?;
+        }
         self.forget_copies(range.clone());
         let stop = memory.stop.clone();
         let mut pace = Pace::new(&stop);
@@ -246,17 +251,17 @@ impl AddressSpace {
     /// Gives back the chunks of regions of a range in which nothing private is mapped any more; in the
     /// others, its blocks are no longer in use. The pages of the range were dropped.
     pub(super) fn free_regions(&mut self, memory: &mut Memory, range: &Range<u64>) -> Result<(), PageError> {
-        let regions: Vec<(u64, Region)> = self.state.regions_in(range).collect();
-        for (number, region) in regions {
+        let numbers: Vec<u64> = self.state.regions_in(range).map(|(number, _)| number).collect();
+        for number in numbers {
             let whole = tables::region_start(number)..tables::region_start(number + 1);
-            let inside = range.start <= whole.start && whole.end <= range.end;
-            if !inside && self.overlapping(&whole).any(|(_, vma)| vma.has_own_pages()) {
-                let gone = Blocks::inside(&tables::indexes_in(number, range));
-                self.state.regions.insert(number, Region { blocks: region.blocks.but(gone), ..region });
+            if self.overlapping(&whole).any(|(_, vma)| vma.has_own_pages()) {
+                self.unuse_blocks_in(number, range);
                 continue;
             }
-            self.state.regions.remove(&number);
-            memory.give_back(region.chunk)?;
+            self.take_back(memory, &whole)?;
+            if let Some(region) = self.state.regions.remove(&number) {
+                memory.give_back(region.chunk)?;
+            }
         }
         Ok(())
     }
@@ -312,7 +317,8 @@ impl AddressSpace {
         }
         let stale = if protection.any() {
             let notices = self.overlapping(&range).any(|(_, vma)| vma.backing.notices_writes());
-            let may_write = |at| !notices || self.find(at).is_some_and(|(_, vma)| self.is_own(vma, at));
+            let some = notices || self.has_lent(&range);
+            let may_write = |at| !some || self.find(at).is_some_and(|(_, vma)| self.is_own(memory, vma, at));
             let stale = self.change_entries(memory, range.clone(), |at, old| {
                 let mut new = old & !(WRITABLE | NO_EXEC);
                 if protection.write && may_write(at) {
@@ -444,6 +450,7 @@ impl AddressSpace {
                 memory.ram.invalidate(pages)?;
             }
             self.forget_copies(part.clone());
+            self.take_back(memory, &part)?;
             for (_, pages) in self.private_runs(part.clone()) {
                 memory.ram.reset(pages)?;
             }
@@ -457,10 +464,13 @@ impl AddressSpace {
 
     /// Blocks that lie in a range are no longer in use: their pages were dropped.
     fn unuse_blocks(&mut self, range: &Range<u64>) {
-        let regions: Vec<(u64, Region)> = self.state.regions_in(range).collect();
-        for (number, region) in regions {
-            let gone = Blocks::inside(&tables::indexes_in(number, range));
-            self.state.regions.insert(number, Region { blocks: region.blocks.but(gone), ..region });
+        let numbers: Vec<u64> = self.state.regions_in(range).map(|(number, _)| number).collect();
+        numbers.into_iter().for_each(|number| self.unuse_blocks_in(number, range));
+    }
+
+    fn unuse_blocks_in(&mut self, number: u64, range: &Range<u64>) {
+        if let Some(region) = self.state.regions.get_mut(&number) {
+            region.blocks = region.blocks.but(Blocks::inside(&tables::indexes_in(number, range)));
         }
     }
 }

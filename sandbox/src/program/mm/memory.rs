@@ -7,7 +7,8 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use super::Account;
-use super::region::{BLOCK_BYTES, Blocks, Region};
+use super::lending::Lending;
+use super::region::{BLOCK_BYTES, Blocks, Piece};
 use super::source::{FilePages, ProgramPages};
 use crate::errno::Errno;
 use crate::host::stop::{Pace, StopHandle};
@@ -53,7 +54,7 @@ pub struct Object {
     /// The whole length is charged; if not, the blocks in use are.
     pub reserved: bool,
     /// The 2 MiB pieces in use, by number.
-    pub pieces: BTreeMap<u64, Region>,
+    pub pieces: BTreeMap<u64, Piece>,
     /// What shows where the object is not in use, if not zeros. Pages that come into use come from it.
     pub below: Option<Below>,
 }
@@ -168,6 +169,8 @@ pub struct Memory {
     pub pages: Arc<ProgramPages>,
     /// What is taken.
     pub state: MemoryState,
+    /// Who sees the chunks that forks have left to several address spaces.
+    pub lending: Lending,
     /// When the run must be over.
     pub stop: StopHandle,
 }
@@ -398,7 +401,7 @@ impl Memory {
             Some(_) => {
                 let Some(chunk) = self.take_chunk() else { return Ok(false) };
                 if let Some(entry) = self.state.objects.get_mut(&object) {
-                    entry.pieces.insert(number, Region { chunk, blocks: Blocks::default() });
+                    entry.pieces.insert(number, Piece { chunk, blocks: Blocks::default() });
                 }
             }
         }

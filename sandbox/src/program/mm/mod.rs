@@ -13,10 +13,12 @@ mod check;
 mod clear;
 mod code;
 mod copy;
+mod cow;
 mod fork;
 mod free;
 mod grow;
 mod image;
+mod lending;
 mod map;
 mod memory;
 pub mod patch;
@@ -35,6 +37,7 @@ use serde::{Deserialize, Serialize};
 pub use account::Account;
 pub use grow::GUARD_GAP;
 pub use image::Image;
+pub use lending::Lending;
 pub use map::{MAX_MAPPINGS, MapError};
 pub use memory::{Below, CHUNK_BYTES, Memory, MemoryState, Object, chunk_page, is_anonymous_object};
 pub use region::{BLOCK_BYTES, Region};
@@ -110,12 +113,12 @@ impl SpaceState {
     }
 
     /// The regions in use that a range of addresses lies in.
-    fn regions_in(&self, range: &Range<u64>) -> impl Iterator<Item = (u64, Region)> + use<'_> {
+    fn regions_in(&self, range: &Range<u64>) -> impl Iterator<Item = (u64, &Region)> + use<'_> {
         let regions = match range.is_empty() {
             true => 0..0,
             false => tables::region_of(range.start)..tables::region_of(range.end - 1) + 1,
         };
-        self.regions.range(regions).map(|(number, region)| (*number, *region))
+        self.regions.range(regions).map(|(number, region)| (*number, region))
     }
 }
 

@@ -1,9 +1,11 @@
-//! A chunk of memory in use, and how much of it.
+//! Chunks of memory in use, and how much of them.
 
 use std::ops::Range;
 
 use serde::{Deserialize, Serialize};
 
+use super::chunk_page;
+use super::lending::Lent;
 use crate::ram::{CHUNK_PAGES, PAGE_SIZE};
 
 /// Pages in a block.
@@ -13,13 +15,59 @@ const BLOCKS: u32 = (CHUNK_PAGES / BLOCK_PAGES) as u32;
 /// Bytes in a block: what memory without reservation is charged by, once it is touched.
 pub const BLOCK_BYTES: u64 = BLOCK_PAGES * PAGE_SIZE as u64;
 
-/// What stands behind a 2 MiB region of an address space, or of a shared object.
+/// What stands behind a 2 MiB piece of a shared object.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Region {
+pub struct Piece {
     /// The chunk.
     pub chunk: u32,
     /// Its blocks in use, as far as they were not charged beforehand.
     pub blocks: Blocks,
+}
+
+/// What stands behind a 2 MiB region of an address space.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Region {
+    /// Its own chunk.
+    pub chunk: u32,
+    /// Its blocks in use, as far as they were not charged beforehand.
+    pub blocks: Blocks,
+    /// What it sees of other chunks since a `fork`; no page twice. In its own chunk there is nothing there.
+    pub lent: Vec<Lent>,
+}
+
+impl Region {
+    /// With a chunk of zeros.
+    pub fn new(chunk: u32) -> Region {
+        Region { chunk, blocks: Blocks::default(), lent: Vec::new() }
+    }
+
+    /// The chunks that its pages lie in.
+    pub fn chunks(&self) -> impl Iterator<Item = u32> {
+        self.lent.iter().map(|lent| lent.chunk).chain([self.chunk])
+    }
+
+    /// The page of RAM that the region has at an index.
+    pub fn page(&self, index: u64) -> u64 {
+        let lent = self.lent.iter().find(|lent| lent.pages.has(index));
+        chunk_page(lent.map_or(self.chunk, |lent| lent.chunk)) + index
+    }
+
+    /// The pages of RAM at a range of indexes: the first index and the pages of each run.
+    pub fn runs(&self, indexes: Range<u64>) -> Vec<(u64, Range<u64>)> {
+        if self.lent.is_empty() {
+            let first = chunk_page(self.chunk);
+            return vec![(indexes.start, first + indexes.start..first + indexes.end)];
+        }
+        let mut runs: Vec<(u64, Range<u64>)> = Vec::new();
+        for index in indexes {
+            let page = self.page(index);
+            match runs.last_mut() {
+                Some((_, run)) if run.end == page => run.end += 1,
+                _ => runs.push((index, page..page + 1)),
+            }
+        }
+        runs
+    }
 }
 
 /// A set of the 32 blocks of a chunk.
@@ -97,6 +145,7 @@ impl Blocks {
 
 #[cfg(test)]
 mod tests {
+    use super::super::lending::Pages;
     use super::*;
 
     fn blocks(list: &[u64]) -> Blocks {
@@ -112,6 +161,18 @@ mod tests {
         assert_eq!(Blocks::inside(&(1..49)), blocks(&[1, 2]));
         assert_eq!(Blocks::inside(&(0..512)), Blocks::ALL);
         assert_eq!(set.but(blocks(&[1, 2])), blocks(&[0, 5, 31]));
+    }
+
+    #[test]
+    fn pages_lie_in_the_own_chunk_but_those_that_were_lent() {
+        let lent = |chunk, pages| Lent { chunk, pages: Pages::default().with(pages) };
+        let region = Region { lent: vec![lent(5, 4..8), lent(9, 8..9)], ..Region::new(2) };
+        let at = |chunk| chunk_page(chunk);
+        assert_eq!(region.page(3), at(2) + 3);
+        assert_eq!((region.page(4), region.page(8)), (at(5) + 4, at(9) + 8));
+        let runs = [(2, at(2) + 2..at(2) + 4), (4, at(5) + 4..at(5) + 8), (8, at(9) + 8..at(9) + 9)];
+        assert_eq!(region.runs(2..9), runs);
+        assert_eq!(Region::new(2).runs(2..9), [(2, at(2) + 2..at(2) + 9)]);
     }
 
     #[test]

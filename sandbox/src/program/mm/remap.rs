@@ -197,6 +197,10 @@ impl AddressSpace {
         if !self.back_region(memory, tables::region_of(range.start))? {
             return Err(Errno::ENOMEM.into());
         }
+        for pages in self.clear_entries(memory, range.clone()) {
+            memory.ram.invalidate(pages)?;
+        }
+        self.take_back(memory, &range)?;
         for (_, pages) in self.private_runs(range.clone()) {
             memory.drop_pages(pages)?;
         }

@@ -108,6 +108,13 @@ impl ProgramPages {
         files.insert(pages.start, FileRange { end: pages.end, content, offset, exec });
     }
 
+    /// The pages of a range that come from files, as far as they are absent, as runs.
+    pub fn of_files(&self, pages: Range<u64>) -> Vec<Range<u64>> {
+        let files = self.files.read().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let inside = files.range(..pages.end).rev().take_while(|(_, range)| range.end > pages.start);
+        inside.map(|(first, range)| pages.start.max(*first)..pages.end.min(range.end)).collect()
+    }
+
     /// Says that pages of files in a range are at as many pages from `to` on as well; gives where.
     pub fn copy_files(&self, pages: Range<u64>, to: u64) -> Vec<Range<u64>> {
         let mut files = self.files.write().unwrap_or_else(std::sync::PoisonError::into_inner);

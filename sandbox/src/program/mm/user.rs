@@ -53,7 +53,7 @@ impl AddressSpace {
             return Err(bad());
         }
         let (_, vma) = self.find(address).ok_or_else(bad)?;
-        if access == Access::Write && !self.is_own(vma, address) && !self.take_copy(memory, address)? {
+        if access == Access::Write && !self.is_own(memory, vma, address) && !self.make_own(memory, address)? {
             return Err(bad());
         }
         let (start, vma) = self.find(address).ok_or_else(bad)?;
