@@ -116,8 +116,13 @@ impl AddressSpace {
         Ok(())
     }
 
-    /// Adds a mapping to the map, joined with its neighbour below where they are alike.
-    fn insert(&mut self, start: u64, vma: Vma) {
+    /// Adds a mapping to the map, joined with its neighbours where they are alike.
+    fn insert(&mut self, start: u64, mut vma: Vma) {
+        let above = self.state.vmas.get(&vma.end).filter(|above| vma.joins(start, above));
+        if let Some(end) = above.map(|above| above.end) {
+            self.take(vma.end);
+            vma.end = end;
+        }
         if let Some((below_start, below)) = self.state.vmas.range_mut(..start).next_back()
             && below.end == start
             && below.joins(*below_start, &vma)
