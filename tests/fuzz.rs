@@ -16,6 +16,8 @@ mod harness;
 mod images;
 #[path = "fuzz/instructions.rs"]
 mod instructions;
+#[path = "fuzz/many.rs"]
+mod many;
 #[path = "fuzz/recordings.rs"]
 mod recordings;
 #[path = "fuzz/shape.rs"]

@@ -215,6 +215,13 @@ impl Kernel {
         self.sched.make_ready(tid);
     }
 
+    /// Has every call that waits made again, of tasks that are not stopped.
+    pub(super) fn ask_all_again(&mut self) {
+        let waiting = self.task.iter().filter(|(_, task)| task.parked.is_some());
+        let waiting: Vec<u32> = waiting.map(|(tid, _)| tid).collect();
+        waiting.into_iter().for_each(|tid| self.unpark(tid, false));
+    }
+
     /// The running task's turn has come: returns the call that it makes again, if there is one, and that it
     /// waits no more meanwhile.
     pub(super) fn take_turn(&mut self) -> Option<Call> {
