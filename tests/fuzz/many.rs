@@ -9,7 +9,7 @@ use dejavm::{Error, Evict, Host, Image, Outcome, PauseAt, Program, Replay, Repor
 use crate::harness::{Draw, Fuzzer, build, kind_of, stay_on_one_cpu};
 
 /// Calls that all tasks of a case make together.
-const CALLS: &str = "800";
+const CALLS: &str = "600";
 /// A case comes to its end long before.
 const DEADLINE: Duration = Duration::from_secs(5);
 const MEMORY: u64 = 48 << 20;
@@ -44,7 +44,8 @@ impl Seen {
     /// The first line in which another run differs. Where the deadline ends one is the host's affair.
     fn difference(&self, other: &Seen) -> Option<String> {
         let cut = [self, other].iter().any(|seen| seen.outcome == Outcome::Deadline);
-        let lines = |seen: &Seen| -> Vec<Vec<u8>> { seen.stdout.split(|b| *b == b'\n').map(Vec::from).collect() };
+        let lines =
+            |seen: &Seen| -> Vec<Vec<u8>> { seen.stdout.split(|b| *b == b'\n').map(Vec::from).collect() };
         let (ours, others) = (lines(self), lines(other));
         let differs = ours.iter().zip(&others).position(|(a, b)| a != b);
         match differs {
@@ -144,7 +145,7 @@ fn many_tasks() {
     let host = Host::probe().expect("KVM");
     stay_on_one_cpu();
     let (mut cases, mut ended) = (0, 0);
-    let fuzzer = Fuzzer { name: "many_tasks", cases: 24, time: DEADLINE * RUNS, grants: MEMORY + DISK };
+    let fuzzer = Fuzzer { name: "many_tasks", cases: 12, time: DEADLINE * RUNS, grants: MEMORY + DISK };
     fuzzer.run(|seed| {
         let outcome = case(&host, dir.path(), &program, seed)?;
         cases += 1;

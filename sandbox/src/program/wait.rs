@@ -301,16 +301,18 @@ impl Kernel {
     }
 
     /// The next moment at which something happens by itself.
-    fn next_moment(&self) -> Option<u64> {
+    fn next_moment(&mut self) -> Option<u64> {
+        let awaited = self.next_awaited();
         // One that is stopped goes on by no time.
         let tasks = self.task.iter().filter(|(tid, _)| !self.sched.is_stopped(*tid));
         let waits = tasks.filter_map(|(_, task)| task.parked.as_ref()?.wait.until);
-        waits.chain(self.next_interval()).chain(self.next_awaited()).min()
+        waits.chain(self.next_interval()).chain(awaited).min()
     }
 
     /// The next moment at which a `timerfd` expires that somebody waits for.
-    pub(super) fn next_awaited(&self) -> Option<u64> {
-        self.outside.fs().next_timer(|inode| self.sched.is_awaited(Key::File(inode)))
+    pub(super) fn next_awaited(&mut self) -> Option<u64> {
+        let Kernel { outside, sched, .. } = self;
+        outside.fs().next_timer(|inode| sched.is_awaited(Key::File(inode)))
     }
 
     /// The next moment at which a timer of real time expires.
@@ -319,7 +321,7 @@ impl Kernel {
     }
 
     /// The input that tasks wait for: such that is certain to come, if there is any.
-    fn awaited_input(&self) -> Option<(Source, bool)> {
+    fn awaited_input(&mut self) -> Option<(Source, bool)> {
         let fs = self.outside.fs();
         let inputs = [Source::Terminal, Source::Stdin]
             .into_iter()
