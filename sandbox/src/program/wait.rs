@@ -249,12 +249,23 @@ impl Kernel {
         count
     }
 
-    /// Lets at most `most` of those that wait for something wait for another thing; returns how many.
-    pub(super) fn requeue(&mut self, from: Key, to: Key, most: usize) -> usize {
+    /// Lets at most `most` of those that wait for something, and that `accept` takes, wait for another thing;
+    /// returns how many.
+    pub(super) fn requeue(
+        &mut self,
+        from: Key,
+        to: Key,
+        most: usize,
+        accept: impl Fn(&Parked) -> bool,
+    ) -> usize {
         let waiting = self.sched.waiting_for(from);
         let mut count = 0;
-        for tid in waiting.into_iter().take(most) {
-            let Some(parked) = self.task.of_mut(tid).and_then(|task| task.parked.as_mut()) else { continue };
+        for tid in waiting {
+            if count == most {
+                break;
+            }
+            let parked = self.task.of_mut(tid).and_then(|task| task.parked.as_mut());
+            let Some(parked) = parked.filter(|parked| accept(parked)) else { continue };
             self.sched.unpark(tid, &parked.wait);
             parked.wait.on = vec![to];
             self.sched.park(tid, &parked.wait);
