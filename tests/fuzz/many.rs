@@ -14,6 +14,8 @@ const CALLS: &str = "600";
 const DEADLINE: Duration = Duration::from_secs(5);
 const MEMORY: u64 = 48 << 20;
 const DISK: u64 = 8 << 20;
+/// What is read from standard input.
+const INPUT: &str = "some\ninput\n";
 /// Runs of a case at most: the recorded one, its replay, and one that is left in its midst and restored.
 const RUNS: u32 = 4;
 
@@ -67,7 +69,7 @@ fn told(what: &str) -> impl Fn(Error) -> String + '_ {
 impl Case<'_> {
     fn start(&self) -> Program {
         let program = Program::new(self.program).args([self.seed.to_string(), CALLS.to_string()]);
-        let program = program.show(self.dir, self.dir).memory(MEMORY).disk(DISK).stdin("some\ninput\n");
+        let program = program.show(self.dir, self.dir).memory(MEMORY).disk(DISK).stdin(INPUT);
         let program = program.capture_output().capture_limit(1 << 20).deadline(DEADLINE);
         self.chaos.into_iter().fold(program, Program::chaos)
     }
@@ -89,26 +91,30 @@ impl Case<'_> {
         Ok(Seen { waits_for: whole.waits_for.clone(), ..Seen::of(&[], run) })
     }
 
-    /// Pauses it behind an exit for a snapshot; gives what it shows when it goes on itself, and when it
-    /// is restored. Nothing when the deadline came before.
-    fn part(&self, exit: u64, snapshot: &Path, evict: Evict) -> Result<Option<[Seen; 2]>, String> {
+    /// Pauses it behind each of some exits for a snapshot, which can be started; gives what it shows when it
+    /// goes on itself, and when the last of them is restored. Nothing when the deadline came before.
+    fn part(&self, exits: &[u64], snapshot: &Path, evict: Evict) -> Result<Option<[Seen; 2]>, String> {
         let mut sandbox = self.start().start(self.host).map_err(told("start"))?;
-        let paused = sandbox.run_until(PauseAt::Exit(exit)).map_err(told("pause"))?;
-        if paused == Outcome::Deadline {
-            return Ok(None);
+        let mut before = Vec::new();
+        let mut restored = None;
+        for exit in exits {
+            let paused = sandbox.run_until(PauseAt::Exit(*exit)).map_err(told("pause"))?;
+            match paused {
+                Outcome::Paused => {}
+                Outcome::Deadline => return Ok(None),
+                ended => return Err(format!("{ended:?} before exit {exit}")),
+            }
+            before.extend(sandbox.report(paused).stdout);
+            let at = |what: &str, e| format!("{what} at exit {exit}: {e}");
+            sandbox.snapshot(snapshot, &WriteOptions::default()).map_err(|e| at("snapshot", e))?;
+            let restore = Image::open(snapshot).map_err(|e| at("image", e))?.restore();
+            let restore = restore.show(self.dir, self.dir).memory(MEMORY).disk(DISK).stdin(INPUT);
+            let restore = restore.capture_output().capture_limit(1 << 20).deadline(DEADLINE).evict(evict);
+            restored = Some(restore.start(self.host).map_err(|e| at("restore", e))?);
         }
-        if paused != Outcome::Paused {
-            return Err(format!("{paused:?} before exit {exit}"));
-        }
-        let before = sandbox.report(paused).stdout;
-        sandbox.snapshot(snapshot, &WriteOptions::default()).map_err(told("snapshot"))?;
         let on = Seen::of(&before, sandbox.run().map_err(told("goes on"))?);
-        drop(sandbox);
-        let restore = Image::open(snapshot).map_err(told("image"))?.restore();
-        let restore = restore.show(self.dir, self.dir).memory(MEMORY).disk(DISK).stdin("some\ninput\n");
-        let restore = restore.capture_output().capture_limit(1 << 20).deadline(DEADLINE).evict(evict);
-        let restored = restore.start(self.host).map_err(told("restore"))?.run();
-        Ok(Some([on, Seen::of(&before, restored.map_err(told("restored"))?)]))
+        let restored = restored.ok_or("no exit")?.run().map_err(told("restored"))?;
+        Ok(Some([on, Seen::of(&before, restored)]))
     }
 }
 
@@ -126,11 +132,13 @@ fn case(host: &Host, dir: &Path, program: &Path, seed: u64) -> Result<Outcome, S
         return Err(format!("the replay: {difference}"));
     }
     if draw.once_in(2) && whole.outcome != Outcome::Deadline {
-        let exit = 1 + draw.below(exits as usize - 1) as u64;
-        let parts = case.part(exit, &work.path().join("part.dvm"), evict)?;
+        let mut at: Vec<u64> = (0..3).map(|_| 1 + draw.below(exits as usize - 1) as u64).collect();
+        at.sort_unstable();
+        at.dedup();
+        let parts = case.part(&at, &work.path().join("part.dvm"), evict)?;
         for (how, part) in ["went on", "was restored"].iter().zip(parts.iter().flatten()) {
             if let Some(difference) = whole.difference(part) {
-                return Err(format!("what {how} at exit {exit} of {exits}: {difference}"));
+                return Err(format!("what {how} at exits {at:?} of {exits}: {difference}"));
             }
         }
     }
