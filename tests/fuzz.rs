@@ -20,6 +20,8 @@ mod instructions;
 mod many;
 #[path = "fuzz/recordings.rs"]
 mod recordings;
+#[path = "fuzz/rings.rs"]
+mod rings;
 #[path = "fuzz/shape.rs"]
 mod shape;
 #[path = "fuzz/snapshots.rs"]

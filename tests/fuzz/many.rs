@@ -132,7 +132,8 @@ fn case(host: &Host, dir: &Path, program: &Path, seed: u64) -> Result<Outcome, S
         return Err(format!("the replay: {difference}"));
     }
     if draw.once_in(2) && whole.outcome != Outcome::Deadline {
-        let mut at: Vec<u64> = (0..3).map(|_| 1 + draw.below(exits as usize - 1) as u64).collect();
+        let mut at: Vec<u64> =
+            (0..3).map(|_| 1 + draw.below((exits as usize).saturating_sub(2)) as u64).collect();
         at.sort_unstable();
         at.dedup();
         let parts = case.part(&at, &work.path().join("part.dvm"), evict)?;
