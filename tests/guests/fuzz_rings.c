@@ -31,7 +31,7 @@
 #include <unistd.h>
 
 enum { PIPE, EVENT, STREAM, DGRAM, PACKET, QUEUE, SPLICED, SIGNAL, LAST_WITH_FD = SIGNAL,
-       MSG, SEM, FUTEX, CHILD, FIFO, LISTEN, COND, POSIX_SEM, LOCK, KINDS };
+       MSG, SEM, FUTEX, CHILD, FIFO, LISTEN, COND, POSIX_SEM, LOCK, DEATH, STOP, SUSPEND, KINDS };
 #define MEMBERS 6
 
 struct member {
@@ -68,12 +68,28 @@ static char *path_of(struct member *m, const char *what) {
     return path;
 }
 
+static void make_robust(struct member *m) {
+    pthread_mutexattr_t attr;
+    pthread_mutexattr_init(&attr);
+    pthread_mutexattr_setpshared(&attr, 1);
+    pthread_mutexattr_setrobust(&attr, PTHREAD_MUTEX_ROBUST);
+    if (below(&m->state, 2)) pthread_mutexattr_setprotocol(&attr, PTHREAD_PRIO_INHERIT);
+    pthread_mutex_init(&m->mutex, &attr);
+}
+
+/* The number comes as what a signal says. */
+static void told(int signal, siginfo_t *info, void *context) {
+    struct member *m = &all->of[signal - SIGRTMIN - 2];
+    m->value = info->si_value.sival_int;
+    __atomic_store_n(&m->word, 1, __ATOMIC_SEQ_CST);
+}
+
 static void prepare(struct member *m) {
     int pair[2] = {-1, -1};
     struct mq_attr attr = {.mq_maxmsg = 2, .mq_msgsize = 4};
     switch (m->kind) {
     case SPLICED: pipe(m->through); /* fall through */
-    case PIPE: case CHILD: case LOCK: pipe(pair); break;
+    case PIPE: case CHILD: case LOCK: case STOP: pipe(pair); break;
     case EVENT: pair[0] = pair[1] = eventfd(0, 0); break;
     case STREAM: socketpair(AF_UNIX, SOCK_STREAM, 0, pair); break;
     case DGRAM: socketpair(AF_UNIX, SOCK_DGRAM, 0, pair); break;
@@ -105,6 +121,7 @@ static void prepare(struct member *m) {
         pthread_mutex_init(&m->mutex, &attr), pthread_cond_init(&m->cond, &cond);
         break;
     }
+    case DEATH: pipe(pair), make_robust(m); break;
     case POSIX_SEM: sem_init(&m->sem, 1, 0); break;
     }
     m->in = pair[0], m->out = pair[1];
@@ -115,7 +132,7 @@ static void put(struct member *m, int value) {
     switch (m->kind) {
     case EVENT: AGAIN(write(m->out, &(uint64_t){value + MEMBERS}, 8)); break;
     case QUEUE: AGAIN(mq_send(m->out, (char *)&value, 4, 0)); break;
-    case SIGNAL: {
+    case SIGNAL: case SUSPEND: {
         siginfo_t info = {.si_signo = signal_of(m), .si_code = SI_QUEUE};
         info.si_value.sival_int = value;
         info.si_pid = getpid();
@@ -164,6 +181,22 @@ static void put(struct member *m, int value) {
     case POSIX_SEM: m->value = value; sem_post(&m->sem); break;
     default: AGAIN(write(m->out, &value, 4));
     }
+}
+
+/* A process of which a thread has a mutex as it ends, once the number has come. */
+struct holding { struct member *m; int ready; };
+static void *holds(void *arg) {
+    struct holding *h = arg;
+    int value;
+    pthread_mutex_lock(&h->m->mutex);
+    write(h->ready, "", 1);
+    AGAIN(read(h->m->in, &value, 4));
+    h->m->value = value;
+    if (value % 4 == 1) return NULL;
+    if (value % 4 == 2) kill(getpid(), SIGKILL);
+    /* Linux does not find what another thread than the first has. */
+    if (value % 4 == 3 && gettid() == getpid()) execl("/proc/self/exe", "ring", NULL);
+    _exit(0);
 }
 
 /* Waits until a descriptor can be read, in one of the ways there are. */
@@ -285,6 +318,55 @@ static int take(struct member *m) {
         AGAIN(waitpid(child, &status, 0));
         return m->value;
     }
+    case DEATH: {
+        int ready[2];
+        pthread_t thread;
+        pipe(ready);
+        struct holding h = {m, ready[1]};
+        pid_t child = fork();
+        if (child == 0) {
+            if (below(s, 2)) holds(&h), _exit(0);
+            pthread_create(&thread, NULL, holds, &h);
+            pthread_join(thread, NULL);
+            _exit(0);
+        }
+        below(s, 2);
+        AGAIN(read(ready[0], text, 1));
+        int error = pthread_mutex_lock(&m->mutex);
+        if (error != EOWNERDEAD) errno = error, fail("a dead owner");
+        pthread_mutex_consistent(&m->mutex), pthread_mutex_unlock(&m->mutex);
+        AGAIN(waitpid(child, &status, 0));
+        close(ready[0]), close(ready[1]);
+        return m->value;
+    }
+    case STOP: {
+        pid_t child = fork();
+        if (child == 0) {
+            AGAIN(read(m->in, &value, 4));
+            m->value = value;
+            raise(SIGSTOP);
+            _exit(0);
+        }
+        siginfo_t info;
+        if (below(s, 2)) AGAIN(waitid(P_PID, child, &info, WSTOPPED));
+        else AGAIN(waitpid(child, &status, WUNTRACED));
+        kill(child, SIGCONT);
+        if (below(s, 2)) AGAIN(waitid(P_PID, child, &info, WCONTINUED | WEXITED | WNOWAIT));
+        AGAIN(waitpid(child, &status, 0));
+        return m->value;
+    }
+    case SUSPEND: {
+        sigset_t set;
+        pthread_sigmask(SIG_BLOCK, NULL, &set);
+        sigdelset(&set, signal_of(m));
+        while (!__atomic_exchange_n(&m->word, 0, __ATOMIC_SEQ_CST))
+            switch (below(s, 3)) {
+            case 0: sigsuspend(&set); break;
+            case 1: ppoll(NULL, 0, NULL, &set); break;
+            default: pselect(0, NULL, NULL, NULL, NULL, &set);
+            }
+        return m->value;
+    }
     case FIFO: {
         int fd = AGAIN(open(path_of(m, "fifo"), O_RDONLY));
         while (AGAIN(read(fd, &value, 4)) == 0) usleep(50);
@@ -389,7 +471,11 @@ int main(int count, char **args) {
     sigaction(SIGUSR1, &action, NULL);
     signal(SIGPIPE, SIG_IGN);
     sigemptyset(&set);
-    for (int i = 0; i < MEMBERS; i++) sigaddset(&set, SIGRTMIN + 2 + i);
+    for (int i = 0; i < MEMBERS; i++) {
+        struct sigaction tells = {.sa_sigaction = told, .sa_flags = SA_SIGINFO};
+        sigaction(SIGRTMIN + 2 + i, &tells, NULL);
+        sigaddset(&set, SIGRTMIN + 2 + i);
+    }
     sigprocmask(SIG_BLOCK, &set, NULL);
     all->id = getpid();
     all->members = 2 + below(&state, MEMBERS - 1);
