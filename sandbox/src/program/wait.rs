@@ -215,9 +215,23 @@ impl Kernel {
         self.sched.make_ready(tid);
     }
 
-    /// Has every call that waits made again, of tasks that are not stopped.
-    pub(super) fn ask_all_again(&mut self) {
-        let waiting = self.task.iter().filter(|(_, task)| task.parked.is_some());
+    /// Has calls made again that wait, of tasks that are not stopped: those of which no argument lies in
+    /// memory, where others may have changed it since.
+    pub(super) fn ask_again(&mut self) {
+        /// All that they are told, they are told in registers.
+        const PLAIN: [u64; 7] = [
+            number::READ,
+            number::RECVFROM,
+            number::ACCEPT,
+            number::ACCEPT4,
+            number::WAIT4,
+            number::WAITID,
+            number::EPOLL_WAIT,
+        ];
+        let waiting = self.task.iter().filter(|(tid, task)| {
+            let plain = task.parked.as_ref().is_some_and(|parked| PLAIN.contains(&parked.call.number));
+            plain && !self.sched.is_stopped(*tid)
+        });
         let waiting: Vec<u32> = waiting.map(|(tid, _)| tid).collect();
         waiting.into_iter().for_each(|tid| self.unpark(tid, false));
     }

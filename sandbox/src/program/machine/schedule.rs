@@ -41,7 +41,7 @@ impl Machine {
                     // Whoever waits still does when asked again, or a wake-up was lost.
                     Idle::Stuck if cfg!(debug_assertions) && !looks_again => {
                         looks_again = true;
-                        self.kernel.ask_all_again();
+                        self.kernel.ask_again();
                         continue;
                     }
                     Idle::Stuck => {
@@ -54,8 +54,9 @@ impl Machine {
             let made = match self.kernel.take_turn() {
                 Some(call) => {
                     let made = self.make_call(call, options)?;
-                    let waits = matches!(made, Made::Left) && self.kernel.resumed().is_some();
-                    debug_assert!(waits || !looks_again, "a wake-up was lost: {call:?} of task {tid}");
+                    let got =
+                        matches!(made, Made::Answered(_)) && self.kernel.task.regs.general.rax as i64 > 0;
+                    debug_assert!(!(looks_again && got), "a wake-up was lost: {call:?} of task {tid}");
                     made
                 }
                 None => self.go_on_as(options)?,
