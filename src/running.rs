@@ -189,7 +189,7 @@ impl Sandbox {
         let kernel = self.machine.program().map(|program| &program.kernel);
         LimitsHit {
             memory: kernel.is_some_and(|kernel| kernel.memory.state.account.has_refused()),
-            disk: kernel.is_some_and(|kernel| kernel.outside.fs().has_refused()),
+            disk: kernel.is_some_and(|kernel| kernel.outside.look(|fs, ()| fs.has_refused(), ())),
             output: self.wiring.captured.iter().any(|(out, err)| out.has_refused() || err.has_refused()),
             deadline: self.timed_out,
         }

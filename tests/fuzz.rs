@@ -16,8 +16,12 @@ mod harness;
 mod images;
 #[path = "fuzz/instructions.rs"]
 mod instructions;
+#[path = "fuzz/many.rs"]
+mod many;
 #[path = "fuzz/recordings.rs"]
 mod recordings;
+#[path = "fuzz/rings.rs"]
+mod rings;
 #[path = "fuzz/shape.rs"]
 mod shape;
 #[path = "fuzz/snapshots.rs"]

@@ -18,6 +18,8 @@ mod harness;
 mod mappings;
 #[path = "limits/memory.rs"]
 mod memory;
+#[path = "limits/objects.rs"]
+mod objects;
 #[path = "limits/rlimits.rs"]
 mod rlimits;
 #[path = "limits/shared_files.rs"]

@@ -117,7 +117,7 @@ impl Guest {
         let mut memory = Memory {
             ram: ram(&vm)?,
             system: SystemArea::new(vm.clone()),
-            pages: Arc::new(ProgramPages::new(outside, None)),
+            pages: Arc::new(ProgramPages::new(outside.contents(), None)),
             state: MemoryState::default(),
             lending: Default::default(),
             stop: StopHandle::new()?,

@@ -133,7 +133,7 @@ impl Machine {
         let mut memory = Memory {
             ram: Ram::new(vm.clone(), RAM_BASE, PAGES + 1, marking, source).unwrap(),
             system: SystemArea::new(vm.clone()),
-            pages: Arc::new(ProgramPages::new(outside, None)),
+            pages: Arc::new(ProgramPages::new(outside.contents(), None)),
             state: MemoryState::default(),
             lending: Default::default(),
             stop: StopHandle::new().unwrap(),

@@ -328,6 +328,8 @@ static void readiness(void) {
     count = poll(fds, 2, -1);
     SAY("polled %d %x\n", count, fds[1].revents);
     SAY("blocked %zd\n", read(pair[0], buf, 8));
+    /* It has the other end open, too. */
+    wait(NULL);
     shutdown(pair[1], SHUT_WR);
     SAY("end %zd\n", read(pair[0], buf, 8));
     close(pair[1]);

@@ -320,9 +320,7 @@ impl Kernel {
         act: impl FnOnce(&mut Fs, &mut FdTable, &mut Env<'_>, FsContext) -> T,
     ) -> T {
         let context = *self.context;
-        let outside = self.outside.clone();
-        let mut fs = outside.fs();
-        let mut world = outside.world();
+        let (mut fs, mut world) = self.outside.both();
         let mut caller = Running {
             memory: &mut self.memory,
             space: &mut self.space,
@@ -354,6 +352,7 @@ impl Kernel {
                 }
             }
         }
+        drop((fs, world));
         if took_signal {
             self.note_timer();
         }

@@ -6,6 +6,7 @@ use super::kernel::Kernel;
 use super::process::{FIRST_PID, PROGRAM_PID, Process};
 use super::signal::number::SIGCHLD;
 use super::signal::{Info, ignores_children};
+use super::syscall::futex::ANY;
 use super::task::{TASK_BYTES, Task};
 use super::wait::Key;
 use crate::errno::Errno;
@@ -52,10 +53,10 @@ impl Kernel {
         self.exit_task(status)
     }
 
-    /// Ends the other tasks of the running one's process.
+    /// Ends the other tasks of the running one's process. Each lets go of what others wait for first.
     ///
     /// # Errors
-    /// When the host refuses.
+    /// When the host refuses, or the run must be over.
     pub fn end_siblings(&mut self) -> Result<(), SysError> {
         let (pid, tid) = (self.pid(), self.tid());
         let siblings: Vec<u32> = self
@@ -65,6 +66,11 @@ impl Kernel {
             .map(|(other, _)| other)
             .collect();
         for sibling in siblings {
+            self.stop.check()?;
+            self.switch(sibling)?;
+            let gone = self.let_go();
+            self.switch(tid)?;
+            gone?;
             if let Some(task) = self.task.remove(sibling) {
                 self.forget_task(sibling, task)?;
             }
@@ -98,8 +104,8 @@ impl Kernel {
         if clear != 0 && self.space.users(self.space.id()) > 1 {
             match self.write(clear, &0u32.to_le_bytes()) {
                 Ok(()) => {
-                    let key = self.futex_key(clear, false);
-                    self.wake(key, 1, |_| true);
+                    let key = self.futex_key(clear, true);
+                    self.wake_futex(key, 1, ANY);
                 }
                 Err(SysError::Errno(_)) => {}
                 Err(e) => return Err(e),
@@ -144,12 +150,8 @@ impl Kernel {
         let new = value & FUTEX_WAITERS | FUTEX_OWNER_DIED;
         self.write(address, &new.to_le_bytes())?;
         if value & FUTEX_WAITERS != 0 {
-            for shared in [false, true] {
-                let key = self.futex_key(address, shared);
-                if self.wake(key, 1, |_| true) > 0 {
-                    break;
-                }
-            }
+            let key = self.futex_key(address, true);
+            self.wake_futex(key, 1, ANY);
         }
         Ok(())
     }

@@ -69,13 +69,14 @@ impl Kernel {
 
     /// The next moment at which something happens by itself while the running task runs; [`u64::MAX`] if
     /// there is none.
-    fn next_event(&self) -> u64 {
+    fn next_event(&mut self) -> u64 {
+        let awaited = self.next_awaited();
         let cpu = self.process.cpu;
         let timers = self.process.timers.until_cpu(cpu, (self.tid(), self.task.cpu));
         let seconds = self.process.limits[limits::CPU].0;
         let limit = (seconds != u64::MAX).then(|| seconds.saturating_mul(1_000_000_000).saturating_sub(cpu));
         let of_cpu = timers.into_iter().chain(limit).map(|left| self.clock.monotonic().saturating_add(left));
-        of_cpu.chain(self.next_awaited()).min().unwrap_or(u64::MAX).min(self.sched.due())
+        of_cpu.chain(awaited).min().unwrap_or(u64::MAX).min(self.sched.due())
     }
 
     /// Lets happen what the clock has come to. The running task's time slice is over then.

@@ -15,7 +15,7 @@ use super::fs::{Fs, InodeId};
 use super::ipc::Ipc;
 use super::limits;
 use super::mm::{AddressSpace, MemError, Memory};
-use super::outside::SharedOutside;
+use super::outside::Outside;
 use super::process::Process;
 use super::sched::Scheduler;
 use super::settings::SystemNames;
@@ -58,7 +58,7 @@ pub struct Kernel {
     /// Physical memory.
     pub memory: Memory,
     /// File system and world.
-    pub outside: SharedOutside,
+    pub outside: Outside,
     /// Tasks, by thread number (`gettid`).
     pub task: Current<Task>,
     /// Processes, by number (`getpid`).

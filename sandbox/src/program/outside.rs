@@ -10,10 +10,25 @@ use crate::world::{HostPath, Request, Response, Stream, World, WorldError};
 
 /// The file system and the world of one sandbox. Locks are taken in the order of the fields, and
 /// never while guest memory is being accessed on behalf of a page fault.
-pub struct Outside {
+struct Both {
     fs: Mutex<Fs>,
     world: Mutex<Box<dyn World>>,
 }
+
+impl Both {
+    fn fs(&self) -> MutexGuard<'_, Fs> {
+        self.fs.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn world(&self) -> MutexGuard<'_, Box<dyn World>> {
+        self.world.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The file system and the world as system calls reach them. There is one of a sandbox, in its kernel, and
+/// it is borrowed for as long as a lock is held: nothing that takes the lock itself, as the delivery of a
+/// signal does, can be called meanwhile.
+pub struct Outside(Arc<Both>);
 
 impl std::fmt::Debug for Outside {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -21,58 +36,80 @@ impl std::fmt::Debug for Outside {
     }
 }
 
-/// Shared by the program and its page source.
-pub type SharedOutside = Arc<Outside>;
-
 impl Outside {
     /// A file system over a world.
-    pub fn new(fs: Fs, world: Box<dyn World>) -> SharedOutside {
-        Arc::new(Outside { fs: Mutex::new(fs), world: Mutex::new(Box::new(Foreign(world))) })
+    pub fn new(fs: Fs, world: Box<dyn World>) -> Outside {
+        Outside(Arc::new(Both { fs: Mutex::new(fs), world: Mutex::new(Box::new(Foreign(world))) }))
     }
 
     /// The file system.
-    pub fn fs(&self) -> MutexGuard<'_, Fs> {
-        self.fs.lock().unwrap_or_else(PoisonError::into_inner)
+    pub fn fs(&mut self) -> MutexGuard<'_, Fs> {
+        self.0.fs()
     }
 
     /// The world.
-    pub fn world(&self) -> MutexGuard<'_, Box<dyn World>> {
-        self.world.lock().unwrap_or_else(PoisonError::into_inner)
+    pub fn world(&mut self) -> MutexGuard<'_, Box<dyn World>> {
+        self.0.world()
     }
 
+    /// Both.
+    pub fn both(&mut self) -> (MutexGuard<'_, Fs>, MutexGuard<'_, Box<dyn World>>) {
+        (self.0.fs(), self.0.world())
+    }
+
+    /// Looks at the file system. What looks knows nothing else, so that it cannot lock again.
+    pub fn look<A, T>(&self, look: fn(&Fs, A) -> T, at: A) -> T {
+        look(&self.0.fs(), at)
+    }
+
+    /// The contents of files, for page faults.
+    pub fn contents(&self) -> Contents {
+        Contents(self.0.clone())
+    }
+}
+
+/// The file system and the world as page faults reach them: they read.
+#[derive(Clone)]
+pub struct Contents(Arc<Both>);
+
+impl std::fmt::Debug for Contents {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Contents")
+    }
+}
+
+impl Contents {
     /// Reads the content of a mapped file, for a page fault.
     ///
     /// # Errors
     /// As [`Fs::read_frozen`].
     pub fn read_frozen(&self, content: ContentRef, offset: u64, out: &mut [u8]) -> FsResult<usize> {
-        let mut fs = self.fs();
-        let mut world = self.world();
+        let mut fs = self.0.fs();
+        let mut world = self.0.world();
         fs.read_frozen(&mut Env { world: &mut **world, caller: &mut Nobody }, content, offset, out)
     }
 
-    /// Whether [`Outside::read_frozen`] has an answer: see [`World::has_block`].
+    /// Whether [`Contents::read_frozen`] has an answer: see [`World::has_block`].
     pub fn has_frozen(&self, content: ContentRef, offset: u64) -> bool {
-        let fs = self.fs();
-        let world = self.world();
+        let fs = self.0.fs();
+        let world = self.0.world();
         fs.has_frozen(&**world, content, offset)
     }
-}
 
-impl Outside {
     /// A block of a host file of `size` bytes.
     ///
     /// # Errors
     /// When the file is not what the guest knows, or cannot be read.
     pub fn host_block(&self, file: &Lower, size: u64, block: u64) -> FsResult<Arc<[u8]>> {
-        let mut fs = self.fs();
-        let mut world = self.world();
+        let mut fs = self.0.fs();
+        let mut world = self.0.world();
         fs.host_block(&mut **world, file, size, block)
     }
 
-    /// Whether [`Outside::host_block`] has an answer: see [`World::has_block`].
+    /// Whether [`Contents::host_block`] has an answer: see [`World::has_block`].
     pub fn has_host_block(&self, file: &Lower, block: u64) -> bool {
-        let fs = self.fs();
-        let world = self.world();
+        let fs = self.0.fs();
+        let world = self.0.world();
         fs.has_host_block(&**world, file, block)
     }
 }

@@ -57,7 +57,7 @@ impl Machine {
         let mut fs = state.fs;
         fs.connect(stored.clone().map(|pages| pages as Arc<dyn PageSource>));
         let outside = Outside::new(fs, world);
-        let pages = Arc::new(ProgramPages::new(outside.clone(), stored));
+        let pages = Arc::new(ProgramPages::new(outside.contents(), stored));
         let mut memory_state = state.memory;
         for run in std::mem::take(&mut memory_state.withheld) {
             pages.map_file(run.first..run.end, run.content, run.offset, run.exec);
@@ -157,7 +157,7 @@ impl Machine {
                 ..k.memory.state.clone()
             },
             ram_pages: k.memory.ram.pages(),
-            fs: k.outside.fs().clone(),
+            fs: k.outside.look(|fs, ()| fs.clone(), ()),
             clock: k.clock.clone(),
             random: k.random.clone(),
             names: k.names.clone(),
@@ -187,7 +187,8 @@ impl Machine {
         state.memory.stored_pages = pages;
         let files = state.fs.place(pages);
         let from = files.end().unwrap_or(pages);
-        let kept = state.fs.keep_files(&self.kernel.outside, from, with_files).map_err(SysError::from);
+        let kept =
+            state.fs.keep_files(&self.kernel.outside.contents(), from, with_files).map_err(SysError::from);
         let kept = kept.map_err(RunError::from)?;
         let encoded = encode(state)?;
         let ram = RamContents::new(&self.kernel.memory.ram, pages)?;

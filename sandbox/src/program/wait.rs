@@ -215,6 +215,27 @@ impl Kernel {
         self.sched.make_ready(tid);
     }
 
+    /// Has calls made again that wait, of tasks that are not stopped: those of which no argument lies in
+    /// memory, where others may have changed it since.
+    pub(super) fn ask_again(&mut self) {
+        /// All that they are told, they are told in registers.
+        const PLAIN: [u64; 7] = [
+            number::READ,
+            number::RECVFROM,
+            number::ACCEPT,
+            number::ACCEPT4,
+            number::WAIT4,
+            number::WAITID,
+            number::EPOLL_WAIT,
+        ];
+        let waiting = self.task.iter().filter(|(tid, task)| {
+            let plain = task.parked.as_ref().is_some_and(|parked| PLAIN.contains(&parked.call.number));
+            plain && !self.sched.is_stopped(*tid)
+        });
+        let waiting: Vec<u32> = waiting.map(|(tid, _)| tid).collect();
+        waiting.into_iter().for_each(|tid| self.unpark(tid, false));
+    }
+
     /// The running task's turn has come: returns the call that it makes again, if there is one, and that it
     /// waits no more meanwhile.
     pub(super) fn take_turn(&mut self) -> Option<Call> {
@@ -242,12 +263,23 @@ impl Kernel {
         count
     }
 
-    /// Lets at most `most` of those that wait for something wait for another thing; returns how many.
-    pub(super) fn requeue(&mut self, from: Key, to: Key, most: usize) -> usize {
+    /// Lets at most `most` of those that wait for something, and that `accept` takes, wait for another thing;
+    /// returns how many.
+    pub(super) fn requeue(
+        &mut self,
+        from: Key,
+        to: Key,
+        most: usize,
+        accept: impl Fn(&Parked) -> bool,
+    ) -> usize {
         let waiting = self.sched.waiting_for(from);
         let mut count = 0;
-        for tid in waiting.into_iter().take(most) {
-            let Some(parked) = self.task.of_mut(tid).and_then(|task| task.parked.as_mut()) else { continue };
+        for tid in waiting {
+            if count == most {
+                break;
+            }
+            let parked = self.task.of_mut(tid).and_then(|task| task.parked.as_mut());
+            let Some(parked) = parked.filter(|parked| accept(parked)) else { continue };
             self.sched.unpark(tid, &parked.wait);
             parked.wait.on = vec![to];
             self.sched.park(tid, &parked.wait);
@@ -294,16 +326,18 @@ impl Kernel {
     }
 
     /// The next moment at which something happens by itself.
-    fn next_moment(&self) -> Option<u64> {
+    fn next_moment(&mut self) -> Option<u64> {
+        let awaited = self.next_awaited();
         // One that is stopped goes on by no time.
         let tasks = self.task.iter().filter(|(tid, _)| !self.sched.is_stopped(*tid));
         let waits = tasks.filter_map(|(_, task)| task.parked.as_ref()?.wait.until);
-        waits.chain(self.next_interval()).chain(self.next_awaited()).min()
+        waits.chain(self.next_interval()).chain(awaited).min()
     }
 
     /// The next moment at which a `timerfd` expires that somebody waits for.
-    pub(super) fn next_awaited(&self) -> Option<u64> {
-        self.outside.fs().next_timer(|inode| self.sched.is_awaited(Key::File(inode)))
+    pub(super) fn next_awaited(&mut self) -> Option<u64> {
+        let Kernel { outside, sched, .. } = self;
+        outside.fs().next_timer(|inode| sched.is_awaited(Key::File(inode)))
     }
 
     /// The next moment at which a timer of real time expires.
@@ -312,7 +346,7 @@ impl Kernel {
     }
 
     /// The input that tasks wait for: such that is certain to come, if there is any.
-    fn awaited_input(&self) -> Option<(Source, bool)> {
+    fn awaited_input(&mut self) -> Option<(Source, bool)> {
         let fs = self.outside.fs();
         let inputs = [Source::Terminal, Source::Stdin]
             .into_iter()

@@ -18,7 +18,7 @@ use super::content::MAX_FILE;
 use super::error::{FsError, FsResult};
 use super::inode::Lower;
 use super::stored::Source;
-use crate::program::outside::SharedOutside;
+use crate::program::outside::Contents;
 use crate::ram::{PAGE_SIZE, PageError};
 use crate::world::{BLOCK_SIZE, HostPath, World};
 
@@ -91,7 +91,7 @@ impl KeptFiles {
 /// The host's files of a new snapshot, with the pages that they take in it.
 #[derive(Debug)]
 pub struct KeptContent {
-    outside: SharedOutside,
+    contents: Contents,
     /// Ascending by page.
     files: Vec<(Range<u64>, Lower, u64)>,
     /// The block that was read last.
@@ -124,7 +124,7 @@ impl KeptContent {
         let (block, within) = ((page - pages.start) / BLOCK_PAGES, (page - pages.start) % BLOCK_PAGES);
         let bytes = match &self.last {
             Some((file, number, bytes)) if (*file, *number) == (at, block) => bytes.clone(),
-            _ => self.outside.host_block(lower, *size, block).map_err(|e| e.for_page(page))?,
+            _ => self.contents.host_block(lower, *size, block).map_err(|e| e.for_page(page))?,
         };
         self.last = Some((at, block, bytes.clone()));
         let part = bytes.get(within as usize * PAGE_SIZE..).unwrap_or_default();
@@ -163,12 +163,12 @@ impl Fs {
     /// snapshot had that this sandbox came from, in the same pages if the guest has not grown over them,
     /// and with `all` those that the guest knows and may read. What a replay lacks is left out.
     ///
-    /// Only for a copy of `outside`'s file system that is to be encoded: the pages are not those to read
+    /// Only for a copy of the file system of these contents that is to be encoded: the pages are not those to read
     /// from.
     ///
     /// # Errors
     /// When a file is not what the guest knows.
-    pub fn keep_files(&mut self, outside: &SharedOutside, from: u64, all: bool) -> FsResult<KeptContent> {
+    pub fn keep_files(&mut self, contents: &Contents, from: u64, all: bool) -> FsResult<KeptContent> {
         let known: BTreeMap<HostPath, (Lower, u64)> = self
             .known_lower()
             .map(|(lower, fingerprint, _)| (lower.path().clone(), (lower.clone(), fingerprint.size)))
@@ -180,10 +180,10 @@ impl Fs {
         let mut kept = BTreeMap::new();
         for (path, (lower, size)) in known {
             let blocks = size.div_ceil(BLOCK_SIZE as u64);
-            if !(0..blocks).all(|block| outside.has_host_block(&lower, block)) {
+            if !(0..blocks).all(|block| contents.has_host_block(&lower, block)) {
                 continue;
             }
-            match outside.host_block(&lower, size, 0) {
+            match contents.host_block(&lower, size, 0) {
                 // The guest cannot read it either.
                 Err(FsError::Errno(_)) => continue,
                 read => read?,
@@ -203,7 +203,7 @@ impl Fs {
         }
         files.sort_unstable_by_key(|(pages, ..)| pages.start);
         self.kept = KeptFiles { files: kept, source: Source::default() };
-        Ok(KeptContent { outside: outside.clone(), files, last: None })
+        Ok(KeptContent { contents: contents.clone(), files, last: None })
     }
 }
 

@@ -121,6 +121,14 @@ impl Ipc {
         });
         expect(of_sem && of_msg && of_queue, "who waits for IPC")
     }
+
+    /// The message that a task which waits for room sends, which is charged; it waits no more.
+    pub fn take_written(&mut self, tid: u32) -> Option<Message> {
+        match self.waits.remove(&tid) {
+            Some(Waiting::Writer(_, message)) => Some(message),
+            _ => None,
+        }
+    }
 }
 
 impl Kernel {
@@ -166,14 +174,6 @@ impl Kernel {
         for tid in tids {
             self.ipc.waits.remove(&tid);
             self.wake(Key::Ipc(tid), 1, |_| true);
-        }
-    }
-
-    /// The message that a task which waits for room sends, which is charged; it waits no more.
-    pub fn take_written(&mut self, tid: u32) -> Option<Message> {
-        match self.ipc.waits.remove(&tid) {
-            Some(Waiting::Writer(_, message)) => Some(message),
-            _ => None,
         }
     }
 

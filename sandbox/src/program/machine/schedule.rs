@@ -30,6 +30,7 @@ impl Machine {
 
     /// Runs the next task that can run. When none can, time passes, or the outside is waited for.
     pub(super) fn schedule(&mut self, options: &mut RunOptions<'_>) -> Result<Option<RunEnd>, RunError> {
+        let mut looks_again = false;
         loop {
             if self.kernel.task.dead {
                 self.kernel.bury()?;
@@ -37,6 +38,12 @@ impl Machine {
             let Some(tid) = self.kernel.sched.take_next() else {
                 match self.kernel.idle()? {
                     Idle::Woken => continue,
+                    // Whoever waits still does when asked again, or a wake-up was lost.
+                    Idle::Stuck if cfg!(debug_assertions) && !looks_again => {
+                        looks_again = true;
+                        self.kernel.ask_again();
+                        continue;
+                    }
                     Idle::Stuck => {
                         self.waits_for = Some(self.kernel.what_all_wait_for());
                         return Ok(Some(RunEnd::Stuck));
@@ -45,7 +52,13 @@ impl Machine {
             };
             self.load(tid)?;
             let made = match self.kernel.take_turn() {
-                Some(call) => self.make_call(call, options)?,
+                Some(call) => {
+                    let made = self.make_call(call, options)?;
+                    let got =
+                        matches!(made, Made::Answered(_)) && self.kernel.task.regs.general.rax as i64 > 0;
+                    debug_assert!(!(looks_again && got), "a wake-up was lost: {call:?} of task {tid}");
+                    made
+                }
                 None => self.go_on_as(options)?,
             };
             match made {

@@ -9,7 +9,7 @@ impl Machine {
     /// The files that the program made or changed at a guest path or below it; none where it has
     /// looked at no such path.
     pub fn changed_files(&self, path: &[u8]) -> Vec<ChangedFile> {
-        self.kernel.outside.fs().changed_below(path).unwrap_or_default()
+        self.kernel.outside.look(|fs, path| fs.changed_below(path).unwrap_or_default(), path)
     }
 
     /// The content of a file that the program changed, as it is now.

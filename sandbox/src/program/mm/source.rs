@@ -10,7 +10,7 @@ use super::patch::Sites;
 use crate::exit::SourceKind;
 use crate::machine::SnapshotPages;
 use crate::program::fs::{ContentRef, FsResult};
-use crate::program::outside::SharedOutside;
+use crate::program::outside::Contents;
 use crate::ram::{PAGE_SIZE, PageError, PageSource, Ram};
 use crate::world::BLOCK_SIZE;
 
@@ -55,7 +55,7 @@ impl FilePages {
 
 /// A program's pages.
 pub struct ProgramPages {
-    outside: SharedOutside,
+    contents: Contents,
     snapshot: Option<Arc<SnapshotPages>>,
     /// Ranges of pages that are private copies of files, by first page.
     files: RwLock<BTreeMap<u64, FileRange>>,
@@ -71,8 +71,8 @@ impl std::fmt::Debug for ProgramPages {
 
 impl ProgramPages {
     /// Pages that come from `snapshot`, if given, and from files that are mapped later on.
-    pub fn new(outside: SharedOutside, snapshot: Option<Arc<SnapshotPages>>) -> ProgramPages {
-        ProgramPages { outside, snapshot, files: RwLock::default(), sites: Sites::default() }
+    pub fn new(contents: Contents, snapshot: Option<Arc<SnapshotPages>>) -> ProgramPages {
+        ProgramPages { contents, snapshot, files: RwLock::default(), sites: Sites::default() }
     }
 
     /// The snapshot's pages.
@@ -96,7 +96,7 @@ impl ProgramPages {
     /// # Errors
     /// When it cannot be had.
     pub fn read_content(&self, content: ContentRef, offset: u64, out: &mut [u8]) -> FsResult<()> {
-        let n = self.outside.read_frozen(content, offset, out)?;
+        let n = self.contents.read_frozen(content, offset, out)?;
         out[n..].fill(0);
         Ok(())
     }
@@ -251,7 +251,7 @@ impl PageSource for ProgramPages {
     fn can_fetch(&self, page: u64) -> bool {
         self.file_of(page).is_none_or(|(first, range)| {
             let offset = range.offset + (page - first) * PAGE_SIZE as u64;
-            self.outside.has_frozen(range.content, offset)
+            self.contents.has_frozen(range.content, offset)
         })
     }
 
@@ -266,10 +266,10 @@ impl PageSource for ProgramPages {
             };
         };
         let offset = range.offset + (first - start) * PAGE_SIZE as u64;
-        let read = self.outside.read_frozen(range.content, offset, out).map_err(|e| e.for_page(first))?;
+        let read = self.contents.read_frozen(range.content, offset, out).map_err(|e| e.for_page(first))?;
         out[read..].fill(0);
         if range.exec {
-            let replaced = self.sites.replace(&self.outside, range.content, offset, &mut out[..read]);
+            let replaced = self.sites.replace(&self.contents, range.content, offset, &mut out[..read]);
             replaced.map_err(|e| e.for_page(first))?;
         }
         Ok(SourceKind::File)

@@ -26,7 +26,12 @@ pub(super) mod op {
 }
 
 /// Waiters of any kind (`FUTEX_BITSET_MATCH_ANY`).
-const ANY: u32 = u32::MAX;
+pub const ANY: u32 = u32::MAX;
+
+/// Whether one waits for a futex to be woken at, and has one of these bits.
+fn has_bits(parked: &Parked, bits: u32) -> bool {
+    parked.wait.done as u32 & bits != 0
+}
 
 impl Kernel {
     /// What waiters at an address wait for: a private futex is its address space's, a shared one that of the
@@ -79,15 +84,17 @@ impl Kernel {
                 }
                 let woken = self.wake_futex(key, count(value), ANY);
                 let to = self.futex_key(second, shared);
-                let moved = self.requeue(key, to, count(timeout));
+                let moved = self.requeue(key, to, count(timeout), |parked| has_bits(parked, ANY));
                 Ok((woken + moved) as u64)
             }
             _ => self.futex_wake_op(key, (second, shared), (count(value), count(timeout)), value3 as u32),
         }
     }
 
-    fn wake_futex(&mut self, key: Key, most: usize, bits: u32) -> usize {
-        self.wake(key, most, |parked: &Parked| parked.wait.done as u32 & bits != 0)
+    /// Wakes those who wait for a futex and have one of these bits, and not those who wait to have it
+    /// (`futex_lock_pi`). Returns how many.
+    pub fn wake_futex(&mut self, key: Key, most: usize, bits: u32) -> usize {
+        self.wake(key, most, |parked| has_bits(parked, bits))
     }
 
     fn futex_wait(

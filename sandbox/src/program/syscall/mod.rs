@@ -10,7 +10,7 @@ mod credentials;
 mod descriptor;
 mod event;
 mod exec;
-mod futex;
+pub(super) mod futex;
 mod futex_pi;
 mod info;
 mod ipc;

@@ -85,6 +85,7 @@ numbers! {
     CONNECT = __NR_connect,
     ACCEPT = __NR_accept,
     ACCEPT4 = __NR_accept4,
+    EPOLL_WAIT = __NR_epoll_wait,
     SENDTO = __NR_sendto,
     SENDMSG = __NR_sendmsg,
     RECVFROM = __NR_recvfrom,

@@ -25,7 +25,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::program::fs::{ContentRef, FsResult};
-use crate::program::outside::SharedOutside;
+use crate::program::outside::Contents;
 use crate::world::BLOCK_SIZE;
 
 /// What stands in the place of the first byte of `CPUID` and of `PAUSE`: `int3`.
@@ -128,7 +128,7 @@ impl Sites {
     /// When a block of the file that `out` lies in cannot be read.
     pub fn replace(
         &self,
-        outside: &SharedOutside,
+        contents: &Contents,
         content: ContentRef,
         offset: u64,
         out: &mut [u8],
@@ -138,7 +138,7 @@ impl Sites {
             let whole = (block * BLOCK_SIZE as u64)
                 .checked_sub(offset)
                 .and_then(|start| out.get(start as usize..)?.get(..BLOCK_SIZE));
-            for site in self.in_block(outside, content, block, whole)?.iter() {
+            for site in self.in_block(contents, content, block, whole)?.iter() {
                 let at = block * BLOCK_SIZE as u64 + u64::from(site.at);
                 for (at, byte) in (at..).zip(site.kind.bytes().1) {
                     if let Some(place) = at.checked_sub(offset).and_then(|at| out.get_mut(at as usize)) {
@@ -154,7 +154,7 @@ impl Sites {
     /// depend on that. `whole` is the block, where it is at hand.
     fn in_block(
         &self,
-        outside: &SharedOutside,
+        contents: &Contents,
         content: ContentRef,
         block: u64,
         whole: Option<&[u8]>,
@@ -168,7 +168,7 @@ impl Sites {
             Some(code) => find::find(code).into(),
             None => {
                 let mut code = vec![0; BLOCK_SIZE];
-                let len = outside.read_frozen(content, block * BLOCK_SIZE as u64, &mut code)?;
+                let len = contents.read_frozen(content, block * BLOCK_SIZE as u64, &mut code)?;
                 find::find(&code[..len]).into()
             }
         };

@@ -3,7 +3,7 @@
 use crate::errno::Errno;
 use crate::program::credentials::cap;
 use crate::program::error::{SysError, SysResult};
-use crate::program::fs::{Fs, FsError, InodeId, OpenFlags, R_OK, W_OK};
+use crate::program::fs::{FsError, InodeId, OpenFlags, R_OK, W_OK};
 use crate::program::ipc::mqueue::{
     HARD_MSG_MAX, HARD_MSGSIZE_MAX, MSG_MAX, MSGSIZE_MAX, Notice, PRIORITIES, QUEUES_MAX, Queue, is_name,
 };
@@ -140,16 +140,16 @@ impl Kernel {
         if until.is_some_and(|until| until <= self.clock.monotonic()) {
             return Errno::ETIMEDOUT.into();
         }
-        let (tid, outside) = (self.tid(), self.outside.clone());
+        let tid = self.tid();
         match &waiting {
             Waiting::Reader(inode) => {
-                let _ = outside.fs().queue_mut(*inode).map(|queue| queue.readers.push_back(tid));
+                let _ = self.outside.fs().queue_mut(*inode).map(|queue| queue.readers.push_back(tid));
             }
             Waiting::Writer(inode, message) => {
                 if let Err(errno) = self.memory.state.account.charge(message.cost()) {
                     return errno.into();
                 }
-                let _ = outside.fs().queue_mut(*inode).map(|queue| queue.writers.push_back(tid));
+                let _ = self.outside.fs().queue_mut(*inode).map(|queue| queue.writers.push_back(tid));
             }
             _ => {}
         }
@@ -172,15 +172,14 @@ impl Kernel {
         if !flags.writes() {
             return Err(Errno::EBADF.into());
         }
-        let outside = self.outside.clone();
-        let size = outside.fs().queue(inode).map_or(0, |queue| queue.size);
+        let size = self.outside.fs().queue(inode).map_or(0, |queue| queue.size);
         if len > size {
             return Err(Errno::EMSGSIZE.into());
         }
         let mut text = vec![0u8; len as usize];
         self.read(address, &mut text)?;
         let message = Message { kind: priority as i64, text };
-        let mut fs = outside.fs();
+        let mut fs = self.outside.fs();
         let Some(queue) = fs.queue_mut(inode) else { return Err(Errno::EBADF.into()) };
         if queue.is_full() {
             drop(fs);
@@ -208,7 +207,6 @@ impl Kernel {
         queue.put(message);
         let notice = if queue.count() == 1 { queue.notice.take() } else { None };
         fs.wake(inode);
-        // A signal may concern files itself.
         drop(fs);
         if let Some(Notice { pid, signal: Some((signal, extra)) }) = notice
             && signal != 0
@@ -237,8 +235,7 @@ impl Kernel {
         if !flags.reads() {
             return Err(Errno::EBADF.into());
         }
-        let outside = self.outside.clone();
-        let mut fs = outside.fs();
+        let mut fs = self.outside.fs();
         let Some(queue) = fs.queue_mut(inode) else { return Err(Errno::EBADF.into()) };
         if len < queue.size {
             return Err(Errno::EMSGSIZE.into());
@@ -256,26 +253,19 @@ impl Kernel {
             queue.put_back(message);
             return Err(errno.into());
         }
-        let tid = self.tid();
+        // The message of a task that waited for room comes in: nobody is told (`pipelined_receive`).
         let writer = queue.writers.pop_front();
-        fs.wake(inode);
-        self.finish(tid, Finished::Message(message.clone()));
-        if let Some(writer) = writer
-            && let Some(waiting) = self.take_written(writer)
-        {
-            self.memory.state.account.refund(waiting.cost());
-            self.put_written(&mut fs, inode, waiting);
-            self.finish(writer, Finished::Done(Ok(())));
-        }
-        drop(fs);
-        self.deliver_message(&message, address, priority)
-    }
-
-    /// Puts in the message of a task that waited for room: nobody is told (`pipelined_receive`).
-    fn put_written(&mut self, fs: &mut Fs, inode: InodeId, message: Message) {
-        if let Some(queue) = fs.queue_mut(inode) {
+        let written = writer.and_then(|writer| self.ipc.take_written(writer));
+        let writer = written.as_ref().and(writer);
+        if let Some(message) = written {
+            self.memory.state.account.refund(message.cost());
             queue.put(message);
         }
+        fs.wake(inode);
+        drop(fs);
+        self.finish(self.tid(), Finished::Message(message.clone()));
+        writer.into_iter().for_each(|writer| self.finish(writer, Finished::Done(Ok(()))));
+        self.deliver_message(&message, address, priority)
     }
 
     fn deliver_message(&mut self, message: &Message, address: u64, priority: u64) -> SysResult {
@@ -297,8 +287,7 @@ impl Kernel {
             }
         };
         let (inode, _) = self.queue_of(fd)?;
-        let outside = self.outside.clone();
-        let mut fs = outside.fs();
+        let mut fs = self.outside.fs();
         let Some(queue) = fs.queue_mut(inode) else { return Err(Errno::EBADF.into()) };
         match (notice, queue.notice) {
             (None, _) => queue.closed(pid),
