@@ -6,6 +6,7 @@ use super::kernel::Kernel;
 use super::process::{FIRST_PID, PROGRAM_PID, Process};
 use super::signal::number::SIGCHLD;
 use super::signal::{Info, ignores_children};
+use super::syscall::ANY_FUTEX;
 use super::task::{TASK_BYTES, Task};
 use super::wait::Key;
 use crate::errno::Errno;
@@ -99,7 +100,8 @@ impl Kernel {
             match self.write(clear, &0u32.to_le_bytes()) {
                 Ok(()) => {
                     let key = self.futex_key(clear, false);
-                    self.wake(key, 1, |_| true);
+                    // One who waits to own it is not woken.
+                    self.wake_futex(key, 1, ANY_FUTEX).unwrap_or_default();
                 }
                 Err(SysError::Errno(_)) => {}
                 Err(e) => return Err(e),
@@ -146,7 +148,7 @@ impl Kernel {
         if value & FUTEX_WAITERS != 0 {
             for shared in [false, true] {
                 let key = self.futex_key(address, shared);
-                if self.wake(key, 1, |_| true) > 0 {
+                if self.wake_futex(key, 1, ANY_FUTEX).is_ok_and(|woken| woken > 0) {
                     break;
                 }
             }

@@ -242,18 +242,17 @@ impl Kernel {
         count
     }
 
-    /// Lets at most `most` of those that wait for something wait for another thing; returns how many.
-    pub(super) fn requeue(&mut self, from: Key, to: Key, most: usize) -> usize {
-        let waiting = self.sched.waiting_for(from);
-        let mut count = 0;
-        for tid in waiting.into_iter().take(most) {
-            let Some(parked) = self.task.of_mut(tid).and_then(|task| task.parked.as_mut()) else { continue };
-            self.sched.unpark(tid, &parked.wait);
-            parked.wait.on = vec![to];
-            self.sched.park(tid, &parked.wait);
-            count += 1;
-        }
-        count
+    /// What a task waits for has happened.
+    pub(super) fn wake_task(&mut self, tid: u32) {
+        self.unpark(tid, true);
+    }
+
+    /// Lets a task that waits for something wait for another thing instead.
+    pub(super) fn requeue(&mut self, tid: u32, from: Key, to: Key) {
+        let Some(parked) = self.task.of_mut(tid).and_then(|task| task.parked.as_mut()) else { return };
+        self.sched.unpark(tid, &parked.wait);
+        parked.wait.on.iter_mut().filter(|on| **on == from).for_each(|on| *on = to);
+        self.sched.park(tid, &parked.wait);
     }
 
     /// Makes ready who waits for files that have changed.
@@ -443,7 +442,7 @@ impl Kernel {
             number::POLL | number::PPOLL | number::SELECT | number::PSELECT6 => {
                 "for one of its descriptors to be ready".into()
             }
-            number::FUTEX => "for a futex that nobody can wake".into(),
+            number::FUTEX | number::FUTEX_WAITV => "for a futex that nobody can wake".into(),
             number::OPEN | number::OPENAT => "for the other end of a FIFO".into(),
             number::WAIT4 | number::WAITID => "for a child".into(),
             _ => format!("in system call {number}"),

@@ -12,6 +12,8 @@ mod event;
 mod exec;
 mod futex;
 mod futex_pi;
+mod futex_requeue;
+mod futex_waitv;
 mod info;
 mod ipc;
 mod limits;
@@ -37,6 +39,8 @@ mod timer;
 mod transfer;
 mod wait;
 mod xattr;
+
+pub(super) use futex::ANY as ANY_FUTEX;
 
 use super::error::SysError;
 use super::kernel::Kernel;

@@ -268,7 +268,7 @@ __NR_tkill "ig" |p, a| p.sys_tkill(a),
     partial("signals that stop are ignored");
 __NR_time "p" |p, a| p.sys_time(a), complete;
 __NR_futex "pxippx" |p, a| p.sys_futex(a),
-    partial("no FUTEX_WAIT_REQUEUE_PI, no FUTEX_FD; waiters lend no priority");
+    partial("waiters lend no priority");
 __NR_sched_setaffinity "inp" |p, a| p.sys_sched_setaffinity(a),
     partial("there is one CPU");
 __NR_sched_getaffinity "inp" |p, a| p.sys_sched_getaffinity(a), complete;
@@ -462,7 +462,7 @@ __NR_landlock_add_rule "*" absent(ENOSYS);
 __NR_landlock_restrict_self "*" absent(ENOSYS);
 __NR_memfd_secret "*" absent(ENOSYS);
 __NR_process_mrelease "*" absent(ENOSYS);
-__NR_futex_waitv "pnxpi" absent(ENOSYS);
+__NR_futex_waitv "pnxpi" |p, a| p.sys_futex_waitv(a), complete;
 __NR_set_mempolicy_home_node "*" absent(ENOSYS);
 __NR_cachestat "fppx" absent(ENOSYS);
 __NR_fchmodat2 "apdx" |p, a| p.sys_fchmodat2(a), complete;
