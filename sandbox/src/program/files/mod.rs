@@ -30,6 +30,7 @@ pub use fcntl::{fcntl_input, fcntl_knows};
 pub use io::{RwFlags, Transfer, Where};
 pub use ioctl::{Answer, ioctl_input};
 pub use poll::{POLLERR, POLLHUP, POLLIN, POLLNVAL, POLLOUT, POLLRDHUP, POLLRDNORM, POLLWRBAND, POLLWRNORM};
+pub(crate) use splice::peek;
 pub use table::{AT_EMPTY_PATH, AT_FDCWD, AT_SYMLINK_FOLLOW, AT_SYMLINK_NOFOLLOW, FdTable, OPEN_MAX};
 
 #[cfg(test)]

@@ -91,7 +91,7 @@ impl Kernel {
 
     /// The parts of ranges of memory behind the first `skip` bytes that can be written, at most `most`
     /// bytes.
-    fn writable(
+    pub(super) fn writable(
         &mut self,
         segments: &[(u64, u64)],
         skip: u64,
@@ -128,7 +128,7 @@ impl Kernel {
         Ok(())
     }
 
-    fn scatter(&mut self, parts: &[(u64, usize)], data: &[u8]) -> Result<(), SysError> {
+    pub(super) fn scatter(&mut self, parts: &[(u64, usize)], data: &[u8]) -> Result<(), SysError> {
         let mut at = 0;
         for (address, len) in parts {
             let len = (*len).min(data.len() - at);
