@@ -261,7 +261,9 @@ impl Kernel {
         woken.extend(self.files.take_woken());
         woken.sort_unstable();
         woken.dedup();
-        self.files.note_changed(&woken);
+        let sets = self.files.note_changed(&woken);
+        let more: Vec<InodeId> = sets.into_iter().filter(|set| woken.binary_search(set).is_err()).collect();
+        woken.extend(more);
         for inode in woken {
             self.wake(Key::File(inode), usize::MAX, |_| true);
         }

@@ -22,6 +22,7 @@ mod seek;
 mod splice;
 mod table;
 mod text;
+mod watched;
 
 pub use copy::Copied;
 pub(crate) use description::DescId;
