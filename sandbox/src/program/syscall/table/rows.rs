@@ -446,7 +446,7 @@ __NR_fspick "*" absent(ENOSYS);
 __NR_pidfd_open "io" |p, a| p.sys_pidfd_open(a),
     partial("not of a thread: PIDFD_THREAD is EINVAL");
 __NR_clone3 "pn" |p, a| p.sys_clone3(a),
-    partial("no namespaces, no set_tid, no CLONE_INTO_CGROUP; CLONE_PIDFD not of a thread");
+    partial("no namespaces, no CLONE_INTO_CGROUP; CLONE_PIDFD not of a thread");
 __NR_close_range "ffx" |p, a| p.sys_close_range(a), complete;
 __NR_openat2 "appn" |p, a| p.sys_openat2(a), complete;
 __NR_pidfd_getfd "ffx" |p, a| p.sys_pidfd_getfd(a), complete;
