@@ -37,6 +37,8 @@ pub enum Key {
     Ipc(u32),
     /// There is room in a System V message queue.
     MessageRoom(i32),
+    /// CPU time of a process passes.
+    Cpu(u32),
 }
 
 impl Key {
@@ -57,6 +59,8 @@ pub struct Wait {
     pub signals: u64,
     /// What the call has done so far, in its own terms.
     pub done: u64,
+    /// The moment at which all of the call is over, where it waits several times.
+    pub limit: Option<u64>,
     /// Only a signal that ends the process ends it (`TASK_KILLABLE`).
     pub killable: bool,
     /// Behind a handler the call is made again, whatever the handler's flags say (`ERESTARTNOINTR`).
