@@ -242,6 +242,54 @@ impl Kernel {
         if has(flag::VFORK) { self.wait_for_release(tid.into()) } else { Ok(tid.into()) }
     }
 
+    /// The running task has for itself what others have, too (`unshare`).
+    ///
+    /// # Errors
+    /// As `unshare(2)`.
+    pub fn unshare(&mut self, flags: u64) -> Result<(), SysError> {
+        const KNOWN: u64 = flag::THREAD
+            | flag::FS
+            | flag::SIGHAND
+            | flag::VM
+            | flag::FILES
+            | flag::SYSVSEM
+            | flag::NAMESPACES;
+        /// What a process with several threads cannot, `CLONE_NEWUSER` too.
+        const ALONE: u64 = flag::THREAD | flag::SIGHAND | flag::VM | 0x1000_0000;
+        let of_signals = flags & (flag::SIGHAND | flag::VM) != 0;
+        let shares = of_signals && self.actions.users(self.task.actions) > 1
+            || flags & flag::VM != 0 && self.space.users(self.task.space) > 1;
+        if flags & !KNOWN != 0 || flags & ALONE != 0 && self.tasks_of(self.pid()).len() > 1 || shares {
+            return Err(Errno::EINVAL.into());
+        }
+        if flags & flag::NAMESPACES != 0 {
+            return Err(Errno::EPERM.into());
+        }
+        if flags & flag::FS != 0 && self.context.users(self.task.context) > 1 {
+            let copy = *self.context;
+            self.outside.fs().hold(copy.cwd);
+            let own = self.context.add(copy);
+            let before = std::mem::replace(&mut self.task.context, own);
+            self.context.switch(own);
+            self.context.release(before);
+        }
+        if flags & flag::FILES != 0 {
+            self.unshare_files()?;
+        }
+        Ok(())
+    }
+
+    /// The running task has descriptors that no other one has.
+    pub(super) fn unshare_files(&mut self) -> Result<(), SysError> {
+        if self.files.users(self.task.files) < 2 {
+            return Ok(());
+        }
+        let before = std::mem::replace(&mut self.task.files, self.files.duplicate());
+        self.files.switch(self.task.files);
+        let pid = self.pid();
+        Ok(self.with_files(|fs, files, env, _| files.release(fs, env, before, pid))?)
+    }
+
     fn wait_for_release(&mut self, child: u64) -> SysResult {
         let on = Wait::on(Key::Released(child as u32));
         Err(SysError::Wait(Wait { done: child, killable: true, ..on }))

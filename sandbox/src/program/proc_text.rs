@@ -139,6 +139,8 @@ fn maps(space: &AddressSpace) -> Vec<u8> {
         out.extend_from_slice(&vma.name);
         out.push(b'\n');
     }
+    let page = "ffffffffff600000-ffffffffff601000 --xp 00000000 00:00 0 ";
+    out.extend_from_slice(format!("{page:<73}[vsyscall]\n").as_bytes());
     out
 }
 

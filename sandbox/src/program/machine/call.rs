@@ -38,7 +38,6 @@ impl Machine {
             return self.jumped_to_stub(SYSCALL_STUB, general, options);
         }
         // The upper half is not looked at (`do_syscall_64`).
-        if general.r11 & 0x4000 != 0 {}
         let number = u64::from(general.rax as u32);
         let args = [general.rdi, general.rsi, general.rdx, general.r10, general.r8, general.r9];
         self.kernel.task.regs.general =

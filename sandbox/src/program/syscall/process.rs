@@ -85,6 +85,10 @@ impl Kernel {
         self.clone_task(CloneArgs { flags, exit_signal, stack, parent_tid, child_tid, tls, pidfd, number })
     }
 
+    pub(super) fn sys_unshare(&mut self, a: Args) -> SysResult {
+        self.unshare(a[0]).map(|()| 0)
+    }
+
     pub(super) fn sys_set_tid_address(&mut self, a: Args) -> SysResult {
         self.task.clear_child_tid = a[0];
         Ok(self.tid().into())
