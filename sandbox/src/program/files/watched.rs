@@ -240,6 +240,6 @@ impl Watched {
             sound &= (1..=self.count).contains(&item.order.saturating_abs());
         }
         let sets = self.sets.iter().all(|(set, of_it)| is_set(*set) && of_it.is_sound());
-        sound && sets && watchers == self.watchers && self.count < i64::MAX / 2
+        sound && sets && watchers == self.watchers && (0..i64::MAX / 2).contains(&self.count)
     }
 }

@@ -1,6 +1,9 @@
 //! Futexes whose waiters lend their priority to the owner (`kernel/futex/pi.c`): the kernel hands them from one
 //! owner to the next. Priorities do not matter here, so that those who wait get them in their order.
 
+use std::collections::btree_map::Entry;
+use std::collections::{BTreeMap, BTreeSet};
+
 use super::futex::{ANY, Kind, op};
 use crate::errno::Errno;
 use crate::program::error::{SysError, SysResult};
@@ -14,6 +17,9 @@ const WAITERS: u32 = 0x8000_0000;
 
 /// Owners who wait themselves that are looked at (`max_lock_depth`).
 const DEPTH: usize = 1024;
+
+/// What owners wait for, as far as a call has found out: none of those that it moves changes that.
+pub(super) type Chains = BTreeMap<u32, BTreeSet<u32>>;
 
 /// Whether a task waits to own a futex.
 pub(super) fn waits(parked: &Parked) -> bool {
@@ -46,7 +52,7 @@ impl Kernel {
         }
         let real = op & op::COMMAND == op::LOCK_PI || op & op::CLOCK_REALTIME != 0;
         let until = self.futex_until(timeout, real)?;
-        if self.take_pi(address, key, self.tid(), false)? {
+        if self.take_pi(address, key, self.tid(), false, &mut Chains::new())? {
             return Ok(0);
         }
         if tries {
@@ -66,6 +72,7 @@ impl Kernel {
         key: Key,
         tid: u32,
         others_wait: bool,
+        chains: &mut Chains,
     ) -> Result<bool, SysError> {
         let word = self.read_u32(address)?;
         if word & TID == tid {
@@ -81,7 +88,7 @@ impl Kernel {
                 return Ok(true);
             }
             owner if !self.task.has(owner) => return Err(Errno::ESRCH.into()),
-            owner if self.owner_waits_for(owner, tid)? => return Err(Errno::EDEADLK.into()),
+            owner if self.chain_of(owner, chains)?.contains(&tid) => return Err(Errno::EDEADLK.into()),
             _ => self.write(address, &(word | WAITERS).to_le_bytes())?,
         }
         Ok(false)
@@ -133,17 +140,23 @@ impl Kernel {
         }
     }
 
-    /// Whether an owner waits for another one, and so on, up to this task.
-    fn owner_waits_for(&mut self, owner: u32, tid: u32) -> Result<bool, SysError> {
-        let mut owner = owner;
-        for _ in 0..DEPTH {
-            match self.word_of(owner)? {
-                Some((word, _)) if word & TID == tid => return Ok(true),
-                Some((word, _)) => owner = word & TID,
-                None => break,
+    /// The owners that an owner waits for, one by way of the other.
+    fn chain_of<'a>(&mut self, owner: u32, chains: &'a mut Chains) -> Result<&'a BTreeSet<u32>, SysError> {
+        match chains.entry(owner) {
+            Entry::Occupied(known) => Ok(known.into_mut()),
+            Entry::Vacant(unknown) => {
+                let (mut chain, mut next) = (BTreeSet::new(), owner);
+                while chain.len() < DEPTH
+                    && let Some((word, _)) = self.word_of(next)?
+                {
+                    next = word & TID;
+                    if !chain.insert(next) {
+                        break;
+                    }
+                }
+                Ok(unknown.insert(chain))
             }
         }
-        Ok(false)
     }
 
     /// The running task ends: what it has goes to those who wait for it (`exit_pi_state_list`).

@@ -2,6 +2,7 @@
 //! to wait for the next thing.
 
 use super::futex::{ANY, Kind, op};
+use super::futex_pi::Chains;
 use crate::errno::Errno;
 use crate::program::error::{SysError, SysResult};
 use crate::program::kernel::Kernel;
@@ -34,7 +35,7 @@ impl Kernel {
         moves: usize,
     ) -> SysResult {
         let waiting = self.sched.waiting_for(from);
-        let mut count = 0;
+        let (mut count, mut chains) = (0, Chains::new());
         for (place, tid) in waiting.into_iter().enumerate() {
             if place > 0 && count > moves {
                 break;
@@ -42,7 +43,7 @@ impl Kernel {
             if self.kind_of(tid) != Some(Kind::Moves) || self.moves_to(tid) != Some(to) {
                 return Err(Errno::EINVAL.into());
             }
-            let owns = self.take_pi(second, to, tid, moves > 0)?;
+            let owns = self.take_pi(second, to, tid, moves > 0, &mut chains)?;
             let kind = Kind::Moved.with(ANY);
             let parked = self.task.of_mut(tid).and_then(|task| task.parked.as_mut());
             parked.into_iter().for_each(|parked| parked.wait.done = kind);
