@@ -31,6 +31,11 @@ fn children_are_copies() {
 }
 
 #[test]
+fn what_is_had_alone() {
+    same("shares");
+}
+
+#[test]
 fn threads_and_their_signals() {
     same("threads");
 }

@@ -1,4 +1,4 @@
-//! `splice` and `tee`, as Linux has them.
+//! `splice`, `vmsplice` and `tee`, as Linux has them.
 
 mod common;
 
@@ -23,4 +23,14 @@ fn what_is_moved() {
 #[test]
 fn waits() {
     same("waits");
+}
+
+#[test]
+fn out_of_sockets() {
+    same("sockets");
+}
+
+#[test]
+fn memory_to_a_pipe_and_back() {
+    same("memory");
 }

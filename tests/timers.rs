@@ -37,6 +37,11 @@ fn cpu_time() {
 }
 
 #[test]
+fn sleeping_on_cpu_time() {
+    same("sleeps");
+}
+
+#[test]
 fn threads_are_told() {
     same("threads");
 }

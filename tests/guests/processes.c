@@ -7,6 +7,7 @@
 #include <pthread.h>
 #include <sched.h>
 #include <signal.h>
+#include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -517,9 +518,86 @@ static void unread(void) {
     pause();
 }
 
+/* What a thread does with what it has for itself. */
+static void *unshares(void *flags) {
+    int before = open("/dev/null", O_RDONLY);
+    SAY("unshare %s\n", error(unshare((long)flags)));
+    close(before);
+    chdir("/usr");
+    umask(077);
+    char path[64];
+    snprintf(path, sizeof path, "/proc/thread-self/fd/%d", 1);
+    SAY("open %d\n", access(path, F_OK));
+    return (void *)(long)before;
+}
+
+struct clone3_args {
+    uint64_t flags, pidfd, child_tid, parent_tid, exit_signal, stack, stack_size, tls, set_tid, set_tid_size, cgroup;
+};
+
+static long clone3(int *numbers, long count) {
+    struct clone3_args args = {.exit_signal = SIGCHLD, .set_tid = (uintptr_t)numbers, .set_tid_size = count};
+    pid_t child = syscall(SYS_clone3, &args, sizeof args);
+    if (child == 0) _exit(getpid() == numbers[0]);
+    int status = 0;
+    if (child > 0) waitpid(child, &status, 0);
+    return child > 0 ? status : child;
+}
+
+static void shares(void) {
+    static const long flags[] = {0, CLONE_FILES, CLONE_FS, CLONE_FILES | CLONE_FS | CLONE_SYSVSEM, CLONE_VM, 4};
+    char where[64];
+    chdir("/");
+    umask(022);
+    for (int i = 0; i < 6; i++) {
+        pthread_t thread;
+        void *fd;
+        pthread_create(&thread, 0, unshares, (void *)flags[i]);
+        pthread_join(thread, &fd);
+        SAY("%lx: open %d in %s mask %o\n", flags[i], fcntl((long)fd, F_GETFD), getcwd(where, 64), umask(022));
+        close((long)fd);
+        chdir("/");
+    }
+    SAY("alone %s\n", error(unshare(CLONE_VM | CLONE_SIGHAND | CLONE_THREAD)));
+    /* The number of a child. */
+    int status, numbers[33] = {0};
+    pid_t child = fork();
+    if (!child) _exit(0);
+    waitpid(child, &status, 0);
+    numbers[0] = child + 7;
+    SAY("as wanted %lx\n", clone3(numbers, 1));
+    SAY("none %s\n", error(clone3(numbers, 0)));
+    SAY("nowhere %s\n", error(clone3(0, 1)));
+    SAY("many %s\n", error(clone3(numbers, 33)));
+    SAY("two %s\n", error(clone3(numbers, 2)));
+    numbers[0] = getpid();
+    SAY("in use %s\n", error(clone3(numbers, 1)));
+    numbers[0] = 1;
+    SAY("the first %s\n", error(clone3(numbers, 1)));
+    numbers[0] = 0;
+    SAY("0 %s\n", error(clone3(numbers, 1)));
+    numbers[0] = -5;
+    SAY("less %s\n", error(clone3(numbers, 1)));
+    /* A private mapping that is brought in has copies. */
+    char path[] = "/tmp/populateXXXXXX";
+    int file = mkstemp(path);
+    unlink(path);
+    ftruncate(file, 8192);
+    char *both = mmap(0, 8192, PROT_READ | PROT_WRITE, MAP_SHARED, file, 0);
+    memset(both, 'a', 8192);
+    for (int i = 0; i < 4; i++) {
+        int protection = PROT_READ | (i & 1 ? PROT_WRITE : 0), brings = i & 2 ? MAP_POPULATE : 0;
+        char *own = mmap(0, 8192, protection, MAP_PRIVATE | brings, file, 0);
+        *both = 'b' + i;
+        SAY("%d: %c\n", i, *own);
+        munmap(own, 8192);
+    }
+}
+
 int main(int argc, char **argv) {
     const char *part = argc > 1 ? argv[1] : "";
     if (!strcmp(part, "waits")) waits();
+    if (!strcmp(part, "shares")) shares();
     if (!strcmp(part, "copies")) copies();
     if (!strcmp(part, "threads")) threads();
     if (!strcmp(part, "readiness")) readiness();

@@ -603,6 +603,18 @@ static void datagrams(void) {
     send(pair[0], "2", 1, 0);
     TELL("for one", recvmmsg(pair[1], m, 5, MSG_WAITFORONE, 0));
     TELL("none", recvmmsg(pair[1], m, 0, 0, 0));
+    /* A time limit that is looked at behind each message. */
+    for (int i = 0; i < 3; i++) {
+        struct timespec limit = {i == 2 ? 0 : 100, 10000000};
+        if (fork() == 0) {
+            for (int j = 0; j < 3; j++) usleep(15000), sendmmsg(pair[0], m, 1, 0);
+            _exit(0);
+        }
+        TELL("with a limit", recvmmsg(pair[1], m, i == 1 ? 1 : 3, 0, &limit));
+        printf("left %d\n", (int)limit.tv_sec);
+        wait(0);
+        while (recvmmsg(pair[1], m, 1, MSG_DONTWAIT, 0) == 1) {}
+    }
     /* A server waits for a client and answers it by its name. */
     while (recv(s, b, 1, MSG_DONTWAIT) > 0);
     pid_t child = fork();

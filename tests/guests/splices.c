@@ -6,7 +6,11 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
+#include <sys/sendfile.h>
 #include <sys/socket.h>
+#include <sys/time.h>
+#include <sys/uio.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -120,6 +124,126 @@ static void waits(void) {
     printf("status %x\n", status);
 }
 
+static void sockets(void) {
+    int grams[2], packets[2], alone = socket(AF_UNIX, SOCK_STREAM, 0);
+    off_t at = 0;
+    socketpair(AF_UNIX, SOCK_DGRAM, 0, grams);
+    socketpair(AF_UNIX, SOCK_SEQPACKET, 0, packets);
+    TRY(splice(pair[0], NULL, out[1], NULL, 10, SPLICE_F_NONBLOCK));
+    TRY(splice(alone, NULL, out[1], NULL, 10, 0));
+    TRY(splice(pair[0], NULL, other, NULL, 10, 0));
+    write(pair[1], "first", 5);
+    write(pair[1], "second", 6);
+    TRY(splice(pair[0], NULL, out[1], NULL, 3, 0));
+    print(out[0]);
+    TRY(splice(pair[0], NULL, out[1], NULL, 100, 0));
+    print(out[0]);
+    write(pair[1], "for sendfile", 12);
+    TRY(sendfile(file, pair[0], NULL, 4));
+    TRY(sendfile(pair[0], pair[0], NULL, 4));
+    TRY(sendfile(out[1], pair[0], &at, 4));
+    TRY(sendfile(out[1], pair[0], NULL, 4));
+    write(in[1], "pipe", 4);
+    TRY(sendfile(file, in[0], NULL, 4));
+    TRY(sendfile(out[1], in[0], NULL, 4));
+    print(out[0]);
+    TRY(splice(pair[0], NULL, out[1], NULL, 100, 0));
+    print(out[0]);
+    /* Messages: what does not fit is lost. */
+    for (int i = 0; i < 2; i++) {
+        int *two = i ? packets : grams;
+        write(two[1], "a message", 9);
+        write(two[1], "another", 7);
+        TRY(splice(two[0], NULL, out[1], NULL, 5, 0));
+        TRY(splice(two[0], NULL, out[1], NULL, 100, 0));
+        print(out[0]);
+        fcntl(two[0], F_SETFL, O_NONBLOCK);
+        TRY(splice(two[0], NULL, out[1], NULL, 5, 0));
+    }
+    /* Descriptors that come along are lost. */
+    char control[CMSG_SPACE(sizeof(int))] = {0};
+    struct iovec data = {"with one", 8};
+    struct msghdr message = {.msg_iov = &data, .msg_iovlen = 1, .msg_control = control, .msg_controllen = sizeof control};
+    struct cmsghdr *passed = CMSG_FIRSTHDR(&message);
+    *passed = (struct cmsghdr){.cmsg_len = CMSG_LEN(sizeof(int)), .cmsg_level = SOL_SOCKET, .cmsg_type = SCM_RIGHTS};
+    memcpy(CMSG_DATA(passed), &small[1], sizeof(int));
+    TRY(sendmsg(pair[1], &message, 0));
+    close(small[1]);
+    TRY(splice(pair[0], NULL, out[1], NULL, 100, 0));
+    print(out[0]);
+    print(small[0]);
+    /* A time limit, something later, and the end. */
+    struct timeval limit = {.tv_usec = 20000};
+    setsockopt(pair[0], SOL_SOCKET, SO_RCVTIMEO, &limit, sizeof limit);
+    TRY(splice(pair[0], NULL, out[1], NULL, 100, 0));
+    limit.tv_usec = 0;
+    setsockopt(pair[0], SOL_SOCKET, SO_RCVTIMEO, &limit, sizeof limit);
+    if (fork() == 0) {
+        usleep(5000);
+        write(pair[1], "later", 5);
+        _exit(0);
+    }
+    close(pair[1]);
+    TRY(splice(pair[0], NULL, out[1], NULL, 100, 0));
+    print(out[0]);
+    wait(NULL);
+    TRY(splice(pair[0], NULL, out[1], NULL, 100, 0));
+    close(out[0]);
+    signal(SIGPIPE, SIG_IGN);
+    TRY(splice(packets[0], NULL, out[1], NULL, 100, 0));
+}
+
+static void memory(void) {
+    char to[64] = "";
+    struct iovec two[2] = {{bytes, 5}, {bytes + 10, 3}}, bad[2] = {{bytes, 3}, {(void *)16, 5}};
+    struct iovec none[1] = {{bytes, 0}}, all[1] = {{bytes, sizeof bytes}}, back[2] = {{to, 4}, {to + 32, 8}};
+    TRY(vmsplice(in[1], two, 2, 16));
+    TRY(vmsplice(99, two, 2, 0));
+    TRY(vmsplice(file, two, 2, 0));
+    TRY(vmsplice(file, none, 1, 0));
+    TRY(vmsplice(in[1], none, 1, 0));
+    TRY(vmsplice(in[1], two, 2000, 0));
+    TRY(vmsplice(in[1], (void *)8, 2, 0));
+    TRY(vmsplice(in[1], two, 2, SPLICE_F_GIFT | SPLICE_F_MORE));
+    print(in[0]);
+    TRY(vmsplice(in[1], bad, 2, 0));
+    print(in[0]);
+    TRY(vmsplice(in[1], bad + 1, 1, 0));
+    TRY(vmsplice(in[0], two, 2, SPLICE_F_NONBLOCK));
+    write(in[1], "into memory", 11);
+    TRY(vmsplice(in[0], back, 2, 0));
+    printf("%s %s\n", to, to + 32);
+    write(in[1], "more", 4);
+    TRY(vmsplice(in[0], bad + 1, 1, 0));
+    print(in[0]);
+    /* As many pages as there is room for. */
+    char *pages = mmap(NULL, 1 << 20, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    memset(pages, 'x', 1 << 20);
+    all[0].iov_base = pages;
+    TRY(vmsplice(out[1], all, 1, 0));
+    TRY(vmsplice(out[1], all, 1, SPLICE_F_NONBLOCK));
+    all[0].iov_base = pages + 100;
+    TRY(vmsplice(small[1], all, 1, 0));
+    fcntl(small[1], F_SETFL, O_NONBLOCK);
+    if (fork() == 0) {
+        usleep(5000);
+        char some[8192];
+        long got = read(small[0], some, sizeof some);
+        usleep(5000);
+        got += read(small[0], some, sizeof some);
+        _exit(got == 2 * 8092);
+    }
+    close(small[0]);
+    TRY(vmsplice(small[1], all, 1, 0));
+    int status;
+    wait(&status);
+    printf("status %x\n", status);
+    signal(SIGPIPE, SIG_IGN);
+    TRY(vmsplice(small[1], all, 1, 0));
+    close(in[1]);
+    TRY(vmsplice(in[0], back, 2, 0));
+}
+
 int main(int count, char **args) {
     setvbuf(stdout, NULL, _IOLBF, 0);
     const char *part = count > 1 ? args[1] : "";
@@ -140,6 +264,8 @@ int main(int count, char **args) {
     if (!strcmp(part, "errors")) errors();
     if (!strcmp(part, "moves")) moves();
     if (!strcmp(part, "waits")) waits();
+    if (!strcmp(part, "sockets")) sockets();
+    if (!strcmp(part, "memory")) memory();
     unlink("file");
     unlink("other");
     unlink("append");

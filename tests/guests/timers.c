@@ -277,6 +277,50 @@ static void processes(const char *self) {
     execl(self, self, "exec", NULL);
 }
 
+static volatile int over, runs;
+
+static void *calls(void *arg) {
+    pthread_getcpuclockid(pthread_self(), arg);
+    runs = 1;
+    while (!over) getppid();
+    return NULL;
+}
+
+static void noted(int signal) { (void)signal; }
+
+/* Sleeping until CPU time has passed, which others have. */
+static void sleeps(void) {
+    struct timespec some = {0, 20000000}, left, before, after;
+    clockid_t other;
+    pthread_t thread;
+    struct sigaction action = {.sa_handler = noted};
+    sigaction(SIGUSR1, &action, NULL);
+    pthread_create(&thread, NULL, calls, &other);
+    while (!runs) usleep(100);
+    clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &before);
+    printf("of the process %s\n", strerrorname_np(clock_nanosleep(CLOCK_PROCESS_CPUTIME_ID, 0, &some, &left)));
+    clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &after);
+    printf("passed %d\n", (after.tv_sec - before.tv_sec) * 1000000000L + after.tv_nsec - before.tv_nsec >= 20000000);
+    printf("over %d\n", clock_nanosleep(CLOCK_PROCESS_CPUTIME_ID, TIMER_ABSTIME, &before, NULL));
+    after.tv_nsec += 10000000;
+    after.tv_sec += after.tv_nsec / 1000000000;
+    after.tv_nsec %= 1000000000;
+    printf("until %d\n", clock_nanosleep(CLOCK_PROCESS_CPUTIME_ID, TIMER_ABSTIME, &after, NULL));
+    printf("of another thread %d\n", clock_nanosleep(other, 0, &some, NULL));
+    printf("own %s\n", strerrorname_np(clock_nanosleep(CLOCK_THREAD_CPUTIME_ID, 0, &some, NULL)));
+    over = 1;
+    pthread_join(thread, NULL);
+    /* Nobody's time passes. */
+    some.tv_sec = 1000;
+    struct sigevent tells = event(SIGEV_SIGNAL, SIGUSR1, 0);
+    timer_t id;
+    timer_create(CLOCK_MONOTONIC, &tells, &id);
+    struct itimerspec soon = {{0, 0}, {0, 10000000}};
+    timer_settime(id, 0, &soon, NULL);
+    int result = clock_nanosleep(CLOCK_PROCESS_CPUTIME_ID, 0, &some, &left);
+    printf("interrupted %s %d\n", strerrorname_np(result), left.tv_sec >= 998);
+}
+
 static void limits(void) {
     int id, count = 0;
     struct sigevent none = event(SIGEV_NONE, 0, 0);
@@ -294,6 +338,7 @@ int main(int count, char **args) {
     if (!strcmp(part, "threads")) threads();
     if (!strcmp(part, "processes")) processes(args[0]);
     if (!strcmp(part, "limits")) limits();
+    if (!strcmp(part, "sleeps")) sleeps();
     if (!strcmp(part, "exec")) {
         sigset_t pending;
         sigpending(&pending);

@@ -4,7 +4,7 @@ use super::error::{SysError, SysResult};
 use super::fs::{Anon, OpenFlags, Stage};
 use super::job::Job;
 use super::kernel::Kernel;
-use super::process::Process;
+use super::process::{FIRST_PID, Process};
 use super::signal::Pending;
 use super::state::MAX_TASKS;
 use super::task::{TASK_BYTES, Task};
@@ -58,6 +58,8 @@ const KNOWN: u64 = flag::VM
     | flag::IO
     | flag::CLEAR_SIGHAND;
 
+/// Behind the highest number (`/proc/sys/kernel/pid_max`).
+const PID_MAX: u32 = 32_768;
 /// Address spaces at most: each has a dozen pages of tables.
 const MAX_SPACES: usize = 1024;
 
@@ -78,6 +80,8 @@ pub struct CloneArgs {
     pub tls: u64,
     /// Where a descriptor of its process goes in the parent's memory ([`flag::PIDFD`]).
     pub pidfd: u64,
+    /// Its number (`set_tid`), instead of the next one.
+    pub number: Option<i32>,
 }
 
 impl Kernel {
@@ -111,7 +115,10 @@ impl Kernel {
             return Err(Errno::EPERM.into());
         }
         self.expect_room(has(flag::VM))?;
-        let tid = self.take_number()?;
+        let tid = match args.number {
+            Some(number) => self.take_this_number(number)?,
+            None => self.take_number()?,
+        };
         if !has(flag::PIDFD) {
             return self.make_task(args, tid);
         }
@@ -134,7 +141,7 @@ impl Kernel {
 
     /// The same once it is known to be possible, and what its number is.
     fn make_task(&mut self, args: CloneArgs, tid: u32) -> SysResult {
-        let CloneArgs { flags, exit_signal, stack, parent_tid, child_tid, tls, pidfd: _ } = args;
+        let CloneArgs { flags, exit_signal, stack, parent_tid, child_tid, tls, pidfd: _, number: _ } = args;
         let has = |flag: u64| flags & flag != 0;
         self.memory.state.account.charge(TASK_BYTES).map_err(|_| Errno::EAGAIN)?;
         let space = match has(flag::VM) {
@@ -235,6 +242,54 @@ impl Kernel {
         if has(flag::VFORK) { self.wait_for_release(tid.into()) } else { Ok(tid.into()) }
     }
 
+    /// The running task has for itself what others have, too (`unshare`).
+    ///
+    /// # Errors
+    /// As `unshare(2)`.
+    pub fn unshare(&mut self, flags: u64) -> Result<(), SysError> {
+        const KNOWN: u64 = flag::THREAD
+            | flag::FS
+            | flag::SIGHAND
+            | flag::VM
+            | flag::FILES
+            | flag::SYSVSEM
+            | flag::NAMESPACES;
+        /// What a process with several threads cannot, `CLONE_NEWUSER` too.
+        const ALONE: u64 = flag::THREAD | flag::SIGHAND | flag::VM | 0x1000_0000;
+        let of_signals = flags & (flag::SIGHAND | flag::VM) != 0;
+        let shares = of_signals && self.actions.users(self.task.actions) > 1
+            || flags & flag::VM != 0 && self.space.users(self.task.space) > 1;
+        if flags & !KNOWN != 0 || flags & ALONE != 0 && self.tasks_of(self.pid()).len() > 1 || shares {
+            return Err(Errno::EINVAL.into());
+        }
+        if flags & flag::NAMESPACES != 0 {
+            return Err(Errno::EPERM.into());
+        }
+        if flags & flag::FS != 0 && self.context.users(self.task.context) > 1 {
+            let copy = *self.context;
+            self.outside.fs().hold(copy.cwd);
+            let own = self.context.add(copy);
+            let before = std::mem::replace(&mut self.task.context, own);
+            self.context.switch(own);
+            self.context.release(before);
+        }
+        if flags & flag::FILES != 0 {
+            self.unshare_files()?;
+        }
+        Ok(())
+    }
+
+    /// The running task has descriptors that no other one has.
+    pub(super) fn unshare_files(&mut self) -> Result<(), SysError> {
+        if self.files.users(self.task.files) < 2 {
+            return Ok(());
+        }
+        let before = std::mem::replace(&mut self.task.files, self.files.duplicate());
+        self.files.switch(self.task.files);
+        let pid = self.pid();
+        Ok(self.with_files(|fs, files, env, _| files.release(fs, env, before, pid))?)
+    }
+
     fn wait_for_release(&mut self, child: u64) -> SysResult {
         let on = Wait::on(Key::Released(child as u32));
         Err(SysError::Wait(Wait { done: child, killable: true, ..on }))
@@ -256,24 +311,36 @@ impl Kernel {
 
     /// The next number that no task, process, group or session has.
     fn take_number(&mut self) -> Result<u32, Errno> {
-        /// Behind the highest (`PID_MAX_LIMIT`).
-        const END: u32 = 1 << 22;
         /// Where they start again (`RESERVED_PIDS`).
         const FROM: u32 = 300;
         // Fewer than so many are in use.
         for _ in 0..=4 * MAX_TASKS {
             let number = self.next_tid;
-            self.next_tid = if number + 1 >= END { FROM } else { number + 1 };
-            let in_use = |process: &Process| process.group == number || process.session == number;
-            if !self.task.has(number)
-                && !self.process.has(number)
-                && !self.outside.fs().has_process(number)
-                && !self.process.iter().any(|(_, process)| in_use(process))
-            {
+            self.next_tid = if number + 1 >= PID_MAX { FROM } else { number + 1 };
+            if !self.is_in_use(number) {
                 return Ok(number);
             }
         }
         Err(Errno::EAGAIN)
+    }
+
+    /// A number that a program wants a task to have, as when it is restored (`alloc_pid`).
+    fn take_this_number(&mut self, number: i32) -> Result<u32, Errno> {
+        let wanted = u32::try_from(number).ok().filter(|number| (1..PID_MAX).contains(number));
+        let number = wanted.ok_or(Errno::EINVAL)?;
+        let who = &self.task.credentials;
+        if !who.can(cap::CHECKPOINT_RESTORE) && !who.can(cap::SYS_ADMIN) {
+            return Err(Errno::EPERM);
+        }
+        if number == FIRST_PID || self.is_in_use(number) { Err(Errno::EEXIST) } else { Ok(number) }
+    }
+
+    fn is_in_use(&mut self, number: u32) -> bool {
+        let of_process = |process: &Process| process.group == number || process.session == number;
+        self.task.has(number)
+            || self.process.has(number)
+            || self.outside.fs().has_process(number)
+            || self.process.iter().any(|(_, process)| of_process(process))
     }
 }
 

@@ -37,6 +37,7 @@ pub mod cap {
     pub const SYS_NICE: u32 = 23;
     pub const SYS_RESOURCE: u32 = 24;
     pub const MKNOD: u32 = 27;
+    pub const CHECKPOINT_RESTORE: u32 = 40;
 }
 
 /// What `setfsuid` gives and takes (`CAP_FS_SET`): the file capabilities, `CAP_LINUX_IMMUTABLE`,

@@ -6,7 +6,7 @@ use super::kernel::Kernel;
 use super::process::{FIRST_PID, PROGRAM_PID, Process};
 use super::signal::number::SIGCHLD;
 use super::signal::{Info, ignores_children};
-use super::syscall::futex::ANY;
+use super::syscall::ANY_FUTEX;
 use super::task::{TASK_BYTES, Task};
 use super::wait::Key;
 use crate::errno::Errno;
@@ -105,7 +105,8 @@ impl Kernel {
             match self.write(clear, &0u32.to_le_bytes()) {
                 Ok(()) => {
                     let key = self.futex_key(clear, true);
-                    self.wake_futex(key, 1, ANY);
+                    // One who waits to own it is not woken.
+                    self.wake_futex(key, 1, ANY_FUTEX).unwrap_or_default();
                 }
                 Err(SysError::Errno(_)) => {}
                 Err(e) => return Err(e),
@@ -151,7 +152,7 @@ impl Kernel {
         self.write(address, &new.to_le_bytes())?;
         if value & FUTEX_WAITERS != 0 {
             let key = self.futex_key(address, true);
-            self.wake_futex(key, 1, ANY);
+            self.wake_futex(key, 1, ANY_FUTEX).unwrap_or_default();
         }
         Ok(())
     }

@@ -139,6 +139,8 @@ fn maps(space: &AddressSpace) -> Vec<u8> {
         out.extend_from_slice(&vma.name);
         out.push(b'\n');
     }
+    let page = "ffffffffff600000-ffffffffff601000 --xp 00000000 00:00 0 ";
+    out.extend_from_slice(format!("{page:<73}[vsyscall]\n").as_bytes());
     out
 }
 
@@ -146,15 +148,17 @@ fn maps(space: &AddressSpace) -> Vec<u8> {
 fn smaps(space: &AddressSpace, sum: bool) -> Vec<u8> {
     let lines = maps(space);
     let mut out = Vec::new();
-    let mut total = [0u64; 3];
+    let mut total = [0u64; 4];
     for (line, (start, vma)) in lines.split_inclusive(|b| *b == b'\n').zip(&space.state.vmas) {
         let size = (vma.end - start) / 1024;
         let resident = if vma.protection.any() && !vma.no_reserve { size } else { 0 };
         let file = !matches!(vma.backing, Backing::Anonymous);
-        total = [total[0] + size, total[1] + resident, total[2] + if file { 0 } else { resident }];
+        let anonymous = if file { 0 } else { resident };
+        let sizes = [size, resident, anonymous, if vma.locked { resident } else { 0 }];
+        total = std::array::from_fn(|i| total[i] + sizes[i]);
         if !sum {
             out.extend_from_slice(line);
-            out.extend(region([size, resident, if file { 0 } else { resident }], true).into_bytes());
+            out.extend(region(sizes, true).into_bytes());
             out.extend(flags_of(vma).into_bytes());
         }
     }
@@ -168,7 +172,7 @@ fn smaps(space: &AddressSpace, sum: bool) -> Vec<u8> {
     out
 }
 
-fn region([size, resident, anonymous]: [u64; 3], one: bool) -> String {
+fn region([size, resident, anonymous, locked]: [u64; 4], one: bool) -> String {
     let mut rows = Vec::new();
     if one {
         rows.extend([("Size", size), ("KernelPageSize", 4), ("MMUPageSize", 4)]);
@@ -192,7 +196,7 @@ fn region([size, resident, anonymous]: [u64; 3], one: bool) -> String {
         ("Private_Hugetlb", 0),
         ("Swap", 0),
         ("SwapPss", 0),
-        ("Locked", 0),
+        ("Locked", locked),
     ]);
     rows.iter().map(|(name, kib)| format!("{:<16}{kib:8} kB\n", format!("{name}:"))).collect()
 }

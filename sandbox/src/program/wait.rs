@@ -37,6 +37,8 @@ pub enum Key {
     Ipc(u32),
     /// There is room in a System V message queue.
     MessageRoom(i32),
+    /// CPU time of a process passes.
+    Cpu(u32),
 }
 
 impl Key {
@@ -57,6 +59,8 @@ pub struct Wait {
     pub signals: u64,
     /// What the call has done so far, in its own terms.
     pub done: u64,
+    /// The moment at which all of the call is over, where it waits several times.
+    pub limit: Option<u64>,
     /// Only a signal that ends the process ends it (`TASK_KILLABLE`).
     pub killable: bool,
     /// Behind a handler the call is made again, whatever the handler's flags say (`ERESTARTNOINTR`).
@@ -263,29 +267,17 @@ impl Kernel {
         count
     }
 
-    /// Lets at most `most` of those that wait for something, and that `accept` takes, wait for another thing;
-    /// returns how many.
-    pub(super) fn requeue(
-        &mut self,
-        from: Key,
-        to: Key,
-        most: usize,
-        accept: impl Fn(&Parked) -> bool,
-    ) -> usize {
-        let waiting = self.sched.waiting_for(from);
-        let mut count = 0;
-        for tid in waiting {
-            if count == most {
-                break;
-            }
-            let parked = self.task.of_mut(tid).and_then(|task| task.parked.as_mut());
-            let Some(parked) = parked.filter(|parked| accept(parked)) else { continue };
-            self.sched.unpark(tid, &parked.wait);
-            parked.wait.on = vec![to];
-            self.sched.park(tid, &parked.wait);
-            count += 1;
-        }
-        count
+    /// What a task waits for has happened.
+    pub(super) fn wake_task(&mut self, tid: u32) {
+        self.unpark(tid, true);
+    }
+
+    /// Lets a task that waits for something wait for another thing instead.
+    pub(super) fn requeue(&mut self, tid: u32, from: Key, to: Key) {
+        let Some(parked) = self.task.of_mut(tid).and_then(|task| task.parked.as_mut()) else { return };
+        self.sched.unpark(tid, &parked.wait);
+        parked.wait.on.iter_mut().filter(|on| **on == from).for_each(|on| *on = to);
+        self.sched.park(tid, &parked.wait);
     }
 
     /// Makes ready who waits for files that have changed.
@@ -294,7 +286,9 @@ impl Kernel {
         woken.extend(self.files.take_woken());
         woken.sort_unstable();
         woken.dedup();
-        self.files.note_changed(&woken);
+        let sets = self.files.note_changed(&woken);
+        let more: Vec<InodeId> = sets.into_iter().filter(|set| woken.binary_search(set).is_err()).collect();
+        woken.extend(more);
         for inode in woken {
             self.wake(Key::File(inode), usize::MAX, |_| true);
         }
@@ -477,7 +471,7 @@ impl Kernel {
             number::POLL | number::PPOLL | number::SELECT | number::PSELECT6 => {
                 "for one of its descriptors to be ready".into()
             }
-            number::FUTEX => "for a futex that nobody can wake".into(),
+            number::FUTEX | number::FUTEX_WAITV => "for a futex that nobody can wake".into(),
             number::OPEN | number::OPENAT => "for the other end of a FIFO".into(),
             number::WAIT4 | number::WAITID => "for a child".into(),
             _ => format!("in system call {number}"),

@@ -85,6 +85,14 @@ impl FdTable {
         if !from.flags.reads() || !to.flags.writes() {
             return fail(Errno::EBADF);
         }
+        if fs.sockets().has(from.inode) && fs.nature(to.inode) == Nature::Pipe {
+            if offset.is_some() {
+                return fail(Errno::ESPIPE);
+            }
+            let nonblock = to.nonblock();
+            let ends = (output, from.inode, to.inode);
+            return self.splice_in(fs, env, (input, None), ends, len.min(MOST as u64) as usize, nonblock);
+        }
         let device = matches!(fs.nature(from.inode), Nature::File | Nature::Device);
         // The kernel has no `splice` for it.
         let memory = [from, to].iter().any(|description| fs.is_memory(description.inode));

@@ -1,12 +1,11 @@
 //! Sets of watched descriptors (`fs/eventpoll.c`).
 
-use std::collections::BTreeMap;
-
-use serde::{Deserialize, Serialize};
+use std::collections::BTreeSet;
 
 use super::FdTable;
-use super::description::{DescId, Description};
+use super::description::Description;
 use super::poll::{POLLERR, POLLHUP, POLLIN, POLLRDNORM};
+use super::watched::{ITEM_BYTES, Item, Set, Spot};
 use crate::errno::Errno;
 use crate::program::fs::{Anon, Env, Fs, FsResult, InodeId, Nature, OpenFlags, fail};
 use crate::program::wait::Key;
@@ -25,72 +24,28 @@ const EVENTS: u32 = 0xffff;
 
 /// Sets within sets, at most (`EP_MAX_NESTS`).
 pub(super) const NESTS: u32 = 4;
-/// What a watched descriptor costs, bytes.
-const ITEM_BYTES: u64 = 256;
 
-/// A watched descriptor.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-struct Item {
-    /// What is waited for, and flags.
-    events: u32,
-    /// What the program gets back.
-    data: u64,
-    /// Something has happened since it was last told, for those that are told of changes.
-    changed: bool,
-    /// It is told of nothing until it is set anew ([`ONESHOT`]).
-    told: bool,
-}
-
-/// What sets watch: by set, descriptor and description.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct Watched {
-    sets: BTreeMap<InodeId, BTreeMap<(i32, DescId), Item>>,
-}
-
-impl Watched {
-    /// A description is gone.
-    pub fn forget(&mut self, id: DescId) -> u64 {
-        let mut gone = 0;
-        for items in self.sets.values_mut() {
-            let before = items.len();
-            items.retain(|(_, watched), _| *watched != id);
-            gone += (before - items.len()) as u64;
+/// Whether a set asks a file whether it is ready at each look: what nobody tells of when it becomes so, or only if
+/// that very file is waited for.
+pub(super) fn is_asked(fs: &Fs, inode: InodeId) -> bool {
+    match fs.nature(inode) {
+        Nature::Anon => {
+            matches!(fs.anon(inode), Some(Anon::Timer(_) | Anon::Signals { .. } | Anon::Epoll))
         }
-        gone * ITEM_BYTES
-    }
-
-    /// A set is gone.
-    pub fn forget_set(&mut self, set: InodeId) -> u64 {
-        self.sets.remove(&set).map_or(0, |items| items.len() as u64 * ITEM_BYTES)
-    }
-
-    /// Bytes that the sandbox is charged for.
-    pub fn cost(&self) -> u64 {
-        self.sets.values().map(|items| items.len() as u64 * ITEM_BYTES).sum()
-    }
-
-    /// Whether it can be one: for a state out of a file.
-    pub fn is_sound(&self, exists: impl Fn(DescId) -> bool, is_set: impl Fn(InodeId) -> bool) -> bool {
-        self.sets.iter().all(|(set, items)| is_set(*set) && items.keys().all(|(_, id)| exists(*id)))
+        Nature::Pipe => false,
+        _ => true,
     }
 }
 
 impl FdTable {
-    /// Notes that files have changed, for those that are told of changes.
-    pub fn note_changed(&mut self, changed: &[InodeId]) {
-        let arena = &self.arena;
-        for items in self.watched.sets.values_mut() {
-            for ((_, id), item) in items.iter_mut() {
-                item.changed |= arena.get(*id).is_some_and(|d| changed.binary_search(&d.inode).is_ok());
-            }
-        }
+    /// Notes that files have changed, for the sets that watch them; gives those sets.
+    pub fn note_changed(&mut self, changed: &[InodeId]) -> BTreeSet<InodeId> {
+        self.watched.note_changed(changed)
     }
 
     /// The same for all that input may be of.
     pub fn note_input(&mut self) {
-        for items in self.watched.sets.values_mut() {
-            items.values_mut().for_each(|item| item.changed = true);
-        }
+        self.watched.note_input();
     }
 
     fn epoll_set(&self, fs: &Fs, fd: i32) -> FsResult<InodeId> {
@@ -125,41 +80,41 @@ impl FdTable {
             return fail(if events & EXCLUSIVE != 0 { Errno::EINVAL } else { Errno::ELOOP });
         }
         let key = (fd, id);
-        let item = Item { events, data, changed: true, told: false };
-        let items = self.watched.sets.entry(owner).or_default();
-        match (operation, items.contains_key(&key)) {
-            (ADD, true) => return fail(Errno::EEXIST),
-            (ADD, false) => {
-                env.caller.charge(ITEM_BYTES)?;
-                items.insert(key, item);
-            }
-            (DELETE, true) => {
-                items.remove(&key);
+        let before = self.watched.set(owner).and_then(|set| set.get(key)).copied();
+        match (operation, before) {
+            (ADD, Some(_)) => return fail(Errno::EEXIST),
+            (ADD, None) => env.caller.charge(ITEM_BYTES)?,
+            (DELETE, Some(_)) => {
+                self.watched.remove(owner, key);
                 env.caller.refund(ITEM_BYTES);
+                return Ok(());
             }
-            (MODIFY, true) if items.get(&key).is_some_and(|item| item.events & EXCLUSIVE != 0) => {
-                return fail(Errno::EINVAL);
-            }
-            (MODIFY, true) => {
-                items.insert(key, item);
-            }
-            (DELETE | MODIFY, false) => return fail(Errno::ENOENT),
+            (MODIFY, Some(item)) if item.events & EXCLUSIVE != 0 => return fail(Errno::EINVAL),
+            (MODIFY, Some(_)) => {}
+            (DELETE | MODIFY, None) => return fail(Errno::ENOENT),
             _ => return fail(Errno::EINVAL),
         }
-        if operation != DELETE {
-            // Who waits for the set waits for what it watched until now.
-            fs.wake(owner);
+        let item = Item::new(inode, (events, data), is_asked(fs, inode));
+        match before {
+            None => self.watched.add(owner, key, item, events & EXCLUSIVE != 0),
+            Some(_) => self.watched.change(owner, key, (events, data)),
         }
+        let ready = item.asked || self.poll_description(fs, env, id, (events & EVENTS) as u16, NESTS)? != 0;
+        if let Some(set) = self.watched.set_mut(owner).filter(|_| ready) {
+            set.enqueue(key);
+        }
+        // Who waits for the set waits for what it watched until now.
+        fs.wake(owner);
         Ok(())
     }
 
     /// Whether a set watches another, or is nested too deep to tell.
     fn reaches(&self, from: InodeId, to: InodeId, left: u32) -> bool {
-        let Some(items) = self.watched.sets.get(&from) else { return false };
-        items.keys().filter_map(|(_, id)| self.arena.get(*id)).any(|description| {
-            let inode = description.inode;
+        let Some(set) = self.watched.set(from) else { return false };
+        set.items().any(|(_, item)| {
+            let inode = item.inode;
             inode == to
-                || self.watched.sets.contains_key(&inode) && (left == 0 || self.reaches(inode, to, left - 1))
+                || self.watched.set(inode).is_some() && (left == 0 || self.reaches(inode, to, left - 1))
         })
     }
 
@@ -175,26 +130,33 @@ impl FdTable {
         most: usize,
     ) -> FsResult<Vec<(u32, u64)>> {
         let owner = self.epoll_set(fs, set)?;
-        let keys: Vec<(i32, DescId)> =
-            self.watched.sets.get(&owner).map(|items| items.keys().copied().collect()).unwrap_or_default();
-        let mut ready = Vec::new();
-        for key in keys {
-            if ready.len() == most {
+        let Some(set) = self.watched.set_mut(owner) else { return Ok(Vec::new()) };
+        let levels = set.asked().filter(|(_, item)| item.events & EDGE == 0);
+        let levels: Vec<Spot> = levels.map(|(spot, _)| *spot).collect();
+        levels.into_iter().for_each(|spot| set.enqueue(spot));
+        // Looked at before anything changes: the call may have to be made again.
+        let (mut looked, mut found) = (Vec::new(), 0);
+        for (spot, item) in self.watched.set(owner).into_iter().flat_map(Set::ready) {
+            if found == most {
                 break;
             }
-            let Some(item) = self.watched.sets.get(&owner).and_then(|items| items.get(&key)).copied() else {
-                continue;
-            };
-            if item.told || item.events & EDGE != 0 && !item.changed {
+            let events = self.poll_description(fs, env, spot.1, (item.events & EVENTS) as u16, NESTS)?;
+            found += usize::from(events != 0);
+            looked.push((*spot, *item, events));
+        }
+        let mut ready = Vec::with_capacity(found);
+        for (spot, item, events) in looked {
+            let Some(set) = self.watched.set_mut(owner) else { break };
+            set.dequeue(spot);
+            if events == 0 {
                 continue;
             }
-            let events = self.poll_description(fs, env, key.1, (item.events & EVENTS) as u16, NESTS)?;
-            if let Some(item) = self.watched.sets.get_mut(&owner).and_then(|items| items.get_mut(&key)) {
-                item.changed &= events == 0;
-                item.told |= events != 0 && item.events & ONESHOT != 0;
-            }
-            if events != 0 {
-                ready.push((events.into(), item.data));
+            ready.push((events.into(), item.data));
+            if item.events & ONESHOT != 0 {
+                set.quiet(spot);
+            } else if item.events & EDGE == 0 {
+                // It is told of for as long as it is ready, behind all others.
+                set.enqueue(spot);
             }
         }
         Ok(ready)
@@ -208,10 +170,10 @@ impl FdTable {
         set: InodeId,
         left: u32,
     ) -> FsResult<bool> {
-        let Some(items) = self.watched.sets.get(&set) else { return Ok(false) };
-        for ((_, id), item) in items {
-            let quiet = item.told || item.events & EDGE != 0 && !item.changed;
-            if !quiet && self.poll_description(fs, env, *id, (item.events & EVENTS) as u16, left)? != 0 {
+        let Some(set) = self.watched.set(set) else { return Ok(false) };
+        let asked = set.asked().filter(|(_, item)| !item.told && item.events & EDGE == 0);
+        for (spot, item) in set.ready().chain(asked) {
+            if self.poll_description(fs, env, spot.1, (item.events & EVENTS) as u16, left)? != 0 {
                 return Ok(true);
             }
         }
@@ -238,8 +200,9 @@ impl FdTable {
             return;
         }
         keys.push(Key::File(inode));
-        let items = self.watched.sets.get(&inode).filter(|_| left > 0);
-        for ((_, id), item) in items.into_iter().flatten() {
+        // A set tells of all else that it watches.
+        let set = self.watched.set(inode).filter(|_| left > 0);
+        for ((_, id), item) in set.into_iter().flat_map(Set::asked) {
             if let Some(description) = self.arena.get(*id) {
                 self.add_keys(fs, description, (item.events & EVENTS) as u16, left - 1, keys);
             }

@@ -68,7 +68,7 @@ pub struct Transfer {
     fd: i32,
     inode: InodeId,
     nature: Nature,
-    nonblock: bool,
+    pub(super) nonblock: bool,
     /// What it writes to a pipe are packets (`O_DIRECT`).
     packets: bool,
     offset: u64,

@@ -22,6 +22,7 @@ mod seek;
 mod splice;
 mod table;
 mod text;
+mod watched;
 
 pub use copy::Copied;
 pub(crate) use description::DescId;
@@ -30,6 +31,7 @@ pub use fcntl::{fcntl_input, fcntl_knows};
 pub use io::{RwFlags, Transfer, Where};
 pub use ioctl::{Answer, ioctl_input};
 pub use poll::{POLLERR, POLLHUP, POLLIN, POLLNVAL, POLLOUT, POLLRDHUP, POLLRDNORM, POLLWRBAND, POLLWRNORM};
+pub(crate) use splice::peek;
 pub use table::{AT_EMPTY_PATH, AT_FDCWD, AT_SYMLINK_FOLLOW, AT_SYMLINK_NOFOLLOW, FdTable, OPEN_MAX};
 
 #[cfg(test)]

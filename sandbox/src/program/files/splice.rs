@@ -3,8 +3,10 @@
 use super::FdTable;
 use super::copy::{Copied, MOST};
 use super::description::Description;
+use super::io::{RwFlags, Where};
 use crate::errno::Errno;
 use crate::program::fs::{Env, Fs, FsError, FsResult, InodeId, IoOutcome, Nature, OpenFlags, fail};
+use crate::program::net::Kind;
 use crate::ram::PAGE_SIZE;
 
 /// An end of what is moved: a descriptor, and where, if it is not at its position.
@@ -66,7 +68,7 @@ impl FdTable {
     }
 
     /// Reads what a pipe has room for.
-    fn splice_in(
+    pub(super) fn splice_in(
         &mut self,
         fs: &mut Fs,
         env: &mut Env<'_>,
@@ -89,15 +91,38 @@ impl FdTable {
             _ => 0,
         };
         let mut buf = vec![0; len.min(room - odd)];
-        let bytes = match input.1 {
-            Some(offset) => self.pread(fs, env, input.0, &mut buf, offset)?,
-            None => self.read(fs, env, input.0, &mut buf)?,
+        let bytes = match (fs.sockets().kind(source), input.1) {
+            (Ok(kind), _) => {
+                // Only of a stream do the call's flags say whether it waits.
+                let calls = nonblock && kind == Kind::Stream;
+                let mut transfer = self.start_read(fs, input.0, Where::Position, RwFlags::default())?;
+                transfer.nonblock |= calls;
+                let bytes = self.read_piece(fs, env, &mut transfer, &mut buf)?;
+                self.settle(fs, env)?;
+                bytes
+            }
+            (_, Some(offset)) => self.pread(fs, env, input.0, &mut buf, offset)?,
+            (_, None) => self.read(fs, env, input.0, &mut buf)?,
         };
         if bytes > 0 {
             self.write(fs, env, output, &buf[..bytes])?;
         }
         let input_offset = input.1.map(|offset| offset.saturating_add(bytes as i64));
         Ok(Copied { bytes, input_offset, output_offset: None })
+    }
+
+    /// A pipe that memory is moved to, if the descriptor writes, or from: its inode, and whether it writes.
+    ///
+    /// # Errors
+    /// `EBADF`.
+    pub fn vmsplice_end(&self, fs: &Fs, fd: i32) -> FsResult<(InodeId, bool)> {
+        let description = self.get_open(fd)?;
+        let inode = description.inode;
+        let flags = description.flags;
+        if fs.nature(inode) != Nature::Pipe || !flags.reads() && !flags.writes() {
+            return fail(Errno::EBADF);
+        }
+        Ok((inode, flags.writes()))
     }
 
     /// Copies from a pipe to another one, and leaves it there.
@@ -128,7 +153,7 @@ impl FdTable {
 }
 
 /// What a pipe has, at most so much; nothing at its end.
-fn peek(fs: &mut Fs, pipe: InodeId, len: usize, nonblock: bool) -> FsResult<Option<Vec<u8>>> {
+pub(crate) fn peek(fs: &mut Fs, pipe: InodeId, len: usize, nonblock: bool) -> FsResult<Option<Vec<u8>>> {
     let Some(found) = fs.pipe(pipe) else { return fail(Errno::EBADF) };
     match (found.len(), found.writers) {
         (0, 0) => Ok(None),

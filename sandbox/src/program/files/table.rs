@@ -5,8 +5,9 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use super::description::{Arena, DescId, Description};
-use super::epoll::Watched;
+use super::epoll::is_asked;
 use super::lock::Locks;
+use super::watched::Watched;
 use crate::errno::Errno;
 use crate::program::current::Shared;
 use crate::program::fs::{
@@ -328,7 +329,7 @@ impl FdTable {
         if let Some(text) = &description.text {
             env.caller.refund(text.cost());
         }
-        let mut watched = self.watched.forget(id);
+        let mut watched = self.watched.forget(description.inode, id);
         if matches!(fs.anon(description.inode), Some(Anon::Epoll)) {
             watched += self.watched.forget_set(description.inode);
         }
@@ -488,8 +489,11 @@ impl FdTable {
         let bounded =
             |Numbers { slots, limit }: &Numbers| *limit <= OPEN_MAX && slots.len() <= OPEN_MAX as usize;
         let sound = tables().all(bounded)
-            && watched
-                .is_sound(|id| arena.get(id).is_some(), |set| matches!(fs.anon(set), Some(Anon::Epoll)))
+            && watched.is_sound(
+                |id| arena.get(id).map(|description| description.inode),
+                |set| matches!(fs.anon(set), Some(Anon::Epoll)),
+                |inode| is_asked(fs, inode),
+            )
             && arena.check(&references, &passed, |inode| fs.exists(inode))
             && locks.check(|id| arena.get(id).map(|d| d.inode));
         if sound { Ok(()) } else { Err(Inconsistent("the descriptors")) }

@@ -206,6 +206,7 @@ impl Fs {
                 self.read_input(env, tty, buf, nonblock)
             }
             Body::Stream(_) | Body::Output(_) => fail(Errno::EBADF),
+            Body::Anon(Anon::Socket) => self.read_socket(id, buf, nonblock),
             Body::Anon(_) => self.read_anon(env, id, buf, nonblock),
             _ => self.read_at(env, id, offset, buf),
         }

@@ -8,7 +8,7 @@ use super::resolve::At;
 use super::stat::S_IFSOCK;
 use super::{Anon, Fs, IoOutcome};
 use crate::errno::Errno;
-use crate::program::net::{Extras, Kind, Name, Sockets, Ucred};
+use crate::program::net::{Extras, Kind, Name, Sockets, Take, Ucred};
 
 /// What a socket takes of the quota, besides its inode.
 pub(super) const SOCKET_COST: u64 = 768;
@@ -141,6 +141,15 @@ impl Fs {
             }
         })?;
         Ok(IoOutcome::Done(sent.bytes))
+    }
+
+    /// Reads from a socket, for who moves bytes between descriptors: descriptions that came along are dropped.
+    ///
+    /// # Errors
+    /// As `read(2)`.
+    pub(super) fn read_socket(&mut self, id: InodeId, buf: &mut [u8], nonblock: bool) -> FsResult<usize> {
+        let take = Take { peek: false, nonblock };
+        Ok(self.with_sockets(|sockets| sockets.receive(id, buf, take))?.bytes)
     }
 
     /// Whether the sockets are those that inodes are: for a state out of a file.

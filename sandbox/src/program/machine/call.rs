@@ -41,7 +41,7 @@ impl Machine {
         let number = u64::from(general.rax as u32);
         let args = [general.rdi, general.rsi, general.rdx, general.r10, general.r8, general.r9];
         self.kernel.task.regs.general =
-            General { rip: general.rcx, rflags: signal::sanitize_flags(general.r11), ..general };
+            General { rip: general.rcx, rflags: signal::kept_flags(general.r11), ..general };
         if options.pause == PauseAt::FirstRead && !self.first_read_done && self.reads_stdin(number, args) {
             // Paused before the call: it is made again when the program goes on.
             self.first_read_done = true;

@@ -242,7 +242,7 @@ impl Machine {
         self.kernel.task.regs.general = General {
             rip: frame.rip,
             rsp: frame.rsp,
-            rflags: signal::sanitize_flags(self.program_flags(frame.rflags)),
+            rflags: signal::kept_flags(self.program_flags(frame.rflags)),
             ..General::from(self.core.vcpu.regs())
         };
     }

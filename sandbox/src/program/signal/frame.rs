@@ -43,6 +43,11 @@ pub fn sanitize_flags(flags: u64) -> u64 {
     flags & USER_FLAGS | FIXED_FLAGS
 }
 
+/// RFLAGS behind a system call: as they were before it, which may be as a program sets them by itself.
+pub fn kept_flags(flags: u64) -> u64 {
+    flags & (USER_FLAGS | rflags::NESTED_TASK | rflags::ID_FLAG) | FIXED_FLAGS
+}
+
 /// The order of registers in `struct sigcontext_64`.
 fn context_registers(regs: &mut General) -> [&mut u64; 18] {
     [

@@ -14,7 +14,7 @@ use crate::machine::{BadState, expect};
 
 pub use actions::{Action, Actions, DefaultAction, default_action, flags, ignores_children};
 use actions::{DEFAULT, IGNORE};
-pub use frame::{Context, FIXED_FLAGS, Left, sanitize_flags};
+pub use frame::{Context, FIXED_FLAGS, Left, kept_flags};
 pub use number::name;
 use number::{MAX, REAL_TIME, SIGKILL, SIGSTOP, SIGTSTP, SIGTTIN, SIGTTOU};
 pub use stack::AltStack;

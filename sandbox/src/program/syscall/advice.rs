@@ -8,7 +8,7 @@ use crate::host::stop::Pace;
 use crate::program::error::{SysError, SysResult};
 use crate::program::fs::{FALLOC_KEEP_SIZE, FALLOC_PUNCH_HOLE};
 use crate::program::kernel::Kernel;
-use crate::program::mm::{Access, Backing, USER_END, Vma, is_anonymous_object};
+use crate::program::mm::{Backing, USER_END, Vma, is_anonymous_object};
 use crate::ram::PAGE_SIZE;
 
 const PAGE: u64 = PAGE_SIZE as u64;
@@ -166,10 +166,11 @@ impl Kernel {
 
     /// Touches all pages of a range, as reads or writes would.
     fn populate(&mut self, range: Range<u64>, write: bool) -> SysResult {
-        let access = if write { Access::Write } else { Access::Read };
+        // What can be written only can be read, too, but not so (`check_vma_flags`).
+        let allows = |vma: &Vma| if write { vma.protection.write } else { vma.protection.read };
         let stop = self.stop.clone();
         let (mut pace, mut at) = (Pace::new(&stop), range.start);
-        for (part, allowed) in self.mapped_parts(&range, |vma| vma.protection.allows(access)) {
+        for (part, allowed) in self.mapped_parts(&range, allows) {
             if part.start > at {
                 return Err(Errno::ENOMEM.into());
             }

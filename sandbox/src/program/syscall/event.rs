@@ -154,6 +154,8 @@ impl Kernel {
         if most as i32 <= 0 || most > MOST {
             return Err(Errno::EINVAL.into());
         }
+        // What has happened besides system calls, too.
+        self.wake_for_files();
         let ready =
             self.with_files(|fs, files, env, _| files.epoll_ready(fs, env, set as i32, most as usize))?;
         if !ready.is_empty() {

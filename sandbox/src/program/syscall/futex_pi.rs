@@ -1,7 +1,10 @@
 //! Futexes whose waiters lend their priority to the owner (`kernel/futex/pi.c`): the kernel hands them from one
 //! owner to the next. Priorities do not matter here, so that those who wait get them in their order.
 
-use super::futex::op;
+use std::collections::btree_map::Entry;
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::futex::{ANY, Kind, op};
 use crate::errno::Errno;
 use crate::program::error::{SysError, SysResult};
 use crate::program::kernel::Kernel;
@@ -12,14 +15,21 @@ const TID: u32 = 0x3fff_ffff;
 const OWNER_DIED: u32 = 0x4000_0000;
 const WAITERS: u32 = 0x8000_0000;
 
-/// What a wait for such a futex has done, which no wait for another kind has.
-const WAITS: u64 = 1 << 32;
-
 /// Owners who wait themselves that are looked at (`max_lock_depth`).
 const DEPTH: usize = 1024;
 
-fn waits(parked: &Parked) -> bool {
-    parked.wait.done == WAITS && !parked.woken
+/// What owners wait for, as far as a call has found out: none of those that it moves changes that.
+pub(super) type Chains = BTreeMap<u32, BTreeSet<u32>>;
+
+/// Whether a task waits to own a futex.
+pub(super) fn waits(parked: &Parked) -> bool {
+    !parked.woken && matches!(Kind::of(parked), Kind::Owns | Kind::Moved)
+}
+
+/// Where the futex lies that such a task waits for, in its address space.
+fn place(parked: &Parked) -> u64 {
+    let [first, .., second, _] = parked.call.args;
+    if Kind::of(parked) == Kind::Moved { second } else { first }
 }
 
 impl Kernel {
@@ -36,49 +46,68 @@ impl Kernel {
             if parked.woken {
                 return Ok(0);
             }
-            if until.is_some_and(|until| until <= self.clock.monotonic()) {
+            if self.has_come(until) {
                 return Err(Errno::ETIMEDOUT.into());
             }
         }
-        let until = match timeout {
-            0 => None,
-            timeout => {
-                let wanted = self.read_timespec(timeout)?;
-                self.refresh_clock()?;
-                let real = op & op::COMMAND == op::LOCK_PI || op & op::CLOCK_REALTIME != 0;
-                let now = self.clock.monotonic();
-                Some(if real {
-                    now.saturating_add(wanted.saturating_sub(self.clock.realtime()))
-                } else {
-                    wanted
-                })
-            }
-        };
-        let (tid, word) = (self.tid(), self.read_u32(address)?);
-        match word & TID {
-            owner if owner == tid => return Err(Errno::EDEADLK.into()),
-            0 => {
-                self.write(address, &(word & (OWNER_DIED | WAITERS) | tid).to_le_bytes())?;
-                return Ok(0);
-            }
-            owner if !self.task.has(owner) => return Err(Errno::ESRCH.into()),
-            owner if self.waits_for_running(owner)? => return Err(Errno::EDEADLK.into()),
-            _ => {}
+        let real = op & op::COMMAND == op::LOCK_PI || op & op::CLOCK_REALTIME != 0;
+        let until = self.futex_until(timeout, real)?;
+        if self.take_pi(address, key, self.tid(), false, &mut Chains::new())? {
+            return Ok(0);
         }
         if tries {
             return Err(Errno::EAGAIN.into());
         }
-        self.write(address, &(word | WAITERS).to_le_bytes())?;
-        if until.is_some_and(|until| until <= self.clock.monotonic()) {
+        if self.has_come(until) {
             return Err(Errno::ETIMEDOUT.into());
         }
-        Err(SysError::Wait(Wait { until, done: WAITS, made_again: true, ..Wait::on(key) }))
+        Err(SysError::Wait(Wait { until, done: Kind::Owns.with(ANY), made_again: true, ..Wait::on(key) }))
+    }
+
+    /// Takes one for a task, if nobody has it (`futex_lock_pi_atomic`). Else says in its word that somebody waits,
+    /// who is about to.
+    pub(super) fn take_pi(
+        &mut self,
+        address: u64,
+        key: Key,
+        tid: u32,
+        others_wait: bool,
+        chains: &mut Chains,
+    ) -> Result<bool, SysError> {
+        let word = self.read_u32(address)?;
+        if word & TID == tid {
+            return Err(Errno::EDEADLK.into());
+        }
+        if !self.is_for_owners(key) {
+            return Err(Errno::EINVAL.into());
+        }
+        match word & TID {
+            0 => {
+                let waiters = if others_wait { WAITERS } else { 0 };
+                self.write(address, &(word & (OWNER_DIED | WAITERS) | tid | waiters).to_le_bytes())?;
+                return Ok(true);
+            }
+            owner if !self.task.has(owner) => return Err(Errno::ESRCH.into()),
+            owner if self.chain_of(owner, chains)?.contains(&tid) => return Err(Errno::EDEADLK.into()),
+            _ => self.write(address, &(word | WAITERS).to_le_bytes())?,
+        }
+        Ok(false)
+    }
+
+    /// Whether the first one who waits for a futex, if there is one, waits to own it.
+    fn is_for_owners(&self, key: Key) -> bool {
+        let first = self.sched.waiting_for(key).first().copied();
+        let first = first.and_then(|tid| self.task.of(tid)?.parked.as_ref());
+        first.is_none_or(waits)
     }
 
     /// Gives one to who waits for it, or to nobody.
     pub(super) fn futex_unlock_pi(&mut self, address: u64, key: Key) -> SysResult {
         if self.read_u32(address)? & TID != self.tid() {
             return Err(Errno::EPERM.into());
+        }
+        if !self.is_for_owners(key) {
+            return Err(Errno::EINVAL.into());
         }
         let new = self.next_for(key).map_or(0, |next| next | WAITERS);
         self.write(address, &new.to_le_bytes())?;
@@ -100,7 +129,7 @@ impl Kernel {
     fn word_of(&mut self, tid: u32) -> Result<Option<(u32, Key)>, SysError> {
         let Some(task) = self.task.of(tid) else { return Ok(None) };
         let Some(parked) = task.parked.as_ref().filter(|parked| waits(parked)) else { return Ok(None) };
-        let (space, address) = (task.space, parked.call.args[0]);
+        let (space, address) = (task.space, place(parked));
         let Some(key) = parked.wait.on.first().copied() else { return Ok(None) };
         let mut bytes = [0u8; 4];
         let Some(space) = self.space.of_mut(space) else { return Ok(None) };
@@ -111,17 +140,23 @@ impl Kernel {
         }
     }
 
-    /// Whether an owner waits for another one, and so on, up to the running task.
-    fn waits_for_running(&mut self, owner: u32) -> Result<bool, SysError> {
-        let mut owner = owner;
-        for _ in 0..DEPTH {
-            match self.word_of(owner)? {
-                Some((word, _)) if word & TID == self.tid() => return Ok(true),
-                Some((word, _)) => owner = word & TID,
-                None => break,
+    /// The owners that an owner waits for, one by way of the other.
+    fn chain_of<'a>(&mut self, owner: u32, chains: &'a mut Chains) -> Result<&'a BTreeSet<u32>, SysError> {
+        match chains.entry(owner) {
+            Entry::Occupied(known) => Ok(known.into_mut()),
+            Entry::Vacant(unknown) => {
+                let (mut chain, mut next) = (BTreeSet::new(), owner);
+                while chain.len() < DEPTH
+                    && let Some((word, _)) = self.word_of(next)?
+                {
+                    next = word & TID;
+                    if !chain.insert(next) {
+                        break;
+                    }
+                }
+                Ok(unknown.insert(chain))
             }
         }
-        Ok(false)
     }
 
     /// The running task ends: what it has goes to those who wait for it (`exit_pi_state_list`).
@@ -141,7 +176,7 @@ impl Kernel {
             let new = waiter | WAITERS | OWNER_DIED;
             let of_waiter = self.task.of(waiter).map(|task| (task.space, task.parked.as_ref()));
             let Some((space, Some(parked))) = of_waiter else { continue };
-            let address = parked.call.args[0];
+            let address = place(parked);
             let Some(space) = self.space.of_mut(space) else { continue };
             match space.write(&mut self.memory, address, &new.to_le_bytes()).map_err(SysError::from) {
                 Ok(()) => self.effects.add(address, &new.to_le_bytes()),

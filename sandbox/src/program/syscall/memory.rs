@@ -5,6 +5,7 @@ use std::sync::Arc;
 use super::Args;
 use super::limits::is_data;
 use crate::errno::Errno;
+use crate::host::stop::Pace;
 use crate::program::error::{SysError, SysResult};
 use crate::program::fs::{FsError, MAX_FILE, Mapped, SEAL_FUTURE_WRITE, SEAL_WRITE};
 use crate::program::kernel::Kernel;
@@ -26,6 +27,8 @@ mod map {
     pub const GROWSDOWN: u64 = 0x100;
     pub const LOCKED: u64 = 0x2000;
     pub const NORESERVE: u64 = 0x4000;
+    pub const POPULATE: u64 = 0x8000;
+    pub const NONBLOCK: u64 = 0x1_0000;
     pub const HUGETLB: u64 = 0x4_0000;
     pub const SYNC: u64 = 0x8_0000;
     pub const FIXED_NOREPLACE: u64 = 0x10_0000;
@@ -130,7 +133,26 @@ impl Kernel {
         }
         self.release_unmapped()?;
         mapped?;
+        let brought_in = flags & (map::POPULATE | map::NONBLOCK) == map::POPULATE || flags & map::LOCKED != 0;
+        if brought_in && !shared && protection.write {
+            self.copy_file(start, len)?;
+        }
         Ok(start)
+    }
+
+    /// Takes copies of a file's pages in a new mapping, as by writes to all of them; how far that comes does not
+    /// matter.
+    fn copy_file(&mut self, start: u64, len: u64) -> Result<(), SysError> {
+        let end = self.space.file_end(&self.memory, start).min(start + len);
+        let stop = self.stop.clone();
+        let copied = self.space.copy_range(&mut self.memory, start..end.max(start), &mut Pace::new(&stop));
+        if let Err(e) = copied {
+            // The call is made again when the run goes on.
+            self.space.unmap(&mut self.memory, start, len)?;
+            self.release_unmapped()?;
+            return Err(e.into());
+        }
+        Ok(())
     }
 
     /// Where a mapping goes.

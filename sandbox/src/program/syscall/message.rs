@@ -85,7 +85,7 @@ impl Kernel {
                     if n > 0 && self.signals().any_deliverable() {
                         return Ok(n);
                     }
-                    return Err(SysError::Wait(Wait { done: n << BITS | wait.done, ..wait }));
+                    return Err(SysError::Wait(Wait { done: n << BITS | wait.done, limit: until, ..wait }));
                 }
                 Err(SysError::Errno(_)) if n > 0 => return Ok(n),
                 Err(e) => return Err(e),

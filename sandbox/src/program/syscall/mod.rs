@@ -10,8 +10,10 @@ mod credentials;
 mod descriptor;
 mod event;
 mod exec;
-pub(super) mod futex;
+mod futex;
 mod futex_pi;
+mod futex_requeue;
+mod futex_waitv;
 mod info;
 mod ipc;
 mod limits;
@@ -37,6 +39,8 @@ mod timer;
 mod transfer;
 mod wait;
 mod xattr;
+
+pub(super) use futex::ANY as ANY_FUTEX;
 
 use super::error::SysError;
 use super::kernel::Kernel;

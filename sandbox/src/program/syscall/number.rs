@@ -66,6 +66,7 @@ numbers! {
     GETTID = __NR_gettid,
     TIME = __NR_time,
     FUTEX = __NR_futex,
+    FUTEX_WAITV = __NR_futex_waitv,
     EXIT_GROUP = __NR_exit_group,
     TGKILL = __NR_tgkill,
     OPENAT = __NR_openat,

@@ -14,6 +14,9 @@ const CSIGNAL: u64 = 0xff;
 const CLONE_ARGS_FIRST: u64 = 64;
 const CLONE_ARGS: usize = 88;
 
+/// Numbers of a new task at most, one for each namespace (`MAX_PID_NS_LEVEL`).
+const SET_TID_MOST: u64 = 32;
+
 impl Kernel {
     pub(super) fn sys_fork(&mut self) -> SysResult {
         self.clone_task(CloneArgs { exit_signal: SIGCHLD.into(), ..CloneArgs::default() })
@@ -40,6 +43,7 @@ impl Kernel {
             child_tid,
             tls,
             pidfd: parent_tid,
+            number: None,
         })
     }
 
@@ -63,14 +67,26 @@ impl Kernel {
             return Err(Errno::EINVAL.into());
         };
         let bad_stack = (stack == 0) != (stack_size == 0);
-        if flags & (CSIGNAL | flag::DETACHED) != 0 || set_tid != 0 || set_tids != 0 || bad_stack {
+        if set_tids > SET_TID_MOST || (set_tid == 0) != (set_tids == 0) {
+            return Err(Errno::EINVAL.into());
+        }
+        let mut numbers = vec![0; set_tids as usize * 4];
+        self.read(set_tid, &mut numbers)?;
+        if flags & (CSIGNAL | flag::DETACHED) != 0 || bad_stack {
             return Err(Errno::EINVAL.into());
         }
         if flags & (flag::THREAD | flag::PARENT) != 0 && exit_signal != 0 {
             return Err(Errno::EINVAL.into());
         }
         let stack = stack.wrapping_add(stack_size);
-        self.clone_task(CloneArgs { flags, exit_signal, stack, parent_tid, child_tid, tls, pidfd })
+        let number = numbers.first_chunk().map(|bytes| i32::from_le_bytes(*bytes));
+        // There is one namespace.
+        let number = if set_tids > 1 { Some(0) } else { number };
+        self.clone_task(CloneArgs { flags, exit_signal, stack, parent_tid, child_tid, tls, pidfd, number })
+    }
+
+    pub(super) fn sys_unshare(&mut self, a: Args) -> SysResult {
+        self.unshare(a[0]).map(|()| 0)
     }
 
     pub(super) fn sys_set_tid_address(&mut self, a: Args) -> SysResult {

@@ -5,6 +5,7 @@ use super::control::Control;
 use super::message::flag::{CMSG_CLOEXEC, CTRUNC, DONTWAIT, OOB, PEEK, TRUNC, WAITALL, WAITFORONE};
 use super::message::{CONTROL_MOST, Header, MMSG_LEN, MMSGHDR};
 use super::socket::Open;
+use super::time::SECOND;
 use crate::errno::Errno;
 use crate::program::error::{SysError, SysResult};
 use crate::program::files::FdTable;
@@ -91,7 +92,7 @@ impl Kernel {
 
     /// The parts of ranges of memory behind the first `skip` bytes that can be written, at most `most`
     /// bytes.
-    fn writable(
+    pub(super) fn writable(
         &mut self,
         segments: &[(u64, u64)],
         skip: u64,
@@ -128,7 +129,7 @@ impl Kernel {
         Ok(())
     }
 
-    fn scatter(&mut self, parts: &[(u64, usize)], data: &[u8]) -> Result<(), SysError> {
+    pub(super) fn scatter(&mut self, parts: &[(u64, usize)], data: &[u8]) -> Result<(), SysError> {
         let mut at = 0;
         for (address, len) in parts {
             let len = (*len).min(data.len() - at);
@@ -194,9 +195,10 @@ impl Kernel {
 
     pub(super) fn sys_recvmmsg(&mut self, a: Args) -> SysResult {
         let [fd, vector, count, flags, timeout, _] = a;
-        let until = match timeout {
-            0 => None,
-            address => {
+        let until = match (timeout, self.resumed()) {
+            (0, _) => None,
+            (_, Some(parked)) if parked.wait.limit.is_some() => parked.wait.limit,
+            (address, _) => {
                 let ns = self.read_timespec(address)?;
                 self.refresh_clock()?;
                 Some(self.clock.monotonic().saturating_add(ns))
@@ -204,12 +206,17 @@ impl Kernel {
         };
         self.socket(fd)?;
         let flags = flags as u32;
-        self.each_message(u64::from(count as u32), until, |kernel, n, done| {
+        let count = self.each_message(u64::from(count as u32), until, |kernel, n, done| {
             let at = vector.wrapping_add(n * MMSGHDR);
             let waits = if n > 0 && flags & WAITFORONE != 0 { DONTWAIT } else { 0 };
             let got = kernel.receive_header(fd, at, flags & !WAITFORONE | waits, done)?;
             kernel.write(at.wrapping_add(MMSG_LEN), &(got as u32).to_le_bytes())
-        })
+        })?;
+        if let Some(until) = until.filter(|_| count > 0) {
+            let left = until.saturating_sub(self.clock.monotonic());
+            self.write_words(timeout, &[left / SECOND, left % SECOND])?;
+        }
+        Ok(count)
     }
 }
 

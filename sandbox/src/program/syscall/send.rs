@@ -31,7 +31,12 @@ struct Outgoing {
 impl Kernel {
     /// Reads what there is in ranges of memory behind the first `skip` bytes, at most `most`: as far as it
     /// can be read.
-    fn gather(&mut self, segments: &[(u64, u64)], skip: u64, most: usize) -> Result<Vec<u8>, SysError> {
+    pub(super) fn gather(
+        &mut self,
+        segments: &[(u64, u64)],
+        skip: u64,
+        most: usize,
+    ) -> Result<Vec<u8>, SysError> {
         let mut data = Vec::new();
         let mut skip = skip;
         for (address, len) in segments {

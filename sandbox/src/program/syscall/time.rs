@@ -6,7 +6,7 @@ use crate::errno::Errno;
 use crate::program::error::{SysError, SysResult};
 use crate::program::kernel::Kernel;
 use crate::program::signal::UNBLOCKABLE;
-use crate::program::wait::Wait;
+use crate::program::wait::{Key, Wait};
 
 /// Nanoseconds in a second.
 pub(super) const SECOND: u64 = 1_000_000_000;
@@ -289,17 +289,55 @@ impl Kernel {
         match clock {
             ClockId::Alarm => return Err(Errno::EOPNOTSUPP.into()),
             // One's own clock stands still in a sleep.
-            ClockId::Cpu { of_thread: true, .. } => return Err(Errno::EINVAL.into()),
+            ClockId::Cpu { of_thread: true, of, .. } if of == 0 || of == self.tid() => {
+                return Err(Errno::EINVAL.into());
+            }
             _ => {}
         }
         let now = self.clock_now(id)?;
         let absolute = flags & TIMER_ABSTIME != 0;
-        let ns = if absolute { wanted.saturating_sub(now) } else { wanted };
-        if ns > 0 && matches!(clock, ClockId::Cpu { .. }) {
-            // Nobody is woken when CPU time has passed.
-            return Self::wait_for_ever();
+        let remaining = if absolute { 0 } else { remaining };
+        if let ClockId::Cpu { of, .. } = clock {
+            let until = if absolute { wanted } else { now.saturating_add(wanted) };
+            return self.sleep_on_cpu(of, now, until, remaining);
         }
-        self.finish_sleep(ns, if absolute { 0 } else { remaining })
+        let ns = if absolute { wanted.saturating_sub(now) } else { wanted };
+        self.finish_sleep(ns, remaining)
+    }
+
+    /// Sleeps until a clock of CPU time says `until`: one of a process, or of a task of it, 0 for the running one.
+    fn sleep_on_cpu(&mut self, of: u32, now: u64, until: u64, remaining: u64) -> SysResult {
+        let until = self.resumed().map_or(until, |parked| parked.wait.done);
+        let left = until.saturating_sub(now);
+        if left == 0 {
+            return Ok(0);
+        }
+        self.drop_ignored();
+        if !self.signals().any_deliverable() {
+            let process = self.process_of(of.into())?;
+            return Err(SysError::Wait(Wait { done: until, ..Wait::on(Key::Cpu(process)) }));
+        }
+        if remaining != 0 {
+            self.write_words(remaining, &[left / SECOND, left % SECOND])?;
+        }
+        Err(Errno::EINTR.into())
+    }
+
+    /// Makes those ready that sleep until so much CPU time of the running process, or of a task of it, has passed.
+    pub(in crate::program) fn wake_for_cpu(&mut self) {
+        for tid in self.sched.waiting_for(Key::Cpu(self.pid())) {
+            let Some(parked) = self.task.of(tid).and_then(|task| task.parked.as_ref()) else { continue };
+            let (clock, until) = (parked.call.args[0], parked.wait.done);
+            let now = match self.clock_of(clock) {
+                Ok(ClockId::Cpu { of: 0, .. }) => self.process.cpu,
+                Ok(ClockId::Cpu { of_thread, of, .. }) => self.cpu_of(of_thread, of),
+                // It is no more.
+                _ => continue,
+            };
+            if now >= until {
+                self.wake_task(tid);
+            }
+        }
     }
 
     /// CPU time is not told apart into the program's and the kernel's.

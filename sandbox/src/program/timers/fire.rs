@@ -22,6 +22,7 @@ impl Kernel {
     pub fn fire_timers(&mut self) -> bool {
         let now = self.clock.monotonic();
         self.outside.fs().expire_timers(now);
+        self.wake_for_cpu();
         // Other processes' CPU time stands still.
         let mut processes = vec![self.pid()];
         if now >= self.sched.due() {

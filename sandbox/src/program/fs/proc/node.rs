@@ -263,6 +263,17 @@ fn listed(node: ProcNode, name: &str) -> Listed {
     Listed { name: name.as_bytes().to_vec(), ino: node.id().0 & !MARK, kind: node.kind() }
 }
 
+/// What a thread's directory has of its process's, besides files.
+fn of_both(pid: u32) -> impl Iterator<Item = Listed> {
+    let links = (0..).zip(LINKS).map(move |(link, name)| listed(ProcNode::Link { pid, link }, name));
+    let dirs = [
+        (ProcNode::FdDir { pid }, "fd"),
+        (ProcNode::NsDir { pid }, "ns"),
+        (ProcNode::FdInfoDir { pid }, "fdinfo"),
+    ];
+    links.chain(dirs.map(|(node, name)| listed(node, name)))
+}
+
 impl Fs {
     /// Looks a name up in `/proc` or below. `None`: it is not for this part to answer.
     pub(in super::super) fn proc_child(
@@ -280,6 +291,10 @@ impl Fs {
         };
         let text = std::str::from_utf8(name).unwrap_or("");
         let file = FILES.iter().position(|(name, _)| *name == text).map(|n| n as u8);
+        let link = |pid| {
+            let place = LINKS.iter().position(|name| *name == text);
+            place.map(|n| ProcNode::Link { pid, link: n as u8 })
+        };
         let found = match node {
             ProcNode::Process { pid } => match (file, text) {
                 (Some(file), _) => Some(ProcNode::File { pid, file }),
@@ -287,11 +302,16 @@ impl Fs {
                 (_, "task") => Some(ProcNode::TaskDir { pid }),
                 (_, "fdinfo") => Some(ProcNode::FdInfoDir { pid }),
                 (_, "ns") => Some(ProcNode::NsDir { pid }),
-                _ => {
-                    LINKS.iter().position(|name| *name == text).map(|n| ProcNode::Link { pid, link: n as u8 })
-                }
+                _ => link(pid),
             },
-            ProcNode::Thread { pid, tid } => file.map(|file| ProcNode::ThreadFile { pid, tid, file }),
+            ProcNode::Thread { pid, tid } => match (file, text) {
+                (Some(file), _) => Some(ProcNode::ThreadFile { pid, tid, file }),
+                // They are its process's.
+                (_, "fd") => Some(ProcNode::FdDir { pid }),
+                (_, "fdinfo") => Some(ProcNode::FdInfoDir { pid }),
+                (_, "ns") => Some(ProcNode::NsDir { pid }),
+                _ => link(pid),
+            },
             ProcNode::FdDir { pid } => number(name)
                 .filter(|fd| pid == env.caller.pid() && at.fds.target(*fd).is_some())
                 .map(|fd| ProcNode::Fd { pid, fd }),
@@ -376,22 +396,14 @@ impl Fs {
                     .iter()
                     .enumerate()
                     .map(|(n, (name, _))| listed(ProcNode::File { pid, file: n as u8 }, name));
-                let links = LINKS
-                    .iter()
-                    .enumerate()
-                    .map(|(n, name)| listed(ProcNode::Link { pid, link: n as u8 }, name));
-                let dirs = [
-                    (ProcNode::FdDir { pid }, "fd"),
-                    (ProcNode::TaskDir { pid }, "task"),
-                    (ProcNode::NsDir { pid }, "ns"),
-                    (ProcNode::FdInfoDir { pid }, "fdinfo"),
-                ];
-                files.chain(links).chain(dirs.map(|(node, name)| listed(node, name))).collect()
+                let task = listed(ProcNode::TaskDir { pid }, "task");
+                files.chain(of_both(pid)).chain([task]).collect()
             }
             ProcNode::Thread { pid, tid } => FILES
                 .iter()
                 .enumerate()
                 .map(|(n, (name, _))| listed(ProcNode::ThreadFile { pid, tid, file: n as u8 }, name))
+                .chain(of_both(pid))
                 .collect(),
             ProcNode::FdDir { pid } if pid == env.caller.pid() => {
                 at.fds.fds().into_iter().map(|fd| listed(ProcNode::Fd { pid, fd }, &fd.to_string())).collect()
