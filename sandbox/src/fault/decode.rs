@@ -1,6 +1,6 @@
 //! The memory that the instruction at RIP touches.
 
-use iced_x86::{Decoder, DecoderOptions, InstructionInfoFactory, Register};
+use iced_x86::{Decoder, DecoderOptions, InstructionInfoFactory, OpAccess, Register};
 use smallvec::SmallVec;
 
 use super::{Translate, pages_of_access};
@@ -110,6 +110,28 @@ pub fn operand_addresses(bytes: &[u8], place: &Place) -> SmallVec<[u64; 8]> {
         out.extend(pages_of_access(address, size));
     }
     out
+}
+
+/// Where the instruction in `bytes` may write, and how many bytes; `None` if that cannot be said.
+pub(crate) fn written(bytes: &[u8], place: &Place) -> Option<SmallVec<[(u64, u64); 2]>> {
+    let instruction = Decoder::with_ip(place.bits, bytes, place.general.rip, DecoderOptions::NONE).decode();
+    let repeats = instruction.has_rep_prefix() || instruction.has_repne_prefix();
+    if instruction.is_invalid() || instruction.is_string_instruction() && repeats {
+        return None;
+    }
+    let mut factory = InstructionInfoFactory::new();
+    let used = factory.info(&instruction).used_memory().iter();
+    let writes = |access| {
+        matches!(
+            access,
+            OpAccess::Write | OpAccess::CondWrite | OpAccess::ReadWrite | OpAccess::ReadCondWrite
+        )
+    };
+    let place_of = |memory: &iced_x86::UsedMemory| {
+        let address = memory.virtual_address(0, |register, _, _| place.value(register))?;
+        Some((address, memory.memory_size().size() as u64)).filter(|(_, size)| *size > 0)
+    };
+    used.filter(|memory| writes(memory.access())).map(place_of).collect()
 }
 
 #[cfg(test)]

@@ -30,9 +30,20 @@ pub struct Scheduler {
     /// No wait is over before this moment, and no interval timer of real time expires; [`u64::MAX`] if none ever
     /// does by itself.
     due: u64,
+    /// Tasks that ran in a circle when they had the CPU last.
+    circles: BTreeMap<u32, Circle>,
     random: Random,
     /// Tries to break programs.
     chaos: Option<Chaos>,
+}
+
+/// A loop of a task that nothing in it ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+struct Circle {
+    /// Instructions.
+    steps: u64,
+    /// No task has done anything since the task was seen to be in it.
+    sure: bool,
 }
 
 /// The stream of the seed that time slices are drawn from.
@@ -55,6 +66,7 @@ impl Scheduler {
             patience: 0,
             own: false,
             due: u64::MAX,
+            circles: BTreeMap::new(),
             random: Random::new(seed, SCHEDULE_STREAM),
             chaos: None,
         }
@@ -123,13 +135,20 @@ impl Scheduler {
         if self.ready.is_empty() {
             return None;
         }
+        let waits = |tid: &u32| self.circles.get(tid).is_some_and(|circle| circle.sure);
+        let mut able: Vec<u32> = self.ready.iter().copied().filter(|tid| !waits(tid)).collect();
+        if able.is_empty() {
+            able.extend(&self.ready);
+        }
         let turn = match &mut self.chaos {
-            Some(chaos) => chaos.choose(self.ready.iter().copied()),
+            Some(chaos) => chaos.choose(able.iter().copied()),
             None => Turn { place: 0, exits: 1 + self.random.below(SLICE) as u32, steps: 0, own: false },
         };
+        let next = *able.get(turn.place)?;
         (self.left, self.steps, self.own) = (turn.exits, turn.steps, turn.own);
         self.patience = PATIENCE;
-        self.ready.remove(turn.place)
+        self.ready.retain(|tid| *tid != next);
+        Some(next)
     }
 
     /// Whether the running task's instructions are counted.
@@ -158,6 +177,36 @@ impl Scheduler {
         self.end_slice();
         self.chaos.iter_mut().for_each(|chaos| chaos.stepped_out(tid));
         true
+    }
+
+    /// A task runs in a circle of so many instructions. Unless it did so already when it was seen last, it may
+    /// have done something for others before it came to it.
+    pub fn run_in_circle(&mut self, tid: u32, steps: u64) {
+        if !self.circles.contains_key(&tid) {
+            self.look_again();
+        }
+        self.circles.insert(tid, Circle { steps, sure: true });
+    }
+
+    /// The circle that a task was in when it was seen last, in instructions.
+    pub fn circle_of(&self, tid: u32) -> Option<u64> {
+        self.circles.get(&tid).map(|circle| circle.steps)
+    }
+
+    /// A task is in no circle any more.
+    pub fn leave_circle(&mut self, tid: u32) {
+        self.circles.remove(&tid);
+        self.look_again();
+    }
+
+    /// A task has done something: any that runs in a circle may leave it now.
+    pub fn look_again(&mut self) {
+        self.circles.values_mut().for_each(|circle| circle.sure = false);
+    }
+
+    /// Whether all that could run, the running one among them, are in circles and stay there.
+    pub fn only_circles(&self) -> bool {
+        self.ready.iter().all(|tid| self.circles.get(tid).is_some_and(|circle| circle.sure))
     }
 
     /// The running task gives up the rest of its time slice.
@@ -233,6 +282,7 @@ impl Scheduler {
     /// A task is no more.
     pub fn forget(&mut self, tid: u32, wait: Option<&Wait>) {
         self.stopped.remove(&tid);
+        self.circles.remove(&tid);
         self.ready.retain(|ready| *ready != tid);
         wait.into_iter().for_each(|wait| self.unpark(tid, wait));
     }
@@ -255,6 +305,7 @@ impl Scheduler {
             .iter()
             .all(|(key, queue)| !queue.is_empty() && queue.iter().all(|tid| waits(key, tid)));
         let stopped = self.stopped.keys().all(|tid| tasks.contains_key(tid) && !self.ready.contains(tid));
-        ready && queued && stopped
+        let circles = self.circles.keys().all(|tid| tasks.contains_key(tid));
+        ready && queued && stopped && circles
     }
 }

@@ -320,6 +320,11 @@ impl Kernel {
         inputs.map(|source| (source, fs.is_certain(source))).max_by_key(|(_, certain)| *certain)
     }
 
+    /// Whether a task waits for input.
+    pub(super) fn awaits_input(&self) -> bool {
+        self.awaited_input().is_some()
+    }
+
     /// Nothing can run: lets time pass, or waits for the outside, until something happens.
     ///
     /// Virtual time passes at once. What really waits: a wait for input; for signals, which only a terminal
