@@ -19,7 +19,7 @@ use crate::host::thread::monotonic_ns;
 use crate::machine::{RunEnd, RunError, RunOptions};
 use crate::program::error::SysError;
 use crate::program::kernel::Kernel;
-use crate::program::mm::{MemError, USER_END};
+use crate::program::mm::{MemError, USER_END, patch};
 use crate::program::wait::Idle;
 use crate::vcpu::registers::{ExtendedState, General, UserRegisters};
 use crate::x86::flags::rflags::{RESUME_FLAG, TRAP_FLAG};
@@ -121,8 +121,11 @@ impl Machine {
         let general = without_traces(general);
         let search = Search::new(self.state_at(general)?, self.watch.steps, None);
         self.begin_search(search, general)?;
-        self.core.vcpu.regs_mut().rflags |= TRAP_FLAG;
-        self.step_from(&general)
+        if self.search.is_some() {
+            self.core.vcpu.regs_mut().rflags |= TRAP_FLAG;
+            self.step_from(&general)?;
+        }
+        Ok(())
     }
 
     /// The running task goes on with these registers: follows it around if it was in a circle.
@@ -206,6 +209,10 @@ impl Machine {
     /// Keeps what the next instruction writes over. `false` where that is not known.
     fn follow(&mut self, search: &mut Search, general: General) -> Result<bool, RunError> {
         let code = self.code(general.rip)?;
+        // One that stands in another's place makes an exit if it is stepped.
+        if code.first() == Some(&patch::BREAKPOINT) {
+            return Ok(false);
+        }
         let regs = UserRegisters { general, ..self.kernel.task.regs };
         let Some(written) = written(&code, &Place::from(&regs)) else { return Ok(false) };
         for (address, len) in written {
@@ -275,7 +282,8 @@ impl Machine {
         if self.kernel.sched.only_circles()
             && let Idle::Stuck = self.let_time_pass()?
         {
-            self.waits_for = Some(self.where_it_spins());
+            let (tid, place) = (self.kernel.tid(), self.place_in_words(frame.rip));
+            self.waits_for = Some(format!("for task {tid} to leave its loop at {place}"));
             return Ok(Some(RunEnd::Stuck));
         }
         self.record(ExitKind::Circle { steps }, frame.rip, 0, options)?;

@@ -164,12 +164,16 @@ impl Machine {
 
     /// Which task runs, and where.
     fn where_it_spins(&self) -> String {
-        let Kernel { space, memory, entry, .. } = &self.kernel;
         let rip = match self.core.vcpu.regs().rip {
-            rip if Entry::is_in_handler(rip) => entry.interrupted(memory).rip,
+            rip if Entry::is_in_handler(rip) => self.kernel.entry.interrupted(&self.kernel.memory).rip,
             rip => rip,
         };
-        let place = match space.find(rip) {
+        format!("task {} at {}", self.kernel.tid(), self.place_in_words(rip))
+    }
+
+    /// An address, and what lies there.
+    fn place_in_words(&self, rip: u64) -> String {
+        let place = match self.kernel.space.find(rip) {
             Some((start, vma)) => {
                 let name = String::from_utf8_lossy(&vma.name).escape_debug().to_string();
                 let name = if name.is_empty() { "an anonymous mapping".to_string() } else { name };
@@ -177,7 +181,7 @@ impl Machine {
             }
             None => "not mapped".to_string(),
         };
-        format!("task {} at RIP {rip:#x} ({place})", self.kernel.tid())
+        format!("RIP {rip:#x} ({place})")
     }
 
     fn answer_exit(
