@@ -50,6 +50,8 @@ struct Circle {
 const SCHEDULE_STREAM: u64 = 3;
 /// Instructions that are stepped in a turn, at most.
 const PATIENCE: u64 = 1 << 13;
+/// Instructions of a circle, at most: what is kept to find one is in proportion.
+pub const LONGEST_CIRCLE: u64 = 1 << 14;
 /// Exits in a time slice, at most.
 const SLICE: u64 = 64;
 
@@ -305,7 +307,48 @@ impl Scheduler {
             .iter()
             .all(|(key, queue)| !queue.is_empty() && queue.iter().all(|tid| waits(key, tid)));
         let stopped = self.stopped.keys().all(|tid| tasks.contains_key(tid) && !self.ready.contains(tid));
-        let circles = self.circles.keys().all(|tid| tasks.contains_key(tid));
+        let is_circle =
+            |(tid, circle): (&u32, &Circle)| tasks.contains_key(tid) && circle.steps <= LONGEST_CIRCLE;
+        let circles = self.circles.iter().all(is_circle);
         ready && queued && stopped && circles
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Who is in a circle waits until another one has done something.
+    #[test]
+    fn a_task_in_a_circle_comes_behind_all_that_can_do_something() {
+        let mut sched = Scheduler::new(1);
+        sched.run_in_circle(1, 5);
+        assert!(sched.only_circles());
+        [1, 2].into_iter().for_each(|tid| sched.make_ready(tid));
+        assert!(!sched.only_circles());
+        assert_eq!(sched.take_next(), Some(2));
+        // The second comes to its circle: what it did before may be what the first waits for.
+        sched.run_in_circle(2, 7);
+        assert!(!sched.only_circles());
+        sched.make_ready(2);
+        assert_eq!(sched.take_next(), Some(1));
+        sched.run_in_circle(1, 5);
+        assert!(sched.only_circles());
+        assert_eq!((sched.circle_of(1), sched.circle_of(2), sched.circle_of(3)), (Some(5), Some(7), None));
+        sched.leave_circle(1);
+        assert!(!sched.only_circles() && sched.circle_of(1).is_none());
+    }
+
+    #[test]
+    fn circles_of_a_file_are_of_its_tasks_and_short() {
+        let sched = |tid, steps| {
+            let mut sched = Scheduler::new(1);
+            sched.run_in_circle(tid, steps);
+            sched
+        };
+        let tasks = BTreeMap::from([(1, None)]);
+        assert!(sched(1, LONGEST_CIRCLE).is_sound(1, &tasks));
+        assert!(!sched(1, LONGEST_CIRCLE + 1).is_sound(1, &tasks));
+        assert!(!sched(2, 5).is_sound(1, &tasks));
     }
 }

@@ -320,9 +320,10 @@ impl Kernel {
         inputs.map(|source| (source, fs.is_certain(source))).max_by_key(|(_, certain)| *certain)
     }
 
-    /// Whether a task waits for input.
-    pub(super) fn awaits_input(&self) -> bool {
-        self.awaited_input().is_some()
+    /// Whether what comes next may come from outside: input, or the time where it is the host's.
+    pub(super) fn awaits_outside(&self) -> bool {
+        let real_time = self.clock.mode == ClockMode::Host && self.next_moment().is_some();
+        real_time || self.awaited_input().is_some()
     }
 
     /// Nothing can run: lets time pass, or waits for the outside, until something happens.

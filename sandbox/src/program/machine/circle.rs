@@ -20,6 +20,7 @@ use crate::machine::{RunEnd, RunError, RunOptions};
 use crate::program::error::SysError;
 use crate::program::kernel::Kernel;
 use crate::program::mm::{MemError, USER_END, patch};
+use crate::program::sched::LONGEST_CIRCLE;
 use crate::program::wait::Idle;
 use crate::vcpu::registers::{ExtendedState, General, UserRegisters};
 use crate::x86::flags::rflags::{RESUME_FLAG, TRAP_FLAG};
@@ -27,8 +28,10 @@ use crate::x86::frame::Frame;
 
 /// Steps of a first search. Most circles have less than a hundred.
 const FIRST_STEPS: u64 = 256;
-/// Steps of a search at most: two seconds.
-const MOST_STEPS: u64 = 1 << 16;
+/// Steps of a search at most: half a second.
+const MOST_STEPS: u64 = LONGEST_CIRCLE;
+/// Words that a circle may write.
+const MOST_WORDS: usize = 1 << 13;
 /// Searches without a result may take one part in so many of the run's time.
 const SHARE: u64 = 32;
 /// Bytes that are compared as one.
@@ -225,7 +228,7 @@ impl Machine {
                 search.words.insert(at, word);
             }
         }
-        Ok(true)
+        Ok(search.words.len() <= MOST_WORDS)
     }
 
     /// Whether all is as it was at the anchor, where the general registers are.
@@ -295,7 +298,7 @@ impl Machine {
     fn let_time_pass(&mut self) -> Result<Idle, RunError> {
         let next = self.kernel.next_event();
         self.kernel.sched.look_again();
-        if next == u64::MAX || self.kernel.awaits_input() {
+        if next == u64::MAX || self.kernel.awaits_outside() {
             let idle = self.kernel.idle();
             if idle.is_err() {
                 self.resume(Resume::Full)?;
@@ -365,4 +368,27 @@ fn general_of(frame: &Frame) -> General {
 /// Without the flags that only say how the program was run.
 fn without_traces(general: General) -> General {
     General { rflags: general.rflags & !(TRAP_FLAG | RESUME_FLAG), ..general }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn search(rips: &[u64]) -> Search {
+        let regs = UserRegisters { general: General::default(), fs_base: 0, gs_base: 0 };
+        let anchor = State { regs, fp: ExtendedState::initial(), clock: [0; 8] };
+        let spots = rips.iter().map(|rip| spot(&General { rip: *rip, ..General::default() })).collect();
+        Search { spots, ..Search::new(anchor, 1, None) }
+    }
+
+    #[test]
+    fn a_circle_is_left_at_one_place_wherever_it_was_begun() {
+        let mut rips = [3u64, 1, 4, 1, 5, 9, 2, 6];
+        for _ in 0..rips.len() {
+            rips.rotate_left(1);
+            assert_eq!(search(&rips).place_to_leave().map(|spot| spot[0]), Some(2));
+        }
+        assert_eq!(search(&[7, 8, 7, 8]).place_to_leave(), None);
+        assert_eq!(search(&[]).place_to_leave(), None);
+    }
 }
