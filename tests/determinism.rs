@@ -16,7 +16,7 @@ use std::path::{Path, PathBuf};
 
 use common::{Finished, tool};
 use programs::corpus::Corpus;
-use programs::run::{difference, sandboxed};
+use programs::run::{difference, memory, sandboxed};
 use programs::{Job, languages};
 
 /// The seed of the runs that must be one.
@@ -132,8 +132,10 @@ fn replay_without_inputs(job: &Job, places: &Places, own: &Path, first: &Finishe
     fs::rename(recording, &moved).expect("rename");
     let moved = moved.to_str().expect("a path in UTF-8");
     // However pages come in: the recording has only what the program touched.
+    let memory = memory(job);
+    let memory: Vec<&str> = memory.iter().map(String::as_str).collect();
     for options in [&[][..]].into_iter().chain(common::possible(&VARIANTS)) {
-        let replayed = tool(&inputs, [&["replay", "-q", moved], options].concat());
+        let replayed = tool(&inputs, [&["replay", "-q", moved], &memory[..], options].concat());
         if let Some(text) = difference(first, &replayed) {
             return Err(format!("replay without the input files, {options:?}: {text}"));
         }

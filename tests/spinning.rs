@@ -54,6 +54,45 @@ fn a_loop_waits_for_a_task_that_sleeps() {
 }
 
 #[test]
+fn a_loop_that_makes_no_exit_lets_others_run() {
+    same(&["circle", "circle-mutex", "circle-turns"]);
+}
+
+#[test]
+fn time_passes_while_all_run_in_circles() {
+    same(&["circle-sleeper", "circle-alarm", "circle-cpu", "circles"]);
+}
+
+/// When the host lets a task be looked at changes nothing.
+#[test]
+fn where_a_task_leaves_its_circle_follows_from_the_run() {
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    let program = build(dir.path());
+    for part in ["circle-mutex", "circles", "circle-turns"] {
+        let digest = |n: usize| {
+            let recording = dir.path().join(format!("{part}-{n}"));
+            let to = recording.to_str().expect("a path in UTF-8");
+            let evict = format!("every={},seed={n}", 1 + n % 3);
+            sandboxed(&program, &["record", "-q", "--seed", "5", "--evict", &evict, "-o", to], part);
+            tool(dir.path(), ["log", to, "--digest"]).text()
+        };
+        let digests: BTreeSet<String> = (0..6).map(digest).collect();
+        assert_eq!(digests.len(), 1, "{part}: {digests:?}");
+    }
+}
+
+/// No time and no task will ever change it.
+#[test]
+fn circles_that_nothing_ends_are_the_end() {
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    let program = build(dir.path());
+    let output = sandboxed(&program, &["run", "--deadline", "600s"], "circle-for-ever");
+    let text = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(output.status, 123, "{text}");
+    assert!(text.contains("to leave its loop at RIP 0x") && text.contains("spinning + 0x"), "{text}");
+}
+
+#[test]
 fn a_loop_on_the_clock_lets_others_run() {
     same(&["clock", "limit"]);
 }

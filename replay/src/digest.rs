@@ -78,6 +78,10 @@ impl RunDigest {
                 buffer.push(14);
                 buffer.push(*steps);
             }
+            ExitKind::Circle { steps } => {
+                buffer.push(16);
+                buffer.push(*steps);
+            }
         }
         for word in [exit.task.into(), exit.rip, exit.result, exit.effects, exit.clock] {
             buffer.push(word);

@@ -55,6 +55,11 @@ pub enum ExitKind {
         /// Instructions stepped since the exit before.
         steps: u64,
     },
+    /// A task lost the CPU, since it ran in a circle that nothing in it ends.
+    Circle {
+        /// Instructions of the circle.
+        steps: u64,
+    },
 }
 
 /// An instruction that the monitor answers.

@@ -17,6 +17,7 @@
 #include <unistd.h>
 
 #define PAUSE() __asm__ volatile("pause" ::: "memory")
+#define BARE() __asm__ volatile("" ::: "memory")
 
 static _Atomic int held, go, done;
 static int total;
@@ -45,6 +46,11 @@ static void *sets(void *sleeps) {
 
 static void *calls(void *unused) {
     for (;;) getppid();
+    return unused;
+}
+
+static void *circles(void *unused) {
+    while (!done) BARE();
     return unused;
 }
 
@@ -140,7 +146,50 @@ int main(int argc, char **argv) {
         for (int i = 0; i < 100000; i++) PAUSE();
     } else if (!strcmp(part, "bare")) {
         begin(calls, NULL);
-        for (;;) __asm__ volatile("" ::: "memory");
+        for (uint64_t n = 0;; n++) __asm__ volatile("" : "+r"(n)::"memory");
+    } else if (!strcmp(part, "circle") || !strcmp(part, "circle-sleeper")) {
+        pthread_t thread = begin(sets, part[6] ? part : NULL);
+        while (!go) BARE();
+        pthread_join(thread, NULL);
+    } else if (!strcmp(part, "circle-mutex")) {
+        /* What it calls and writes is the same each time around. */
+        pthread_mutex_t mutex = PTHREAD_MUTEX_INITIALIZER;
+        pthread_t thread = begin(sets, part);
+        for (int over = 0; !over;) {
+            pthread_mutex_lock(&mutex);
+            over = go;
+            pthread_mutex_unlock(&mutex);
+        }
+        pthread_join(thread, NULL);
+    } else if (!strcmp(part, "circle-alarm") || !strcmp(part, "circle-cpu")) {
+        int real = part[7] == 'a';
+        signal(real ? SIGALRM : SIGVTALRM, on_alarm);
+        setitimer(real ? ITIMER_REAL : ITIMER_VIRTUAL, &(struct itimerval){{0, 0}, {0, 2000}}, NULL);
+        while (!done) BARE();
+    } else if (!strcmp(part, "circles")) {
+        /* Both wait for the timer; no one for the other. */
+        signal(SIGALRM, on_alarm);
+        pthread_t thread = begin(circles, NULL);
+        setitimer(ITIMER_REAL, &(struct itimerval){{0, 0}, {2, 0}}, NULL);
+        while (!done) BARE();
+        pthread_join(thread, NULL);
+    } else if (!strcmp(part, "circle-turns")) {
+        /* No time passes for a timer while they go on by each other. */
+        _Atomic int *word = mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+        signal(SIGALRM, on_alarm);
+        pid_t child = fork();
+        setitimer(ITIMER_REAL, &(struct itimerval){{0, 0}, {30, 0}}, NULL);
+        for (int i = 0; i < 20; i++) {
+            while (*word % 2 != (child != 0)) BARE();
+            ++*word;
+        }
+        if (!child) _exit(done);
+        int status;
+        waitpid(child, &status, 0);
+        printf("%d %d %d\n", *word, done, status);
+    } else if (!strcmp(part, "circle-for-ever")) {
+        begin(circles, NULL);
+        for (;;) BARE();
     } else if (!strcmp(part, "step")) {
         signal(SIGTRAP, on_trap);
         __asm__ volatile("pushfq\n\torl $0x100, (%%rsp)\n\tpopfq\n\t"

@@ -18,7 +18,7 @@ use crate::common::{self, Input};
 const FIRST_TIME: i64 = 1_600_000_000;
 
 /// Scripts, which are files of this repository.
-const SCRIPTS: [(&str, &str); 26] = [
+const SCRIPTS: [(&str, &str); 27] = [
     ("report.awk", include_str!("scripts/report.awk")),
     ("life.bc", include_str!("scripts/life.bc")),
     ("queens.lua", include_str!("scripts/queens.lua")),
@@ -44,6 +44,7 @@ const SCRIPTS: [(&str, &str); 26] = [
     ("threads.lisp", include_str!("scripts/threads.lisp")),
     ("events.tcl", include_str!("scripts/events.tcl")),
     ("threads.rs", include_str!("scripts/threads.rs")),
+    ("ring.erl", include_str!("scripts/ring.erl")),
     ("Makefile", include_str!("scripts/Makefile")),
 ];
 

@@ -47,9 +47,7 @@ pub fn arguments(job: &Job) -> Vec<String> {
     }
     // Each of them is there, or this fails and says how to get it.
     job.needs.iter().for_each(|program| drop(common::native(program)));
-    if let Some(megabytes) = job.memory.or(job.guest_memory) {
-        args.extend(["--memory".into(), format!("{megabytes}M")]);
-    }
+    args.extend(memory(job));
     if let Some(time) = job.start_time {
         args.extend(["--start-time".into(), time.into()]);
     }
@@ -62,6 +60,14 @@ pub fn arguments(job: &Job) -> Vec<String> {
     args.push("--".into());
     args.extend(job.argv.iter().map(|arg| (*arg).to_owned()));
     args
+}
+
+/// What lets a job, or a snapshot or recording of it, have as much memory as it may use.
+pub fn memory(job: &Job) -> Vec<String> {
+    match job.memory.or(job.guest_memory) {
+        Some(megabytes) => vec!["--memory".into(), format!("{megabytes}M")],
+        None => Vec::new(),
+    }
 }
 
 /// Runs a job in the sandbox: `dejavm VERB OPTIONS…`. The host's own environment is not the job's:

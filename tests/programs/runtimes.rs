@@ -55,6 +55,7 @@ pub fn large_jobs() -> Vec<Job> {
         job("bash rustc.sh").env("RUSTC", compiler).shows(root),
         job("./threads-hs").guest_memory(LARGE),
         job("./threads-hs-threaded").guest_memory(LARGE),
+        job("escript ring.erl words.txt").guest_memory(2048),
         job("sbcl --script threads.lisp").guest_memory(LARGE),
     ]
 }

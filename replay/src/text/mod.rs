@@ -87,6 +87,9 @@ fn format_what(exit: &Exit) -> String {
         ExitKind::Preempted { steps } => {
             format!("--- preempted, behind {steps} steps, at {:#x} ---", exit.rip)
         }
+        ExitKind::Circle { steps } => {
+            format!("--- in a circle of {steps} steps, at {:#x} ---", exit.rip)
+        }
     }
 }
 

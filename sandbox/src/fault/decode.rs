@@ -1,6 +1,6 @@
 //! The memory that the instruction at RIP touches.
 
-use iced_x86::{Decoder, DecoderOptions, InstructionInfoFactory, Register};
+use iced_x86::{Decoder, DecoderOptions, InstructionInfoFactory, OpAccess, Register};
 use smallvec::SmallVec;
 
 use super::{Translate, pages_of_access};
@@ -112,9 +112,51 @@ pub fn operand_addresses(bytes: &[u8], place: &Place) -> SmallVec<[u64; 8]> {
     out
 }
 
+/// Where the instruction in `bytes` may write, and how many bytes; `None` if that cannot be said.
+pub(crate) fn written(bytes: &[u8], place: &Place) -> Option<SmallVec<[(u64, u64); 2]>> {
+    let instruction = Decoder::with_ip(place.bits, bytes, place.general.rip, DecoderOptions::NONE).decode();
+    let repeats = instruction.has_rep_prefix() || instruction.has_repne_prefix();
+    if instruction.is_invalid() || instruction.is_string_instruction() && repeats {
+        return None;
+    }
+    let mut factory = InstructionInfoFactory::new();
+    let used = factory.info(&instruction).used_memory().iter();
+    let writes = |access| {
+        matches!(
+            access,
+            OpAccess::Write | OpAccess::CondWrite | OpAccess::ReadWrite | OpAccess::ReadCondWrite
+        )
+    };
+    let place_of = |memory: &iced_x86::UsedMemory| {
+        let address = memory.virtual_address(0, |register, _, _| place.value(register))?;
+        Some((address, memory.memory_size().size() as u64)).filter(|(_, size)| *size > 0)
+    };
+    used.filter(|memory| writes(memory.access())).map(place_of).collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_instructions_write() {
+        let general = General { rip: 0x1000, rax: 0x2000, rdi: 0x4000, rsp: 0x6000, ..Default::default() };
+        let place = Place::from(&UserRegisters { general, fs_base: 0x9000, gs_base: 0 });
+        let written = |code: &[u8]| written(code, &place).map(|found| found.to_vec());
+        // mov rcx, [rax]; mov [rax], ecx; push rax; call; lock xadd [rax], rcx; fs: mov [0x10], eax; stosb
+        assert_eq!(written(&[0x48, 0x8b, 0x08]), Some(vec![]));
+        assert_eq!(written(&[0x89, 0x08]), Some(vec![(0x2000, 4)]));
+        assert_eq!(written(&[0x50]), Some(vec![(0x5ff8, 8)]));
+        assert_eq!(written(&[0xe8, 0, 0, 0, 0]), Some(vec![(0x5ff8, 8)]));
+        assert_eq!(written(&[0xf0, 0x48, 0x0f, 0xc1, 0x08]), Some(vec![(0x2000, 8)]));
+        let of_threads = [0x64, 0x89, 0x04, 0x25, 0x10, 0, 0, 0];
+        assert_eq!(written(&of_threads), Some(vec![(0x9010, 4)]));
+        assert_eq!(written(&[0xaa]), Some(vec![(0x4000, 1)]));
+        // rep stosb; xsave [rax]; nothing that is an instruction
+        for unknown in [&[0xf3, 0xaa][..], &[0x0f, 0xae, 0x20], &[0x06]] {
+            assert_eq!(written(unknown), None, "{unknown:x?}");
+        }
+    }
 
     #[test]
     fn operands_of_common_instructions() {

@@ -69,7 +69,7 @@ impl Kernel {
 
     /// The next moment at which something happens by itself while the running task runs; [`u64::MAX`] if
     /// there is none.
-    fn next_event(&mut self) -> u64 {
+    pub(super) fn next_event(&mut self) -> u64 {
         let awaited = self.next_awaited();
         let cpu = self.process.cpu;
         let timers = self.process.timers.until_cpu(cpu, (self.tid(), self.task.cpu));

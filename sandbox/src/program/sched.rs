@@ -30,15 +30,28 @@ pub struct Scheduler {
     /// No wait is over before this moment, and no interval timer of real time expires; [`u64::MAX`] if none ever
     /// does by itself.
     due: u64,
+    /// Tasks that ran in a circle when they had the CPU last.
+    circles: BTreeMap<u32, Circle>,
     random: Random,
     /// Tries to break programs.
     chaos: Option<Chaos>,
+}
+
+/// A loop of a task that nothing in it ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+struct Circle {
+    /// Instructions.
+    steps: u64,
+    /// No task has done anything since the task was seen to be in it.
+    sure: bool,
 }
 
 /// The stream of the seed that time slices are drawn from.
 const SCHEDULE_STREAM: u64 = 3;
 /// Instructions that are stepped in a turn, at most.
 const PATIENCE: u64 = 1 << 13;
+/// Instructions of a circle, at most: what is kept to find one is in proportion.
+pub const LONGEST_CIRCLE: u64 = 1 << 14;
 /// Exits in a time slice, at most.
 const SLICE: u64 = 64;
 
@@ -55,6 +68,7 @@ impl Scheduler {
             patience: 0,
             own: false,
             due: u64::MAX,
+            circles: BTreeMap::new(),
             random: Random::new(seed, SCHEDULE_STREAM),
             chaos: None,
         }
@@ -123,13 +137,20 @@ impl Scheduler {
         if self.ready.is_empty() {
             return None;
         }
+        let waits = |tid: &u32| self.circles.get(tid).is_some_and(|circle| circle.sure);
+        let mut able: Vec<u32> = self.ready.iter().copied().filter(|tid| !waits(tid)).collect();
+        if able.is_empty() {
+            able.extend(&self.ready);
+        }
         let turn = match &mut self.chaos {
-            Some(chaos) => chaos.choose(self.ready.iter().copied()),
+            Some(chaos) => chaos.choose(able.iter().copied()),
             None => Turn { place: 0, exits: 1 + self.random.below(SLICE) as u32, steps: 0, own: false },
         };
+        let next = *able.get(turn.place)?;
         (self.left, self.steps, self.own) = (turn.exits, turn.steps, turn.own);
         self.patience = PATIENCE;
-        self.ready.remove(turn.place)
+        self.ready.retain(|tid| *tid != next);
+        Some(next)
     }
 
     /// Whether the running task's instructions are counted.
@@ -158,6 +179,36 @@ impl Scheduler {
         self.end_slice();
         self.chaos.iter_mut().for_each(|chaos| chaos.stepped_out(tid));
         true
+    }
+
+    /// A task runs in a circle of so many instructions. Unless it did so already when it was seen last, it may
+    /// have done something for others before it came to it.
+    pub fn run_in_circle(&mut self, tid: u32, steps: u64) {
+        if !self.circles.contains_key(&tid) {
+            self.look_again();
+        }
+        self.circles.insert(tid, Circle { steps, sure: true });
+    }
+
+    /// The circle that a task was in when it was seen last, in instructions.
+    pub fn circle_of(&self, tid: u32) -> Option<u64> {
+        self.circles.get(&tid).map(|circle| circle.steps)
+    }
+
+    /// A task is in no circle any more.
+    pub fn leave_circle(&mut self, tid: u32) {
+        self.circles.remove(&tid);
+        self.look_again();
+    }
+
+    /// A task has done something: any that runs in a circle may leave it now.
+    pub fn look_again(&mut self) {
+        self.circles.values_mut().for_each(|circle| circle.sure = false);
+    }
+
+    /// Whether all that could run, the running one among them, are in circles and stay there.
+    pub fn only_circles(&self) -> bool {
+        self.ready.iter().all(|tid| self.circles.get(tid).is_some_and(|circle| circle.sure))
     }
 
     /// The running task gives up the rest of its time slice.
@@ -233,6 +284,7 @@ impl Scheduler {
     /// A task is no more.
     pub fn forget(&mut self, tid: u32, wait: Option<&Wait>) {
         self.stopped.remove(&tid);
+        self.circles.remove(&tid);
         self.ready.retain(|ready| *ready != tid);
         wait.into_iter().for_each(|wait| self.unpark(tid, wait));
     }
@@ -255,6 +307,48 @@ impl Scheduler {
             .iter()
             .all(|(key, queue)| !queue.is_empty() && queue.iter().all(|tid| waits(key, tid)));
         let stopped = self.stopped.keys().all(|tid| tasks.contains_key(tid) && !self.ready.contains(tid));
-        ready && queued && stopped
+        let is_circle =
+            |(tid, circle): (&u32, &Circle)| tasks.contains_key(tid) && circle.steps <= LONGEST_CIRCLE;
+        let circles = self.circles.iter().all(is_circle);
+        ready && queued && stopped && circles
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Who is in a circle waits until another one has done something.
+    #[test]
+    fn a_task_in_a_circle_comes_behind_all_that_can_do_something() {
+        let mut sched = Scheduler::new(1);
+        sched.run_in_circle(1, 5);
+        assert!(sched.only_circles());
+        [1, 2].into_iter().for_each(|tid| sched.make_ready(tid));
+        assert!(!sched.only_circles());
+        assert_eq!(sched.take_next(), Some(2));
+        // The second comes to its circle: what it did before may be what the first waits for.
+        sched.run_in_circle(2, 7);
+        assert!(!sched.only_circles());
+        sched.make_ready(2);
+        assert_eq!(sched.take_next(), Some(1));
+        sched.run_in_circle(1, 5);
+        assert!(sched.only_circles());
+        assert_eq!((sched.circle_of(1), sched.circle_of(2), sched.circle_of(3)), (Some(5), Some(7), None));
+        sched.leave_circle(1);
+        assert!(!sched.only_circles() && sched.circle_of(1).is_none());
+    }
+
+    #[test]
+    fn circles_of_a_file_are_of_its_tasks_and_short() {
+        let sched = |tid, steps| {
+            let mut sched = Scheduler::new(1);
+            sched.run_in_circle(tid, steps);
+            sched
+        };
+        let tasks = BTreeMap::from([(1, None)]);
+        assert!(sched(1, LONGEST_CIRCLE).is_sound(1, &tasks));
+        assert!(!sched(1, LONGEST_CIRCLE + 1).is_sound(1, &tasks));
+        assert!(!sched(2, 5).is_sound(1, &tasks));
     }
 }

@@ -348,6 +348,12 @@ impl Kernel {
         inputs.map(|source| (source, fs.is_certain(source))).max_by_key(|(_, certain)| *certain)
     }
 
+    /// Whether what comes next may come from outside: input, or the time where it is the host's.
+    pub(super) fn awaits_outside(&mut self) -> bool {
+        let real_time = self.clock.mode == ClockMode::Host && self.next_moment().is_some();
+        real_time || self.awaited_input().is_some()
+    }
+
     /// Nothing can run: lets time pass, or waits for the outside, until something happens.
     ///
     /// Virtual time passes at once. What really waits: a wait for input; for signals, which only a terminal

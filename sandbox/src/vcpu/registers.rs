@@ -47,6 +47,14 @@ impl ExtendedState {
         words
     }
 
+    /// Without what says which components the CPU has kept, of those that have their first values: it keeps
+    /// one or not as it likes.
+    pub fn without_header(mut self) -> ExtendedState {
+        let end = self.bytes.len().min(HEADER_END);
+        self.bytes[XSTATE_BV.min(end)..end].fill(0);
+        ExtendedState::from_bytes(&self.bytes)
+    }
+
     /// The x87 control word.
     pub fn x87_control(&self) -> u16 {
         self.word(X87_CONTROL)

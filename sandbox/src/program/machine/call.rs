@@ -59,6 +59,7 @@ impl Machine {
         options: &mut RunOptions<'_>,
     ) -> Result<Option<RunEnd>, RunError> {
         let number = call.number;
+        self.leave_circles();
         self.core.stats.exits.syscalls += 1;
         *self.core.stats.syscalls.entry(number).or_default() += 1;
         if matches!(number, number::ARCH_PRCTL | number::EXECVE | number::EXECVEAT) {

@@ -159,6 +159,7 @@ impl Machine {
     /// Makes the vCPU go on with the process's registers.
     pub(super) fn resume(&mut self, resume: Resume) -> Result<(), RunError> {
         let mut regs = self.kernel.task.regs;
+        self.look_at_circle(regs.general)?;
         regs.general.rflags = self.prepare_step(&regs.general)?;
         let bases = (regs.fs_base, regs.gs_base);
         let full = match resume {

@@ -1,6 +1,7 @@
 //! A program machine: which room answers which exit.
 
 mod call;
+mod circle;
 mod delivery;
 mod error;
 mod exceptions;
@@ -11,6 +12,8 @@ mod ports;
 mod schedule;
 mod stepping;
 mod taking;
+
+use std::time::Duration;
 
 use kvm_bindings::kvm_sregs;
 
@@ -30,12 +33,16 @@ use crate::vcpu::Exit;
 use crate::vcpu::registers::UserRegisters;
 use crate::x86::flags::rflags::{RESUME_FLAG, TRAP_FLAG};
 use crate::x86::vector;
+use circle::{Search, Watch};
 pub use delivery::Death;
 use delivery::Resume;
 use stepping::Stepper;
 
 /// A guest whose timer is armed and that has made no compared exit for so long may spin until it.
 const SPINNING_NS: u64 = 100_000_000;
+
+/// How often it is looked whether the guest still makes exits.
+const WATCHDOG: Duration = Duration::from_millis(10);
 
 /// A program machine.
 pub struct Machine {
@@ -54,6 +61,9 @@ pub struct Machine {
     loaded_bases: (u64, u64),
     stale: (u64, u32),
     stepper: Stepper,
+    watch: Watch,
+    /// The running task is followed, to see whether it runs in a circle.
+    search: Option<Box<Search>>,
     told: Told,
     first_read_done: bool,
     /// What a program that is stuck waits for, in words.
@@ -103,6 +113,8 @@ impl Machine {
             loaded_bases: (regs.fs_base, regs.gs_base),
             stale: (0, 0),
             stepper: Stepper::default(),
+            watch: Watch::new(),
+            search: None,
             first_read_done: false,
             waits_for: None,
             spins: None,
@@ -152,12 +164,16 @@ impl Machine {
 
     /// Which task runs, and where.
     fn where_it_spins(&self) -> String {
-        let Kernel { space, memory, entry, .. } = &self.kernel;
         let rip = match self.core.vcpu.regs().rip {
-            rip if Entry::is_in_handler(rip) => entry.interrupted(memory).rip,
+            rip if Entry::is_in_handler(rip) => self.kernel.entry.interrupted(&self.kernel.memory).rip,
             rip => rip,
         };
-        let place = match space.find(rip) {
+        format!("task {} at {}", self.kernel.tid(), self.place_in_words(rip))
+    }
+
+    /// An address, and what lies there.
+    fn place_in_words(&self, rip: u64) -> String {
+        let place = match self.kernel.space.find(rip) {
             Some((start, vma)) => {
                 let name = String::from_utf8_lossy(&vma.name).escape_debug().to_string();
                 let name = if name.is_empty() { "an anonymous mapping".to_string() } else { name };
@@ -165,7 +181,7 @@ impl Machine {
             }
             None => "not mapped".to_string(),
         };
-        format!("task {} at RIP {rip:#x} ({place})", self.kernel.tid())
+        format!("RIP {rip:#x} ({place})")
     }
 
     fn answer_exit(
@@ -210,6 +226,7 @@ impl Machine {
             Finding::Kick => {
                 // It may be for a handler of the process that we are part of, which may read a clock.
                 self.core.vcpu.settle();
+                self.look_for_circle()?;
                 Ok(None)
             }
             Finding::Other(exit) => Err(self.crash("an exit that no program can cause", exit)),
@@ -251,6 +268,9 @@ impl Machine {
     ) -> Result<(), RunError> {
         self.stepper.steps = 0;
         self.exit_rip = rip;
+        if !matches!(kind, ExitKind::Circle { .. }) {
+            self.leave_circles();
+        }
         let effects = self.kernel.effects.take();
         let (task, clock) = (self.kernel.tid(), self.kernel.clock.realtime());
         self.core.record(exit::Exit { number: 0, task, kind, rip, result, effects, clock }, options)
@@ -339,6 +359,10 @@ impl Guest for Machine {
         self.kernel.task.regs.general.rip = self.exit_rip;
         self.die(&Info::by_kernel(signal))?;
         self.ended(options)
+    }
+
+    fn watchdog(&self) -> Option<Duration> {
+        Some(WATCHDOG)
     }
 
     fn evict(&mut self, choose: &mut dyn FnMut(u64) -> bool) -> Result<u64, RunError> {

@@ -55,7 +55,7 @@ pub(super) struct Stepper {
 impl Machine {
     /// Whether steps are to be counted from here on.
     fn wants_steps(&self) -> bool {
-        self.passes_time() || self.kernel.sched.counts_steps()
+        self.passes_time() || self.kernel.sched.counts_steps() || self.search.is_some()
     }
 
     /// Whether a step takes time.
@@ -74,9 +74,15 @@ impl Machine {
         if !self.stepper.on {
             return Ok(general.rflags);
         }
-        self.stepper.own = general.rflags & TRAP_FLAG != 0;
-        self.look_ahead(general.rip, general.rcx)?;
+        self.step_from(general)?;
         Ok(general.rflags | TRAP_FLAG)
+    }
+
+    /// The program is stepped from here on, with these registers of its own.
+    pub(super) fn step_from(&mut self, general: &General) -> Result<(), RunError> {
+        self.stepper.on = self.wants_steps();
+        self.stepper.own = general.rflags & TRAP_FLAG != 0;
+        self.look_ahead(general.rip, general.rcx)
     }
 
     /// RFLAGS as the program would have them without the monitor's stepping.
@@ -109,6 +115,9 @@ impl Machine {
         let fired = self.passes_time() && self.pass_time()?;
         let turn_over = self.count_step(frame.rip);
         let goes_on = !fired && !trapped && !turn_over;
+        if goes_on && self.search_step(frame)? {
+            return self.lose_turn(frame, options);
+        }
         if goes_on && !self.wants_steps() {
             self.take_frame(frame);
             self.resume(Resume::Full)?;
