@@ -4,6 +4,9 @@ import argparse
 import os
 import subprocess
 
+# Tests that are run at once behind one that did not end.
+CHUNK = 40
+UNENDED = "did not end"
 # What programs have in the sandbox, too.
 ENVIRONMENT = {"PATH": "/usr/local/bin:/usr/bin:/bin", "HOME": "/root", "LANG": "C.UTF-8"}
 
@@ -25,6 +28,33 @@ def run(command, where, time, environment=None):
         return done.stdout.decode(errors="replace"), done.returncode
     except subprocess.TimeoutExpired as end:
         return (end.stdout or b"").decode(errors="replace"), "timeout"
+
+
+def sandboxed(box, results, wanted):
+    """Outcomes, output and status in the sandbox of what passes natively. What stands behind a test that does
+    not end is run without it; of several that did not end at once, each is run by itself. `box` runs some
+    tests, or all, and gives what is written and how it ends."""
+    all_text, status = box([])
+    seen = results(all_text)
+    left = [[name] for name in unended(seen)]
+    behind = [name for name in wanted if name not in seen]
+    while behind or left:
+        chunk = left.pop() if left else behind[:CHUNK]
+        text, _ = box(chunk)
+        all_text += text
+        more = results(text)
+        if len(chunk) > 1:
+            left += [[name] for name in unended(more)]
+        # The first of a chunk is off the list each time.
+        seen.update({chunk[0]: "not run"} | more)
+        behind = [name for name in behind if name not in seen]
+    return seen, all_text, status
+
+
+def unended(outcomes):
+    """Tests that may not have ended because of another one."""
+    names = [name for name, outcome in outcomes.items() if outcome == UNENDED]
+    return names if len(names) > 1 else []
 
 
 class Comparison:
