@@ -2,7 +2,9 @@
 
 import argparse
 import os
+import select
 import subprocess
+from time import monotonic
 
 # Tests that are run at once behind one that did not end.
 CHUNK = 40
@@ -20,14 +22,23 @@ def arguments(time, whose):
     return parser
 
 
-def run(command, where, time, environment=None):
-    """What a command writes, and how it ends."""
-    try:
-        done = subprocess.run(command, cwd=where, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
-                              stderr=subprocess.STDOUT, timeout=time, env=environment)
-        return done.stdout.decode(errors="replace"), done.returncode
-    except subprocess.TimeoutExpired as end:
-        return (end.stdout or b"").decode(errors="replace"), "timeout"
+def run(command, where, time, environment=None, quiet=None):
+    """What a command writes, and how it ends. It is ended after `time` seconds, and after `quiet` seconds in
+    which it writes nothing."""
+    written, end = [], monotonic() + time
+    with subprocess.Popen(command, cwd=where, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+                          stderr=subprocess.STDOUT, env=environment) as child:
+        while True:
+            left = end - monotonic()
+            readable = select.select([child.stdout], [], [], max(0, min(left, quiet or left)))[0]
+            part = os.read(child.stdout.fileno(), 1 << 16) if readable else b""
+            written.append(part)
+            if not part:
+                break
+        if not readable:
+            child.kill()
+        status = child.wait() if readable else "timeout"
+    return b"".join(written).decode(errors="replace"), status
 
 
 def sandboxed(box, results, wanted):
