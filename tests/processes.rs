@@ -36,6 +36,12 @@ fn threads_and_their_signals() {
 }
 
 #[test]
+fn a_thread_takes_descriptors_and_directory_for_itself() {
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    parts::same(&common::guest(dir.path(), "unshare.c", &["-pthread"]), "all");
+}
+
+#[test]
 fn a_thread_executes_a_program() {
     same("exec");
 }

@@ -152,14 +152,20 @@ impl Kernel {
         }
     }
 
-    /// Gives the running task descriptors and signal actions that it shares with nobody.
-    fn own_tables(&mut self) -> Result<(), SysError> {
+    /// Gives the running task descriptors that it shares with nobody.
+    pub(super) fn own_files(&mut self) -> Result<(), SysError> {
         if self.files.users(self.task.files) > 1 {
             let before = std::mem::replace(&mut self.task.files, self.files.duplicate());
             self.files.switch(self.task.files);
             let pid = self.pid();
             self.with_files(|fs, files, env, _| files.release(fs, env, before, pid))?;
         }
+        Ok(())
+    }
+
+    /// Gives the running task descriptors and signal actions that it shares with nobody.
+    fn own_tables(&mut self) -> Result<(), SysError> {
+        self.own_files()?;
         if self.actions.users(self.task.actions) > 1 {
             let copy = self.actions.clone_current();
             let before = std::mem::replace(&mut self.task.actions, self.actions.add(copy));

@@ -43,6 +43,34 @@ impl Kernel {
         })
     }
 
+    /// Gives the task descriptors, or a working directory, root and umask, that it shares with nobody.
+    pub(super) fn sys_unshare(&mut self, flags: u64) -> SysResult {
+        const GROUP: u64 = flag::VM | flag::SIGHAND | flag::THREAD;
+        const OWN: u64 = flag::FS | flag::FILES | flag::SYSVSEM;
+        if flags & !(GROUP | OWN | flag::NAMESPACES) != 0 {
+            return Err(Errno::EINVAL.into());
+        }
+        // What threads share is not taken apart; a task that has it for itself keeps it.
+        if flags & GROUP != 0 && self.actions.users(self.task.actions) > 1 {
+            return Err(Errno::EINVAL.into());
+        }
+        if flags & flag::NAMESPACES != 0 {
+            // As `clone`.
+            return Err(Errno::EPERM.into());
+        }
+        if flags & flag::FS != 0 && self.context.users(self.task.context) > 1 {
+            let copy = *self.context;
+            self.outside.fs().hold(copy.cwd);
+            let before = std::mem::replace(&mut self.task.context, self.context.add(copy));
+            self.context.switch(self.task.context);
+            self.context.release(before);
+        }
+        if flags & flag::FILES != 0 {
+            self.own_files()?;
+        }
+        Ok(0)
+    }
+
     pub(super) fn sys_clone3(&mut self, a: Args) -> SysResult {
         let [address, size, ..] = a;
         if size > crate::ram::PAGE_SIZE as u64 {
