@@ -33,6 +33,6 @@ int main(void) {
     pthread_join(id, NULL);
     printf("%s %o\n", getcwd(where, sizeof where), umask(0));
     printf("%d %d\n", fcntl(9, F_GETFD), fcntl(3, F_GETFD));
-    printf("end\n");
+    printf("to the end\n");
     return 0;
 }
