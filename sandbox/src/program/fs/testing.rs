@@ -248,7 +248,9 @@ impl Caller for FakeCaller {
 
     fn read_shared(&mut self, object: u64, offset: u64, buf: &mut [u8]) -> FsResult<Vec<Range<usize>>> {
         let bytes = self.objects.get(&object).ok_or(FsError::Errno(Errno::EIO))?;
-        buf.copy_from_slice(&bytes[offset as usize..][..buf.len()]);
+        // As in guest memory: whoever damages a state may make a file longer than its object.
+        let part = bytes.get(offset as usize..).and_then(|rest| rest.get(..buf.len()));
+        buf.copy_from_slice(part.ok_or(FsError::Errno(Errno::EIO))?);
         let end = offset + buf.len() as u64;
         let pages = offset / PAGE..end.div_ceil(PAGE);
         let lacking = pages.filter(|page| self.lacks_shared(object, page * PAGE)).map(|page| {
