@@ -163,4 +163,6 @@ acts! {
     advice_of_several_ranges: "vectors";
     /// Arguments at the edges.
     edges: "edges";
+    /// What is placed beside what is alike is one mapping with it.
+    neighbours: "neighbours";
 }

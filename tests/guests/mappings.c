@@ -420,6 +420,26 @@ static void advise_vectors(void) {
     printf("advice by vectors: %s\n", name_of(syscall(SYS_process_madvise, 0, (void *)8, 1, MADV_DONTNEED, 0)));
 }
 
+/* What is placed beside what is alike is one mapping with it. */
+static void neighbours(void) {
+    char *at[5], line[512];
+    for (int i = 0; i < 5; i++)
+        at[i] = mmap((char *)BASE + (4 - i) * 3 * PAGE, 3 * PAGE, PROT_READ | PROT_WRITE,
+                     MAP_FIXED | MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    munmap(at[2], 3 * PAGE);
+    for (int turn = 0; turn < 2; turn++) {
+        FILE *maps = fopen("/proc/self/maps", "r");
+        unsigned long start, end;
+        int n = 0;
+        while (fgets(line, sizeof line, maps))
+            if (sscanf(line, "%lx-%lx", &start, &end) == 2 && start < (unsigned long)at[0] + 3 * PAGE)
+                n += (unsigned long)at[4] < end;
+        fclose(maps);
+        printf("%d mappings, %ld pages apart\n", n, (at[0] - at[4]) / PAGE);
+        mmap(at[2], 3 * PAGE, PROT_READ | PROT_WRITE, MAP_FIXED | MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    }
+}
+
 static void edges(void) {
     char *p = anonymous(16, 0);
     int fd = file_of("f", "abcd"), reader = open("f", O_RDONLY), writer = open("f", O_WRONLY);
@@ -613,7 +633,7 @@ int main(int argc, char **argv) {
         void (*act)(void);
     } acts[] = {{"shared-reader", shared_reader}, {"private-reader", private_reader}, {"host-file", host_file},
                 {"cut", cut}, {"remove", remove_pages}, {"stack", stack}, {"grows-down", grows_down},
-                {"proc-mem", proc_mem}, {"vectors", advise_vectors}, {"edges", edges}};
+                {"proc-mem", proc_mem}, {"vectors", advise_vectors}, {"edges", edges}, {"neighbours", neighbours}};
     for (size_t i = 0; i < sizeof acts / sizeof *acts; i++)
         if (!strcmp(what, acts[i].name)) acts[i].act();
     printf("the end\n");
