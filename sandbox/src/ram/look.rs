@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use super::slots::slot_of;
 use super::source::host;
-use super::{Marking, PAGE_SIZE, PageError, PageState, Ram};
+use super::{CHUNK_PAGES, Marking, PAGE_SIZE, PageError, PageState, Ram};
 
 impl Ram {
     /// Pages of the range that may differ from zeros, with what a snapshot needs to know of each.
@@ -37,10 +37,20 @@ impl Ram {
 
     /// Pages of the range that may hold anything but zeros, here or in the source, ascending.
     pub fn held(&self, pages: Range<u64>) -> Result<Vec<u64>, PageError> {
-        let mut held = Vec::new();
-        for (page, state) in self.contents(pages)? {
-            if state != PageState::Fresh || self.source.has_content(page)? {
-                held.push(page);
+        let contents = self.contents(pages)?;
+        let mut held = Vec::with_capacity(contents.len());
+        let mut have_content = [false; CHUNK_PAGES as usize];
+        // The source is asked for many pages at once.
+        for run in
+            contents.chunk_by(|a, b| a.0 + 1 == b.0 && (a.1 == PageState::Fresh) == (b.1 == PageState::Fresh))
+        {
+            for part in run.chunks(have_content.len()) {
+                let have = &mut have_content[..part.len()];
+                match part[0].1 {
+                    PageState::Fresh => self.source.have_content(part[0].0, have)?,
+                    _ => have.fill(true),
+                }
+                held.extend(part.iter().zip(have).filter(|(_, have)| **have).map(|((page, _), _)| *page));
             }
         }
         Ok(held)

@@ -51,19 +51,23 @@ impl AddressSpace {
         for (region, leaf) in self.tables.leaves(&range) {
             let part = range.start.max(tables::region_start(region))
                 ..range.end.min(tables::region_start(region + 1));
+            let lent = self.lent_pages(memory, region);
             for (start, vma) in self.overlapping(&part).filter(|(_, vma)| vma.protection.any()) {
                 let piece = part.start.max(start)..part.end.min(vma.end);
-                let some = vma.backing.notices_writes() || self.has_lent(&piece);
                 for (address, pages) in self.runs_behind(memory, start, vma, piece) {
                     let first = tables::index_of(address);
                     runs.push(pages.clone());
-                    if !some {
-                        entries.push((leaf, first, pages, vma.protection));
-                        continue;
-                    }
-                    for (i, page) in (0..).zip(pages) {
-                        let protection = self.page_protection(memory, vma, address + i * PAGE);
-                        entries.push((leaf, first + i, page..page + 1, protection));
+                    let may_write = |index: &u64| {
+                        let at = tables::region_start(region) + index * PAGE;
+                        vma.protection.write
+                            && !lent.has(*index)
+                            && (!vma.backing.notices_writes() || self.is_copied(at))
+                    };
+                    let indexes: Vec<u64> = (first..first + (pages.end - pages.start)).collect();
+                    for alike in indexes.chunk_by(|a, b| may_write(a) == may_write(b)) {
+                        let protection = Protection { write: may_write(&alike[0]), ..vma.protection };
+                        let from = pages.start + (alike[0] - first);
+                        entries.push((leaf, alike[0], from..from + alike.len() as u64, protection));
                     }
                 }
             }

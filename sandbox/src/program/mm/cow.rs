@@ -29,6 +29,12 @@ impl AddressSpace {
             .is_some_and(|lent| memory.lending.is_shared(lent.chunk, tables::index_of(address)))
     }
 
+    /// The pages of a region that other address spaces see, too.
+    pub(super) fn lent_pages(&self, memory: &Memory, number: u64) -> Pages {
+        let lent = self.state.regions.get(&number).into_iter().flat_map(|region| &region.lent);
+        lent.fold(Pages::default(), |pages, lent| pages.and(&memory.lending.shared(lent)))
+    }
+
     /// Whether some region of a range sees pages that are not in its own chunk.
     pub(super) fn has_lent(&self, range: &Range<u64>) -> bool {
         self.state.regions_in(range).any(|(_, region)| !region.lent.is_empty())

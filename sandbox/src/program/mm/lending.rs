@@ -33,6 +33,13 @@ impl Pages {
         self
     }
 
+    /// With those of `other`, too.
+    #[must_use]
+    pub fn and(mut self, other: &Pages) -> Pages {
+        self.0.iter_mut().zip(other.0).for_each(|(own, other)| *own |= other);
+        self
+    }
+
     /// Takes the pages out that are in `other`, too.
     pub fn remove(&mut self, other: &Pages) {
         self.0.iter_mut().zip(other.0).for_each(|(own, other)| *own &= !other);
@@ -129,6 +136,17 @@ impl Lending {
         self.0.get(&chunk).is_some_and(|viewers| viewers[index as usize] > 1)
     }
 
+    /// The pages of what a region sees that others see, too.
+    pub fn shared(&self, lent: &Lent) -> Pages {
+        let Some(viewers) = self.0.get(&lent.chunk) else { return Pages::default() };
+        let mut words = [0; WORDS];
+        for (word, (counts, pages)) in words.iter_mut().zip(viewers.chunks(64).zip(lent.pages.0)) {
+            let several = counts.iter().rev().fold(0, |bits, count| bits << 1 | u64::from(*count > 1));
+            *word = several & pages;
+        }
+        Pages(words)
+    }
+
     /// Whether nobody sees any page of the chunk but one region those that it was lent.
     pub fn is_sole(&self, lent: &Lent) -> bool {
         let seen = |(index, count): (usize, &u16)| *count == u16::from(lent.pages.has(index as u64));
@@ -186,6 +204,7 @@ mod tests {
         assert!(lending.is_sole(&lent(all)) && !lending.is_shared(7, 2));
         lending.see(&lent(some));
         assert!(!lending.is_sole(&lent(all)) && lending.is_shared(7, 2) && !lending.is_shared(7, 4));
+        assert_eq!((lending.shared(&lent(all)), lending.shared(&lent(pages(3..8)))), (some, pages(3..4)));
         assert_eq!(lending.leave(7, &all), (pages(0..2).with(4..8), false));
         assert!(lending.is_sole(&lent(some)));
         assert_eq!(lending.leave(7, &some), (some, true));
