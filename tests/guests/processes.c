@@ -453,7 +453,7 @@ static void bomb(const char *what) {
         execl("/proc/self/exe", "processes", "bomb", "exec", NULL);
     } else if (!strcmp(what, "spin")) {
         fork();
-        for (;;);
+        for (volatile unsigned long n = 0;; n++);
     }
 }
 

@@ -103,28 +103,46 @@ impl AddressSpace {
         Ok(())
     }
 
-    /// Leaves what a region holds to itself and to another address space alike: gives what both see from
-    /// now on, and the region a new chunk of its own. `None` when the region sees too many chunks already,
-    /// and when there is no chunk. The pages must not be written any more, which is for the caller to see to
-    /// ([`crate::ram::Ram::forget_writable`]).
-    pub(super) fn lend(&mut self, memory: &mut Memory, number: u64) -> Result<Option<Vec<Lent>>, PageError> {
-        if self.state.regions.get(&number).is_some_and(|region| region.lent.len() >= MAX_LENT) {
+    /// Leaves pages of a region's own chunk to it and to another address space alike, besides those that it
+    /// sees of other chunks: gives what both see from now on. `None` when the region sees too many chunks
+    /// already, and when there is no chunk. Pages that may be written must not be any more, which is for the
+    /// caller to see to ([`crate::ram::Ram::forget_writable`]).
+    pub(super) fn lend(
+        &mut self,
+        memory: &mut Memory,
+        number: u64,
+        given: &Pages,
+    ) -> Result<Option<Vec<Lent>>, PageError> {
+        let mut given = *given;
+        let is_full = |space: &AddressSpace| {
+            space.state.regions.get(&number).is_none_or(|region| region.lent.len() >= MAX_LENT)
+        };
+        if !given.is_empty() && is_full(self) {
             self.gather(memory, number)?;
+            let Some(region) = self.state.regions.get(&number).filter(|_| !is_full(self)) else {
+                return Ok(None);
+            };
+            given = memory.pages_in(region.chunk)?;
         }
         let Some(region) = self.state.regions.get_mut(&number) else { return Ok(None) };
-        if region.lent.len() >= MAX_LENT {
-            return Ok(None);
-        }
-        let pages = memory.pages_in(region.chunk)?;
-        if !pages.is_empty() {
-            let Some(chunk) = memory.take_chunk() else { return Ok(None) };
-            let lent = Lent { chunk: std::mem::replace(&mut region.chunk, chunk), pages };
+        if !given.is_empty() {
+            let Some(own) = memory.take_chunk() else { return Ok(None) };
+            let mut rest = memory.pages_in(region.chunk)?;
+            rest.remove(&given);
+            memory.copy_pages(region.chunk, &rest, own)?;
+            let chunk = std::mem::replace(&mut region.chunk, own);
+            for run in rest.runs() {
+                memory.drop_pages(chunk_page(chunk) + run.start..chunk_page(chunk) + run.end)?;
+            }
+            let lent = Lent { chunk, pages: given };
             memory.lending.see(&lent);
             region.lent.push(lent);
         }
         let lent = region.lent.clone();
-        lent.iter().for_each(|lent| memory.lending.see(lent));
-        self.fill(memory, tables::region_start(number)..tables::region_start(number + 1))?;
+        if !lent.is_empty() {
+            lent.iter().for_each(|lent| memory.lending.see(lent));
+            self.fill(memory, tables::region_start(number)..tables::region_start(number + 1))?;
+        }
         Ok(Some(lent))
     }
 

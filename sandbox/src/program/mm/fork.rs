@@ -5,8 +5,8 @@
 
 use std::collections::BTreeMap;
 
-use super::lending::Pages;
-use super::{AddressSpace, Memory, Region, SpaceState, chunk_page};
+use super::lending::{Lent, Pages};
+use super::{AddressSpace, Memory, Region, SpaceState, chunk_page, tables};
 use crate::host::stop::Pace;
 use crate::ram::{CHUNK_PAGES, PAGE_SIZE, PageError};
 
@@ -14,6 +14,8 @@ use crate::ram::{CHUNK_PAGES, PAGE_SIZE, PageError};
 const FEW_PAGES: u64 = 1024;
 /// Pages of a region that are: its faults would cost more.
 const FEW_OF_REGION: u64 = 128;
+/// Pages that may not be written, such as code: they are left to both sides if they are more.
+const FEW_FIXED: u64 = 16;
 
 impl AddressSpace {
     /// Makes an empty address space a copy of this one: private pages are copied, at once or when they are
@@ -66,22 +68,44 @@ impl AddressSpace {
             };
             let Some(region) = self.state.regions.get(&number) else { continue };
             copies.insert(number, Region { blocks: region.blocks, ..Region::new(chunk) });
-            let lends = !region.lent.is_empty() || all > FEW_PAGES && pages.count() > FEW_OF_REGION;
-            if lends && let Some(lent) = self.lend(memory, number)? {
-                left_alone.extend(lent.iter().map(|lent| lent.chunk));
-                copies.entry(number).and_modify(|copy| copy.lent = lent);
-                continue;
+            let fixed = self.fixed_pages(number, &pages);
+            let mut written = pages;
+            written.remove(&fixed);
+            pace.bytes(pages.count() as usize * PAGE_SIZE)?;
+            let at_once = all <= FEW_PAGES || written.count() <= FEW_OF_REGION;
+            let given = match at_once {
+                true if fixed.count() <= FEW_FIXED => Pages::default(),
+                true => fixed,
+                false => pages,
+            };
+            match self.lend(memory, number, &given)? {
+                Some(lent) => {
+                    let may_be_written = |lent: &&Lent| self.fixed_pages(number, &lent.pages) != lent.pages;
+                    left_alone.extend(lent.iter().filter(may_be_written).map(|lent| lent.chunk));
+                    copies.entry(number).and_modify(|copy| copy.lent = lent);
+                }
+                None => {
+                    let Some(region) = self.state.regions.get(&number) else { continue };
+                    for lent in &region.lent {
+                        pace.bytes(lent.pages.count() as usize * PAGE_SIZE)?;
+                        memory.copy_pages(lent.chunk, &lent.pages, chunk)?;
+                    }
+                }
             }
             let Some(region) = self.state.regions.get(&number) else { continue };
-            pace.bytes(pages.count() as usize * PAGE_SIZE)?;
-            memory.copy_pages(region.chunk, &pages, chunk)?;
-            for lent in &region.lent {
-                pace.bytes(lent.pages.count() as usize * PAGE_SIZE)?;
-                memory.copy_pages(lent.chunk, &lent.pages, chunk)?;
-            }
+            let own = memory.pages_in(region.chunk)?;
+            memory.copy_pages(region.chunk, &own, chunk)?;
         }
         let left_alone = left_alone.into_iter().map(chunk_page).map(|first| first..first + CHUNK_PAGES);
         memory.ram.forget_writable(left_alone)?;
         Ok(copied)
+    }
+
+    /// Those of a region's pages that are mapped so that they may not be written.
+    fn fixed_pages(&self, number: u64, pages: &Pages) -> Pages {
+        let range = tables::region_start(number)..tables::region_start(number + 1);
+        let fixed = self.overlapping(&range).filter(|(_, vma)| !vma.protection.write);
+        let parts = fixed.map(|(start, vma)| pages.within(tables::indexes_in(number, &(start..vma.end))));
+        parts.fold(Pages::default(), |all, part| all.and(&part))
     }
 }
