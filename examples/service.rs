@@ -160,7 +160,7 @@ const HOSTILE: [(&str, &[u16], &str); 10] = [
     ("print(open('/etc/shadow').read())", &[422], "Error"),
     ("import os\nfor n in range(10 ** 9): os.mkdir(f'/tmp/{n}')", &[422, 408], ""),
     ("import os; os.kill(os.getpid(), 9)", &[422], "Signalled(9)"),
-    ("import signal\nsignal.setitimer(0, 1e-6, 1e-6)\nwhile True: pass", &[408], "time"),
+    ("import signal\nsignal.setitimer(0, 1e-6, 1e-6)\nwhile True: pass", &[422], "Signalled(14)"),
     ("import mmap\na = [mmap.mmap(-1, 1 << 20) for n in range(10 ** 6)]", &[422], "Error"),
 ];
 

@@ -60,7 +60,7 @@ fn a_loop_that_makes_no_exit_lets_others_run() {
 
 #[test]
 fn time_passes_while_all_run_in_circles() {
-    same(&["circle-sleeper", "circle-alarm", "circle-cpu", "circles"]);
+    same(&["circle-sleeper", "circle-now", "circle-alarm", "circle-cpu", "circles"]);
 }
 
 /// When the host lets a task be looked at changes nothing.

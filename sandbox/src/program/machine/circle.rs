@@ -282,7 +282,9 @@ impl Machine {
         self.kernel.fire_timers();
         self.kernel.wake_for_files();
         self.kernel.pass_horizon();
+        // A signal that has come by now gets it out of there.
         if self.kernel.sched.only_circles()
+            && !self.kernel.signals().any_deliverable()
             && let Idle::Stuck = self.let_time_pass()?
         {
             let (tid, place) = (self.kernel.tid(), self.place_in_words(frame.rip));
