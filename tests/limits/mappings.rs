@@ -69,3 +69,27 @@ fn long_names_are_charged() {
     .within(64 * MIB);
     assert_eq!((ended.status, &ended.stdout[..]), (0, "1 12 1 1\n"), "{ended:?}");
 }
+
+/// A file changes beneath a mapping that is far longer than it, in two processes: the work is that of the
+/// pages that there are. This once looked at each page that could be, whatever the deadline.
+#[test]
+fn a_file_changes_beneath_a_very_long_mapping() {
+    let ended = hostile(
+        "int main() {
+            int fd = open(\"/tmp/f\", O_RDWR | O_CREAT, 0600);
+            write(fd, \"abcd\", 4);
+            char *p = mmap(0, 1l << 43, 3, MAP_PRIVATE | MAP_NORESERVE, fd, 0);
+            char first = p[0];
+            if (fork() == 0) {
+                pwrite(fd, \"x\", 1, 0);
+                return 0;
+            }
+            wait(0);
+            printf(\"%c %c\\n\", first, p[0]);
+            return 0;
+        }",
+    )
+    .run(&["--memory", "64M", "--deadline", "60s"])
+    .within(64 * MIB);
+    assert_eq!((ended.status, &ended.stdout[..]), (0, "a x\n"), "{ended:?}");
+}

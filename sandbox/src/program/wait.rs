@@ -155,10 +155,15 @@ impl Kernel {
             Some(ns) => Some(self.deadline(ns)?),
             None => None,
         };
-        if until.is_some_and(|until| until <= self.clock.monotonic()) {
+        if self.has_come(until) {
             return Ok(());
         }
         Err(SysError::Wait(Wait { until, ..wait(self)? }))
+    }
+
+    /// Whether a moment has come.
+    pub(super) fn has_come(&self, until: Option<u64>) -> bool {
+        until.is_some_and(|until| until <= self.clock.monotonic())
     }
 
     /// Takes the host's time over, where that is the clock.

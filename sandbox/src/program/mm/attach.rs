@@ -59,9 +59,7 @@ impl AddressSpace {
                     runs.push(pages.clone());
                     let may_write = |index: &u64| {
                         let at = tables::region_start(region) + index * PAGE;
-                        vma.protection.write
-                            && !lent.has(*index)
-                            && (!vma.backing.notices_writes() || self.is_copied(at))
+                        vma.protection.write && !lent.has(*index) && self.is_noted(vma, at)
                     };
                     let indexes: Vec<u64> = (first..first + (pages.end - pages.start)).collect();
                     for alike in indexes.chunk_by(|a, b| may_write(a) == may_write(b)) {

@@ -23,7 +23,12 @@ impl AddressSpace {
 
     /// Whether a page may be written where it is.
     pub(super) fn is_own(&self, memory: &Memory, vma: &Vma, address: u64) -> bool {
-        (!vma.backing.notices_writes() || self.is_copied(address)) && !self.is_lent(memory, address)
+        self.is_noted(vma, address) && !self.is_lent(memory, address)
+    }
+
+    /// Whether nobody needs to know of a page's next write.
+    pub(super) fn is_noted(&self, vma: &Vma, address: u64) -> bool {
+        !vma.backing.notices_writes() || self.is_copied(address)
     }
 
     /// What the page tables may allow for a page.
@@ -40,8 +45,8 @@ impl AddressSpace {
             let vma = vma.clone();
             self.unshare(memory, (start, &vma), address)?;
         }
-        let notices = self.find(address).is_some_and(|(_, vma)| vma.backing.notices_writes());
-        Ok(!notices || self.is_copied(address) || self.take_copy(memory, address)?)
+        let noted = self.find(address).is_some_and(|(_, vma)| self.is_noted(vma, address));
+        Ok(noted || self.take_copy(memory, address)?)
     }
 
     /// Whether an address of a mapping lies in a page behind the end of its file.
@@ -125,14 +130,14 @@ impl AddressSpace {
             for pages in self.clear_entries(memory, range.clone()) {
                 memory.ram.invalidate(pages)?;
             }
-            for address in range.clone().step_by(PAGE_SIZE) {
-                if self.has_lent(&(address..address + PAGE)) && !self.is_copied(address) {
+            for address in self.lent_addresses(&range) {
+                if !self.is_copied(address) {
                     self.take_back(memory, &(address..address + PAGE))?;
                 }
             }
             for (address, pages) in self.private_runs(range.clone()) {
-                // A copy that others see, too, is theirs to forget.
-                if self.is_lent(memory, address) {
+                // What is still seen in another chunk are copies.
+                if self.lent_at(address).is_some() {
                     continue;
                 }
                 memory.pages.unmap(pages.clone());

@@ -18,7 +18,7 @@ pub(super) const MAX_LENT: usize = 4;
 
 impl AddressSpace {
     /// What of a page's region it lies in, if that is not the region's own chunk.
-    fn lent_at(&self, address: u64) -> Option<&Lent> {
+    pub(super) fn lent_at(&self, address: u64) -> Option<&Lent> {
         let region = self.state.regions.get(&tables::region_of(address))?;
         region.lent.iter().find(|lent| lent.pages.has(tables::index_of(address)))
     }
@@ -33,6 +33,18 @@ impl AddressSpace {
     pub(super) fn lent_pages(&self, memory: &Memory, number: u64) -> Pages {
         let lent = self.state.regions.get(&number).into_iter().flat_map(|region| &region.lent);
         lent.fold(Pages::default(), |pages, lent| pages.and(&memory.lending.shared(lent)))
+    }
+
+    /// The pages of a range that are not in their regions' own chunks, by address.
+    pub(super) fn lent_addresses(&self, range: &Range<u64>) -> Vec<u64> {
+        let regions = self.state.regions_in(range);
+        let pages = regions.flat_map(|(number, region)| {
+            let indexes = tables::indexes_in(number, range);
+            let within = region.lent.iter().map(|lent| lent.pages.within(indexes.clone()));
+            let all = within.fold(Pages::default(), |all, pages| all.and(&pages));
+            all.iter().map(|index| tables::region_start(number) + index * PAGE).collect::<Vec<u64>>()
+        });
+        pages.collect()
     }
 
     /// Whether some region of a range sees pages that are not in its own chunk.
@@ -103,17 +115,16 @@ impl AddressSpace {
         Ok(())
     }
 
-    /// Leaves pages of a region's own chunk to it and to another address space alike, besides those that it
-    /// sees of other chunks: gives what both see from now on. `None` when the region sees too many chunks
-    /// already, and when there is no chunk. Pages that may be written must not be any more, which is for the
+    /// Leaves `given` of the pages in a region's own chunk, which are `own`, to it and to another address space
+    /// alike, besides those that it sees of other chunks: gives what both see from now on, and what is still in
+    /// its own chunk. `None` when the region sees too many chunks already, and when there is no chunk. Pages that may be written must not be any more, which is for the
     /// caller to see to ([`crate::ram::Ram::forget_writable`]).
     pub(super) fn lend(
         &mut self,
         memory: &mut Memory,
         number: u64,
-        given: &Pages,
-    ) -> Result<Option<Vec<Lent>>, PageError> {
-        let mut given = *given;
+        (mut own, mut given): (Pages, Pages),
+    ) -> Result<Option<(Vec<Lent>, Pages)>, PageError> {
         let is_full = |space: &AddressSpace| {
             space.state.regions.get(&number).is_none_or(|region| region.lent.len() >= MAX_LENT)
         };
@@ -122,16 +133,16 @@ impl AddressSpace {
             let Some(region) = self.state.regions.get(&number).filter(|_| !is_full(self)) else {
                 return Ok(None);
             };
-            given = memory.pages_in(region.chunk)?;
+            own = memory.pages_in(region.chunk)?;
+            given = own;
         }
         let Some(region) = self.state.regions.get_mut(&number) else { return Ok(None) };
         if !given.is_empty() {
-            let Some(own) = memory.take_chunk() else { return Ok(None) };
-            let mut rest = memory.pages_in(region.chunk)?;
-            rest.remove(&given);
-            memory.copy_pages(region.chunk, &rest, own)?;
-            let chunk = std::mem::replace(&mut region.chunk, own);
-            for run in rest.runs() {
+            let Some(new) = memory.take_chunk() else { return Ok(None) };
+            own.remove(&given);
+            memory.copy_pages(region.chunk, &own, new)?;
+            let chunk = std::mem::replace(&mut region.chunk, new);
+            for run in own.runs() {
                 memory.drop_pages(chunk_page(chunk) + run.start..chunk_page(chunk) + run.end)?;
             }
             let lent = Lent { chunk, pages: given };
@@ -143,7 +154,7 @@ impl AddressSpace {
             lent.iter().for_each(|lent| memory.lending.see(lent));
             self.fill(memory, tables::region_start(number)..tables::region_start(number + 1))?;
         }
-        Ok(Some(lent))
+        Ok(Some((lent, own)))
     }
 
     /// Brings the pages together that a region alone sees: those that are left of earlier forks.

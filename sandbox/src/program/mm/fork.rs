@@ -78,11 +78,12 @@ impl AddressSpace {
                 true => fixed,
                 false => pages,
             };
-            match self.lend(memory, number, &given)? {
-                Some(lent) => {
+            let own = match self.lend(memory, number, (pages, given))? {
+                Some((lent, own)) => {
                     let may_be_written = |lent: &&Lent| self.fixed_pages(number, &lent.pages) != lent.pages;
                     left_alone.extend(lent.iter().filter(may_be_written).map(|lent| lent.chunk));
                     copies.entry(number).and_modify(|copy| copy.lent = lent);
+                    own
                 }
                 None => {
                     let Some(region) = self.state.regions.get(&number) else { continue };
@@ -90,10 +91,11 @@ impl AddressSpace {
                         pace.bytes(lent.pages.count() as usize * PAGE_SIZE)?;
                         memory.copy_pages(lent.chunk, &lent.pages, chunk)?;
                     }
+                    // Some may have come there, to be in fewer chunks.
+                    memory.pages_in(region.chunk)?
                 }
-            }
+            };
             let Some(region) = self.state.regions.get(&number) else { continue };
-            let own = memory.pages_in(region.chunk)?;
             memory.copy_pages(region.chunk, &own, chunk)?;
         }
         let left_alone = left_alone.into_iter().map(chunk_page).map(|first| first..first + CHUNK_PAGES);

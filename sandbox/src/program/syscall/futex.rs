@@ -180,11 +180,6 @@ impl Kernel {
         Ok(Some(self.clock.monotonic().saturating_add(left)))
     }
 
-    /// Whether a moment has come.
-    pub(super) fn has_come(&self, until: Option<u64>) -> bool {
-        until.is_some_and(|until| until <= self.clock.monotonic())
-    }
-
     fn futex_wait(
         &mut self,
         address: u64,
@@ -208,11 +203,13 @@ impl Kernel {
                 return Err(SysError::Wait(wait));
             }
         }
-        let mut until = self.futex_until(timeout, op & op::CLOCK_REALTIME != 0)?;
-        if timeout != 0 && op & op::COMMAND == op::WAIT {
-            let wanted = self.read_timespec(timeout)?;
-            until = Some(self.clock.monotonic().saturating_add(wanted));
-        }
+        let until = match op & op::COMMAND {
+            op::WAIT if timeout != 0 => {
+                let wanted = self.read_timespec(timeout)?;
+                Some(self.deadline(wanted)?)
+            }
+            _ => self.futex_until(timeout, op & op::CLOCK_REALTIME != 0)?,
+        };
         if self.read_u32(address)? != value {
             return Err(Errno::EAGAIN.into());
         }

@@ -90,7 +90,7 @@ impl Kernel {
                 Err(SysError::Errno(_)) if n > 0 => return Ok(n),
                 Err(e) => return Err(e),
             }
-            if until.is_some_and(|until| until <= self.clock.monotonic()) {
+            if self.has_come(until) {
                 return Ok(n + 1);
             }
         }

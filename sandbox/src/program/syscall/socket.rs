@@ -145,7 +145,7 @@ impl Kernel {
             None => None,
             Some(ns) => Some(self.deadline(ns)?),
         };
-        if until.is_some_and(|until| until <= self.clock.monotonic()) {
+        if self.has_come(until) {
             return Err(Errno::EAGAIN.into());
         }
         if until.is_some() && self.signals().any_deliverable() {

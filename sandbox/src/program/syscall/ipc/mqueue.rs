@@ -137,7 +137,7 @@ impl Kernel {
 
     /// Waits in a queue, unless it is too late for that.
     fn wait_in_queue(&mut self, waiting: Waiting, until: Option<u64>) -> SysError {
-        if until.is_some_and(|until| until <= self.clock.monotonic()) {
+        if self.has_come(until) {
             return Errno::ETIMEDOUT.into();
         }
         let tid = self.tid();
