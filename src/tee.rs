@@ -18,6 +18,10 @@ impl Observer for Tee {
         self.0.fault(fault);
         self.1.fault(fault);
     }
+
+    fn reads_no_clock(&self) -> bool {
+        self.0.reads_no_clock() && self.1.reads_no_clock()
+    }
 }
 
 /// An observer that builders share.
@@ -46,6 +50,10 @@ impl Observer for Shared {
 
     fn fault(&mut self, fault: &Fault) {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).fault(fault);
+    }
+
+    fn reads_no_clock(&self) -> bool {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).reads_no_clock()
     }
 }
 

@@ -96,4 +96,9 @@ impl Observer for RecordingObserver {
         // It has no way to fail; the next exit meets the same error.
         let _ = self.queue.push(Entry::Fault(*fault));
     }
+
+    /// It hands them to the writer, who has the clock and the log.
+    fn reads_no_clock(&self) -> bool {
+        true
+    }
 }

@@ -260,7 +260,10 @@ impl Devices {
                 ports::KEYBOARD_COMMAND if *byte == ports::RESET_PULSE => {
                     done.end = done.end.or(Some(End::Reset));
                 }
-                ports::RESET_CONTROL if byte & RESET_CPU != 0 => done.end = done.end.or(Some(End::Reset)),
+                // Four bytes at the port before it are an address of PCI, of which this is not a part.
+                ports::RESET_CONTROL if i % size.max(1) == 0 && byte & RESET_CPU != 0 => {
+                    done.end = done.end.or(Some(End::Reset));
+                }
                 _ => *self.unknown.entry(port).or_default() += 1,
             }
         }
@@ -361,6 +364,8 @@ mod tests {
         assert_eq!(end(ports::KEYBOARD_COMMAND, 0xaa), None);
         assert_eq!(end(ports::RESET_CONTROL, 6), Some(End::Reset));
         assert!(d.write(ports::READY, 1, &[0]).ready);
+        // The address of a device of PCI, by which a kernel looks whether there is one.
+        assert_eq!(d.write(ports::RESET_CONTROL - 1, 4, &[0, 6, 0, 0x80]).end, None);
     }
 
     #[test]

@@ -88,7 +88,9 @@ impl Core {
     /// about as a third of the fault itself.
     pub(crate) fn tell_faults(&mut self, options: &mut RunOptions<'_>) {
         if let Some(observer) = &mut options.observer {
-            self.vcpu.settle();
+            if !observer.reads_no_clock() {
+                self.vcpu.settle();
+            }
             self.faults.drain(..).for_each(|fault| observer.fault(&fault));
         }
     }

@@ -142,6 +142,8 @@ impl Level {
             part(4, 3, [0x163, 15 << 22 | 63, 8191, 2]),
             part(4, 4, [0; 4]),
             part(7, 0, [0, leaf7_ebx, 0, 0]),
+            // The C library asks for it, too.
+            part(7, 1, [0; 4]),
             // One thread a core, one core.
             part(0xb, 0, [0, 1, 1 << 8, 0]),
             part(0xb, 1, [0, 1, 2 << 8 | 1, 0]),

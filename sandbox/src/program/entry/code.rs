@@ -9,11 +9,12 @@ use iced_x86::code_asm::{
 
 use super::{
     CLOCK, FACTS, HANDLER, HANDLER_CODE, HANDLER_ENTRY, LEAF, LEAF_BYTES, LEAVES, PAUSE_EXITS, RANGE, RANGES,
+    XCR0,
 };
 use crate::entry::BREAKPOINT_PORT;
 use crate::program::clock::PAUSE_STEP;
-use crate::program::mm::patch::{CPUID, PAUSE};
-use crate::program::vdso::{LIMIT_NS, MONOTONIC_NS};
+use crate::program::mm::patch::{CPUID, PAUSE, RDTSC, XGETBV, XGETBV_END};
+use crate::program::vdso::{LIMIT_NS, MODE, MONOTONIC_NS, STEP_NS};
 use crate::ram::PAGE_SIZE;
 use crate::x86::flags::rflags::TRAP_FLAG;
 
@@ -28,7 +29,8 @@ fn handler() -> Result<Vec<u8>, IcedError> {
     a.db(&padding)?;
 
     let [mut no_match, mut leave_rdx, mut leave_rax, mut leave_leaf] = [(); 4].map(|()| a.create_label());
-    let [mut next_range, mut next_leaf, mut pause, mut paused] = [(); 4].map(|()| a.create_label());
+    let [mut next_range, mut next_leaf, mut pause, mut paused, mut rdtsc, mut xgetbv] =
+        [(); 6].map(|()| a.create_label());
     // RIP is behind the first byte. Where the second lies in the next page, it need not be there.
     a.push(rax)?;
     a.mov(rax, qword_ptr(rsp + 8))?;
@@ -51,6 +53,10 @@ fn handler() -> Result<Vec<u8>, IcedError> {
     a.jae(next_range)?;
     a.cmp(byte_ptr(rax), u32::from(PAUSE))?;
     a.je(pause)?;
+    a.cmp(byte_ptr(rax), u32::from(RDTSC))?;
+    a.je(rdtsc)?;
+    a.cmp(byte_ptr(rax), u32::from(XGETBV))?;
+    a.je(xgetbv)?;
     a.cmp(byte_ptr(rax), u32::from(CPUID))?;
     a.jne(no_match)?;
 
@@ -106,6 +112,44 @@ fn handler() -> Result<Vec<u8>, IcedError> {
     a.pop(rdx)?;
     a.pop(rax)?;
     a.inc(qword_ptr(rsp))?;
+    a.iretq()?;
+
+    // As a function of the vDSO reads the clock.
+    a.set_label(&mut rdtsc)?;
+    a.mov(rdx, qword_ptr(rdx + CLOCK))?;
+    a.test(rdx, rdx)?;
+    a.je(no_match)?;
+    a.cmp(qword_ptr(rdx + MODE), 0)?;
+    a.jne(no_match)?;
+    a.mov(rcx, qword_ptr(rdx + STEP_NS))?;
+    a.mov(rax, rcx)?;
+    a.lock().xadd(qword_ptr(rdx + MONOTONIC_NS), rax)?;
+    a.add(rax, rcx)?;
+    a.cmp(rax, qword_ptr(rdx + LIMIT_NS))?;
+    a.jae(no_match)?;
+    a.mov(rdx, rax)?;
+    a.shr(rdx, 32)?;
+    a.mov(eax, eax)?;
+    a.pop(rcx)?;
+    // RDX and RAX are given new values.
+    a.add(rsp, 16)?;
+    a.inc(qword_ptr(rsp))?;
+    a.iretq()?;
+
+    // Its third byte may lie in the next page, too. There is one register, number 0.
+    a.set_label(&mut xgetbv)?;
+    a.inc(rax)?;
+    a.test(eax, PAGE_SIZE as u32 - 1)?;
+    a.je(no_match)?;
+    a.cmp(byte_ptr(rax), u32::from(XGETBV_END))?;
+    a.jne(no_match)?;
+    a.cmp(dword_ptr(rsp), 0)?;
+    a.jne(no_match)?;
+    a.mov(eax, dword_ptr(rdx + XCR0))?;
+    a.mov(edx, dword_ptr(rdx + (XCR0 + 4)))?;
+    a.pop(rcx)?;
+    a.add(rsp, 16)?;
+    a.add(qword_ptr(rsp), 2)?;
     a.iretq()?;
     a.assemble(HANDLER)
 }

@@ -1,8 +1,8 @@
 //! The descriptor tables and stubs of a program's address space: see [`crate::entry`].
 //!
 //! Breakpoints (`int3`) have a handler at CPL 3, since a way there and back without an exit costs a tenth of one
-//! with: `CPUID` and `PAUSE`, which code from files has as breakpoints (see [`crate::program::mm::patch`]),
-//! are answered there. What it goes by is in a page that programs can only read; all else exits, to the monitor.
+//! with: `CPUID`, `XGETBV`, `RDTSC` and `PAUSE`, which code from files has as
+//! breakpoints ([`crate::program::mm::patch`]), are answered there. What it goes by is in a page that programs can only read; all else exits, to the monitor.
 //!
 //! The handler is code like the program's own, which may jump to it or write to its stack: it has no rights
 //! that the program has not, and what the monitor finds on that stack is a claim.
@@ -43,6 +43,8 @@ const CLOCK: u64 = 8;
 const RANGES: u64 = 16;
 /// Bytes of the leaves, `u64`.
 const LEAVES: u64 = 24;
+/// What `XGETBV` gives, `u64`.
+const XCR0: u64 = 32;
 /// Ranges of addresses, two `u64` each, where files are executable: only there a breakpoint may be a
 /// replaced instruction.
 const RANGE: u64 = 0x40;
@@ -124,6 +126,7 @@ impl Entry {
         let stack = page(memory, STACK, NO_EXEC | WRITABLE)?;
         let handler_stack = page(memory, HANDLER_STACK, NO_EXEC | WRITABLE | USER)?;
         let facts = page(memory, FACTS, NO_EXEC | USER)?;
+        memory.system.write_u64(facts + XCR0, cpu.xcr0());
         let leaves = cpu.leaves();
         memory.system.write_u64(facts + LEAVES, leaves.len() as u64 * LEAF_BYTES);
         for (at, leaf) in (facts + LEAF..).step_by(LEAF_BYTES as usize).zip(leaves) {

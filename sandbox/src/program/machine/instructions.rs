@@ -23,7 +23,7 @@ pub(super) const MAX_INSTRUCTION: usize = 15;
 /// An instruction that the monitor answers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Answered {
-    /// `RDTSC` or `RDTSCP`, of so many bytes.
+    /// `RDTSC` or `RDTSCP`, so many bytes of which are at RIP and behind.
     Timestamp(Trapped, u64),
     /// `RDRAND`, `RDSEED` or `RDPID`.
     Draw(Draw),
@@ -77,6 +77,8 @@ impl Machine {
                 Ok(match self.code(start)?[..] {
                     [patch::BREAKPOINT, patch::CPUID, ..] => Some(Answered::Cpuid),
                     [patch::BREAKPOINT, patch::PAUSE, ..] => Some(Answered::Pause),
+                    // RIP is at its last byte.
+                    [patch::BREAKPOINT, patch::RDTSC, ..] => Some(Answered::Timestamp(Trapped::Rdtsc, 1)),
                     [patch::BREAKPOINT, patch::XGETBV, patch::XGETBV_END, ..] => Some(Answered::Xgetbv),
                     _ => None,
                 })

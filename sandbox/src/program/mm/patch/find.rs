@@ -35,9 +35,10 @@ pub(super) fn find(code: &[u8]) -> Vec<Site> {
             sites.push(Site { at: at as u32, kind });
         }
     }
-    let wanted: [(&[u8], Kind); 3] = [
+    let wanted: [(&[u8], Kind); 4] = [
         (&[0x0f, 0xa2], Kind::Cpuid),
         (&[0xf3, 0x90], Kind::Pause),
+        (&[0x0f, 0x31], Kind::Rdtsc),
         (&[0x0f, 0x01, XGETBV_END], Kind::Xgetbv),
     ];
     for (bytes, kind) in wanted {
@@ -311,6 +312,8 @@ mod tests {
         assert_eq!(with(&rdpid), [Site { at: at + 2, kind: Kind::Opcode }]);
         let xgetbv = [&[0x0f, 0x01, 0xd0][..], &behind].concat();
         assert_eq!(with(&xgetbv), [Site { at, kind: Kind::Xgetbv }]);
+        let rdtsc = [&[0x0f, 0x31][..], &behind].concat();
+        assert_eq!(with(&rdtsc), [Site { at, kind: Kind::Rdtsc }]);
         // In a number, and in a distance.
         assert_eq!(with(&[&[0xb8, 0x0f, 0xa2, 0xf3, 0x90][..], &behind].concat()), []);
         assert_eq!(with(&[&[0x0f, 0x84, 0xf3, 0x90, 0x0f, 0x00][..], &behind].concat()), []);

@@ -6,11 +6,12 @@
 //! * `CPUID`, `0F A2`, becomes `CC 06`. Where KVM traps it, too: so the bytes are the same everywhere, and
 //!   what is answered in the guest ([`crate::program::entry`]) takes the same virtual time.
 //! * `PAUSE`, `F3 90`, becomes `CC 0E`: it is where a task waits in a loop for another.
+//! * `RDTSC`, `0F 31`, becomes `CC 1E`: every start of a dynamically linked program has ten, which would exit each.
 //! * `XGETBV`, `0F 01 D0`, becomes `CC 16 D0`: some KVMs run guests with the CPU's own XCR0.
 //!
 //! Each keeps its length. `CC` is `int3`, which comes to the guest's handler in a few microseconds on any host; an
 //! invalid opcode takes as long as an exit where KVM looks at it first, and `INT n` comes only where
-//! the guest's own table of interrupts is the hardware's. `06`, `0E` and `16` are no instructions in 64-bit mode, so that no
+//! the guest's own table of interrupts is the hardware's. `06`, `0E`, `16` and `1E` are no instructions in 64-bit mode, so that no
 //! program has them behind an `int3` of its own.
 //!
 //! Code that a program makes itself is not looked at, nor is code that becomes executable only by `mprotect`,
@@ -34,6 +35,8 @@ pub const BREAKPOINT: u8 = 0xcc;
 pub const CPUID: u8 = 0x06;
 /// The same of `PAUSE`.
 pub const PAUSE: u8 = 0x0e;
+/// The same of `RDTSC`.
+pub const RDTSC: u8 = 0x1e;
 /// The same of `XGETBV`, which has a third.
 pub const XGETBV: u8 = 0x16;
 /// That third byte.
@@ -48,6 +51,8 @@ enum Kind {
     Cpuid,
     /// `PAUSE`.
     Pause,
+    /// `RDTSC`.
+    Rdtsc,
     /// The first two bytes of `XGETBV`.
     Xgetbv,
 }
@@ -59,6 +64,7 @@ impl Kind {
             Kind::Opcode => ([0x0f, random::OPCODE], [0x0f, random::REPLACED]),
             Kind::Cpuid => ([0x0f, 0xa2], [BREAKPOINT, CPUID]),
             Kind::Pause => ([0xf3, 0x90], [BREAKPOINT, PAUSE]),
+            Kind::Rdtsc => ([0x0f, 0x31], [BREAKPOINT, RDTSC]),
             Kind::Xgetbv => ([0x0f, 0x01], [BREAKPOINT, XGETBV]),
         }
     }
@@ -84,7 +90,7 @@ struct Site {
 /// Whether a page holds something else than a file does, replaced instructions apart: whether a page
 /// was touched, and so has them, must not matter.
 pub fn differs(held: &[u8], of_file: &[u8]) -> bool {
-    let kinds = [Kind::Opcode, Kind::Cpuid, Kind::Pause, Kind::Xgetbv];
+    let kinds = [Kind::Opcode, Kind::Cpuid, Kind::Pause, Kind::Rdtsc, Kind::Xgetbv];
     let replaced = |at: usize| kinds.iter().any(|kind| kind.may_be_at(held, of_file, at));
     held != of_file && (0..held.len()).any(|at| held[at] != of_file[at] && !replaced(at))
 }
