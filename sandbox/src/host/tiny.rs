@@ -263,14 +263,14 @@ impl Tiny {
         let tables = Tables::new(&vm)?;
         vcpu.set_cpuid(cpuid)?;
         vcpu.set_msrs(&msrs())?;
-        let tiny = Tiny { vcpu, tables, vm, signals: BlockedSignals::alone(), fsgsbase };
+        let mut tiny = Tiny { vcpu, tables, vm, signals: BlockedSignals::alone(), fsgsbase };
         // CR4.OSXSAVE must be on before XCR0 may be set.
         tiny.set_ring(Ring::User, true)?;
         tiny.vcpu.set_xcr0(xcr0)?;
         Ok(tiny)
     }
 
-    fn set_ring(&self, ring: Ring, trap_tsc: bool) -> Result<(), HostError> {
+    fn set_ring(&mut self, ring: Ring, trap_tsc: bool) -> Result<(), HostError> {
         let mut sregs = self.vcpu.sregs()?;
         self.tables.set_sregs(&mut sregs, ring, self.fsgsbase, trap_tsc);
         Ok(self.vcpu.set_sregs(&sregs)?)

@@ -50,6 +50,10 @@ impl Machine {
         let vm = Arc::new(create_vm(&kvm)?);
         let mut vcpu = Vcpu::new(&vm, 0)?;
         vcpu.keep_tsc_faulting(options.allocator_reads_no_clock);
+        if host.syscall_stays_user {
+            // A KVM that is a guest itself.
+            vcpu.bring_sregs();
+        }
         let stored = snapshot.map(|snapshot| {
             let pages = SnapshotPages::new(snapshot).with_ram(state.memory.stored_pages);
             Arc::new(pages.by_cluster(options.prefetch))

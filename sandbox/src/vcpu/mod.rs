@@ -42,6 +42,10 @@ pub struct Vcpu {
     next_sregs: Option<kvm_sregs>,
     /// Those that an entry took along last.
     last_sregs: Option<kvm_sregs>,
+    /// Those that the last exit brought along, as long as they are the vCPU's.
+    brought_sregs: Option<kvm_sregs>,
+    /// Exits bring the system registers along: see [`Vcpu::bring_sregs`].
+    brings_sregs: bool,
     mask: Option<u64>,
     /// RDTSC must be made to fault on the thread while the guest runs: where KVM ignores the
     /// guest's own CR4.TSD.
@@ -84,6 +88,8 @@ impl Vcpu {
             regs_changed: false,
             next_sregs: None,
             last_sregs: None,
+            brought_sregs: None,
+            brings_sregs: false,
             mask: None,
             thread_traps_tsc: false,
             keeps_tsc_faulting: false,
@@ -106,7 +112,7 @@ impl Vcpu {
     /// # Errors
     /// When KVM refuses.
     pub fn sregs(&self) -> Result<kvm_sregs, VcpuError> {
-        if let Some(sregs) = self.next_sregs {
+        if let Some(sregs) = self.next_sregs.or(self.brought_sregs) {
             return Ok(sregs);
         }
         self.fd.get_sregs().map_err(error("KVM_GET_SREGS"))
@@ -116,9 +122,17 @@ impl Vcpu {
     ///
     /// # Errors
     /// When KVM refuses.
-    pub fn set_sregs(&self, sregs: &kvm_sregs) -> Result<(), VcpuError> {
+    pub fn set_sregs(&mut self, sregs: &kvm_sregs) -> Result<(), VcpuError> {
         debug_assert!(self.next_sregs.is_none(), "two sets of system registers");
+        self.brought_sregs = None;
         self.fd.set_sregs(sregs).map_err(error("KVM_SET_SREGS"))
+    }
+
+    /// Has every exit bring the system registers along, which takes some tenths of a microsecond, so that a
+    /// call for them need not be made at those that want them: for hosts where each call takes several.
+    pub fn bring_sregs(&mut self) {
+        self.fd.set_sync_valid_reg(SyncReg::SystemRegister);
+        self.brings_sregs = true;
     }
 
     /// The system registers as they were set last: what the guest has changed since is missing.
@@ -248,7 +262,10 @@ impl Vcpu {
         if sets_sregs {
             self.fd.clear_sync_dirty_reg(SyncReg::SystemRegister);
         }
-        self.regs = self.fd.sync_regs().regs;
+        let came = self.fd.sync_regs();
+        self.regs = came.regs;
+        let brought = self.brings_sregs && !matches!(exit, Exit::Failed { .. });
+        self.brought_sregs = brought.then_some(came.sregs);
         if !self.keeps_tsc_faulting {
             self.settle();
         }

@@ -4,6 +4,7 @@ use super::Machine;
 use super::call::Made;
 use super::delivery::Resume;
 use crate::machine::{RunEnd, RunError, RunOptions};
+use crate::program::task::Task;
 use crate::program::wait::Idle;
 
 impl Machine {
@@ -88,8 +89,8 @@ impl Machine {
             self.kernel.switch(tid)?;
             return Ok(());
         }
-        let Machine { core, kernel, loaded_bases, told, .. } = self;
-        if let Some(before) = kernel.task.of_mut(self.on_vcpu) {
+        let Machine { core, kernel, loaded_bases, told, on_vcpu, .. } = self;
+        if let Some(before) = kernel.task.of_mut(*on_vcpu) {
             // Bases that a call has set are not there yet.
             if core.host.fsgsbase && (before.regs.fs_base, before.regs.gs_base) == *loaded_bases {
                 let sregs = core.vcpu.sregs()?;
@@ -103,11 +104,15 @@ impl Machine {
             told.forget_space();
         }
         if let Some(fp) = kernel.task.fp.take() {
-            core.vcpu.set_extended_state(&fp)?;
+            // Many have the same as the task before, and a call costs more than to look.
+            let same = |task: &mut Task| task.fp.as_ref().is_some_and(|has| *has == fp);
+            if !kernel.task.of_mut(*on_vcpu).is_some_and(same) {
+                core.vcpu.set_extended_state(&fp)?;
+            }
         }
-        self.on_vcpu = tid;
+        *on_vcpu = tid;
         // No base is what the vCPU has.
-        self.loaded_bases = (u64::MAX, u64::MAX);
+        *loaded_bases = (u64::MAX, u64::MAX);
         Ok(())
     }
 }
