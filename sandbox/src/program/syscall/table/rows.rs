@@ -396,7 +396,8 @@ __NR_setns "*" absent(ENOSYS);
 __NR_getcpu "ppp" |p, a| p.sys_getcpu(a), complete;
 __NR_process_vm_readv "*" absent(ENOSYS);
 __NR_process_vm_writev "*" absent(ENOSYS);
-__NR_kcmp "*" absent(ENOSYS);
+__NR_kcmp "iixxx" |p, a| p.sys_kcmp(a),
+    partial("KCMP_IO finds all alike; not of processes that have ended: ESRCH");
 __NR_finit_module "*" absent(ENOSYS);
 __NR_sched_setattr "ipx" |p, a| p.sys_sched_setattr(a),
     partial("as sched_setscheduler; no SCHED_DEADLINE, and utilization clamps are ignored");
