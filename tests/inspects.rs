@@ -21,3 +21,13 @@ fn same(part: &str) {
 fn what_tasks_have_in_common() {
     same("compares");
 }
+
+#[test]
+fn links_to_what_is_mapped() {
+    same("mapped");
+}
+
+#[test]
+fn calls_that_are_made() {
+    same("calls");
+}

@@ -1,6 +1,7 @@
 /* What a program finds out of itself and of others, as Linux tells it, in lines. The first argument says which
  * part. */
 #define _GNU_SOURCE
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/kcmp.h>
@@ -11,8 +12,10 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
+#include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/sem.h>
+#include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -121,10 +124,105 @@ static void compares(void) {
     kill(child, SIGKILL);
 }
 
+/* Links by the addresses of what is mapped of files. */
+static void mapped(void) {
+    char name[96], path[64];
+    int fd = open("/proc/self/exe", O_RDONLY), zeros = open("/dev/zero", O_RDWR);
+    char *hint = (char *)0x10000000;
+    int flags = MAP_FIXED | MAP_PRIVATE;
+    mmap(hint, 4096, PROT_READ, flags, fd, 0);
+    mmap(hint + 0x10000, 8192, PROT_NONE, flags, zeros, 0);
+    mmap(hint + 0x20000, 8192, PROT_READ, MAP_FIXED | MAP_SHARED, zeros, 0);
+    mmap(hint + 0x30000, 8192, PROT_READ, MAP_FIXED | MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+    mmap(hint + 0x40000, 8192, PROT_READ, flags | MAP_ANONYMOUS, -1, 0);
+    static const char *const names[] = {
+        "10000000-10001000", "10010000-10012000", "10020000-10022000", "10030000-10032000", "10040000-10042000",
+        "10000000-10002000", "10010000-10011000", "10011000-10012000", "010000000-10001000", "10000000-010001000",
+        " 10000000-10001000", "10000000 -10001000", "10000000-10001000 ", "10000000", "0x10000000-0x10001000",
+        "10000000000010000000-10001000", "10000000-10000000000010001000", "", "-", "10000000-", "1000A000-1000B000",
+    };
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
+        snprintf(name, sizeof name, "/proc/self/map_files/%s", names[i]);
+        memset(path, 0, sizeof path);
+        long size = readlink(name, path, sizeof path - 1);
+        const char *file = strrchr(path, '/');
+        printf("%s: %s %s\n", names[i], size < 0 ? strerrorname_np(errno) : "", file ? file : "");
+    }
+    struct stat one, other;
+    TRY(stat("/proc/self/map_files/10000000-10001000", &one));
+    TRY(fstat(fd, &other));
+    printf("the same file: %d\n", one.st_ino == other.st_ino);
+    TRY(lstat("/proc/self/map_files/10000000-10001000", &one));
+    printf("mode %o, size %ld\n", one.st_mode, (long)one.st_size);
+    TRY(stat("/proc/self/map_files", &one));
+    printf("mode %o\n", one.st_mode);
+    TRY(open("/proc/self/map_files/10000000-10001000", O_WRONLY | O_CREAT, 0600) < 0);
+    TRY(unlink("/proc/self/map_files/10000000-10001000"));
+    int listed = 0;
+    DIR *directory = opendir("/proc/self/map_files");
+    for (struct dirent *entry; (entry = readdir(directory));)
+        if (!strncmp(entry->d_name, "100", 3)) listed++, printf("%s %d\n", entry->d_name, entry->d_type);
+    munmap(hint, 4096);
+    TRY(readlink("/proc/self/map_files/10000000-10001000", path, sizeof path));
+}
+
+static void show_call(int pid) {
+    char name[64], text[256] = "";
+    snprintf(name, sizeof name, "/proc/%d/syscall", pid);
+    int fd = open(name, O_RDONLY);
+    read(fd, text, sizeof text - 1);
+    close(fd);
+    /* Where it was made depends on where things lie. */
+    long number = -1;
+    unsigned long args[6], stack = 0, at = 0;
+    int found = sscanf(text, "%ld %lx %lx %lx %lx %lx %lx %lx %lx", &number, args, args + 1, args + 2, args + 3,
+                       args + 4, args + 5, &stack, &at);
+    if (found < 9) printf("%s", text);
+    else printf("%ld %lx, places: %d\n", number, args[0] < 99 ? args[0] : 99, stack > at && at > 0x1000);
+}
+
+/* The call that is made, and those that others wait in. */
+static void calls(void) {
+    char text[256] = "", expected[64];
+    int ends[2], fd = open("/proc/self/syscall", O_RDONLY);
+    if (pipe(ends)) return;
+    unsigned long where;
+    register unsigned long stack __asm__("rsp");
+    long size = syscall(SYS_read, fd, text, sizeof text);
+    snprintf(expected, sizeof expected, "%ld 0x%x 0x%lx 0x%lx ", (long)SYS_read, fd, (long)text, sizeof text);
+    printf("%d %d\n", size > 0, !strncmp(text, expected, strlen(expected)));
+    sscanf(strrchr(text, ' '), "%lx", &where);
+    /* The two bytes before are the instruction. */
+    printf("%x, stack %d\n", *(unsigned short *)(where - 2), stack > 0);
+    struct stat seen;
+    fstat(fd, &seen);
+    printf("mode %o\n", seen.st_mode);
+    pid_t reads = fork();
+    if (reads == 0) {
+        close(ends[1]);
+        char byte;
+        syscall(SYS_read, ends[0], &byte, 1);
+        _exit(0);
+    }
+    pid_t pauses = fork();
+    if (pauses == 0) {
+        close(ends[1]);
+        syscall(SYS_nanosleep, &(struct timespec){1000, 0}, 0);
+    }
+    usleep(100000);
+    show_call(reads);
+    show_call(pauses);
+    kill(pauses, SIGKILL);
+    close(ends[1]);
+    waitpid(reads, NULL, 0);
+}
+
 int main(int count, char **args) {
     setvbuf(stdout, NULL, _IOLBF, 0);
     const char *part = count > 1 ? args[1] : "";
     if (!strcmp(part, "compares")) compares();
+    if (!strcmp(part, "mapped")) mapped();
+    if (!strcmp(part, "calls")) calls();
     puts("to the end");
     return 0;
 }
