@@ -31,3 +31,8 @@ fn links_to_what_is_mapped() {
 fn calls_that_are_made() {
     same("calls");
 }
+
+#[test]
+fn resolutions_of_clocks() {
+    same("clocks");
+}

@@ -18,6 +18,7 @@
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
+#include <time.h>
 #include <unistd.h>
 
 #define TRY(call) told(#call, call)
@@ -217,11 +218,26 @@ static void calls(void) {
     waitpid(reads, NULL, 0);
 }
 
+/* What the vDSO says of clocks, and what the kernel says. */
+static void clocks(void) {
+    for (clockid_t clock = -1; clock < 12; clock++) {
+        struct timespec one = {7, 7}, other = {7, 7};
+        int result = clock_getres(clock, &one);
+        int called = syscall(SYS_clock_getres, clock, &other);
+        int same = result == called && one.tv_sec == other.tv_sec && one.tv_nsec == other.tv_nsec;
+        /* Those of alarms need a clock of the machine. */
+        if (clock != CLOCK_REALTIME_ALARM && clock != CLOCK_BOOTTIME_ALARM)
+            printf("%d: %s, the same %d, coarse %d\n", clock, called ? strerrorname_np(errno) : "", same,
+                   one.tv_nsec >= 1000000);
+    }
+}
+
 int main(int count, char **args) {
     setvbuf(stdout, NULL, _IOLBF, 0);
     const char *part = count > 1 ? args[1] : "";
     if (!strcmp(part, "compares")) compares();
     if (!strcmp(part, "mapped")) mapped();
+    if (!strcmp(part, "clocks")) clocks();
     if (!strcmp(part, "calls")) calls();
     puts("to the end");
     return 0;

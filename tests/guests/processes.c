@@ -2,6 +2,7 @@
 #define _GNU_SOURCE
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/close_range.h>
 #include <linux/futex.h>
 #include <poll.h>
 #include <pthread.h>
@@ -558,6 +559,23 @@ static void shares(void) {
         close((long)fd);
         chdir("/");
     }
+    /* A range that is closed, or marked, in a table of one's own from then on. */
+    static const int ranges[] = {0, CLOSE_RANGE_CLOEXEC, CLOSE_RANGE_UNSHARE, CLOSE_RANGE_UNSHARE | CLOSE_RANGE_CLOEXEC};
+    for (int i = 0; i < 4; i++) {
+        int fd = open("/dev/null", O_RDONLY), status;
+        pid_t child = syscall(SYS_clone, CLONE_FILES | SIGCHLD, 0, 0, 0, 0);
+        if (child == 0) {
+            long result = syscall(SYS_close_range, fd, ~0U, ranges[i]);
+            SAY("range %d: %s, %d", ranges[i], error(result), fcntl(fd, F_GETFD));
+            _exit(0);
+        }
+        waitpid(child, &status, 0);
+        SAY(" and %d\n", fcntl(fd, F_GETFD));
+        close(fd);
+    }
+    SAY("range %s", error(syscall(SYS_close_range, 5, 4, CLOSE_RANGE_UNSHARE)));
+    SAY(" %s", error(syscall(SYS_close_range, 90, 99, 8)));
+    SAY(" %s\n", error(syscall(SYS_close_range, 90, 99, 1L << 32)));
     SAY("alone %s\n", error(unshare(CLONE_VM | CLONE_SIGHAND | CLONE_THREAD)));
     /* The number of a child. */
     int status, numbers[33] = {0};
