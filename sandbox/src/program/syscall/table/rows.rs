@@ -24,7 +24,7 @@ __NR_lstat "pp" |p, a| p.sys_newfstatat([AT_FDCWD, a[0], a[1], AT_SYMLINK_NOFOLL
 __NR_poll "pni" [once] |p, a| p.sys_poll(a), complete;
 __NR_lseek "fii" |p, a| p.sys_lseek(a), complete;
 __NR_mmap "pnrmfx" |p, a| p.sys_mmap(a),
-    partial("no huge pages: MAP_HUGETLB is ENOMEM; MAP_DROPPABLE memory is never dropped");
+    partial("no huge pages: MAP_HUGETLB is ENOMEM; MAP_DROPPABLE memory is never dropped; not in the last 2 MiB: ENOMEM");
 __NR_mprotect "pnr" |p, a| p.sys_mprotect(a), complete;
 __NR_munmap "pn" |p, a| p.sys_munmap(a), complete;
 __NR_brk "p" |p, a| p.sys_brk(a), complete;
@@ -42,7 +42,8 @@ __NR_pipe "p" |p, a| p.sys_pipe2([a[0], 0, 0, 0, 0, 0]), complete;
 __NR_select "ipppp" [once] |p, a| p.sys_select(a),
     partial("the time that is left is not written back; descriptors from 1024 on are not looked at");
 __NR_sched_yield "" |p, _| p.sys_sched_yield(), complete;
-__NR_mremap "pnnxp" |p, a| p.sys_mremap(a), complete;
+__NR_mremap "pnnxp" |p, a| p.sys_mremap(a),
+    partial("not to the last 2 MiB of addresses, which are the monitor's: EINVAL");
 __NR_msync "pnx" |p, a| p.sys_msync(a), complete;
 __NR_mincore "pnp" |p, a| p.sys_mincore(a),
     partial("every mapped page is said to be resident");
@@ -101,8 +102,7 @@ __NR_semctl "iiix" |p, a| p.sys_semctl(a), complete;
 __NR_shmdt "p" |p, a| p.sys_shmdt(a), complete;
 __NR_msgget "ix" |p, a| p.sys_msgget(a), complete;
 __NR_msgsnd "ipnx" [once] |p, a| p.sys_msgsnd(a), complete;
-__NR_msgrcv "ipnix" [once] |p, a| p.sys_msgrcv(a),
-    partial("MSG_COPY is ENOSYS");
+__NR_msgrcv "ipnix" [once] |p, a| p.sys_msgrcv(a), complete;
 __NR_msgctl "iip" |p, a| p.sys_msgctl(a), complete;
 __NR_fcntl "fix" |p, a| p.sys_fcntl(a),
     partial("no leases, directory notification, F_SETSIG or write hints; nobody is sent SIGIO");
