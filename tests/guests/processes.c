@@ -559,6 +559,31 @@ static void shares(void) {
         close((long)fd);
         chdir("/");
     }
+    /* Signals to who has ended, to nobody, and those that there are not. */
+    pid_t gone = fork();
+    if (!gone) _exit(0);
+    siginfo_t info;
+    waitid(P_PID, gone, &info, WEXITED | WNOWAIT);
+    SAY("ended %s", error(kill(gone, 0)));
+    SAY(" %s", error(kill(gone, SIGKILL)));
+    SAY(" %s", error(kill(gone, 65)));
+    SAY(" %s", error(syscall(SYS_tkill, gone, SIGTERM)));
+    SAY(" %s", error(syscall(SYS_tgkill, gone, gone, 0)));
+    SAY(" %s", error(syscall(SYS_tgkill, getpid(), gone, 0)));
+    SAY(" %s\n", error(syscall(SYS_tgkill, gone, gone, 65)));
+    pid_t stranger = fork();
+    if (!stranger) {
+        if (setresuid(5, 5, 5)) _exit(1);
+        SAY("not his %s", error(kill(gone, 0)));
+        SAY(" %s", error(kill(gone, SIGCONT)));
+        SAY(" %s\n", error(syscall(SYS_tkill, gone, 0)));
+        _exit(0);
+    }
+    waitpid(stranger, NULL, 0);
+    waitpid(gone, NULL, 0);
+    SAY("gone %s", error(kill(gone, 65)));
+    SAY(" %s", error(kill(-99999, 65)));
+    SAY(" %s\n", error(syscall(SYS_tkill, gone, 65)));
     /* A range that is closed, or marked, in a table of one's own from then on. */
     static const int ranges[] = {0, CLOSE_RANGE_CLOEXEC, CLOSE_RANGE_UNSHARE, CLOSE_RANGE_UNSHARE | CLOSE_RANGE_CLOEXEC};
     for (int i = 0; i < 4; i++) {
