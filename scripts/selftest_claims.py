@@ -30,6 +30,7 @@ ABOUT = {
     "membarrier/*": "membarrier",
     "memfd/memfd_test": "memfd_create",
     "mincore/*": "mincore",
+    "mqueue/*": "mq_open",
     "openat2/*": "openat2",
     "pidfd/pidfd_getfd_test": "pidfd_getfd",
     "pidfd/pidfd_wait": "waitid",
@@ -73,6 +74,7 @@ REASONS = [
     ("x86/syscall_nt", "", "", "a KVM that is built on page tables of its own (`kvm_pvm`) drops the flag NT"
      " whenever it enters the guest"),
     ("x86/test_vsyscall", "", "sched_setaffinity", "there is one CPU"),
+    ("vDSO/vdso_test_correctness", "", "sched_setaffinity", "there is one CPU"),
     ("x86/fsgsbase_restore", "", "ptrace", "it traces a child"),
     ("x86/fsgsbase", "", "modify_ldt", "bases of segments of a table of one's own, and traced children"),
     ("x86/sigaltstack", "", "", "a signal frame has less than `MINSIGSTKSZ`, as the guest sees no AVX-512: the case"
@@ -83,8 +85,9 @@ REASONS = [
     ("exec/non-regular", "BLK|CHR", "mknod", "devices"),
     ("exec/non-regular", "sock|exit", "socket", "an Internet socket"),
     ("exec/recursion-depth", "", "mount", "mounts are `EPERM`"),
-    ("ipc/msgque", "", "", "`/proc/sys/kernel/msg_next_id` is absent, by which a queue's number is chosen"),
+    ("ipc/msgque", "", "", "`/proc/sys` is read-only, as in a container: the test chooses a queue's number there"),
     ("mincore/*", "", "mincore", "every page is said to be resident: which are depends on the host"),
+    ("mqueue/*", "", "", "`/proc/sys` is read-only, as in a container: the test sets limits there"),
     ("pidfd/pidfd_fdinfo_test", "", "clone3", "namespaces are `EPERM`"),
     ("proc/fd-003-kthread", "", "", "there are no threads of a kernel"),
     ("proc/proc-loadavg-001", "", "unshare", "namespaces are `EPERM`"),
