@@ -378,6 +378,13 @@ static void messages(void) {
     msgctl(queue, IPC_STAT, &ds);
     SAY("%lu messages, %lu bytes of %lu, by %d, times %d %d\n", ds.msg_qnum, ds.__msg_cbytes, ds.msg_qbytes,
         ds.msg_lspid == getpid(), ds.msg_stime > 0, ds.msg_rtime > 0);
+    /* By their places, where they stay (MSG_COPY). */
+    for (int n = -1; n < 6; n++) SAY("place %d: %s\n", n, takes(queue, n, 64, 040000 | IPC_NOWAIT));
+    SAY("too long to copy: %s\n", takes(queue, 0, 2, 040000 | IPC_NOWAIT));
+    SAY("copied in part: %s\n", takes(queue, 0, 2, 040000 | IPC_NOWAIT | MSG_NOERROR));
+    SAY("of all but some: %s\n", takes(queue, 0, 64, 040000 | IPC_NOWAIT | MSG_EXCEPT));
+    msgctl(queue, IPC_STAT, &ds);
+    SAY("%lu messages, times %d\n", ds.msg_qnum, ds.msg_rtime > 0);
     SAY("by type: %s\n", takes(queue, 3, 64, 0));
     SAY("up to: %s\n", takes(queue, -4, 64, 0));
     SAY("except: %s\n", takes(queue, 5, 64, MSG_EXCEPT));

@@ -2,6 +2,7 @@
 #define _GNU_SOURCE
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/close_range.h>
 #include <linux/futex.h>
 #include <poll.h>
 #include <pthread.h>
@@ -558,6 +559,48 @@ static void shares(void) {
         close((long)fd);
         chdir("/");
     }
+    /* Signals to who has ended, to nobody, and those that there are not. */
+    pid_t gone = fork();
+    if (!gone) _exit(0);
+    siginfo_t info;
+    waitid(P_PID, gone, &info, WEXITED | WNOWAIT);
+    SAY("ended %s", error(kill(gone, 0)));
+    SAY(" %s", error(kill(gone, SIGKILL)));
+    SAY(" %s", error(kill(gone, 65)));
+    SAY(" %s", error(syscall(SYS_tkill, gone, SIGTERM)));
+    SAY(" %s", error(syscall(SYS_tgkill, gone, gone, 0)));
+    SAY(" %s", error(syscall(SYS_tgkill, getpid(), gone, 0)));
+    SAY(" %s\n", error(syscall(SYS_tgkill, gone, gone, 65)));
+    pid_t stranger = fork();
+    if (!stranger) {
+        if (setresuid(5, 5, 5)) _exit(1);
+        SAY("not his %s", error(kill(gone, 0)));
+        SAY(" %s", error(kill(gone, SIGCONT)));
+        SAY(" %s\n", error(syscall(SYS_tkill, gone, 0)));
+        _exit(0);
+    }
+    waitpid(stranger, NULL, 0);
+    waitpid(gone, NULL, 0);
+    SAY("gone %s", error(kill(gone, 65)));
+    SAY(" %s", error(kill(-99999, 65)));
+    SAY(" %s\n", error(syscall(SYS_tkill, gone, 65)));
+    /* A range that is closed, or marked, in a table of one's own from then on. */
+    static const int ranges[] = {0, CLOSE_RANGE_CLOEXEC, CLOSE_RANGE_UNSHARE, CLOSE_RANGE_UNSHARE | CLOSE_RANGE_CLOEXEC};
+    for (int i = 0; i < 4; i++) {
+        int fd = open("/dev/null", O_RDONLY), status;
+        pid_t child = syscall(SYS_clone, CLONE_FILES | SIGCHLD, 0, 0, 0, 0);
+        if (child == 0) {
+            long result = syscall(SYS_close_range, fd, ~0U, ranges[i]);
+            SAY("range %d: %s, %d", ranges[i], error(result), fcntl(fd, F_GETFD));
+            _exit(0);
+        }
+        waitpid(child, &status, 0);
+        SAY(" and %d\n", fcntl(fd, F_GETFD));
+        close(fd);
+    }
+    SAY("range %s", error(syscall(SYS_close_range, 5, 4, CLOSE_RANGE_UNSHARE)));
+    SAY(" %s", error(syscall(SYS_close_range, 90, 99, 8)));
+    SAY(" %s\n", error(syscall(SYS_close_range, 90, 99, 1L << 32)));
     SAY("alone %s\n", error(unshare(CLONE_VM | CLONE_SIGHAND | CLONE_THREAD)));
     /* The number of a child. */
     int status, numbers[33] = {0};

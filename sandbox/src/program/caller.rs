@@ -163,6 +163,7 @@ impl Caller for Running<'_> {
         };
         let subject = Subject {
             tid,
+            reader: self.task.id(),
             task,
             state,
             process,
@@ -223,6 +224,18 @@ impl Caller for Running<'_> {
     fn cwd(&self, pid: u32) -> Option<InodeId> {
         let context = self.find(pid).and_then(|(_, task)| self.context.of(task.context));
         context.map(|context| context.cwd)
+    }
+
+    fn mapped_file(&self, pid: u32, start: u64) -> Option<(Range<u64>, Vec<u8>)> {
+        let space = self.find(pid).and_then(|(_, task)| self.space.of(task.space))?;
+        let vma = space.state.vmas.get(&start).filter(|vma| vma.is_of_file())?;
+        Some((start..vma.end, vma.name.to_vec()))
+    }
+
+    fn mapped_files(&self, pid: u32) -> Vec<Range<u64>> {
+        let space = self.find(pid).and_then(|(_, task)| self.space.of(task.space));
+        let vmas = space.into_iter().flat_map(|space| &space.state.vmas);
+        vmas.filter(|(_, vma)| vma.is_of_file()).map(|(start, vma)| *start..vma.end).collect()
     }
 
     fn charge(&mut self, bytes: u64) -> FsResult<()> {

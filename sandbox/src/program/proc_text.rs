@@ -17,6 +17,8 @@ use crate::x86::processor::Level;
 pub struct Subject<'a> {
     /// The task's number.
     pub tid: u32,
+    /// Who asks.
+    pub reader: u32,
     /// The task.
     pub task: &'a Task,
     /// Whether it runs (`R`), waits (`S`) or is stopped (`T`).
@@ -39,6 +41,23 @@ pub struct Subject<'a> {
     pub names: &'a SystemNames,
     /// The processor.
     pub cpu: Level,
+}
+
+impl Subject<'_> {
+    /// The call that the task waits in, or makes: its number and arguments, and where it was made
+    /// (`proc_pid_syscall`).
+    fn current_call(&self) -> String {
+        let regs = &self.task.regs.general;
+        let (number, args) = match &self.task.parked {
+            Some(parked) => (parked.call.number, parked.call.args),
+            None => (regs.rax, [regs.rdi, regs.rsi, regs.rdx, regs.r10, regs.r8, regs.r9]),
+        };
+        if self.state == 'R' && self.tid != self.reader {
+            return "running\n".to_owned();
+        }
+        let args: String = args.iter().map(|arg| format!("0x{arg:x} ")).collect();
+        format!("{} {args}0x{:x} 0x{:x}\n", number as i32, regs.rsp, regs.rip)
+    }
 }
 
 /// The text of a file; `None` where the file system's built-in text will do.
@@ -67,6 +86,7 @@ pub fn text(pid: u32, file: ProcFile, subject: &Subject<'_>) -> Option<Vec<u8>> 
         ProcFile::Auxv => {
             image.auxv.iter().flat_map(|(k, v)| [k.to_le_bytes(), v.to_le_bytes()].concat()).collect()
         }
+        ProcFile::Syscall => subject.current_call().into_bytes(),
         ProcFile::Stat => status::stat(subject).into_bytes(),
         ProcFile::Statm => {
             let page = PAGE_SIZE as u64;

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use super::FdTable;
-use super::description::Description;
+use super::description::{DescId, Description};
 use super::poll::{POLLERR, POLLHUP, POLLIN, POLLRDNORM};
 use super::watched::{ITEM_BYTES, Item, Set, Spot};
 use crate::errno::Errno;
@@ -178,6 +178,25 @@ impl FdTable {
             }
         }
         Ok(false)
+    }
+
+    /// The description that a set of a table watches by a descriptor's number: the `nth` of those.
+    ///
+    /// # Errors
+    /// `EBADF`, `EINVAL` when it is no set, `ENOENT`.
+    pub(crate) fn watched_in(
+        &self,
+        fs: &Fs,
+        table: u32,
+        set: i32,
+        (fd, nth): (i32, u32),
+    ) -> FsResult<DescId> {
+        self.description_in(table, set)?;
+        let inode = self.inode_in(table, set).filter(|inode| matches!(fs.anon(*inode), Some(Anon::Epoll)));
+        let Some(inode) = inode else { return fail(Errno::EINVAL) };
+        let items = self.watched.set(inode).into_iter().flat_map(|set| set.items());
+        let mut of_number = items.map(|(spot, _)| spot).filter(|spot| spot.0 == fd);
+        of_number.nth(nth as usize).map_or_else(|| fail(Errno::ENOENT), |spot| Ok(spot.1))
     }
 
     /// What makes a descriptor ready for `events`.

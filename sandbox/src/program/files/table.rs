@@ -408,9 +408,7 @@ impl FdTable {
     /// # Errors
     /// `EBADF`, `EMFILE`.
     pub fn dup_from(&mut self, table: u32, fd: i32) -> FsResult<i32> {
-        let slots = self.table.of(table).map(|numbers| &numbers.slots);
-        let slot = usize::try_from(fd).ok().and_then(|fd| slots?.get(fd).copied().flatten());
-        let Some(slot) = slot else { return fail(Errno::EBADF) };
+        let slot = self.slot_in(table, fd)?;
         let new = self.vacant(0)?;
         Ok(self.put(new, slot.id, true))
     }
@@ -501,9 +499,22 @@ impl FdTable {
 
     /// What a descriptor of a table is open on.
     pub fn inode_in(&self, table: u32, fd: i32) -> Option<InodeId> {
-        let slots = &self.table.of(table)?.slots;
-        let slot = usize::try_from(fd).ok().and_then(|fd| slots.get(fd).copied().flatten())?;
+        let slot = self.slot_in(table, fd).ok()?;
         self.arena.get(slot.id).map(|description| description.inode)
+    }
+
+    /// The description that a descriptor of a table stands for.
+    ///
+    /// # Errors
+    /// `EBADF`
+    pub(crate) fn description_in(&self, table: u32, fd: i32) -> FsResult<DescId> {
+        Ok(self.slot_in(table, fd)?.id)
+    }
+
+    fn slot_in(&self, table: u32, fd: i32) -> FsResult<Slot> {
+        let slots = self.table.of(table).map(|numbers| &numbers.slots);
+        let slot = usize::try_from(fd).ok().and_then(|fd| slots?.get(fd).copied().flatten());
+        slot.map_or_else(|| fail(Errno::EBADF), Ok)
     }
 
     /// Makes another task's table current.

@@ -126,6 +126,17 @@ pub trait Caller {
         None
     }
 
+    /// What is mapped of a file at an address of a process where a mapping starts: its addresses, and the
+    /// file's path.
+    fn mapped_file(&self, _pid: u32, _start: u64) -> Option<(Range<u64>, Vec<u8>)> {
+        None
+    }
+
+    /// The addresses of all mappings of files of a process.
+    fn mapped_files(&self, _pid: u32) -> Vec<Range<u64>> {
+        Vec::new()
+    }
+
     /// Charges bytes of the monitor's memory to the sandbox's account: before they are taken, and an
     /// amount that is a function of what the guest has.
     ///
@@ -319,4 +330,6 @@ pub enum ProcFile {
     Semaphores,
     /// `/proc/sysvipc/msg`
     MessageQueues,
+    /// `/proc/<pid>/syscall`; built in.
+    Syscall,
 }

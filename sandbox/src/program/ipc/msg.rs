@@ -186,6 +186,11 @@ impl MsgQueue {
         Ok(message)
     }
 
+    /// A message by its place, which stays where it is.
+    pub fn message(&self, place: usize) -> Option<&Message> {
+        self.messages.get(place)
+    }
+
     /// Lets a task wait.
     pub fn wait(&mut self, receiver: Receiver) {
         self.receivers.push_back(receiver);

@@ -205,6 +205,11 @@ impl Vma {
         MAPPING_BYTES + self.name.len() as u64
     }
 
+    /// Whether it is of a file, as far as programs see: what has a path.
+    pub fn is_of_file(&self) -> bool {
+        self.name.starts_with(b"/")
+    }
+
     /// Whether some of its pages are its own, and not an object's.
     pub fn has_own_pages(&self) -> bool {
         !matches!(self.backing, Backing::Shared { .. })

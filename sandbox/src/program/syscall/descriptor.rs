@@ -10,7 +10,8 @@ use crate::program::kernel::Kernel;
 use crate::program::mm::Access;
 use crate::program::wait::Wait;
 
-/// `CLOSE_RANGE_CLOEXEC`.
+/// `CLOSE_RANGE_*`.
+const CLOSE_RANGE_UNSHARE: u64 = 2;
 const CLOSE_RANGE_CLOEXEC: u64 = 4;
 
 impl Kernel {
@@ -78,11 +79,15 @@ impl Kernel {
     }
 
     pub(super) fn sys_close_range(&mut self, a: Args) -> SysResult {
-        if a[2] & !(CLOSE_RANGE_CLOEXEC | 2) != 0 {
+        let (first, last, flags) = (a[0] as u32, a[1] as u32, u64::from(a[2] as u32));
+        if flags & !(CLOSE_RANGE_CLOEXEC | CLOSE_RANGE_UNSHARE) != 0 || first > last {
             return Err(Errno::EINVAL.into());
         }
-        let mark = a[2] & CLOSE_RANGE_CLOEXEC != 0;
-        self.with_files(|fs, files, env, _| files.close_range(fs, env, (a[0] as u32, a[1] as u32), mark))?;
+        if flags & CLOSE_RANGE_UNSHARE != 0 {
+            self.unshare_files()?;
+        }
+        let mark = flags & CLOSE_RANGE_CLOEXEC != 0;
+        self.with_files(|fs, files, env, _| files.close_range(fs, env, (first, last), mark))?;
         Ok(0)
     }
 

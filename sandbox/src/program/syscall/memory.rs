@@ -54,10 +54,13 @@ const HUGE_SIZES: [u64; 3] = [0, 21, 30];
 const LOW: std::ops::Range<u64> = 0x4000_0000..0x8000_0000;
 
 /// What a mapping of a descriptor needs of it.
+/// What shared memory is called that is of no file (`shmem_zero_setup`).
+const SHARED_ZEROS: &[u8] = b"/dev/zero (deleted)";
+
 enum Source {
     File(Mapping),
-    /// `/dev/zero`: zeros, as if no descriptor had been given.
-    Zeros,
+    /// Zeros: of no descriptor, or of one of `/dev/zero`, which has a name.
+    Zeros(&'static [u8]),
 }
 
 struct Mapping {
@@ -94,18 +97,19 @@ impl Kernel {
         }
         let protection = self.protection(protection);
         let source = match anonymous {
-            true => Source::Zeros,
+            true if shared => Source::Zeros(SHARED_ZEROS),
+            true => Source::Zeros(b""),
             false => self.file_backing(fd, offset, len, flags, protection)?,
         };
         let mapping = match source {
             Source::File(_) if grows_down => return Err(Errno::EINVAL.into()),
             Source::File(mapping) => mapping,
-            Source::Zeros => Mapping {
+            Source::Zeros(name) => Mapping {
                 backing: match shared {
                     true => self.anonymous_object(len, flags & map::NORESERVE == 0)?,
                     false => Backing::Anonymous,
                 },
-                name: Arc::from(&b""[..]),
+                name: Arc::from(name),
                 may_write: true,
             },
         };
@@ -217,7 +221,8 @@ impl Kernel {
                 return Err(Errno::EACCES.into());
             }
             if fs.is_zeros(inode) {
-                return Ok::<_, SysError>((Source::Zeros, inode));
+                let name = if shared { SHARED_ZEROS } else { b"/dev/zero" };
+                return Ok::<_, SysError>((Source::Zeros(name), inode));
             }
             let name: Arc<[u8]> = Arc::from(&fs.path_of(inode)[..]);
             // What is sealed against writes is never mapped for them.

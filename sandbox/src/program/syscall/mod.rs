@@ -16,6 +16,7 @@ mod futex_requeue;
 mod futex_waitv;
 mod info;
 mod ipc;
+mod kcmp;
 mod limits;
 mod memory;
 mod message;

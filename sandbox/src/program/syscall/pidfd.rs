@@ -2,7 +2,6 @@
 
 use super::Args;
 use crate::errno::Errno;
-use crate::program::credentials::cap;
 use crate::program::error::{SysError, SysResult};
 use crate::program::fs::{Anon, OpenFlags, Stage};
 use crate::program::kernel::Kernel;
@@ -70,9 +69,7 @@ impl Kernel {
         let Some(target) = self.first_task_of(pid) else {
             return Err(if pid == FIRST_PID { Errno::EPERM } else { Errno::ESRCH }.into());
         };
-        let dumpable = self.process.of(pid).is_some_and(|process| process.settings.dumpable);
-        let alike = pid == self.pid() || dumpable && self.is_alike(&target.credentials);
-        if !alike && !self.task.credentials.can(cap::SYS_PTRACE) {
+        if !self.may_look_into(target) {
             return Err(Errno::EPERM.into());
         }
         let table = target.files;

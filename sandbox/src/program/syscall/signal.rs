@@ -104,9 +104,24 @@ impl Kernel {
         let alike = [who.user.effective, who.user.real]
             .iter()
             .any(|id| [whom.user.real, whom.user.saved].contains(id));
+        alike || self.continues(target.process, signal) || who.can(cap::KILL) || target.process == self.pid()
+    }
+
+    /// The same of a process, which may have ended: then of whom it was.
+    fn may_signal_process(&self, pid: u32, signal: u32) -> bool {
+        if let Some(task) = self.first_task_of(pid) {
+            return self.may_signal(task, signal);
+        }
+        let who = &self.task.credentials;
+        let ended = self.process.of(pid).map(|process| process.user);
+        let alike = ended.is_some_and(|user| [who.user.effective, who.user.real].contains(&user));
+        alike || self.continues(pid, signal) || who.can(cap::KILL)
+    }
+
+    /// Whether a signal lets a process of the running task's session go on.
+    fn continues(&self, pid: u32, signal: u32) -> bool {
         let session = |pid| self.process.of(pid).map(|process| process.session);
-        let continues = signal == SIGCONT && session(target.process) == session(self.pid());
-        alike || continues || who.can(cap::KILL) || target.process == self.pid()
+        signal == SIGCONT && session(pid) == session(self.pid())
     }
 
     pub(super) fn sys_kill(&mut self, a: Args) -> SysResult {
@@ -120,9 +135,6 @@ impl Kernel {
 
     /// Sends a signal to those that `kill`'s first argument names; 0 asks only.
     pub(super) fn signal_processes(&mut self, pid: i32, info: Info) -> SysResult {
-        if info.signal > MAX {
-            return Err(Errno::EINVAL.into());
-        }
         let (own, group) = (self.pid(), self.process.group);
         let group_of = |wanted: u32| move |(_, process): &(u32, &Process)| process.group == wanted;
         let targets: Vec<u32> = match pid {
@@ -135,8 +147,11 @@ impl Kernel {
             }
             pid => vec![self.process_of(pid as u64)?],
         };
-        let allowed =
-            |pid: &u32| self.first_task_of(*pid).is_none_or(|task| self.may_signal(task, info.signal));
+        // Looked at once there is somebody to get it (`check_kill_permission`).
+        if info.signal > MAX && !targets.is_empty() {
+            return Err(Errno::EINVAL.into());
+        }
+        let allowed = |pid: &u32| self.may_signal_process(*pid, info.signal);
         let (allowed, refused): (Vec<u32>, Vec<u32>) = targets.into_iter().partition(allowed);
         if allowed.is_empty() {
             return Err(if refused.is_empty() { Errno::ESRCH } else { Errno::EPERM }.into());
@@ -187,15 +202,22 @@ impl Kernel {
 
     fn signal_task(&mut self, process: Option<u32>, tid: u32, info: Info) -> SysResult {
         let signal = info.signal;
+        let of_it = |task: &&Task| process.is_none_or(|pid| task.process == pid);
+        let target = self.task.of(tid).filter(of_it);
+        // The first task of a process is there until somebody has waited for it.
+        let ended = self.process.of(tid).is_some_and(|process| process.ended.is_some());
+        let ended = ended && process.is_none_or(|pid| pid == tid);
+        if target.is_none() && !ended {
+            return Err(Errno::ESRCH.into());
+        }
         if signal > MAX {
             return Err(Errno::EINVAL.into());
         }
-        let of_it = |task: &&Task| process.is_none_or(|pid| task.process == pid);
-        let target = self.task.of(tid).filter(of_it).ok_or(Errno::ESRCH)?;
-        if !self.may_signal(target, signal) {
+        if !target.map_or_else(|| self.may_signal_process(tid, signal), |task| self.may_signal(task, signal))
+        {
             return Err(Errno::EPERM.into());
         }
-        if signal != 0 {
+        if signal != 0 && !ended {
             self.try_send(tid, info)?;
         }
         Ok(0)

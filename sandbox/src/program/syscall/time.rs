@@ -6,6 +6,7 @@ use crate::errno::Errno;
 use crate::program::error::{SysError, SysResult};
 use crate::program::kernel::Kernel;
 use crate::program::signal::UNBLOCKABLE;
+use crate::program::vdso::COARSE_RESOLUTION_NS;
 use crate::program::wait::{Key, Wait};
 
 /// Nanoseconds in a second.
@@ -19,6 +20,9 @@ const TICKS: u64 = 100;
 pub(super) const TIMER_ABSTIME: u64 = 1;
 /// `CLOCK_REALTIME`.
 const CLOCK_REALTIME: i32 = 0;
+/// `CLOCK_*_COARSE`.
+const CLOCK_REALTIME_COARSE: i32 = 5;
+const CLOCK_MONOTONIC_COARSE: i32 = 6;
 
 /// Who `getrusage` is about (`include/uapi/linux/resource.h`).
 const RUSAGE_SELF: i32 = 0;
@@ -123,9 +127,14 @@ impl Kernel {
     }
 
     pub(super) fn sys_clock_getres(&mut self, a: Args) -> SysResult {
+        let resolution = match a[0] as i32 {
+            CLOCK_REALTIME_COARSE | CLOCK_MONOTONIC_COARSE => COARSE_RESOLUTION_NS.into(),
+            _ => 1,
+        };
+        // What has no time has no resolution.
         self.clock_now(a[0])?;
         if a[1] != 0 {
-            self.write_words(a[1], &[0, 1])?;
+            self.write_words(a[1], &[0, resolution])?;
         }
         Ok(0)
     }

@@ -3,6 +3,7 @@
 //! What lies in `/proc/<pid>` comes and goes with processes, so its files are in no table: their
 //! [`InodeId`] says all that there is to know ([`ProcNode`]).
 
+mod mapped;
 mod node;
 mod text;
 

@@ -7,17 +7,21 @@ use super::super::error::{FsResult, fail};
 use super::super::inode::{Body, InodeId, Place, Text};
 use super::super::resolve::At;
 use super::super::stat::{S_IFDIR, S_IFLNK, S_IFREG, Stat};
+use super::mapped;
 use crate::errno::Errno;
 
 /// An inode number with this bit set is a [`ProcNode`].
 const MARK: u64 = 1 << 63;
+
+/// Classes of inode numbers from this on are of mappings: they and the 32 bits in the middle say which page.
+const MAPPED: u64 = 0x40;
 
 /// Process and descriptor numbers are below this.
 const NUMBER_MAX: u32 = 1 << 24;
 
 /// The text files of a process. A file's place in this list is part of its inode number, and so
 /// of snapshots: new ones go to the end.
-const FILES: [(&str, ProcFile); 29] = [
+const FILES: [(&str, ProcFile); 30] = [
     ("maps", ProcFile::Maps),
     ("smaps", ProcFile::Smaps),
     ("cmdline", ProcFile::Cmdline),
@@ -47,6 +51,7 @@ const FILES: [(&str, ProcFile); 29] = [
     ("timerslack_ns", ProcFile::TimerSlack),
     ("schedstat", ProcFile::SchedStat),
     ("mountstats", ProcFile::MountStats),
+    ("syscall", ProcFile::Syscall),
 ];
 
 /// The namespaces of a process, and the numbers that the first ones have on Linux
@@ -92,6 +97,10 @@ pub(in super::super) enum ProcNode {
     NsDir { pid: u32 },
     /// `/proc/<pid>/ns/<namespace>`
     Namespace { pid: u32, namespace: u8 },
+    /// `/proc/<pid>/map_files`
+    MappedDir { pid: u32 },
+    /// `/proc/<pid>/map_files/<addresses>`
+    Mapped { pid: u32, page: u64 },
 }
 
 impl ProcNode {
@@ -115,6 +124,11 @@ impl ProcNode {
             9 => ProcNode::Namespace { pid, namespace: file },
             10 => ProcNode::FdInfoDir { pid },
             11 => ProcNode::FdInfo { pid, fd: sub },
+            12 => ProcNode::MappedDir { pid },
+            class @ MAPPED.. => {
+                let middle = (id.0 >> 24) & 0xffff_ffff;
+                ProcNode::Mapped { pid, page: (class - MAPPED) << 32 | middle }
+            }
             _ => ProcNode::Process { pid },
         })
     }
@@ -133,6 +147,10 @@ impl ProcNode {
             ProcNode::Namespace { pid, namespace } => (9, pid, 0, namespace),
             ProcNode::FdInfoDir { pid } => (10, pid, 0, 0),
             ProcNode::FdInfo { pid, fd } => (11, pid, fd, 0),
+            ProcNode::MappedDir { pid } => (12, pid, 0, 0),
+            ProcNode::Mapped { pid, page } => {
+                (MAPPED | page >> 32, pid, page as u32 & 0xff_ffff, (page >> 24) as u8)
+            }
         };
         InodeId(
             MARK | (class << 56)
@@ -143,7 +161,13 @@ impl ProcNode {
     }
 
     pub fn is_link(self) -> bool {
-        matches!(self, ProcNode::Link { .. } | ProcNode::Fd { .. } | ProcNode::Namespace { .. })
+        matches!(
+            self,
+            ProcNode::Link { .. }
+                | ProcNode::Fd { .. }
+                | ProcNode::Namespace { .. }
+                | ProcNode::Mapped { .. }
+        )
     }
 
     pub fn is_dir(self) -> bool {
@@ -177,12 +201,18 @@ impl ProcNode {
     }
 
     fn permissions(self) -> u32 {
-        if self.is_link() {
-            return 0o777;
+        match self {
+            ProcNode::Mapped { .. } => return 0o400,
+            _ if self.is_link() => return 0o777,
+            _ => {}
         }
         match self.text() {
             Some((_, Text::Proc(file))) => match file {
-                ProcFile::Environ | ProcFile::Auxv | ProcFile::Io | ProcFile::Personality => 0o400,
+                ProcFile::Environ
+                | ProcFile::Auxv
+                | ProcFile::Io
+                | ProcFile::Personality
+                | ProcFile::Syscall => 0o400,
                 ProcFile::Comm
                 | ProcFile::OomScoreAdj
                 | ProcFile::CoredumpFilter
@@ -194,7 +224,7 @@ impl ProcNode {
                 ProcFile::Mem => 0o600,
                 _ => 0o444,
             },
-            _ if matches!(self, ProcNode::FdDir { .. }) => 0o500,
+            _ if matches!(self, ProcNode::FdDir { .. } | ProcNode::MappedDir { .. }) => 0o500,
             _ if matches!(self, ProcNode::FdInfo { .. }) => 0o444,
             _ if matches!(self, ProcNode::NsDir { .. }) => 0o511,
             _ => 0o555,
@@ -239,6 +269,9 @@ impl ProcNode {
                 let (name, _) = NAMESPACES.get(usize::from(namespace)).copied().unwrap_or_default();
                 format!("/proc/{pid}/ns/{name}")
             }
+            ProcNode::MappedDir { pid } => format!("/proc/{pid}/map_files"),
+            // Where it ends, the mapping knows.
+            ProcNode::Mapped { pid, page } => format!("/proc/{pid}/map_files/{page:x}000"),
             ProcNode::Thread { pid, tid } => format!("/proc/{pid}/task/{tid}"),
             ProcNode::ThreadFile { pid, tid, file: n } => {
                 format!("/proc/{pid}/task/{tid}/{}", file(n))
@@ -302,6 +335,7 @@ impl Fs {
                 (_, "task") => Some(ProcNode::TaskDir { pid }),
                 (_, "fdinfo") => Some(ProcNode::FdInfoDir { pid }),
                 (_, "ns") => Some(ProcNode::NsDir { pid }),
+                (_, "map_files") => Some(ProcNode::MappedDir { pid }),
                 _ => link(pid),
             },
             ProcNode::Thread { pid, tid } => match (file, text) {
@@ -318,6 +352,7 @@ impl Fs {
             ProcNode::FdInfoDir { pid } => number(name)
                 .filter(|fd| pid == env.caller.pid() && at.fds.target(*fd).is_some())
                 .map(|fd| ProcNode::FdInfo { pid, fd }),
+            ProcNode::MappedDir { pid } => mapped::find(env, pid, name),
             ProcNode::NsDir { pid } => NAMESPACES
                 .iter()
                 .position(|(name, _)| *name == text)
@@ -336,6 +371,7 @@ impl Fs {
             ProcNode::FdDir { pid }
             | ProcNode::FdInfoDir { pid }
             | ProcNode::TaskDir { pid }
+            | ProcNode::MappedDir { pid }
             | ProcNode::NsDir { pid } => Ok(ProcNode::Process { pid }.id()),
             ProcNode::Thread { pid, .. } => Ok(ProcNode::TaskDir { pid }.id()),
             _ => match self.built_in_child(self.root, "proc") {
@@ -384,6 +420,9 @@ impl Fs {
                 let (name, number) = NAMESPACES.get(usize::from(namespace)).copied().unwrap_or_default();
                 Ok(format!("{name}:[{number}]").into_bytes())
             }
+            (ProcNode::Mapped { pid, page }, None) => {
+                mapped::target(env, pid, page).map_or_else(|| fail(Errno::ENOENT), Ok)
+            }
             _ => fail(Errno::EINVAL),
         }
     }
@@ -397,7 +436,8 @@ impl Fs {
                     .enumerate()
                     .map(|(n, (name, _))| listed(ProcNode::File { pid, file: n as u8 }, name));
                 let task = listed(ProcNode::TaskDir { pid }, "task");
-                files.chain(of_both(pid)).chain([task]).collect()
+                let mapped = listed(ProcNode::MappedDir { pid }, "map_files");
+                files.chain(of_both(pid)).chain([task, mapped]).collect()
             }
             ProcNode::Thread { pid, tid } => FILES
                 .iter()
@@ -416,6 +456,9 @@ impl Fs {
                 .zip(NAMESPACES)
                 .map(|(n, (name, _))| listed(ProcNode::Namespace { pid, namespace: n }, name))
                 .collect(),
+            ProcNode::MappedDir { pid } => {
+                mapped::list(env, pid).iter().map(|(node, name)| listed(*node, name)).collect()
+            }
             ProcNode::TaskDir { pid } => env
                 .caller
                 .tids(pid)

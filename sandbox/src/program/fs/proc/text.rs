@@ -86,6 +86,7 @@ pub(super) fn built_in(file: ProcFile) -> &'static str {
         ProcFile::CoredumpFilter => "00000033\n",
         ProcFile::LoginUid | ProcFile::SessionId => "4294967295",
         ProcFile::Wchan => "0",
+        ProcFile::Syscall => "running\n",
         ProcFile::UidMap | ProcFile::GidMap => "         0          0 4294967295\n",
         ProcFile::SetGroups => "allow\n",
         ProcFile::SchedStat => "0 0 0\n",

@@ -53,6 +53,11 @@ pub struct Sems {
 }
 
 impl Sems {
+    /// Whether a process wants anything undone when it ends.
+    pub fn undoes(&self, pid: u32) -> bool {
+        self.undo.range((pid, i32::MIN)..=(pid, i32::MAX)).next().is_some()
+    }
+
     /// Semaphores of all sets.
     pub fn used(&self) -> u64 {
         self.used

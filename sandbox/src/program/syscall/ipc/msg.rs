@@ -90,8 +90,10 @@ impl Kernel {
             return Err(Errno::EINVAL.into());
         }
         if flags & MSG_COPY != 0 {
-            let sane = flags & MSG_EXCEPT == 0 && flags & IPC_NOWAIT != 0;
-            return Err(if sane { Errno::ENOSYS } else { Errno::EINVAL }.into());
+            if flags & MSG_EXCEPT != 0 || flags & IPC_NOWAIT == 0 {
+                return Err(Errno::EINVAL.into());
+            }
+            return self.copy_message(id, address, size, kind as i64, flags & MSG_NOERROR != 0);
         }
         let receiver = Receiver {
             tid: self.tid(),
@@ -116,6 +118,19 @@ impl Kernel {
                 Err(self.wait_in(Waiting::Receiver(id), None))
             }
         }
+    }
+
+    /// Gives the program a message by its place in a queue, where it stays (`MSG_COPY`).
+    fn copy_message(&mut self, id: i32, address: u64, size: u64, place: i64, parts: bool) -> SysResult {
+        let queue = self.ipc.msg.queues.get_mut(id)?;
+        queue.perm().expect(&self.task.credentials, READ)?;
+        let message = usize::try_from(place).ok().and_then(|place| queue.message(place));
+        let message = message.cloned().ok_or(Errno::ENOMSG)?;
+        if message.text.len() as u64 > size {
+            // The copy has room for what was asked for, and for nothing else (`copy_msg`).
+            return Err(if parts { Errno::EINVAL } else { Errno::E2BIG }.into());
+        }
+        self.hand_over(&message, address, size)
     }
 
     /// Gives the program a message. It is lost where it cannot be written.

@@ -24,7 +24,7 @@ __NR_lstat "pp" |p, a| p.sys_newfstatat([AT_FDCWD, a[0], a[1], AT_SYMLINK_NOFOLL
 __NR_poll "pni" [once] |p, a| p.sys_poll(a), complete;
 __NR_lseek "fii" |p, a| p.sys_lseek(a), complete;
 __NR_mmap "pnrmfx" |p, a| p.sys_mmap(a),
-    partial("no huge pages: MAP_HUGETLB is ENOMEM; MAP_DROPPABLE memory is never dropped");
+    partial("no huge pages: MAP_HUGETLB is ENOMEM; MAP_DROPPABLE memory is never dropped; not in the last 2 MiB: ENOMEM");
 __NR_mprotect "pnr" |p, a| p.sys_mprotect(a), complete;
 __NR_munmap "pn" |p, a| p.sys_munmap(a), complete;
 __NR_brk "p" |p, a| p.sys_brk(a), complete;
@@ -42,7 +42,8 @@ __NR_pipe "p" |p, a| p.sys_pipe2([a[0], 0, 0, 0, 0, 0]), complete;
 __NR_select "ipppp" [once] |p, a| p.sys_select(a),
     partial("the time that is left is not written back; descriptors from 1024 on are not looked at");
 __NR_sched_yield "" |p, _| p.sys_sched_yield(), complete;
-__NR_mremap "pnnxp" |p, a| p.sys_mremap(a), complete;
+__NR_mremap "pnnxp" |p, a| p.sys_mremap(a),
+    partial("not to the last 2 MiB of addresses, which are the monitor's: EINVAL");
 __NR_msync "pnx" |p, a| p.sys_msync(a), complete;
 __NR_mincore "pnp" |p, a| p.sys_mincore(a),
     partial("every mapped page is said to be resident");
@@ -84,16 +85,15 @@ __NR_setsockopt "fiipn" |p, a| p.sys_setsockopt(a),
 __NR_getsockopt "fiipp" |p, a| p.sys_getsockopt(a),
     partial("no SO_PEERGROUPS, SO_PEERPIDFD, and what cannot be set: ENOPROTOOPT");
 __NR_clone "xpppp" |p, a| p.sys_clone(a),
-    partial("no namespaces, no CLONE_PIDFD; CLONE_IO, CLONE_SYSVSEM and tracing change nothing");
+    partial("no namespaces; CLONE_IO, CLONE_SYSVSEM and tracing change nothing");
 __NR_fork "" |p, _| p.sys_fork(), complete;
 __NR_vfork "" |p, _| p.sys_vfork(), complete;
 __NR_execve "ppp" [whole] |p, a| p.sys_execve(a).map(|()| After::Replaced),
     partial("no capabilities of files; binary formats are x86-64 ELF and scripts");
 __NR_exit "i" [whole] |p, a| p.sys_exit(a[0], false).map(|()| After::Ended), complete;
 __NR_wait4 "ipxp" |p, a| p.sys_wait4(a),
-    partial("processes are never stopped; threads wait for each other's children always");
-__NR_kill "ig" |p, a| p.sys_kill(a),
-    partial("signals that stop are ignored");
+    partial("threads wait for each other's children always");
+__NR_kill "ig" |p, a| p.sys_kill(a), complete;
 __NR_uname "p" |p, a| p.sys_uname(a), complete;
 __NR_semget "inx" |p, a| p.sys_semget(a), complete;
 __NR_semop "ipn" [once] |p, a| p.sys_semop(a), complete;
@@ -101,8 +101,7 @@ __NR_semctl "iiix" |p, a| p.sys_semctl(a), complete;
 __NR_shmdt "p" |p, a| p.sys_shmdt(a), complete;
 __NR_msgget "ix" |p, a| p.sys_msgget(a), complete;
 __NR_msgsnd "ipnx" [once] |p, a| p.sys_msgsnd(a), complete;
-__NR_msgrcv "ipnix" [once] |p, a| p.sys_msgrcv(a),
-    partial("MSG_COPY is ENOSYS");
+__NR_msgrcv "ipnix" [once] |p, a| p.sys_msgrcv(a), complete;
 __NR_msgctl "iip" |p, a| p.sys_msgctl(a), complete;
 __NR_fcntl "fix" |p, a| p.sys_fcntl(a),
     partial("no leases, directory notification, F_SETSIG or write hints; nobody is sent SIGIO");
@@ -263,8 +262,7 @@ __NR_lremovexattr "*" |p, a| p.sys_removexattr(a, Of::Path { follow: false }),
     partial("those of the host's files are not shown; no system.* (ACLs)");
 __NR_fremovexattr "*" |p, a| p.sys_removexattr(a, Of::Descriptor),
     partial("those of the host's files are not shown; no system.* (ACLs)");
-__NR_tkill "ig" |p, a| p.sys_tkill(a),
-    partial("signals that stop are ignored");
+__NR_tkill "ig" |p, a| p.sys_tkill(a), complete;
 __NR_time "p" |p, a| p.sys_time(a), complete;
 __NR_futex "pxippx" |p, a| p.sys_futex(a),
     partial("waiters lend no priority");
@@ -303,8 +301,7 @@ __NR_exit_group "i" [whole] |p, a| p.sys_exit(a[0], true).map(|()| After::Ended)
 __NR_epoll_wait "fpii" [once] |p, a| p.sys_epoll_wait(a), complete;
 __NR_epoll_ctl "fifp" |p, a| p.sys_epoll_ctl(a),
     partial("EPOLLEXCLUSIVE wakes all that wait");
-__NR_tgkill "iig" |p, a| p.sys_tgkill(a),
-    partial("signals that stop are ignored");
+__NR_tgkill "iig" |p, a| p.sys_tgkill(a), complete;
 __NR_utimes "pp" |p, a| p.sys_utimes(a, AT_FDCWD), complete;
 __NR_vserver "*" absent(ENOSYS);
 __NR_mbind "pnipnx" absent(ENOSYS);
@@ -319,7 +316,7 @@ __NR_mq_notify "fp" |p, a| p.sys_mq_notify(a),
 __NR_mq_getsetattr "fpp" |p, a| p.sys_mq_getsetattr(a), complete;
 __NR_kexec_load "*" absent(ENOSYS);
 __NR_waitid "iipxp" |p, a| p.sys_waitid(a),
-    partial("no P_PIDFD; processes are never stopped");
+    partial("threads wait for each other's children always");
 __NR_add_key "*" absent(ENOSYS);
 __NR_request_key "*" absent(ENOSYS);
 __NR_keyctl "*" absent(ENOSYS);
@@ -396,7 +393,8 @@ __NR_setns "*" absent(ENOSYS);
 __NR_getcpu "ppp" |p, a| p.sys_getcpu(a), complete;
 __NR_process_vm_readv "*" absent(ENOSYS);
 __NR_process_vm_writev "*" absent(ENOSYS);
-__NR_kcmp "*" absent(ENOSYS);
+__NR_kcmp "iixxx" |p, a| p.sys_kcmp(a),
+    partial("KCMP_IO finds all alike; not of processes that have ended: ESRCH");
 __NR_finit_module "*" absent(ENOSYS);
 __NR_sched_setattr "ipx" |p, a| p.sys_sched_setattr(a),
     partial("as sched_setscheduler; no SCHED_DEADLINE, and utilization clamps are ignored");
