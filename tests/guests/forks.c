@@ -324,9 +324,13 @@ static void random_run(int depth) {
         case 6: {
             long to = below(PAGES - 64);
             if (labs(to - at) < len) break;
-            /* Kernels before 6.17 move no more than one mapping. */
-            if (mremap(page(at), len * PAGE, len * PAGE, MREMAP_MAYMOVE | MREMAP_FIXED, page(to)) != page(to))
+            if (mremap(page(at), len * PAGE, len * PAGE, MREMAP_MAYMOVE | MREMAP_FIXED, page(to)) != page(to)) {
+                /* Kernels before 6.17 move no more than one mapping, and look only when nothing is at the new
+                   place any more. */
+                mmap(page(to), len * PAGE, PROT_READ | PROT_WRITE, MAP_FIXED | MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+                memset(expected + to, 0, len * 4);
                 break;
+            }
             memcpy(expected + to, expected + at, len * 4);
             mmap(page(at), len * PAGE, PROT_READ | PROT_WRITE, MAP_FIXED | MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
             memset(expected + at, 0, len * 4);
