@@ -92,7 +92,9 @@ fn every_script_of_a_job_is_there() {
     let all = programs::selected(true);
     let words = all.iter().flat_map(|job| job.argv.iter().copied()).map(Path::new);
     let scripts = words.filter(|word| word.extension().is_some_and(|e| languages.iter().any(|l| e == *l)));
-    let missing: Vec<&Path> =
-        scripts.filter(|name| !name.starts_with("/") && !dir.path().join(name).exists()).collect();
+    // But for those that are to be missing.
+    let scripts =
+        scripts.filter(|name| !name.is_absolute() && !name.to_string_lossy().starts_with("missing"));
+    let missing: Vec<&Path> = scripts.filter(|name| !dir.path().join(name).exists()).collect();
     assert!(missing.is_empty(), "{missing:?}");
 }

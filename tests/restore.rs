@@ -13,7 +13,7 @@ use std::process::Command;
 
 use common::{Finished, Input, dejavm, finish, tool};
 use programs::corpus::Corpus;
-use programs::run::{arguments, difference, memory};
+use programs::run::{arguments, difference, memory, view};
 use programs::{Job, Stdin};
 use serde_json::Value;
 use tempfile::TempDir;
@@ -200,9 +200,10 @@ fn goes_on(job: &Job, dir: &Path, own: &Path, whole: &Finished, at: u64) -> Resu
         return Err(format!("{} at exit {at}: {first:?}", job.name()));
     }
     let rest = own.join(format!("rest-{at}"));
-    let memory = memory(job);
-    let memory: Vec<&str> = memory.iter().map(String::as_str).collect();
-    let second = restore(&file, dir, &[&["--record", rest.to_str().unwrap()], &memory[..]].concat(), "");
+    // A restore grants anew what the snapshot's guest may use and see.
+    let granted = [memory(job), view(job)].concat();
+    let granted: Vec<&str> = granted.iter().map(String::as_str).collect();
+    let second = restore(&file, dir, &[&["--record", rest.to_str().unwrap()], &granted[..]].concat(), "");
     let both = Finished {
         status: second.status,
         stdout: [first.stdout, second.stdout].concat(),
