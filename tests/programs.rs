@@ -1,7 +1,9 @@
 //! Every promised program on real input, natively and in the sandbox: standard output, standard
 //! error and exit status are the same, and the host's files stay as they are.
 //!
-//! `cargo test --release --test programs`; `scripts/install-test-programs` installs the programs.
+//! `cargo test --release --test programs`; `scripts/install-test-programs` installs the programs. With
+//! `DEJAVM_TEST_JOB=word` only the jobs are run that have this word in their name or in their family's; so in
+//! all tests of the table.
 
 use std::path::Path;
 
