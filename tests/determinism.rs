@@ -147,14 +147,7 @@ fn replay_without_inputs(job: &Job, places: &Places, own: &Path, first: &Finishe
 fn one_seed_one_run() {
     common::require_kvm();
     let places = Places::new();
-    let wanted = std::env::var("DEJAVM_TEST_JOB").unwrap_or_default();
-    let jobs: Vec<(usize, Job)> = programs::selected(common::full() || !wanted.is_empty())
-        .into_iter()
-        .filter(|job| job.name().contains(&wanted))
-        .enumerate()
-        .collect();
-    common::for_each(&jobs, |(number, job)| check(job, &places, *number));
-    println!("{} jobs", jobs.len());
+    programs::for_each(&programs::chosen(), |number, job| check(job, &places, number));
 }
 
 /// A word of a program's output.

@@ -7,12 +7,13 @@ mod common;
 #[path = "programs/mod.rs"]
 mod programs;
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use common::{Finished, Input, dejavm, finish, tool};
 use programs::corpus::Corpus;
-use programs::run::{arguments, difference, memory};
+use programs::run::{arguments, difference, memory, view};
 use programs::{Job, Stdin};
 use serde_json::Value;
 use tempfile::TempDir;
@@ -199,9 +200,10 @@ fn goes_on(job: &Job, dir: &Path, own: &Path, whole: &Finished, at: u64) -> Resu
         return Err(format!("{} at exit {at}: {first:?}", job.name()));
     }
     let rest = own.join(format!("rest-{at}"));
-    let memory = memory(job);
-    let memory: Vec<&str> = memory.iter().map(String::as_str).collect();
-    let second = restore(&file, dir, &[&["--record", rest.to_str().unwrap()], &memory[..]].concat(), "");
+    // A restore grants anew what the snapshot's guest may use and see.
+    let granted = [memory(job), view(job)].concat();
+    let granted: Vec<&str> = granted.iter().map(String::as_str).collect();
+    let second = restore(&file, dir, &[&["--record", rest.to_str().unwrap()], &granted[..]].concat(), "");
     let both = Finished {
         status: second.status,
         stdout: [first.stdout, second.stdout].concat(),
@@ -224,6 +226,29 @@ fn goes_on(job: &Job, dir: &Path, own: &Path, whole: &Finished, at: u64) -> Resu
     Ok(())
 }
 
+/// Exits at which to stop: near the start, in the middle, right before the end, and where most tasks are alive.
+/// How many those are, too.
+fn moments(recording: &Path) -> (Vec<u64>, usize) {
+    let mut lives: BTreeMap<u64, (u64, u64)> = BTreeMap::new();
+    let mut count = 0;
+    for line in exits(recording, 0) {
+        let exit: Value = serde_json::from_str(&line).expect("JSON");
+        let task = exit["task"].as_u64().unwrap_or(0);
+        count = exit["number"].as_u64().unwrap_or(count);
+        lives.entry(task).or_insert((count, count)).1 = count;
+    }
+    let alive = |at: u64| lives.values().filter(|(from, to)| (*from..=*to).contains(&at)).count();
+    let counts: Vec<usize> = (1..=count).map(alive).collect();
+    let most = counts.iter().copied().max().unwrap_or(0);
+    let middle_of = |least: usize| {
+        let all: Vec<u64> = (1..=count).filter(|at| counts[*at as usize - 1] >= least).collect();
+        all.get(all.len() / 2).copied().unwrap_or(1)
+    };
+    let all = [2, count / 3, middle_of(2), middle_of(most), count.saturating_sub(2)];
+    let all: BTreeSet<u64> = all.into_iter().map(|at| at.max(1)).collect();
+    (all.into_iter().collect(), most)
+}
+
 #[test]
 fn programs_go_on_behind_any_exit() {
     common::require_kvm();
@@ -231,28 +256,27 @@ fn programs_go_on_behind_any_exit() {
     let dir = scratch.path().join("inputs");
     Corpus::new().copy_to(&dir);
     // Standard input is the restoring process's own; jobs that read it are another matter.
-    let jobs =
-        programs::selected(common::full()).into_iter().filter(|job| matches!(job.stdin, Stdin::Pipe("")));
-    let step = if common::full() { 4 } else { 5 };
+    let jobs = programs::chosen().into_iter().filter(|job| matches!(job.stdin, Stdin::Pipe("")));
     // Of all jobs some; of those of many processes and threads all, or the sample.
-    let names: Vec<String> = ["processes", "runtimes", "large runtimes"]
+    let step = if common::full() { 4 } else { 5 };
+    let several: Vec<String> = programs::families()
         .into_iter()
-        .flat_map(|name| programs::families().into_iter().filter(move |(n, _)| *n == name))
+        .filter(|(name, _)| programs::OF_SEVERAL.contains(name))
         .flat_map(|(_, jobs)| jobs)
         .map(|job| job.name())
         .collect();
-    let jobs = jobs.enumerate().filter(|(n, job)| n % step == 0 || names.contains(&job.name()));
-    let jobs: Vec<(usize, Job)> = jobs.collect();
-    common::for_each(&jobs, |(n, job)| {
+    let jobs = jobs.enumerate().filter(|(n, job)| n % step == 0 || several.contains(&job.name()));
+    let jobs: Vec<Job> = jobs.map(|(_, job)| job).collect();
+    programs::for_each(&jobs, |n, job| {
         let own = scratch.path().join(format!("job-{n}"));
         std::fs::create_dir(&own).expect("create");
         let mut command = dejavm(["record", "-q", "-o"]);
         command.arg(own.join("whole")).args(arguments(job)).current_dir(&dir);
         let whole = finish(&mut command, Input::Pipe(b""));
-        let count = number(&inspect(&own.join("whole"))["log"]["exits"]) as u64;
-        // Near the start, in the middle, and right before the end.
-        for at in [2, count / 3, count / 2, count - 2] {
-            goes_on(job, &dir, &own, &whole, at.max(1))?;
+        let (moments, most) = moments(&own.join("whole"));
+        println!("stopped behind exits {moments:?}, with up to {most} tasks alive: {}", job.name());
+        for at in moments {
+            goes_on(job, &dir, &own, &whole, at)?;
         }
         std::fs::remove_dir_all(own).expect("remove");
         Ok(())

@@ -17,36 +17,8 @@ use crate::common::{self, Input};
 /// Modification time of the first file, seconds since the Unix epoch; the others follow.
 const FIRST_TIME: i64 = 1_600_000_000;
 
-/// Scripts, which are files of this repository.
-const SCRIPTS: [(&str, &str); 27] = [
-    ("report.awk", include_str!("scripts/report.awk")),
-    ("life.bc", include_str!("scripts/life.bc")),
-    ("queens.lua", include_str!("scripts/queens.lua")),
-    ("index.pl", include_str!("scripts/index.pl")),
-    ("shop.sql", include_str!("scripts/shop.sql")),
-    ("bank.py", include_str!("scripts/bank.py")),
-    ("library.py", include_str!("scripts/library.py")),
-    ("builtins.sh", include_str!("scripts/builtins.sh")),
-    ("processes.sh", include_str!("scripts/processes.sh")),
-    ("threads.py", include_str!("scripts/threads.py")),
-    ("git.sh", include_str!("scripts/git.sh")),
-    ("cmake.sh", include_str!("scripts/cmake.sh")),
-    ("copies.sh", include_str!("scripts/copies.sh")),
-    ("packers.sh", include_str!("scripts/packers.sh")),
-    ("rustc.sh", include_str!("scripts/rustc.sh")),
-    ("go.sh", include_str!("scripts/go.sh")),
-    ("wheel.sh", include_str!("scripts/wheel.sh")),
-    ("wal.sh", include_str!("scripts/wal.sh")),
-    ("pools.py", include_str!("scripts/pools.py")),
-    ("tasks.py", include_str!("scripts/tasks.py")),
-    ("report.php", include_str!("scripts/report.php")),
-    ("workers.js", include_str!("scripts/workers.js")),
-    ("threads.lisp", include_str!("scripts/threads.lisp")),
-    ("events.tcl", include_str!("scripts/events.tcl")),
-    ("threads.rs", include_str!("scripts/threads.rs")),
-    ("ring.erl", include_str!("scripts/ring.erl")),
-    ("Makefile", include_str!("scripts/Makefile")),
-];
+/// Scripts, which are files of this repository. All of them are input files.
+const SCRIPTS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/programs/scripts");
 
 /// Numbers that look random and never change (Knuth's MMIX generator).
 struct Numbers(u64);
@@ -126,8 +98,9 @@ fn write_plain(dir: &Path) {
     write("empty", b"");
     write("holes", &[vec![0u8; 8192], b"end".to_vec()].concat());
     write("latin1.txt", b"caf\xe9 na\xefve\nplain\n");
-    for (name, text) in SCRIPTS {
-        write(name, text.as_bytes());
+    for script in fs::read_dir(SCRIPTS).expect("list") {
+        let script = script.expect("entry");
+        write(&script.file_name().to_string_lossy(), &fs::read(script.path()).expect("read a script"));
     }
     for sub in ["tree/bark/deep", "tree/leaves", "tree/void"] {
         fs::create_dir_all(dir.join(sub)).expect("create an input directory");
@@ -171,15 +144,9 @@ fn write_derived(dir: &Path) {
 /// Writes what compilers make that only the full tests need.
 fn write_large(dir: &Path) {
     let scratch = TempDir::new().expect("temporary directory");
-    let sources = [
-        ("channels.go", include_str!("scripts/channels.go")),
-        ("Threads.java", include_str!("scripts/Threads.java")),
-        ("threads.hs", include_str!("scripts/threads.hs")),
-    ];
-    for (name, text) in sources {
-        fs::write(scratch.path().join(name), text).expect("write a source");
+    for name in ["channels.go", "Threads.java", "threads.hs"] {
+        fs::copy(dir.join(name), scratch.path().join(name)).expect("copy a source");
     }
-    fs::copy(scratch.path().join("channels.go"), dir.join("channels.go")).expect("copy");
     let out = |name: &str| dir.join(name).to_str().expect("a path in UTF-8").to_owned();
     for words in [
         // Where a CPU is emulated it takes a minute.

@@ -51,9 +51,7 @@ pub fn arguments(job: &Job) -> Vec<String> {
     if let Some(time) = job.start_time {
         args.extend(["--start-time".into(), time.into()]);
     }
-    if let Some(dir) = job.shows {
-        args.extend(["--ro".into(), dir.into()]);
-    }
+    args.extend(view(job));
     if let Some(time) = job.timer_step {
         args.extend(["--timer-step".into(), time.into()]);
     }
@@ -68,6 +66,11 @@ pub fn memory(job: &Job) -> Vec<String> {
         Some(megabytes) => vec!["--memory".into(), format!("{megabytes}M")],
         None => Vec::new(),
     }
+}
+
+/// What a job, or a snapshot of it, is shown of the host besides the usual.
+pub fn view(job: &Job) -> Vec<String> {
+    job.shows.map_or_else(Vec::new, |dir| vec!["--ro".into(), dir.into()])
 }
 
 /// Runs a job in the sandbox: `dejavm VERB OPTIONS…`. The host's own environment is not the job's:

@@ -108,7 +108,13 @@ impl Kernel {
             op::WAIT_REQUEUE_PI => {
                 self.futex_wait_requeue_pi((address, key), value as u32, (op, timeout), second)
             }
-            op::WAKE | op::WAKE_BITSET => Ok(self.wake_futex(key, count(value).max(1), bits)? as u64),
+            op::WAKE | op::WAKE_BITSET => {
+                let woken = self.wake_futex(key, count(value).max(1), bits)?;
+                if woken > 0 {
+                    self.sched.give_way();
+                }
+                Ok(woken as u64)
+            }
             op::REQUEUE | op::CMP_REQUEUE | op::CMP_REQUEUE_PI => {
                 if !second.is_multiple_of(4) || (value as i32) < 0 || (timeout as i32) < 0 {
                     return Err(Errno::EINVAL.into());
