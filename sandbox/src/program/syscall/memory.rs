@@ -53,7 +53,6 @@ const HUGE_SIZES: [u64; 3] = [0, 21, 30];
 /// Where `MAP_32BIT` maps.
 const LOW: std::ops::Range<u64> = 0x4000_0000..0x8000_0000;
 
-/// What a mapping of a descriptor needs of it.
 /// What shared memory is called that is of no file (`shmem_zero_setup`).
 const SHARED_ZEROS: &[u8] = b"/dev/zero (deleted)";
 
@@ -63,6 +62,7 @@ enum Source {
     Zeros(&'static [u8]),
 }
 
+/// What a mapping of a descriptor needs of it.
 struct Mapping {
     backing: Backing,
     name: Arc<[u8]>,
