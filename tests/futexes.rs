@@ -9,7 +9,7 @@ fn same(part: &str) {
     let dir = tempfile::tempdir().expect("a temporary directory");
     let program = common::guest(dir.path(), "futexes.c", &["-pthread"]);
     parts::same(&program, part);
-    parts::go_on(&program, part, &[60, 90, 120]);
+    parts::go_on(&program, part, &[50, 80, 110]);
 }
 
 #[test]

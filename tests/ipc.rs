@@ -61,7 +61,7 @@ fn a_talk_goes_on_behind_a_snapshot() {
     let program = build(dir.path());
     let talk = Part::new(&program, "talk", INPUT, &[]);
     talk.is_the_same();
-    talk.goes_on(&["first-read", "exit:400", "exit:700", "exit:1500", "exit:1501"]);
+    talk.goes_on(&["first-read", "exit:390", "exit:690", "exit:1490", "exit:1491"]);
 }
 
 /// A program that makes as many of everything as it can is refused, and its sandbox goes on.

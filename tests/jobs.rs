@@ -62,6 +62,6 @@ fn nobody_lets_the_first_process_go_on() {
 fn a_snapshot_has_stopped_ones() {
     let dir = tempfile::tempdir().expect("a temporary directory");
     let program = build(dir.path());
-    parts::go_on(&program, "waits", &[60, 80, 100]);
-    parts::go_on(&program, "threads", &[60, 80]);
+    parts::go_on(&program, "waits", &[50, 70, 90]);
+    parts::go_on(&program, "threads", &[50, 70]);
 }

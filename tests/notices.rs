@@ -30,6 +30,6 @@ fn of_processes() {
 fn a_snapshot_has_them() {
     let dir = tempfile::tempdir().expect("a temporary directory");
     let program = build(dir.path());
-    parts::go_on(&program, "signals", &[60, 90]);
-    parts::go_on(&program, "processes", &[60, 80]);
+    parts::go_on(&program, "signals", &[50, 80]);
+    parts::go_on(&program, "processes", &[50, 70]);
 }

@@ -131,5 +131,5 @@ fn the_deadline_ends_all_tasks() {
 fn a_snapshot_has_all_tasks() {
     let dir = tempfile::tempdir().expect("a temporary directory");
     let program = build(dir.path());
-    parts::go_on(&program, "threads", &[100, 350, 650]);
+    parts::go_on(&program, "threads", &[90, 340, 640]);
 }

@@ -20,7 +20,7 @@ fn same(part: &str) {
     // Natively it is to leave no files behind.
     let part = Part::new(&program, part, b"", &["clean"]);
     part.is_the_same();
-    part.goes_on(&["exit:60", "exit:100", "exit:150"]);
+    part.goes_on(&["exit:50", "exit:90", "exit:140"]);
 }
 
 #[test]

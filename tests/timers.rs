@@ -60,6 +60,6 @@ fn many() {
 fn a_snapshot_has_them() {
     let dir = tempfile::tempdir().expect("a temporary directory");
     let program = build(dir.path());
-    parts::go_on(&program, "signals", &[55, 70]);
-    parts::go_on(&program, "threads", &[70]);
+    parts::go_on(&program, "signals", &[45, 60]);
+    parts::go_on(&program, "threads", &[60]);
 }

@@ -24,7 +24,7 @@ __NR_lstat "pp" |p, a| p.sys_newfstatat([AT_FDCWD, a[0], a[1], AT_SYMLINK_NOFOLL
 __NR_poll "pni" [once] |p, a| p.sys_poll(a), complete;
 __NR_lseek "fii" |p, a| p.sys_lseek(a), complete;
 __NR_mmap "pnrmfx" |p, a| p.sys_mmap(a),
-    partial("no huge pages: MAP_HUGETLB is ENOMEM; MAP_DROPPABLE memory is never dropped; not in the last 2 MiB: ENOMEM");
+    partial("MAP_HUGETLB is ENOMEM; MAP_DROPPABLE memory is never dropped; the last 2 MiB are ENOMEM");
 __NR_mprotect "pnr" |p, a| p.sys_mprotect(a), complete;
 __NR_munmap "pn" |p, a| p.sys_munmap(a), complete;
 __NR_brk "p" |p, a| p.sys_brk(a), complete;
