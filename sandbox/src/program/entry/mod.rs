@@ -1,8 +1,9 @@
 //! The descriptor tables and stubs of a program's address space: see [`crate::entry`].
 //!
 //! Breakpoints (`int3`) have a handler at CPL 3, since a way there and back without an exit costs a tenth of one
-//! with: `CPUID`, `XGETBV`, `RDTSC` and `PAUSE`, which code from files has as
-//! breakpoints ([`crate::program::mm::patch`]), are answered there. What it goes by is in a page that programs can only read; all else exits, to the monitor.
+//! with: `CPUID`, `XGETBV`, `RDTSC` and `PAUSE`, which code from files has as breakpoints
+//! ([`crate::program::mm::patch`]), are answered there. What it goes by is in a page that programs can only
+//! read; all else exits, to the monitor.
 //!
 //! The handler is code like the program's own, which may jump to it or write to its stack: it has no rights
 //! that the program has not, and what the monitor finds on that stack is a claim.
