@@ -116,6 +116,9 @@ pub enum Error {
     /// A recording cannot be written or read.
     #[error(transparent)]
     Recording(Box<dejavm_replay::Error>),
+    /// A recording cannot be moved in.
+    #[error(transparent)]
+    Timeline(Box<dejavm_replay::TimelineError>),
     /// A recording's start snapshot is another one than the recording was made from.
     #[error(
         "{} is snapshot {found}, but the recording starts from {expected}; put the right file there",
@@ -285,6 +288,7 @@ from! {
     GrantError: Error::Grant;
     dejavm_snapshot::Error: |e| Error::Snapshot(Box::new(e));
     dejavm_replay::Error: |e| Error::Recording(Box::new(e));
+    dejavm_replay::TimelineError: |e| Error::Timeline(Box::new(e));
     SaveError: |e| Error::Save(Box::new(e));
     RunError: |e| Error::Run(Box::new(e));
 }

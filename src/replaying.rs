@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use dejavm_replay::{Outputs, Recording, Replayer};
+use dejavm_replay::{Outputs, Recording, Replayer, Timeline, TimelineOptions};
 use dejavm_sandbox::guest::Machine;
 use dejavm_sandbox::machine::Memory;
 
@@ -64,6 +64,20 @@ impl Replay {
 
     common_setters!();
     ceiling_setters!();
+
+    /// Opens the recording to move in it, forwards and backwards. What it writes goes nowhere, and there is no
+    /// deadline.
+    ///
+    /// # Errors
+    /// [`Error::Timeline`].
+    pub fn timeline(self, host: &Host) -> Result<Timeline, Error> {
+        let Replay { recording, common, .. } = self;
+        let wiring = common.wiring()?;
+        let mut machine = common.machine;
+        machine.allocator_reads_no_clock = host.allocator_reads_no_clock();
+        let options = TimelineOptions { machine, ..TimelineOptions::default() };
+        Ok(Timeline::open(recording, host.profile().clone(), options, wiring.stop)?)
+    }
 
     /// Makes the sandbox.
     ///

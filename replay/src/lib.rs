@@ -68,6 +68,7 @@ mod record;
 mod recorder;
 mod replayer;
 pub mod text;
+mod timeline;
 
 pub(crate) use dejavm_snapshot::codec;
 
@@ -81,3 +82,4 @@ pub use recorder::{Recorder, RecorderOptions, Summary};
 pub use replayer::{
     Divergence, Event, FieldDifference, MAX_FAULTS, MAX_MATCHED, OutputError, Outputs, Replayer, Window,
 };
+pub use timeline::{BadPosition, Position, Stop, Timeline, TimelineError, TimelineOptions};

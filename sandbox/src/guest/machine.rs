@@ -17,6 +17,16 @@ use crate::vcpu::registers::UserRegisters;
 use crate::world::World;
 use crate::{kernel, program};
 
+/// A machine at one moment of its run, kept in memory. [`Machine::start`] makes machines of it that go on from
+/// there, any number of them.
+#[derive(Clone, Debug)]
+pub struct Checkpoint {
+    /// All but the contents of its memory.
+    pub state: MachineState,
+    /// Its memory. What several checkpoints of one run have in common is there once.
+    pub memory: Memory,
+}
+
 /// A machine.
 #[derive(Debug)]
 pub enum Machine {
@@ -53,8 +63,7 @@ impl Machine {
     ) -> Result<Machine, StartError> {
         Ok(match state {
             MachineState::Program(state) => {
-                let snapshot = memory.snapshot().cloned();
-                program::machine::Machine::start(*state, snapshot, world, host, stop, options)?.into()
+                program::machine::Machine::start(*state, memory, world, host, stop, options)?.into()
             }
             MachineState::Kernel(state) => {
                 kernel::machine::Machine::start(*state, memory, world, host, stop, options)?.into()
@@ -72,6 +81,24 @@ impl Machine {
             Machine::Program(machine) => run(&mut **machine, options),
             Machine::Kernel(machine) => run(&mut **machine, options),
         }
+    }
+
+    /// Keeps the machine as it is now, in memory. Nothing changes for the guest.
+    ///
+    /// # Errors
+    /// When KVM refuses, or a page cannot be read.
+    pub fn checkpoint(&mut self) -> Result<Checkpoint, RunError> {
+        let (state, memory) = match self {
+            Machine::Program(machine) => {
+                let (state, memory) = machine.checkpoint()?;
+                (MachineState::Program(Box::new(state)), memory)
+            }
+            Machine::Kernel(machine) => {
+                let (state, memory) = machine.checkpoint()?;
+                (MachineState::Kernel(Box::new(state)), memory)
+            }
+        };
+        Ok(Checkpoint { state, memory })
     }
 
     /// Writes a snapshot. With `options.parent`, the snapshot that this machine was restored from,
@@ -102,10 +129,10 @@ impl Machine {
     ///
     /// # Errors
     /// [`ReadError`] names the first address that could not be read; what is before it in `out` was.
-    pub fn read_memory(&mut self, address: u64, out: &mut [u8]) -> Result<(), ReadError> {
+    pub fn read_memory(&self, address: u64, out: &mut [u8]) -> Result<(), ReadError> {
         match self {
             Machine::Program(machine) => {
-                let program::kernel::Kernel { space, memory, .. } = &mut machine.kernel;
+                let program::kernel::Kernel { space, memory, .. } = &machine.kernel;
                 space.peek(memory, address, out)
             }
             Machine::Kernel(machine) => machine.read_memory(address, out),

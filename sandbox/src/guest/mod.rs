@@ -5,6 +5,6 @@ mod machine;
 mod save;
 mod state;
 
-pub use machine::Machine;
+pub use machine::{Checkpoint, Machine};
 pub use save::{open, save_start};
 pub use state::{Anew, Claims, MachineState};

@@ -17,8 +17,8 @@ use crate::exit::{Rung, SourceKind};
 use crate::host::stop::StopHandle;
 use crate::host::{HostError, HostProfile, create_vm, open_kvm};
 use crate::machine::{
-    Core, MachineOptions, Memory, RamContents, RunError, SaveError, Search, SnapshotPages, StartError,
-    check_cpu, marking,
+    CheckpointPages, Core, MachineOptions, Memory, RamContents, RunError, SaveError, Search, SnapshotPages,
+    StartError, check_cpu, marking,
 };
 use crate::ram::{Marking, PageSource, Ram, Zeros};
 use crate::vcpu::Vcpu;
@@ -95,18 +95,15 @@ impl Machine {
         let stored = memory
             .snapshot()
             .map(|snapshot| Arc::new(SnapshotPages::new(snapshot.clone()).by_cluster(options.prefetch)));
-        let source: Arc<dyn PageSource> = match (&stored, memory) {
-            (Some(pages), _) => pages.clone(),
-            (None, Memory::Source(source)) => source,
-            (None, _) => Arc::new(Zeros),
-        };
+        let source = memory.over(stored.clone().map(|pages| pages as Arc<dyn PageSource>));
+        let source = source.unwrap_or_else(|| Arc::new(Zeros));
         let ram = Ram::new(vm, 0, state.pages(), marking, source)?
             .with_readahead(options.prefetch)
             .with_whole_slots();
         ram.stop_by(stop.clone());
         let pages = ram.pages();
         let cpus = host.cpus;
-        let core = Core::new(vcpu, host, stop, options, state.exits, state.seed);
+        let core = Core::new(vcpu, host, stop, memory, options, state.exits, state.seed);
         let mut machine = Machine::assemble(core, ram, world, state, search, out_retires);
         // A CPU that walks the guest's tables by itself, and finds one where KVM knows of no memory, takes it
         // for a device's: KVM emulates the instruction, cannot walk there either, and gives the guest a page
@@ -143,6 +140,18 @@ impl Machine {
             exits: self.core.exits,
             ..self.start.clone()
         })
+    }
+
+    /// The machine's state as of now, and its memory.
+    ///
+    /// # Errors
+    /// As [`Machine::state`].
+    pub fn checkpoint(&mut self) -> Result<(KernelState, Memory), RunError> {
+        let state = self.state()?;
+        let last = self.core.memory.checkpoint();
+        let pages = CheckpointPages::of(&self.ram, self.ram.pages(), last.map(|last| &**last), |_| false)?;
+        self.core.memory = self.core.memory.with(Arc::new(pages));
+        Ok((state, self.core.memory.clone()))
     }
 
     /// Writes a snapshot. With `options.parent`, the snapshot that this machine was restored from,

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::run::{Evict, RunOptions};
-use super::{MachineOptions, RunError};
+use super::{MachineOptions, Memory, RunError};
 use crate::exit::{Exit, Fault, Rung, SourceKind};
 use crate::fault::Ladder;
 use crate::host::HostProfile;
@@ -25,6 +25,8 @@ pub struct Core {
     pub(crate) ladder: Ladder,
     pub(crate) host: Arc<HostProfile>,
     pub(crate) stop: StopHandle,
+    /// Where the contents of memory came from; with checkpoints, as of the last.
+    pub(crate) memory: Memory,
     /// Compared exits so far.
     pub exits: u64,
     /// The run's seed.
@@ -43,6 +45,7 @@ impl Core {
         vcpu: Vcpu,
         host: Arc<HostProfile>,
         stop: StopHandle,
+        memory: Memory,
         options: &MachineOptions,
         exits: u64,
         seed: u64,
@@ -52,6 +55,7 @@ impl Core {
             ladder: Ladder::new(options.rung),
             host,
             stop,
+            memory,
             exits,
             seed,
             stats: Stats::default(),

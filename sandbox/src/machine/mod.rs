@@ -3,6 +3,7 @@
 
 mod ahead;
 mod bad_state;
+mod checkpoint;
 mod core;
 mod crash;
 mod error;
@@ -16,6 +17,8 @@ mod save;
 pub use self::core::Core;
 pub use bad_state::BadState;
 pub(crate) use bad_state::{MAX_EXITS, expect};
+pub use checkpoint::CheckpointPages;
+pub(crate) use checkpoint::CheckpointSource;
 pub use crash::Crash;
 pub use error::RunError;
 pub use memory::Memory;

@@ -167,6 +167,16 @@ pub(crate) trait Guest {
         None
     }
 
+    /// The vCPU is about to be entered. `Some` ends the run.
+    fn begin_entry(&mut self) -> Result<Option<RunEnd>, RunError> {
+        Ok(None)
+    }
+
+    /// The vCPU was left.
+    fn end_entry(&mut self) -> Result<(), RunError> {
+        Ok(())
+    }
+
     /// Between two compared exits, and when the guest was left for nothing of its own: what comes from
     /// outside.
     fn between_exits(&mut self, _options: &mut RunOptions<'_>) -> Result<Option<RunEnd>, RunError> {
@@ -217,18 +227,22 @@ fn run_loop(
     let mut left_at = monotonic_ns();
     let mut quiet_since = left_at;
     loop {
-        let core = guest.core_mut();
-        if core.stop.is_stopped() {
+        if guest.core().stop.is_stopped() {
             guest.ended_after(left_at - quiet_since);
             return Ok(RunEnd::Stopped);
         }
+        if let Some(end) = guest.begin_entry()? {
+            return Ok(end);
+        }
+        let core = guest.core_mut();
         let entered = monotonic_ns();
         core.stats.time.monitor_ns += entered - left_at;
         let exit = core.vcpu.run(signals);
         left_at = monotonic_ns();
         core.stats.time.guest_ns += left_at - entered;
-        let before = core.exits;
-        if exit == Exit::Signal && core.stop.time_left() == Some(Duration::ZERO) {
+        guest.end_entry()?;
+        let before = guest.core().exits;
+        if exit == Exit::Signal && guest.core().stop.time_left() == Some(Duration::ZERO) {
             guest.ended_after(left_at - quiet_since);
             return Ok(RunEnd::Deadline);
         }

@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use dejavm_snapshot::{Content, ContentsError, PageContents, Snapshot, Summary, WriteOptions};
+use dejavm_snapshot::{Content, ContentsError, PageContents, Summary, WriteOptions};
 
 use super::effects::Effects;
 use super::entry::Entry;
@@ -11,7 +11,7 @@ use super::error::SysError;
 use super::fs::{KeptContent, StoredBlocks};
 use super::kernel::Kernel;
 use super::machine::Machine;
-use super::mm::source::ProgramPages;
+use super::mm::source::{FilePages, ProgramPages};
 use super::mm::{AddressSpace, Lending, Memory, MemoryState};
 use super::outside::Outside;
 use super::state::ProgramState;
@@ -21,7 +21,8 @@ use crate::host::basics::RAM_BASE;
 use crate::host::stop::StopHandle;
 use crate::host::{HostProfile, create_vm, open_kvm};
 use crate::machine::{
-    Core, MachineOptions, RamContents, RunError, SaveError, SnapshotPages, StartError, check_level, marking,
+    CheckpointPages, Core, MachineOptions, Memory as MemorySource, RamContents, RunError, SaveError,
+    SnapshotPages, StartError, check_level, marking,
 };
 use crate::ram::{PAGE_SIZE, PageError, PageSource, Ram, SystemArea};
 use crate::vcpu::Vcpu;
@@ -31,19 +32,19 @@ use crate::world::World;
 const SHADOW_PAGES: usize = 1024;
 
 impl Machine {
-    /// Makes a machine from its state; the contents of its memory come from `snapshot`.
+    /// Makes a machine from its state; the contents of its memory come from `memory`.
     ///
     /// # Errors
     /// [`StartError`].
     pub fn start(
         state: ProgramState,
-        snapshot: Option<Arc<Snapshot>>,
+        contents: MemorySource,
         world: Box<dyn World>,
         host: Arc<HostProfile>,
         stop: StopHandle,
         options: &MachineOptions,
     ) -> Result<Machine, StartError> {
-        state.check(snapshot.as_ref().map_or(0, |snapshot| snapshot.page_count()))?;
+        state.check(contents.page_count())?;
         check_level(state.cpu, &host, options.any_cpu)?;
         let marking = marking(&host, options.rung)?;
         let kvm = open_kvm()?;
@@ -54,13 +55,15 @@ impl Machine {
             // A KVM that is a guest itself.
             vcpu.bring_sregs();
         }
-        let stored = snapshot.map(|snapshot| {
-            let pages = SnapshotPages::new(snapshot).with_ram(state.memory.stored_pages);
+        let snapshot = contents.snapshot().map(|snapshot| {
+            let pages = SnapshotPages::new(snapshot.clone()).with_ram(state.memory.stored_pages);
             Arc::new(pages.by_cluster(options.prefetch))
         });
+        let stored = snapshot.clone().map(|pages| pages as Arc<dyn PageSource>);
         let mut fs = state.fs;
-        fs.connect(stored.clone().map(|pages| pages as Arc<dyn PageSource>));
+        fs.connect(stored.clone());
         let outside = Outside::new(fs, world);
+        let stored = contents.over(stored);
         let pages = Arc::new(ProgramPages::new(outside.contents(), stored));
         let mut memory_state = state.memory;
         for run in std::mem::take(&mut memory_state.withheld) {
@@ -116,10 +119,10 @@ impl Machine {
                 error => StartError::Run(error.into()),
             })?;
         }
-        let core = Core::new(vcpu, host, stop, options, state.exits, state.seed);
+        let core = Core::new(vcpu, host, stop, contents, options, state.exits, state.seed);
         let mut machine = Machine::new(core, kernel)?;
-        if options.prefetch {
-            machine.prefetch_working_set()?;
+        if let (true, Some(snapshot)) = (options.prefetch, snapshot) {
+            machine.prefetch_working_set(&snapshot)?;
         }
         machine.warm_up()?;
         if options.eager {
@@ -128,20 +131,43 @@ impl Machine {
         Ok(machine)
     }
 
-    /// The machine's state as of now, and which pages of RAM belong to it.
+    /// The machine's state as of now, for a snapshot, which holds the pages of mapped files.
     ///
     /// # Errors
     /// When memory is used up by what file mappings need.
     pub fn state(&mut self) -> Result<ProgramState, RunError> {
+        let Kernel { space, memory, .. } = &mut self.kernel;
+        for (_, space) in space.iter_mut() {
+            if !space.back_all_files(memory)? {
+                return Err(RunError::Machine("guest memory is used up: the mapped files do not fit".into()));
+            }
+        }
+        let withheld = memory.pages.runs_of_files(|page| memory.ram.is_withheld(page));
+        self.state_without(withheld)
+    }
+
+    /// The machine's state as of now, and its memory. Nothing changes for the program.
+    ///
+    /// # Errors
+    /// When KVM refuses, or a page cannot be read.
+    pub fn checkpoint(&mut self) -> Result<(ProgramState, MemorySource), RunError> {
+        let Memory { ram, pages, state, .. } = &self.kernel.memory;
+        let last = self.core.memory.checkpoint();
+        let kept = CheckpointPages::of(ram, state.used_pages(), last.map(|last| &**last), |page| {
+            pages.is_of_file(page)
+        })?;
+        let absent = pages.runs_of_files(|page| ram.is_absent(page));
+        let memory = self.core.memory.with(Arc::new(kept));
+        self.core.memory = memory.clone();
+        Ok((self.state_without(absent)?, memory))
+    }
+
+    /// The state, of which these pages are in files alone.
+    fn state_without(&mut self, withheld: Vec<FilePages>) -> Result<ProgramState, RunError> {
         let task = self.tasks()?;
         let cpu = self.kernel.cpu;
         let (exits, seed) = (self.core.exits, self.core.seed);
         let k = &mut self.kernel;
-        for (_, space) in k.space.iter_mut() {
-            if !space.back_all_files(&mut k.memory)? {
-                return Err(RunError::Machine("guest memory is used up: the mapped files do not fit".into()));
-            }
-        }
         Ok(ProgramState {
             cpu,
             seed,
@@ -156,10 +182,7 @@ impl Machine {
             ipc: k.ipc.clone(),
             sched: k.sched.clone(),
             next_tid: k.next_tid,
-            memory: MemoryState {
-                withheld: k.memory.pages.withheld(&k.memory.ram),
-                ..k.memory.state.clone()
-            },
+            memory: MemoryState { withheld, ..k.memory.state.clone() },
             ram_pages: k.memory.ram.pages(),
             fs: k.outside.look(|fs, ()| fs.clone(), ()),
             clock: k.clock.clone(),
@@ -200,9 +223,7 @@ impl Machine {
         Ok(dejavm_snapshot::write(path, options, &encoded, &mut contents, progress)?)
     }
 
-    fn prefetch_working_set(&mut self) -> Result<(), StartError> {
-        let pages = self.kernel.memory.pages.clone();
-        let Some(source) = pages.snapshot() else { return Ok(()) };
+    fn prefetch_working_set(&mut self, source: &SnapshotPages) -> Result<(), StartError> {
         let wanted = source.wanted_first()?;
         if wanted.is_empty() {
             return Ok(());

@@ -3,6 +3,7 @@
 use std::ops::Range;
 
 use super::slots::slot_of;
+use super::source::NOT_RECORDED;
 use super::source::host;
 use super::{CHUNK_PAGES, Marking, PAGE_SIZE, PageError, PageState, Ram};
 
@@ -58,6 +59,9 @@ impl Ram {
 
     /// Copies a page without bringing it in: from memory, from what was set aside, or from the
     /// source.
+    ///
+    /// # Errors
+    /// When the source lacks it, and is not asked, or cannot give it.
     pub fn peek(&self, page: u64, out: &mut [u8; PAGE_SIZE]) -> Result<(), PageError> {
         match self.slots.of(page).map(|(slot, index)| (slot, index, slot.state(index))) {
             Some((slot, index, state @ (PageState::Present | PageState::Zero))) => {
@@ -72,6 +76,9 @@ impl Ram {
                 None => out.fill(0),
             },
             _ => match self.source.has_content(page)? {
+                true if !self.source.can_fetch(page) => {
+                    return Err(PageError::File { page, reason: NOT_RECORDED.into() });
+                }
                 true => {
                     self.source.fetch(page, out)?;
                 }

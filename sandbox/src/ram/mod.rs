@@ -41,6 +41,7 @@ use readahead::Readahead;
 pub use slot::PageState;
 use slot::Slot;
 use slots::{Slots, slot_of};
+pub(crate) use source::NOT_RECORDED;
 use source::host;
 pub use source::{MAX_CLUSTER, PageError, PageSource, Zeros};
 pub use system::SystemArea;

@@ -60,6 +60,10 @@ pub trait PageSource: Send + Sync {
     fn fetch(&self, first: u64, out: &mut [u8]) -> Result<SourceKind, PageError>;
 }
 
+/// Why a page cannot be had that [`PageSource::can_fetch`] says is lacking.
+pub(crate) const NOT_RECORDED: &str =
+    "the recorded guest never touched it, so that it is not in the recording";
+
 /// A source for memory that starts as zeros.
 #[derive(Debug, Default)]
 pub struct Zeros;

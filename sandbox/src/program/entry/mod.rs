@@ -10,6 +10,7 @@
 
 #[cfg(test)]
 mod code;
+mod stepped;
 
 use kvm_bindings::kvm_sregs;
 

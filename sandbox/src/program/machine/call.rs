@@ -152,10 +152,6 @@ impl Machine {
         if way == Way::Vsyscall && result == Errno::EFAULT.to_rax() {
             self.kernel.signals().force(Info::by_kernel(SIGSEGV));
         }
-        resume = self.deliver(resume)?;
-        if let Some(end) = self.ended(options)? {
-            return Ok(Made::End(end));
-        }
         let ready =
             std::mem::take(&mut self.kernel.control).iter().any(|word| word.trim_ascii() == b"snapshot");
         let paused = match options.pause {
@@ -163,12 +159,17 @@ impl Machine {
             PauseAt::FirstOutput => result as i64 > 0 && self.writes_stdout(number, args),
             _ => self.reached(options),
         };
-        if self.kernel.task.dead {
-            return Ok(if paused { Made::End(RunEnd::Paused) } else { Made::Left });
-        }
         if paused {
-            self.resume(resume)?;
+            // Before signals are delivered, so that one can see what led to them.
+            self.resume(Resume::Full)?;
             return Ok(Made::End(RunEnd::Paused));
+        }
+        resume = self.deliver(resume)?;
+        if let Some(end) = self.ended(options)? {
+            return Ok(Made::End(end));
+        }
+        if self.kernel.task.dead {
+            return Ok(Made::Left);
         }
         Ok(Made::Answered(resume))
     }

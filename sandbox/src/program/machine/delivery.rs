@@ -63,16 +63,39 @@ impl Machine {
 
     /// Goes on behind an exit that was no system call: pending signals first.
     pub(super) fn go_on(&mut self, options: &mut RunOptions<'_>) -> Result<Option<RunEnd>, RunError> {
+        if self.reached(options) {
+            // Before signals are delivered, so that one can see what led to them.
+            self.kernel.sched.count_later();
+            self.resume(Resume::Full)?;
+            return Ok(Some(RunEnd::Paused));
+        }
+        let resume = self.deliver(Resume::Full)?;
+        match self.ended(options)? {
+            Some(end) => Ok(Some(end)),
+            None => self.go(resume, options),
+        }
+    }
+
+    /// Goes on where the run came back: signals that came with the exit that it paused behind are delivered
+    /// now, and that exit is counted if it was not.
+    pub(super) fn go_on_behind_pause(
+        &mut self,
+        uncounted: bool,
+        options: &mut RunOptions<'_>,
+    ) -> Result<Option<RunEnd>, RunError> {
+        let delivers = self.kernel.signals().any_deliverable();
         let resume = self.deliver(Resume::Full)?;
         if let Some(end) = self.ended(options)? {
             return Ok(Some(end));
         }
-        if self.reached(options) {
-            self.kernel.sched.count_later();
-            self.resume(resume)?;
-            return Ok(Some(RunEnd::Paused));
+        match uncounted {
+            true => self.go(resume, options),
+            false if self.kernel.task.dead || self.kernel.sched.is_stopped(self.kernel.tid()) => {
+                self.schedule(options)
+            }
+            false if delivers => self.resume(resume).map(|()| None),
+            false => Ok(None),
         }
-        self.go(resume, options)
     }
 
     /// Delivers pending signals: the last handler to be entered runs first.

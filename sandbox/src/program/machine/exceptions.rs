@@ -65,12 +65,20 @@ impl Machine {
         }
         let frame = &if vector == vector::DEBUG { self.behind_int1(frame)? } else { *frame };
         if vector == vector::DEBUG && self.stepper.on {
-            return self.step(rsp, frame, options);
+            return self.step(Some(rsp), frame, options);
+        }
+        if vector == vector::PROTECTION
+            && let Some(end) = self.debug_trap(frame)?
+        {
+            return Ok(Some(end));
         }
         if vector == vector::INVALID_OPCODE && self.lacked_pages(frame, options)? {
             return Ok(None);
         }
         if let Some(answered) = self.answered_at(vector, frame.rip)? {
+            if let Some(next) = self.answer_as_handler(answered, vector, frame)? {
+                return self.step(None, &next, options);
+            }
             return self.answer_instruction(answered, vector, rsp, frame, options);
         }
         if matches!(vector, vector::PROTECTION | vector::INVALID_OPCODE)

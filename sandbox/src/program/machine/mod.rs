@@ -2,6 +2,7 @@
 
 mod call;
 mod circle;
+mod debug;
 mod delivery;
 mod error;
 mod exceptions;
@@ -34,6 +35,7 @@ use crate::vcpu::registers::UserRegisters;
 use crate::x86::flags::rflags::{RESUME_FLAG, TRAP_FLAG};
 use crate::x86::vector;
 use circle::{Search, Watch};
+pub use debug::{Debug, Halt};
 pub use delivery::Death;
 use delivery::Resume;
 use stepping::Stepper;
@@ -64,6 +66,8 @@ pub struct Machine {
     watch: Watch,
     /// The running task is followed, to see whether it runs in a circle.
     search: Option<Box<Search>>,
+    /// What a debugger wants.
+    pub debug: Debug,
     told: Told,
     first_read_done: bool,
     /// What a program that is stuck waits for, in words.
@@ -115,6 +119,7 @@ impl Machine {
             stepper: Stepper::default(),
             watch: Watch::new(),
             search: None,
+            debug: Debug::default(),
             first_read_done: false,
             waits_for: None,
             spins: None,
@@ -267,6 +272,7 @@ impl Machine {
         options: &mut RunOptions<'_>,
     ) -> Result<(), RunError> {
         self.stepper.steps = 0;
+        self.debug.exit();
         self.exit_rip = rip;
         if !matches!(kind, ExitKind::Circle { .. }) {
             self.leave_circles();
@@ -318,8 +324,9 @@ impl Guest for Machine {
             return Ok(Some(RunEnd::Ended(end)));
         }
         self.kernel.effects.watch(options.observer.is_some());
-        if self.begins_to_step() {
-            // A restored program whose timer is armed.
+        self.debug.halt = None;
+        if self.begins_or_ends_to_step() {
+            // A restored program whose timer is armed, or one that a debugger steps.
             self.resume(Resume::Full)?;
         }
         self.spinning = false;
@@ -328,14 +335,12 @@ impl Guest for Machine {
         if let Some(end) = self.between_exits(options)? {
             return Ok(Some(end));
         }
-        if self.kernel.sched.take_uncounted() {
-            return self.go(Resume::Full, options);
-        }
+        let uncounted = self.kernel.sched.take_uncounted();
         // A task that waited when the run came back.
         if self.kernel.resumed().is_some() || self.kernel.task.dead {
             return self.schedule(options);
         }
-        Ok(None)
+        self.go_on_behind_pause(uncounted, options)
     }
 
     fn answer(
@@ -363,6 +368,14 @@ impl Guest for Machine {
 
     fn watchdog(&self) -> Option<Duration> {
         Some(WATCHDOG)
+    }
+
+    fn begin_entry(&mut self) -> Result<Option<RunEnd>, RunError> {
+        self.begin_entry()
+    }
+
+    fn end_entry(&mut self) -> Result<(), RunError> {
+        self.end_entry()
     }
 
     fn evict(&mut self, choose: &mut dyn FnMut(u64) -> bool) -> Result<u64, RunError> {

@@ -55,7 +55,10 @@ pub(super) struct Stepper {
 impl Machine {
     /// Whether steps are to be counted from here on.
     fn wants_steps(&self) -> bool {
-        self.passes_time() || self.kernel.sched.counts_steps() || self.search.is_some()
+        self.passes_time()
+            || self.kernel.sched.counts_steps()
+            || self.search.is_some()
+            || self.debug.steps.is_some()
     }
 
     /// Whether a step takes time.
@@ -63,9 +66,9 @@ impl Machine {
         self.kernel.clock.timer_step.is_some() && self.kernel.process.timers.any_armed()
     }
 
-    /// Whether the program is to be stepped and is not yet.
-    pub(super) fn begins_to_step(&self) -> bool {
-        self.wants_steps() && !self.stepper.on
+    /// Whether the program is to be stepped and is not yet, or is no more to be.
+    pub(super) fn begins_or_ends_to_step(&self) -> bool {
+        self.wants_steps() != self.stepper.on
     }
 
     /// RFLAGS for the vCPU, when the program goes on with these registers.
@@ -97,10 +100,16 @@ impl Machine {
         General { r11, rflags, ..general }
     }
 
-    /// The debug exception behind an instruction that was stepped.
+    /// Whether the program is stepped by the monitor alone.
+    pub(super) fn is_stepped(&self) -> bool {
+        self.stepper.on && !self.stepper.own
+    }
+
+    /// The debug exception behind an instruction that was stepped, with RSP of its stub; or, without one, what
+    /// stands for it behind an instruction that was answered.
     pub(super) fn step(
         &mut self,
-        rsp: u64,
+        rsp: Option<u64>,
         frame: &Frame,
         options: &mut RunOptions<'_>,
     ) -> Result<Option<RunEnd>, RunError> {
@@ -118,12 +127,15 @@ impl Machine {
         if goes_on && self.search_step(frame)? {
             return self.lose_turn(frame, options);
         }
-        if goes_on && !self.wants_steps() {
+        if goes_on && let Some(end) = self.debug_step(frame)? {
+            return Ok(Some(end));
+        }
+        if goes_on && (rsp.is_none() || !self.wants_steps()) {
             self.take_frame(frame);
             self.resume(Resume::Full)?;
             return Ok(None);
         }
-        if goes_on {
+        if let (true, Some(rsp)) = (goes_on, rsp) {
             self.look_ahead(frame.rip, self.core.vcpu.regs().rcx)?;
             if frame.rflags & TRAP_FLAG == 0 {
                 let next = Frame { rflags: frame.rflags | TRAP_FLAG, ..*frame };

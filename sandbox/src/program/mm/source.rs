@@ -8,10 +8,9 @@ use serde::{Deserialize, Serialize};
 
 use super::patch::Sites;
 use crate::exit::SourceKind;
-use crate::machine::SnapshotPages;
 use crate::program::fs::{ContentRef, FsResult};
 use crate::program::outside::Contents;
-use crate::ram::{PAGE_SIZE, PageError, PageSource, Ram};
+use crate::ram::{NOT_RECORDED, PAGE_SIZE, PageError, PageSource};
 use crate::world::BLOCK_SIZE;
 
 /// Pages in one block of a file.
@@ -56,7 +55,8 @@ impl FilePages {
 /// A program's pages.
 pub struct ProgramPages {
     contents: Contents,
-    snapshot: Option<Arc<SnapshotPages>>,
+    /// What a snapshot or a checkpoint has of them.
+    stored: Option<Arc<dyn PageSource>>,
     /// Ranges of pages that are private copies of files, by first page.
     files: RwLock<BTreeMap<u64, FileRange>>,
     /// Where files have code in which instructions are replaced.
@@ -65,19 +65,14 @@ pub struct ProgramPages {
 
 impl std::fmt::Debug for ProgramPages {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("ProgramPages").field("snapshot", &self.snapshot).finish_non_exhaustive()
+        f.debug_struct("ProgramPages").finish_non_exhaustive()
     }
 }
 
 impl ProgramPages {
-    /// Pages that come from `snapshot`, if given, and from files that are mapped later on.
-    pub fn new(contents: Contents, snapshot: Option<Arc<SnapshotPages>>) -> ProgramPages {
-        ProgramPages { contents, snapshot, files: RwLock::default(), sites: Sites::default() }
-    }
-
-    /// The snapshot's pages.
-    pub fn snapshot(&self) -> Option<&SnapshotPages> {
-        self.snapshot.as_deref()
+    /// Pages that come from `stored`, if given, and from files that are mapped later on.
+    pub fn new(contents: Contents, stored: Option<Arc<dyn PageSource>>) -> ProgramPages {
+        ProgramPages { contents, stored, files: RwLock::default(), sites: Sites::default() }
     }
 
     /// Whether a page comes from a file, as far as it is absent.
@@ -99,6 +94,22 @@ impl ProgramPages {
         let n = self.contents.read_frozen(content, offset, out)?;
         out[n..].fill(0);
         Ok(())
+    }
+
+    /// As [`ProgramPages::read_content`], to look only: what a recording lacks is not asked for.
+    ///
+    /// # Errors
+    /// When it cannot be had.
+    pub fn peek_content(
+        &self,
+        content: ContentRef,
+        offset: u64,
+        out: &mut [u8; PAGE_SIZE],
+    ) -> Result<(), PageError> {
+        if !self.contents.has_frozen(content, offset) {
+            return Err(PageError::File { page: 0, reason: NOT_RECORDED.into() });
+        }
+        self.read_content(content, offset, out).map_err(|e| e.for_page(0))
     }
 
     /// Says that pages are a private copy of a file from `offset` on, and whether they are
@@ -134,17 +145,16 @@ impl ProgramPages {
         copies.collect()
     }
 
-    /// The pages that come from files and that the outside lacks, as runs: what a snapshot cannot
-    /// hold.
-    pub fn withheld(&self, ram: &Ram) -> Vec<FilePages> {
-        // Asking the outside for each page takes other locks.
+    /// The pages of files that are wanted, as runs.
+    pub fn runs_of_files(&self, is_wanted: impl Fn(u64) -> bool) -> Vec<FilePages> {
+        // To ask the outside for each page takes other locks.
         let files: Vec<_> = {
             let files = self.files.read().unwrap_or_else(std::sync::PoisonError::into_inner);
             files.iter().map(|(first, range)| (*first, range.clone())).collect()
         };
         let mut runs: Vec<FilePages> = Vec::new();
         for (first, range) in files {
-            for page in (first..range.end).filter(|page| ram.is_withheld(*page)) {
+            for page in (first..range.end).filter(|page| is_wanted(*page)) {
                 let offset = range.offset + (page - first) * PAGE_SIZE as u64;
                 match runs.last_mut() {
                     Some(run) if run.end == page && run.first >= first => run.end += 1,
@@ -188,12 +198,12 @@ impl PageSource for ProgramPages {
         if self.file_of(page).is_some() {
             return Ok(true);
         }
-        self.snapshot.as_ref().map_or(Ok(false), |s| s.has_content(page))
+        self.stored.as_ref().map_or(Ok(false), |s| s.has_content(page))
     }
 
     fn have_content(&self, first: u64, have: &mut [bool]) -> Result<(), PageError> {
-        match &self.snapshot {
-            Some(snapshot) => snapshot.have_content(first, have)?,
+        match &self.stored {
+            Some(stored) => stored.have_content(first, have)?,
             None => have.fill(false),
         }
         let end = first + have.len() as u64;
@@ -206,15 +216,15 @@ impl PageSource for ProgramPages {
     }
 
     fn group_of(&self, page: u64) -> Result<Option<usize>, PageError> {
-        match &self.snapshot {
-            Some(snapshot) if self.file_of(page).is_none() => snapshot.group_of(page),
+        match &self.stored {
+            Some(stored) if self.file_of(page).is_none() => stored.group_of(page),
             _ => Ok(None),
         }
     }
 
     fn fetch_group(&self, group: usize, content: &mut Vec<u8>) -> Result<Vec<u64>, PageError> {
-        let Some(snapshot) = &self.snapshot else { return Ok(Vec::new()) };
-        let fetched = snapshot.fetch_group(group, content)?;
+        let Some(stored) = &self.stored else { return Ok(Vec::new()) };
+        let fetched = stored.fetch_group(group, content)?;
         // A file was mapped in the place of some, since: the snapshot's are out of date.
         let mut pages = Vec::with_capacity(fetched.len());
         for (i, page) in fetched.into_iter().enumerate().take(content.len() / PAGE_SIZE) {
@@ -227,14 +237,14 @@ impl PageSource for ProgramPages {
     }
 
     fn run_begins(&self, cpus: usize) {
-        if let Some(snapshot) = &self.snapshot {
-            snapshot.run_begins(cpus);
+        if let Some(stored) = &self.stored {
+            stored.run_begins(cpus);
         }
     }
 
     fn comes_alone(&self, page: u64) -> Result<bool, PageError> {
-        match &self.snapshot {
-            Some(snapshot) if !self.is_of_file(page) => snapshot.comes_alone(page),
+        match &self.stored {
+            Some(stored) if !self.is_of_file(page) => stored.comes_alone(page),
             _ => Ok(false),
         }
     }
@@ -257,8 +267,8 @@ impl PageSource for ProgramPages {
 
     fn fetch(&self, first: u64, out: &mut [u8]) -> Result<SourceKind, PageError> {
         let Some((start, range)) = self.file_of(first) else {
-            return match &self.snapshot {
-                Some(snapshot) => snapshot.fetch(first, out),
+            return match &self.stored {
+                Some(stored) => stored.fetch(first, out),
                 None => {
                     out.fill(0);
                     Ok(SourceKind::Zero)

@@ -143,23 +143,22 @@ impl AddressSpace {
     }
 
     /// Reads memory from outside, whatever its protection: no page is brought in and nothing is charged.
-    /// Pages of files alone get their place in RAM, as for a snapshot.
     ///
     /// # Errors
     /// [`ReadError`] names the first address that could not be read.
-    pub fn peek(&mut self, memory: &mut Memory, address: u64, out: &mut [u8]) -> Result<(), ReadError> {
-        read_memory(address, out, |at, content| {
+    pub fn peek(&self, memory: &Memory, address: u64, out: &mut [u8]) -> Result<(), ReadError> {
+        read_memory(address, out, |at, page_out| {
             let (start, vma) = self.find(at).ok_or(ReadError::Unmapped(at))?;
             if self.is_beyond(memory, start, vma, at) {
                 return Err(ReadError::Unmapped(at));
             }
-            if matches!(vma.backing, Backing::File { .. }) {
-                let backed = self.back_region(memory, tables::region_of(at));
-                if !backed.map_err(|source| ReadError::Page { address: at, source })? {
-                    return Err(ReadError::Unmapped(at));
-                }
+            if let Backing::File { content, offset, .. } = vma.backing
+                && !self.state.regions.contains_key(&tables::region_of(at))
+            {
+                // Nobody has touched the region.
+                let read = memory.pages.peek_content(content, offset + (at / PAGE * PAGE - start), page_out);
+                return read.map_err(|source| ReadError::Page { address: at, source });
             }
-            let (start, vma) = self.find(at).ok_or(ReadError::Unmapped(at))?;
             let page = self.page_behind(memory, start, vma, at);
             let place =
                 vma.backing.object().map(|(object, offset)| (object, offset + (at / PAGE * PAGE - start)));
@@ -167,10 +166,10 @@ impl AddressSpace {
                 && let Some((object, offset)) = place
                 && let Some(below) = memory.below(object, offset)
             {
-                let read = memory.pages.read_content(below, offset, content);
-                return read.map_err(|e| ReadError::Page { address: at, source: e.for_page(0) });
+                let read = memory.pages.peek_content(below, offset, page_out);
+                return read.map_err(|source| ReadError::Page { address: at, source });
             }
-            peek(&memory.ram, page, at, content)
+            peek(&memory.ram, page, at, page_out)
         })
     }
 

@@ -1,0 +1,76 @@
+//! The checkpoints of a timeline: as many as a budget of memory holds, denser near the latest.
+
+use std::collections::BTreeMap;
+
+use dejavm_sandbox::guest::Checkpoint;
+
+use super::Position;
+
+/// Bytes that a checkpoint takes besides its pages, about.
+const STATE_BYTES: u64 = 256 << 10;
+
+/// Checkpoints by the positions at which they were taken.
+#[derive(Debug)]
+pub(super) struct Checkpoints {
+    taken: BTreeMap<Position, Checkpoint>,
+    start: Position,
+    /// Bytes that they may take.
+    budget: u64,
+}
+
+impl Checkpoints {
+    /// With the start of the run, which stays.
+    pub fn new(start: Position, checkpoint: Checkpoint, budget: u64) -> Checkpoints {
+        Checkpoints { taken: BTreeMap::from([(start, checkpoint)]), start, budget }
+    }
+
+    /// The first position.
+    pub fn start(&self) -> Position {
+        self.start
+    }
+
+    /// The last checkpoint at a position or before it.
+    pub fn at(&self, position: Position) -> Option<(Position, &Checkpoint)> {
+        self.taken.range(..=position).next_back().map(|(at, checkpoint)| (*at, checkpoint))
+    }
+
+    /// Where the last checkpoint before a position is.
+    pub fn before(&self, position: Position) -> Option<Position> {
+        self.taken.range(..position).next_back().map(|(at, _)| *at)
+    }
+
+    /// Keeps one more.
+    pub fn add(&mut self, at: Position, checkpoint: Checkpoint) {
+        self.taken.insert(at, checkpoint);
+        while self.taken.len() > 2 && self.bytes() > self.budget {
+            self.thin_out();
+        }
+    }
+
+    /// How many there are.
+    pub fn count(&self) -> usize {
+        self.taken.len()
+    }
+
+    /// Bytes that they take, about.
+    pub fn bytes(&self) -> u64 {
+        let own =
+            |checkpoint: &Checkpoint| checkpoint.memory.checkpoint().map_or(0, |pages| pages.own_bytes());
+        self.taken.values().map(|checkpoint| STATE_BYTES + own(checkpoint)).sum()
+    }
+
+    /// Drops the one whose neighbours are nearest to each other, as seen from the end: the farther back, the
+    /// farther apart they may be.
+    fn thin_out(&mut self) {
+        let all: Vec<Position> = self.taken.keys().copied().collect();
+        let Some(end) = all.last() else { return };
+        let cost = |window: &&[Position]| {
+            let gap = window[2].exit - window[0].exit;
+            let age = end.exit - window[1].exit + 1;
+            // As parts of 2^32 of the age, so that nothing is lost to rounding.
+            (u128::from(gap) << 32) / u128::from(age)
+        };
+        let victim = all.windows(3).min_by_key(cost).map(|window| window[1]);
+        victim.and_then(|at| self.taken.remove(&at));
+    }
+}

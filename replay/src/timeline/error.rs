@@ -1,0 +1,49 @@
+//! Why a timeline could not go somewhere.
+
+use dejavm_sandbox::machine::{ReadError, RunError, StartError};
+
+use super::Position;
+use crate::replayer::Divergence;
+
+/// Why a timeline could not go somewhere.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum TimelineError {
+    /// The recording cannot be read.
+    #[error(transparent)]
+    Recording(#[from] crate::Error),
+    /// The start snapshot is not the recording's.
+    #[error("{}: this is not the snapshot that the recording starts from: replace it by the right one", path.display())]
+    WrongSnapshot {
+        /// Its path.
+        path: std::path::PathBuf,
+    },
+    /// There is no machine to replay on.
+    #[error(transparent)]
+    Start(#[from] StartError),
+    /// The run failed.
+    #[error(transparent)]
+    Run(#[from] RunError),
+    /// It went another way than the recorded one.
+    #[error("{}", .0.headline())]
+    Diverged(Box<Divergence>),
+    /// The recording has no such position.
+    #[error("there is no position {wanted} in this recording: it has those from {start} to {end}")]
+    NoSuchPosition {
+        /// What was asked for.
+        wanted: Position,
+        /// The first.
+        start: Position,
+        /// The last.
+        end: Position,
+    },
+    /// It was stopped by its handle.
+    #[error("interrupted")]
+    Interrupted,
+    /// Memory could not be read.
+    #[error(transparent)]
+    Memory(#[from] ReadError),
+    /// A bare-metal guest has no steps and no breakpoints.
+    #[error("a bare-metal guest is moved by its exits only: steps and breakpoints are for programs")]
+    BareMetal,
+}
