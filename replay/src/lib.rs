@@ -58,6 +58,7 @@
 
 #![forbid(unsafe_code)]
 
+pub mod debugger;
 mod digest;
 mod error;
 mod files;

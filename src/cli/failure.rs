@@ -4,6 +4,8 @@ use std::borrow::Cow;
 use std::fmt::Display;
 use std::io::{self, Write};
 
+use dejavm::replay::TimelineError;
+use dejavm::replay::debugger::DebugError;
 use dejavm::sandbox::errno::Errno;
 use dejavm::sandbox::machine::{RunError, StartError};
 use dejavm::{Error, Outcome, WorldError};
@@ -102,6 +104,9 @@ impl From<Error> for Failure {
             },
             Error::Loading(Outcome::Deadline) => (status::DEADLINE, e.to_string()),
             Error::Diverged(diverged) => (status::DIVERGED, diverged.to_string()),
+            Error::Timeline(timeline) if matches!(**timeline, TimelineError::Diverged(_)) => {
+                (status::DIVERGED, e.to_string())
+            }
             _ => (status::FAILED, e.to_string()),
         };
         Failure { status, message }
@@ -111,6 +116,21 @@ impl From<Error> for Failure {
 impl From<dejavm::replay::Error> for Failure {
     fn from(e: dejavm::replay::Error) -> Failure {
         Failure::new(e)
+    }
+}
+
+impl From<TimelineError> for Failure {
+    fn from(e: TimelineError) -> Failure {
+        Error::from(e).into()
+    }
+}
+
+impl From<DebugError> for Failure {
+    fn from(e: DebugError) -> Failure {
+        match e {
+            DebugError::Timeline(e) => e.into(),
+            e => Failure::new(e),
+        }
     }
 }
 

@@ -2,6 +2,7 @@
 
 mod conclude;
 mod confine;
+mod debug;
 mod doctor;
 mod failure;
 mod generate;
@@ -101,6 +102,7 @@ enum Command {
     Record(record::Args),
     Hunt(hunt::Args),
     Replay(replay::Args),
+    Debug(debug::Args),
     Snapshot(snapshot::Args),
     Restore(restore::Args),
     Warm(warm::Args),
@@ -128,6 +130,7 @@ pub fn main() -> ExitCode {
         Command::Record(args) => record::main(args, voice),
         Command::Hunt(args) => hunt::main(args, voice),
         Command::Replay(args) => replay::main(args, voice),
+        Command::Debug(args) => debug::main(args),
         Command::Snapshot(args) => snapshot::main(args, voice),
         Command::Restore(args) => restore::main(args, voice),
         Command::Warm(args) => warm::main(args, voice),

@@ -21,11 +21,12 @@ use dejavm_sandbox::host::HostProfile;
 use dejavm_sandbox::host::stop::StopHandle;
 use dejavm_sandbox::machine::{MachineOptions, Memory};
 use dejavm_sandbox::program::machine::Halt;
-use dejavm_sandbox::vcpu::registers::UserRegisters;
+use dejavm_sandbox::vcpu::registers::{ExtendedState, UserRegisters};
 
 pub use error::TimelineError;
 pub use position::{BadPosition, Position};
 
+use crate::manifest::RunEnd;
 use crate::reader::Recording;
 use checkpoints::Checkpoints;
 use place::{Hop, Place};
@@ -167,6 +168,63 @@ impl Timeline {
     /// was.
     pub fn read_memory(&self, address: u64, out: &mut [u8]) -> Result<(), TimelineError> {
         Ok(self.machine().read_memory(address, out)?)
+    }
+
+    /// What stops moves: they fail with [`TimelineError::Interrupted`] as soon as its deadline has passed.
+    pub fn stop_handle(&self) -> StopHandle {
+        self.stop.clone()
+    }
+
+    /// After a move that failed: goes to the position at which the timeline is then.
+    ///
+    /// # Errors
+    /// Those of moving.
+    pub fn settle(&mut self) -> Result<(), TimelineError> {
+        let place = self.place.clone();
+        self.go(&place)
+    }
+
+    /// The tasks of the process that runs, by thread number.
+    pub fn tasks(&self) -> Vec<u32> {
+        self.machine().program().map_or(Vec::new(), |program| program.kernel.tasks_of(program.kernel.pid()))
+    }
+
+    /// The registers of a task: general ones and segment bases, and the vector state.
+    ///
+    /// # Errors
+    /// When KVM refuses.
+    pub fn task(&mut self, tid: u32) -> Result<Option<(UserRegisters, ExtendedState)>, TimelineError> {
+        let Some(program) = self.runner.machine_mut().program_mut() else { return Ok(None) };
+        let tasks = program.tasks()?;
+        let found = tasks.of(tid).map(|task| {
+            let fp = task.fp.as_ref().map_or_else(ExtendedState::initial, |fp| (**fp).clone());
+            (task.regs, fp)
+        });
+        Ok(found)
+    }
+
+    /// The running program's auxiliary vector, as in `/proc/PID/auxv`.
+    pub fn auxv(&self) -> Vec<u8> {
+        let Some(program) = self.machine().program() else { return Vec::new() };
+        let image = &program.kernel.space.state.image;
+        image.auxv.iter().flat_map(|(key, value)| [key.to_le_bytes(), value.to_le_bytes()].concat()).collect()
+    }
+
+    /// The path of the running program's file.
+    pub fn executable(&self) -> Option<Vec<u8>> {
+        self.machine().program().map(|program| program.kernel.space.state.image.exe.to_vec())
+    }
+
+    /// The signal that ends the recorded run, if this is the last moment of one that a signal ends.
+    ///
+    /// # Errors
+    /// Those of moving.
+    pub fn fatal_signal(&mut self) -> Result<Option<u8>, TimelineError> {
+        let signal = match self.recording.end() {
+            Some(RunEnd::Ended { status }) => (status & 0x7f) as u8,
+            _ => 0,
+        };
+        Ok((signal != 0 && self.end_place()? == self.place).then_some(signal))
     }
 
     fn rip(&self) -> u64 {

@@ -1,0 +1,186 @@
+//! A debugger's server: what gdb and its kin ask of a recording, by the remote serial protocol.
+//!
+//! The timeline moves; this says in gdb's words where it is. Threads are the tasks of the process that the
+//! recording started with.
+
+mod arch;
+mod interrupt;
+mod monitor;
+mod target;
+
+use std::collections::BTreeSet;
+use std::io;
+use std::net::TcpStream;
+use std::os::fd::AsFd;
+use std::os::unix::net::UnixStream;
+
+use gdbstub::common::{Signal, Tid};
+use gdbstub::conn::{Connection, ConnectionExt};
+use gdbstub::stub::run_blocking::{BlockingEventLoop, Event, WaitForStopReasonError};
+use gdbstub::stub::{DisconnectReason, GdbStub, GdbStubError, MultiThreadStopReason};
+use gdbstub::target::ext::base::reverse_exec::ReplayLogPosition;
+
+use crate::timeline::{Stop, Timeline, TimelineError};
+use interrupt::Interrupt;
+
+/// Why a debugger's session failed.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum DebugError {
+    /// The recording could not be moved in.
+    #[error(transparent)]
+    Timeline(#[from] TimelineError),
+    /// The connection to the debugger failed.
+    #[error("the connection to the debugger: {0}")]
+    Connection(#[from] io::Error),
+    /// The debugger said something that the protocol does not have.
+    #[error("the debugger's protocol: {0}")]
+    Protocol(String),
+}
+
+/// Where the debugger is.
+#[derive(Debug)]
+pub enum DebugConnection {
+    /// At the other end of a socket of this machine.
+    Unix(UnixStream),
+    /// At the other end of a network connection.
+    Tcp(TcpStream),
+}
+
+/// How a session ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum DebugEnd {
+    /// The debugger went away.
+    Detached,
+    /// The debugger killed the program.
+    Killed,
+}
+
+/// How the program is to go on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Move {
+    Run,
+    Step,
+    ReverseRun,
+    ReverseStep,
+}
+
+/// A recording, as a debugger sees it.
+struct Debugger {
+    timeline: Timeline,
+    breakpoints: BTreeSet<u64>,
+    /// The next move.
+    next: Move,
+}
+
+/// Serves a debugger until it goes away. The timeline stays where it was left by `timeline`'s last move.
+///
+/// # Errors
+/// [`DebugError`].
+pub fn serve(timeline: Timeline, connection: DebugConnection) -> Result<DebugEnd, DebugError> {
+    let debugger = Debugger { timeline, breakpoints: BTreeSet::new(), next: Move::Run };
+    match connection {
+        DebugConnection::Unix(stream) => serve_on(debugger, stream),
+        DebugConnection::Tcp(stream) => {
+            stream.set_nodelay(true)?;
+            serve_on(debugger, stream)
+        }
+    }
+}
+
+fn serve_on<C>(mut debugger: Debugger, connection: C) -> Result<DebugEnd, DebugError>
+where
+    C: ConnectionExt<Error = io::Error> + AsFd + Send,
+{
+    match GdbStub::new(connection).run_blocking::<EventLoop<C>>(&mut debugger) {
+        Ok(DisconnectReason::Kill) => Ok(DebugEnd::Killed),
+        Ok(_) => Ok(DebugEnd::Detached),
+        Err(error) => Err(failure(error)),
+    }
+}
+
+fn failure(error: GdbStubError<TimelineError, io::Error>) -> DebugError {
+    if error.is_target_error() {
+        return match error.into_target_error() {
+            Some(error) => error.into(),
+            None => DebugError::Protocol("an error of the recording that is not known".into()),
+        };
+    }
+    if error.is_connection_error() {
+        return match error.into_connection_error() {
+            Some((error, _)) => error.into(),
+            None => DebugError::Protocol("an error of the connection that is not known".into()),
+        };
+    }
+    DebugError::Protocol(error.to_string())
+}
+
+struct EventLoop<C>(std::marker::PhantomData<C>);
+
+impl<C> BlockingEventLoop for EventLoop<C>
+where
+    C: ConnectionExt<Error = io::Error> + AsFd + Send,
+{
+    type Target = Debugger;
+    type Connection = C;
+    type StopReason = MultiThreadStopReason<u64>;
+
+    fn wait_for_stop_reason(
+        target: &mut Debugger,
+        connection: &mut C,
+    ) -> Result<
+        Event<MultiThreadStopReason<u64>>,
+        WaitForStopReasonError<TimelineError, <C as Connection>::Error>,
+    > {
+        let stop = target.timeline.stop_handle();
+        let moved = {
+            let _interrupt =
+                Interrupt::watch(connection, stop).map_err(WaitForStopReasonError::Connection)?;
+            target.go()
+        };
+        match moved {
+            Err(TimelineError::Interrupted) => {
+                target.timeline.settle().map_err(WaitForStopReasonError::Target)?;
+                let byte = connection.read().map_err(WaitForStopReasonError::Connection)?;
+                Ok(Event::IncomingData(byte))
+            }
+            Ok(reason) => Ok(Event::TargetStopped(reason)),
+            Err(e) => Err(WaitForStopReasonError::Target(e)),
+        }
+    }
+
+    fn on_interrupt(target: &mut Debugger) -> Result<Option<MultiThreadStopReason<u64>>, TimelineError> {
+        let tid = target.current();
+        Ok(Some(MultiThreadStopReason::SignalWithThread { tid, signal: Signal::SIGINT }))
+    }
+}
+
+impl Debugger {
+    /// Makes the next move.
+    fn go(&mut self) -> Result<MultiThreadStopReason<u64>, TimelineError> {
+        let stop = match self.next {
+            Move::Run => self.timeline.run(&self.breakpoints)?,
+            Move::Step => self.timeline.step()?,
+            Move::ReverseRun => self.timeline.reverse_run(&self.breakpoints)?,
+            Move::ReverseStep => self.timeline.reverse_step()?,
+        };
+        let tid = self.current();
+        Ok(match stop {
+            // gdb asks for nothing else when it is told where a step ended.
+            Stop::Arrived => MultiThreadStopReason::SignalWithThread { tid, signal: Signal::SIGTRAP },
+            Stop::Breakpoint(_) => MultiThreadStopReason::SwBreak(tid),
+            Stop::End => match self.timeline.fatal_signal()? {
+                Some(signal) => MultiThreadStopReason::SignalWithThread { tid, signal: Signal(signal) },
+                None => MultiThreadStopReason::ReplayLog { tid: Some(tid), pos: ReplayLogPosition::End },
+            },
+            Stop::Start => MultiThreadStopReason::ReplayLog { tid: Some(tid), pos: ReplayLogPosition::Begin },
+        })
+    }
+
+    /// The running task, as a thread of gdb's.
+    fn current(&self) -> Tid {
+        let tid = self.timeline.machine().program().map_or(1, |program| program.kernel.tid());
+        Tid::new(tid as usize).unwrap_or(Tid::MIN)
+    }
+}

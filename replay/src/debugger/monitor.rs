@@ -1,0 +1,73 @@
+//! Commands of gdb's `monitor`.
+
+use super::Debugger;
+use crate::text::format_exit;
+use crate::timeline::Position;
+
+/// What there is.
+const HELP: &str = "\
+monitor when               the position: exits, and steps since the last
+monitor seek POSITION      goes there: EXIT or EXIT+STEPS (then: maintenance flush register-cache)
+monitor log [N]            the exits around here
+monitor tasks              the tasks of the program
+monitor checkpoints        how many there are, and what they take
+";
+
+impl Debugger {
+    /// Answers a command; errors are text, too.
+    pub fn monitor(&mut self, command: &str) -> String {
+        let mut words = command.split_whitespace();
+        let answered = match (words.next(), words.next()) {
+            (Some("when"), None) => self.timeline.position().map(|position| format!("{position}\n")),
+            (Some("seek"), Some(position)) => match position.parse::<Position>() {
+                Ok(position) => self.timeline.seek(position).map(|()| format!("at {position}\n")),
+                Err(e) => return format!("{e}\n"),
+            },
+            (Some("log"), count) => {
+                let count = count.and_then(|count| count.parse().ok()).unwrap_or(10);
+                return self.log(count);
+            }
+            (Some("tasks"), None) => return self.tasks(),
+            (Some("checkpoints"), None) => {
+                let (count, bytes) = self.timeline.checkpoints();
+                return format!("{count} checkpoints, {} KiB\n", bytes >> 10);
+            }
+            _ => return HELP.into(),
+        };
+        answered.unwrap_or_else(|e| format!("{e}\n"))
+    }
+
+    /// Exits before and behind this position.
+    fn log(&self, count: u64) -> String {
+        let exit = self.timeline.exit();
+        let first = exit.saturating_sub(count.saturating_sub(1)).max(1);
+        let mut text = String::new();
+        for found in self.timeline.recording().exits_from(first) {
+            match found {
+                Ok(found) if found.number < first => {}
+                Ok(found) if found.number > exit.saturating_add(count) => break,
+                Ok(found) => {
+                    let mark = if found.number == exit { "=> " } else { "   " };
+                    text.push_str(&format!("{mark}{}\n", format_exit(&found)));
+                }
+                Err(e) => {
+                    text.push_str(&format!("{e}\n"));
+                    break;
+                }
+            }
+        }
+        text
+    }
+
+    fn tasks(&self) -> String {
+        let Some(program) = self.timeline.machine().program() else { return String::new() };
+        let kernel = &program.kernel;
+        let mut text = String::new();
+        for (tid, task) in kernel.task.iter() {
+            let mark = if tid == kernel.tid() { "=> " } else { "   " };
+            let rip = task.regs.general.rip;
+            text.push_str(&format!("{mark}task {tid} of process {}, at {rip:#x}\n", task.process));
+        }
+        text
+    }
+}

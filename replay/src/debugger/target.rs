@@ -1,0 +1,191 @@
+//! What gdbstub asks of a target.
+
+use gdbstub::common::{Signal, Tid};
+use gdbstub::target::ext::auxv::{Auxv, AuxvOps};
+use gdbstub::target::ext::base::BaseOps;
+use gdbstub::target::ext::base::multithread::{
+    MultiThreadBase, MultiThreadResume, MultiThreadResumeOps, MultiThreadSchedulerLocking,
+    MultiThreadSchedulerLockingOps, MultiThreadSingleStep, MultiThreadSingleStepOps,
+};
+use gdbstub::target::ext::base::reverse_exec::{ReverseCont, ReverseContOps, ReverseStep, ReverseStepOps};
+use gdbstub::target::ext::breakpoints::{Breakpoints, BreakpointsOps, SwBreakpoint, SwBreakpointOps};
+use gdbstub::target::ext::monitor_cmd::{ConsoleOutput, MonitorCmd, MonitorCmdOps};
+use gdbstub::target::{Target, TargetError, TargetResult};
+
+use super::arch::{Amd64, Registers};
+use super::{Debugger, Move};
+use crate::timeline::TimelineError;
+
+/// What gdb is told of what a recording does not let happen: it cannot be changed.
+const READ_ONLY: u8 = 30;
+
+impl Target for Debugger {
+    type Arch = Amd64;
+    type Error = TimelineError;
+
+    fn base_ops(&mut self) -> BaseOps<'_, Amd64, TimelineError> {
+        BaseOps::MultiThread(self)
+    }
+
+    fn support_breakpoints(&mut self) -> Option<BreakpointsOps<'_, Self>> {
+        Some(self)
+    }
+
+    fn support_auxv(&mut self) -> Option<AuxvOps<'_, Self>> {
+        Some(self)
+    }
+
+    fn support_monitor_cmd(&mut self) -> Option<MonitorCmdOps<'_, Self>> {
+        Some(self)
+    }
+
+    fn guard_rail_implicit_sw_breakpoints(&self) -> bool {
+        // gdb puts none of its own into memory: it cannot be written.
+        true
+    }
+}
+
+impl MultiThreadBase for Debugger {
+    fn read_registers(&mut self, registers: &mut Registers, tid: Tid) -> TargetResult<(), Self> {
+        let found = self.timeline.task(tid.get() as u32).map_err(TargetError::Fatal)?;
+        let (regs, fp) = found.ok_or(TargetError::NonFatal)?;
+        *registers = Registers::of(&regs, &fp);
+        Ok(())
+    }
+
+    fn write_registers(&mut self, _registers: &Registers, _tid: Tid) -> TargetResult<(), Self> {
+        Err(TargetError::Errno(READ_ONLY))
+    }
+
+    fn read_addrs(&mut self, start: u64, data: &mut [u8], _tid: Tid) -> TargetResult<usize, Self> {
+        let read = |debugger: &Self, data: &mut [u8]| debugger.timeline.read_memory(start, data).is_ok();
+        if read(self, data) {
+            return Ok(data.len());
+        }
+        // As much as there is.
+        let mut len = data.len();
+        while len > 1 {
+            len /= 2;
+            if read(self, &mut data[..len]) {
+                return Ok(len);
+            }
+        }
+        Err(TargetError::NonFatal)
+    }
+
+    fn write_addrs(&mut self, _start: u64, _data: &[u8], _tid: Tid) -> TargetResult<(), Self> {
+        Err(TargetError::Errno(READ_ONLY))
+    }
+
+    fn list_active_threads(&mut self, found: &mut dyn FnMut(Tid)) -> Result<(), TimelineError> {
+        let tids = self.timeline.tasks();
+        tids.into_iter().filter_map(|tid| Tid::new(tid as usize)).for_each(found);
+        Ok(())
+    }
+
+    fn support_resume(&mut self) -> Option<MultiThreadResumeOps<'_, Self>> {
+        Some(self)
+    }
+}
+
+impl MultiThreadResume for Debugger {
+    fn resume(&mut self) -> Result<(), TimelineError> {
+        Ok(())
+    }
+
+    fn clear_resume_actions(&mut self) -> Result<(), TimelineError> {
+        self.next = Move::Run;
+        Ok(())
+    }
+
+    fn set_resume_action_continue(
+        &mut self,
+        _tid: Tid,
+        _signal: Option<Signal>,
+    ) -> Result<(), TimelineError> {
+        Ok(())
+    }
+
+    fn support_single_step(&mut self) -> Option<MultiThreadSingleStepOps<'_, Self>> {
+        Some(self)
+    }
+
+    fn support_scheduler_locking(&mut self) -> Option<MultiThreadSchedulerLockingOps<'_, Self>> {
+        Some(self)
+    }
+
+    fn support_reverse_step(&mut self) -> Option<ReverseStepOps<'_, Tid, Self>> {
+        Some(self)
+    }
+
+    fn support_reverse_cont(&mut self) -> Option<ReverseContOps<'_, Tid, Self>> {
+        Some(self)
+    }
+}
+
+impl MultiThreadSingleStep for Debugger {
+    fn set_resume_action_step(&mut self, _tid: Tid, _signal: Option<Signal>) -> Result<(), TimelineError> {
+        self.next = Move::Step;
+        Ok(())
+    }
+}
+
+/// Which task runs is as it was recorded, whatever the debugger would like; it says so when it steps.
+impl MultiThreadSchedulerLocking for Debugger {
+    fn set_resume_action_scheduler_lock(&mut self) -> Result<(), TimelineError> {
+        Ok(())
+    }
+}
+
+impl ReverseCont<Tid> for Debugger {
+    fn reverse_cont(&mut self) -> Result<(), TimelineError> {
+        self.next = Move::ReverseRun;
+        Ok(())
+    }
+}
+
+impl ReverseStep<Tid> for Debugger {
+    fn reverse_step(&mut self, _tid: Tid) -> Result<(), TimelineError> {
+        self.next = Move::ReverseStep;
+        Ok(())
+    }
+}
+
+impl Breakpoints for Debugger {
+    fn support_sw_breakpoint(&mut self) -> Option<SwBreakpointOps<'_, Self>> {
+        Some(self)
+    }
+}
+
+impl SwBreakpoint for Debugger {
+    fn add_sw_breakpoint(&mut self, address: u64, _kind: usize) -> TargetResult<bool, Self> {
+        self.breakpoints.insert(address);
+        Ok(true)
+    }
+
+    fn remove_sw_breakpoint(&mut self, address: u64, _kind: usize) -> TargetResult<bool, Self> {
+        Ok(self.breakpoints.remove(&address))
+    }
+}
+
+impl Auxv for Debugger {
+    fn get_auxv(&self, offset: u64, length: usize, buf: &mut [u8]) -> TargetResult<usize, Self> {
+        let auxv = self.timeline.auxv();
+        let rest = auxv.get(usize::try_from(offset).unwrap_or(usize::MAX)..).unwrap_or_default();
+        let n = rest.len().min(length).min(buf.len());
+        buf[..n].copy_from_slice(&rest[..n]);
+        Ok(n)
+    }
+}
+
+impl MonitorCmd for Debugger {
+    fn handle_monitor_cmd(
+        &mut self,
+        command: &[u8],
+        mut out: ConsoleOutput<'_>,
+    ) -> Result<(), TimelineError> {
+        let text = self.monitor(&String::from_utf8_lossy(command));
+        out.write_raw(text.as_bytes());
+        Ok(())
+    }
+}
