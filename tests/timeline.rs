@@ -2,11 +2,11 @@
 
 mod common;
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
 use common::tool;
-use dejavm::replay::{Position, Stop, Timeline, TimelineError};
+use dejavm::replay::{Position, Stop, Stops, Timeline, TimelineError};
 use dejavm::{Evict, Host, Replay};
 
 /// Records a program in `dir`.
@@ -58,12 +58,19 @@ fn walk(recording: &Path, evict: Option<Evict>, seed: u64, moves: u64) {
     let mut seen = Seen::default();
     timeline.seek_end().expect("an end");
     let last = timeline.exit();
-    let mut addresses = Vec::new();
+    let (mut addresses, mut stacks) = (Vec::new(), Vec::new());
     for n in 0..moves {
-        let breakpoints: BTreeSet<u64> = (0..2)
-            .filter_map(|_| addresses.get(random.below(addresses.len() as u64) as usize))
-            .copied()
-            .collect();
+        let mut pick = |n: usize| -> Vec<u64> {
+            (0..n)
+                .filter_map(|_| addresses.get(random.below(addresses.len() as u64) as usize))
+                .copied()
+                .collect()
+        };
+        let breakpoints = pick(2);
+        // What is near the stack's top is written often.
+        let near = stacks.get(random.below(stacks.len() as u64) as usize).map(|rsp: &u64| rsp - 8..rsp + 8);
+        let writes = near.into_iter().filter(|_| random.below(2) == 0).collect();
+        let stops = Stops { writes, ..Stops::at(breakpoints) };
         let how = match random.below(7) {
             0 | 1 => {
                 let exit = random.below(last + 1);
@@ -86,16 +93,17 @@ fn walk(recording: &Path, evict: Option<Evict>, seed: u64, moves: u64) {
                 }
                 "reverse step".into()
             }
-            5 => format!("run to {breakpoints:x?}: {:?}", timeline.run(&breakpoints).expect("a run")),
+            5 => format!("run to {stops:x?}: {:?}", timeline.run(&stops).expect("a run")),
             _ => {
-                let stop = timeline.reverse_run(&breakpoints).expect("a run back");
+                let stop = timeline.reverse_run(&stops).expect("a run back");
                 if let Stop::Breakpoint(address) = stop {
                     assert_eq!(timeline.registers().general.rip, address);
                 }
-                format!("run back to {breakpoints:x?}: {stop:?}")
+                format!("run back to {stops:x?}: {stop:?}")
             }
         };
         addresses.push(timeline.registers().general.rip);
+        stacks.push(timeline.registers().general.rsp);
         seen.look(&mut timeline, &format!("move {n} of seed {seed}: {how}"));
     }
 }

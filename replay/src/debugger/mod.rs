@@ -8,7 +8,6 @@ mod interrupt;
 mod monitor;
 mod target;
 
-use std::collections::BTreeSet;
 use std::io;
 use std::net::TcpStream;
 use std::os::fd::AsFd;
@@ -19,8 +18,9 @@ use gdbstub::conn::{Connection, ConnectionExt};
 use gdbstub::stub::run_blocking::{BlockingEventLoop, Event, WaitForStopReasonError};
 use gdbstub::stub::{DisconnectReason, GdbStub, GdbStubError, MultiThreadStopReason};
 use gdbstub::target::ext::base::reverse_exec::ReplayLogPosition;
+use gdbstub::target::ext::breakpoints::WatchKind;
 
-use crate::timeline::{Stop, Timeline, TimelineError};
+use crate::timeline::{Stop, Stops, Timeline, TimelineError};
 use interrupt::Interrupt;
 
 /// Why a debugger's session failed.
@@ -69,7 +69,7 @@ enum Move {
 /// A recording, as a debugger sees it.
 struct Debugger {
     timeline: Timeline,
-    breakpoints: BTreeSet<u64>,
+    stops: Stops,
     /// The next move.
     next: Move,
 }
@@ -79,7 +79,7 @@ struct Debugger {
 /// # Errors
 /// [`DebugError`].
 pub fn serve(timeline: Timeline, connection: DebugConnection) -> Result<DebugEnd, DebugError> {
-    let debugger = Debugger { timeline, breakpoints: BTreeSet::new(), next: Move::Run };
+    let debugger = Debugger { timeline, stops: Stops::default(), next: Move::Run };
     match connection {
         DebugConnection::Unix(stream) => serve_on(debugger, stream),
         DebugConnection::Tcp(stream) => {
@@ -160,9 +160,9 @@ impl Debugger {
     /// Makes the next move.
     fn go(&mut self) -> Result<MultiThreadStopReason<u64>, TimelineError> {
         let stop = match self.next {
-            Move::Run => self.timeline.run(&self.breakpoints)?,
+            Move::Run => self.timeline.run(&self.stops)?,
             Move::Step => self.timeline.step()?,
-            Move::ReverseRun => self.timeline.reverse_run(&self.breakpoints)?,
+            Move::ReverseRun => self.timeline.reverse_run(&self.stops)?,
             Move::ReverseStep => self.timeline.reverse_step()?,
         };
         let tid = self.current();
@@ -170,6 +170,9 @@ impl Debugger {
             // gdb asks for nothing else when it is told where a step ended.
             Stop::Arrived => MultiThreadStopReason::SignalWithThread { tid, signal: Signal::SIGTRAP },
             Stop::Breakpoint(_) => MultiThreadStopReason::SwBreak(tid),
+            Stop::Written(addresses) => {
+                MultiThreadStopReason::Watch { tid, kind: WatchKind::Write, addr: addresses.start }
+            }
             Stop::End => match self.timeline.fatal_signal()? {
                 Some(signal) => MultiThreadStopReason::SignalWithThread { tid, signal: Signal(signal) },
                 None => MultiThreadStopReason::ReplayLog { tid: Some(tid), pos: ReplayLogPosition::End },

@@ -8,7 +8,9 @@ use gdbstub::target::ext::base::multithread::{
     MultiThreadSchedulerLockingOps, MultiThreadSingleStep, MultiThreadSingleStepOps,
 };
 use gdbstub::target::ext::base::reverse_exec::{ReverseCont, ReverseContOps, ReverseStep, ReverseStepOps};
-use gdbstub::target::ext::breakpoints::{Breakpoints, BreakpointsOps, SwBreakpoint, SwBreakpointOps};
+use gdbstub::target::ext::breakpoints::{
+    Breakpoints, BreakpointsOps, HwWatchpoint, HwWatchpointOps, SwBreakpoint, SwBreakpointOps, WatchKind,
+};
 use gdbstub::target::ext::monitor_cmd::{ConsoleOutput, MonitorCmd, MonitorCmdOps};
 use gdbstub::target::{Target, TargetError, TargetResult};
 
@@ -152,19 +154,44 @@ impl ReverseStep<Tid> for Debugger {
 }
 
 impl Breakpoints for Debugger {
+    fn support_hw_watchpoint(&mut self) -> Option<HwWatchpointOps<'_, Self>> {
+        Some(self)
+    }
+
     fn support_sw_breakpoint(&mut self) -> Option<SwBreakpointOps<'_, Self>> {
         Some(self)
     }
 }
 
+/// Bytes that a watchpoint may have: gdb asks for no more than a few words.
+const WATCHED: u64 = 4096;
+
+impl HwWatchpoint for Debugger {
+    fn add_hw_watchpoint(&mut self, address: u64, len: u64, kind: WatchKind) -> TargetResult<bool, Self> {
+        // Reads are not seen.
+        if kind != WatchKind::Write || len == 0 || len > WATCHED {
+            return Ok(false);
+        }
+        let Some(end) = address.checked_add(len) else { return Ok(false) };
+        self.stops.writes.push(address..end);
+        Ok(true)
+    }
+
+    fn remove_hw_watchpoint(&mut self, address: u64, len: u64, _kind: WatchKind) -> TargetResult<bool, Self> {
+        let known = |range: &std::ops::Range<u64>| range.start == address && range.end - address == len;
+        let found = self.stops.writes.iter().position(known);
+        Ok(found.map(|at| self.stops.writes.remove(at)).is_some())
+    }
+}
+
 impl SwBreakpoint for Debugger {
     fn add_sw_breakpoint(&mut self, address: u64, _kind: usize) -> TargetResult<bool, Self> {
-        self.breakpoints.insert(address);
+        self.stops.breakpoints.insert(address);
         Ok(true)
     }
 
     fn remove_sw_breakpoint(&mut self, address: u64, _kind: usize) -> TargetResult<bool, Self> {
-        Ok(self.breakpoints.remove(&address))
+        Ok(self.stops.breakpoints.remove(&address))
     }
 }
 

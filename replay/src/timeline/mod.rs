@@ -12,6 +12,7 @@ mod position;
 mod runner;
 
 use std::collections::BTreeSet;
+use std::ops::Range;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -64,13 +65,37 @@ impl Default for TimelineOptions {
     }
 }
 
+/// What moves stop at.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Stops {
+    /// Addresses of instructions in the process that the recording started with.
+    pub breakpoints: BTreeSet<u64>,
+    /// Memory of that process: where it changes.
+    pub writes: Vec<Range<u64>>,
+}
+
+impl Stops {
+    /// Breakpoints alone.
+    pub fn at(breakpoints: impl IntoIterator<Item = u64>) -> Stops {
+        Stops { breakpoints: breakpoints.into_iter().collect(), writes: Vec::new() }
+    }
+
+    /// Whether there is nothing to stop at.
+    pub fn is_empty(&self) -> bool {
+        self.breakpoints.is_empty() && self.writes.is_empty()
+    }
+}
+
 /// Why a move came to its end.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Stop {
     /// It is where it was to go.
     Arrived,
     /// The instruction at this address is about to run, and there is a breakpoint on it.
     Breakpoint(u64),
+    /// What is watched at these addresses was changed: forwards, by the instruction or the exit before; backwards,
+    /// by the one that comes next.
+    Written(Range<u64>),
     /// This is the last moment of the recording at which the program is there.
     End,
     /// This is the first moment of the recording.
@@ -78,14 +103,18 @@ pub enum Stop {
 }
 
 /// How a part of a way ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 enum Came {
     /// Behind an exit.
     Exit,
     /// Where the instruction at this address, which has a breakpoint, is about to run.
     Breakpoint(u64),
+    /// Behind the step, or the exit, that changed what is watched.
+    Written(Range<u64>),
     /// Behind the steps that were to be made.
     Stepped,
+    /// Before the write that was to be gone to.
+    Trapped,
     /// The run goes no farther. The place is where this part began, but the machine is not.
     Ended,
 }
@@ -105,6 +134,8 @@ pub struct Timeline {
     checkpointed: Instant,
     /// The last place at which the program is there.
     end: Option<Place>,
+    /// Writes to pages of what is watched, so far.
+    traps: u64,
 }
 
 impl Timeline {
@@ -133,6 +164,7 @@ impl Timeline {
             spoilt: false,
             checkpointed: Instant::now(),
             end: None,
+            traps: 0,
             recording,
             host,
             options,
@@ -264,16 +296,21 @@ impl Timeline {
         let Place { base, hops } = self.place.clone();
         self.go(&base.into())?;
         for hop in hops {
-            let mut left = match hop {
-                Hop::Steps(steps) => steps,
-                Hop::Reach { count, .. } => count,
-            };
+            let mut left = hop.count();
+            let stops = hop.stops();
             while left > 0 {
-                self.step_exactly(1)?;
+                let traps = self.traps;
+                let trap = matches!(hop, Hop::Trap { .. }).then_some(left);
+                let steps = if matches!(hop, Hop::Steps(_)) { 1 } else { STEPS };
+                let came = self.steps(steps, &stops, trap)?;
                 self.checkpoint_if_due()?;
-                left -= match hop {
-                    Hop::Reach { address, .. } => u64::from(self.rip() == address),
-                    Hop::Steps(_) => 1,
+                left -= match (&hop, came) {
+                    (Hop::Reach { .. }, Came::Breakpoint(_)) | (Hop::Steps(_), Came::Stepped) => 1,
+                    (Hop::Trap { .. }, Came::Trapped | Came::Stepped | Came::Written(_)) => {
+                        self.traps - traps
+                    }
+                    (Hop::Reach { .. }, Came::Stepped) => 0,
+                    _ => return Err(self.no_such_position(self.place.base)),
                 };
             }
         }
@@ -330,9 +367,10 @@ impl Timeline {
     ///
     /// # Errors
     /// Those of moving. After [`TimelineError::Interrupted`] the timeline is behind the last exit.
-    pub fn run(&mut self, breakpoints: &BTreeSet<u64>) -> Result<Stop, TimelineError> {
-        match self.next(u64::MAX, breakpoints)? {
+    pub fn run(&mut self, stops: &Stops) -> Result<Stop, TimelineError> {
+        match self.next(u64::MAX, stops, None)? {
             Came::Breakpoint(address) => Ok(Stop::Breakpoint(address)),
+            Came::Written(addresses) => Ok(Stop::Written(addresses)),
             _ => {
                 self.seek_end()?;
                 Ok(Stop::End)
@@ -347,10 +385,10 @@ impl Timeline {
     pub fn step(&mut self) -> Result<Stop, TimelineError> {
         let before = self.seen();
         let fresh = self.is_behind_exit();
-        let mut came = self.step_over(&BTreeSet::new())?;
+        let mut came = self.step_over(&Stops::default())?;
         if fresh && came == Came::Stepped && self.seen() == before {
             // The way back into the program changed nothing.
-            came = self.step_over(&BTreeSet::new())?;
+            came = self.step_over(&Stops::default())?;
         }
         if came == Came::Ended {
             self.seek_end()?;
@@ -391,7 +429,13 @@ impl Timeline {
     ///
     /// # Errors
     /// Those of moving. After one the position is what it was.
-    pub fn reverse_run(&mut self, breakpoints: &BTreeSet<u64>) -> Result<Stop, TimelineError> {
+    pub fn reverse_run(&mut self, stops: &Stops) -> Result<Stop, TimelineError> {
+        let of_others =
+            |hop: &Hop| matches!(hop, Hop::Trap { addresses, .. } if **addresses != *stops.writes);
+        if self.place.hops.iter().any(of_others) {
+            // Its writes cannot be counted while others are watched.
+            self.position()?;
+        }
         let here = self.place.clone();
         let mut until = here.clone();
         loop {
@@ -403,10 +447,14 @@ impl Timeline {
                 self.go(&self.start().into())?;
                 return Ok(Stop::Start);
             };
-            match self.last_reached(from, &until, breakpoints) {
-                Ok(Some((place, address))) => {
+            match self.last_reached(from, &until, stops) {
+                Ok(Some((place, stop))) => {
+                    let place = match stop {
+                        Stop::Written(_) => self.before_write(&place)?,
+                        _ => place,
+                    };
                     self.go(&place)?;
-                    return Ok(Stop::Breakpoint(address));
+                    return Ok(stop);
                 }
                 Ok(None) => until = from.into(),
                 Err(e) => {
@@ -422,46 +470,82 @@ impl Timeline {
         &mut self,
         from: Position,
         until: &Place,
-        breakpoints: &BTreeSet<u64>,
-    ) -> Result<Option<(Place, u64)>, TimelineError> {
+        stops: &Stops,
+    ) -> Result<Option<(Place, Stop)>, TimelineError> {
         let mut last = None;
         self.go(&from.into())?;
-        if breakpoints.contains(&self.rip()) && !self.is_behind_exit() {
-            last = Some((self.place.clone(), self.rip()));
+        if stops.breakpoints.contains(&self.rip()) && !self.is_behind_exit() {
+            last = Some((self.place.clone(), Stop::Breakpoint(self.rip())));
         }
         while self.place.base.exit < until.base.exit {
-            match self.next(until.base.exit, breakpoints)? {
-                Came::Breakpoint(address) => last = Some((self.place.clone(), address)),
-                Came::Exit => {}
-                Came::Stepped | Came::Ended => return Err(self.no_such_position(until.base)),
-            }
-        }
-        let steps = until.base.steps.saturating_sub(self.place.base.steps);
-        let hops = [Hop::Steps(steps)].into_iter().chain(until.hops.iter().copied());
-        for hop in hops {
-            let (mut left, mut all) = match hop {
-                Hop::Steps(steps) => (steps, breakpoints.clone()),
-                Hop::Reach { count, .. } => (count, breakpoints.clone()),
-            };
-            if let Hop::Reach { address, .. } = hop {
-                all.insert(address);
-            }
-            while left > 0 {
-                let came = match hop {
-                    Hop::Steps(_) => self.step_over(&all)?,
-                    Hop::Reach { .. } => self.next(until.base.exit + 1, &all)?,
-                };
-                left -= match (hop, came) {
-                    (Hop::Steps(_), Came::Stepped | Came::Breakpoint(_)) => 1,
-                    (Hop::Reach { address, .. }, Came::Breakpoint(at)) => u64::from(at == address),
-                    _ => return Err(self.no_such_position(until.base)),
-                };
-                if breakpoints.contains(&self.rip()) && self.place != *until {
-                    last = Some((self.place.clone(), self.rip()));
+            match self.next(until.base.exit, stops, None)? {
+                Came::Breakpoint(address) => last = Some((self.place.clone(), Stop::Breakpoint(address))),
+                Came::Written(addresses) => last = Some((self.place.clone(), Stop::Written(addresses))),
+                Came::Exit => {
+                    // What the exit wrote is there already.
+                    if let Some(addresses) = self.runner.changed() {
+                        let place = Position { steps: 1, ..self.place.base }.into();
+                        last = Some((place, Stop::Written(addresses)));
+                    }
+                }
+                Came::Stepped | Came::Trapped | Came::Ended => {
+                    return Err(self.no_such_position(until.base));
                 }
             }
         }
+        let steps = until.base.steps.saturating_sub(self.place.base.steps);
+        let hops = [Hop::Steps(steps)].into_iter().chain(until.hops.iter().cloned());
+        for hop in hops {
+            self.look_along(&hop, until, stops, &mut last)?;
+        }
         Ok(last)
+    }
+
+    /// Goes along a hop to a place, and notes what it meets of stops before that place.
+    fn look_along(
+        &mut self,
+        hop: &Hop,
+        until: &Place,
+        stops: &Stops,
+        last: &mut Option<(Place, Stop)>,
+    ) -> Result<(), TimelineError> {
+        let mut all = stops.clone();
+        if let Hop::Reach { address, .. } = hop {
+            all.breakpoints.insert(*address);
+        }
+        let mut left = hop.count();
+        while left > 0 {
+            let traps = self.traps;
+            let came = match hop {
+                Hop::Steps(_) => self.step_over(&all)?,
+                Hop::Reach { .. } => self.next(until.base.exit + 1, &all, None)?,
+                Hop::Trap { .. } => self.next(until.base.exit + 1, &all, Some(left))?,
+            };
+            left -= match (hop, &came) {
+                (Hop::Steps(_), Came::Stepped | Came::Breakpoint(_) | Came::Written(_)) => 1,
+                (Hop::Reach { address, .. }, Came::Breakpoint(at)) => u64::from(at == address),
+                (Hop::Reach { .. }, Came::Written(_)) => 0,
+                (Hop::Trap { .. }, Came::Trapped | Came::Breakpoint(_) | Came::Written(_)) => {
+                    self.traps - traps
+                }
+                _ => return Err(self.no_such_position(until.base)),
+            };
+            self.note(came, until, stops, last);
+        }
+        Ok(())
+    }
+
+    fn note(&self, came: Came, until: &Place, stops: &Stops, last: &mut Option<(Place, Stop)>) {
+        if self.place == *until {
+            return;
+        }
+        match came {
+            Came::Written(addresses) => *last = Some((self.place.clone(), Stop::Written(addresses))),
+            _ if stops.breakpoints.contains(&self.rip()) => {
+                *last = Some((self.place.clone(), Stop::Breakpoint(self.rip())));
+            }
+            _ => {}
+        }
     }
 
     /// Where the program is before what made an exit.
@@ -476,14 +560,24 @@ impl Timeline {
         self.go(&from.into())?;
         let Some(address) = address else { return self.last_step_before(exit) };
         // At full speed: the last time that the instruction there was about to run.
-        let breakpoints = BTreeSet::from([address]);
+        let stops = Stops::at([address]);
         let mut last = Place::from(from);
         loop {
-            match self.next(exit, &breakpoints)? {
+            match self.next(exit, &stops, None)? {
                 Came::Breakpoint(_) => last = self.place.clone(),
                 Came::Exit | Came::Ended => return Ok(last),
-                Came::Stepped => {}
+                Came::Stepped | Came::Trapped | Came::Written(_) => {}
             }
+        }
+    }
+
+    /// Where the program is before what changed something that is watched, which is known behind that.
+    fn before_write(&mut self, place: &Place) -> Result<Place, TimelineError> {
+        match place.hops.last() {
+            Some(Hop::Steps(_)) => Ok(place.one_step_less()),
+            Some(_) => Ok(place.clone()),
+            None if place.base.steps > 1 => Ok(Position { steps: place.base.steps - 1, ..place.base }.into()),
+            None => self.place_before(place.base.exit),
         }
     }
 
@@ -492,7 +586,7 @@ impl Timeline {
         loop {
             let before = self.place.clone();
             self.checkpoint_if_due()?;
-            if self.step_over(&BTreeSet::new())? != Came::Stepped || self.place.base.exit >= exit {
+            if self.step_over(&Stops::default())? != Came::Stepped || self.place.base.exit >= exit {
                 return Ok(before);
             }
         }
@@ -542,9 +636,12 @@ impl Timeline {
             (self.place, self.spoilt) = (at.into(), false);
             self.checkpointed = Instant::now();
         }
-        let none = BTreeSet::new();
-        if self.place.base.exit < base.exit && self.next(base.exit, &none)? != Came::Exit {
-            return Err(self.no_such_position(base));
+        let none = Stops::default();
+        if self.place.base.exit < base.exit {
+            let came = self.next(base.exit, &none, None)?;
+            if came != Came::Exit || self.place.base.exit != base.exit {
+                return Err(self.no_such_position(base));
+            }
         }
         let steps = base.steps - self.place.base.steps;
         if steps > 2 * STEPS {
@@ -553,68 +650,99 @@ impl Timeline {
         }
         self.step_exactly(base.steps - self.place.base.steps)?;
         for hop in &place.hops {
-            match *hop {
-                Hop::Steps(steps) => self.step_exactly(steps)?,
-                Hop::Reach { address, count } => {
-                    let there = BTreeSet::from([address]);
-                    for _ in 0..count {
-                        if self.next(base.exit + 1, &there)? != Came::Breakpoint(address) {
-                            return Err(self.no_such_position(base));
-                        }
+            let stops = hop.stops();
+            let mut left = hop.count();
+            while left > 0 {
+                let traps = self.traps;
+                left -= match hop {
+                    Hop::Steps(steps) => {
+                        self.step_exactly(*steps)?;
+                        *steps
                     }
-                }
+                    Hop::Reach { .. } => match self.next(base.exit + 1, &stops, None)? {
+                        Came::Breakpoint(_) => 1,
+                        _ => return Err(self.no_such_position(base)),
+                    },
+                    Hop::Trap { .. } => match self.next(base.exit + 1, &stops, Some(left))? {
+                        Came::Trapped | Came::Written(_) => self.traps - traps,
+                        _ => return Err(self.no_such_position(base)),
+                    },
+                };
             }
         }
+        // However it was come here.
+        self.place = place.clone();
         Ok(())
     }
 
-    /// Runs to the next time that a breakpoint is reached, or behind this exit.
-    fn next(&mut self, exit: u64, breakpoints: &BTreeSet<u64>) -> Result<Came, TimelineError> {
-        if !self.is_behind_exit() && breakpoints.contains(&self.rip()) {
+    /// Runs to the next stop, or behind this exit, or, within the exit that this is at, to before the `trap`th
+    /// write from here to a page of what is watched.
+    fn next(&mut self, exit: u64, stops: &Stops, trap: Option<u64>) -> Result<Came, TimelineError> {
+        let before = self.traps;
+        if !self.is_behind_exit() && stops.breakpoints.contains(&self.rip()) {
             // What one stands at does not stop the run.
-            match self.step_over(breakpoints)? {
+            match self.steps(1, stops, trap)? {
                 Came::Stepped => {}
                 other => return Ok(other),
             }
         }
+        self.runner.want(stops)?;
         loop {
             let exits = self.place.base.exit;
             let stride = exit.min(exits.saturating_add(STRIDE));
             if stride <= exits {
                 return Ok(Came::Exit);
             }
-            let ran = self.run_machine(Reach::Exit(stride), breakpoints)?;
+            let trap = trap.map(|trap| trap - (self.traps - before));
+            let ran = self.run_machine(Reach { exit: Some(stride), trap, ..Reach::default() })?;
             let now = self.runner.exits();
+            if ran != Ran::Ended && now != exits {
+                self.place = Position::behind(now).into();
+            }
             match ran {
-                Ran::Exit => {
-                    self.place = Position::behind(now).into();
-                    self.checkpoint_if_due()?;
-                }
-                Ran::Halted(Halt::Entry) => {
-                    self.place = Position { exit: now, steps: 1 }.into();
-                    return Ok(Came::Breakpoint(self.rip()));
-                }
-                Ran::Halted(_) => {
-                    if now != exits {
-                        self.place = Position::behind(now).into();
-                    }
-                    self.place.reach(self.rip());
-                    return Ok(Came::Breakpoint(self.rip()));
-                }
+                Ran::Exit => self.checkpoint_if_due()?,
+                Ran::Halted(halt) => return Ok(self.halted(halt, stops)),
                 Ran::Ended => return Ok(Came::Ended),
             }
         }
     }
 
-    /// One step. A breakpoint at its end is told of.
-    fn step_over(&mut self, breakpoints: &BTreeSet<u64>) -> Result<Came, TimelineError> {
-        self.steps(1, breakpoints)
+    /// The machine came to a stop, not by single steps.
+    fn halted(&mut self, halt: Halt, stops: &Stops) -> Came {
+        let rip = self.rip();
+        match halt {
+            Halt::Entry => {
+                self.place.step(1);
+                Came::Breakpoint(rip)
+            }
+            Halt::WrittenByExit(addresses) => {
+                self.place.step(1);
+                Came::Written(addresses)
+            }
+            Halt::Written(addresses) => {
+                self.place.write(&stops.writes, self.runner.traps());
+                Came::Written(addresses)
+            }
+            Halt::Trap => {
+                self.place.trap(&stops.writes, self.runner.traps());
+                Came::Trapped
+            }
+            Halt::Breakpoint(_) | Halt::Stepped => {
+                self.place.reach(rip);
+                Came::Breakpoint(rip)
+            }
+        }
+    }
+
+    /// One step. A stop at its end is told of.
+    fn step_over(&mut self, stops: &Stops) -> Result<Came, TimelineError> {
+        self.steps(1, stops, None)
     }
 
     /// Makes steps that are there to be made.
     fn step_exactly(&mut self, steps: u64) -> Result<(), TimelineError> {
         let wanted = self.place.base;
-        match self.steps(steps, &BTreeSet::new())? {
+        match self.steps(steps, &Stops::default(), None)? {
             Came::Stepped => Ok(()),
             _ => {
                 self.spoilt = true;
@@ -623,11 +751,13 @@ impl Timeline {
         }
     }
 
-    /// Makes steps, up to a breakpoint or behind the next exit.
-    fn steps(&mut self, mut steps: u64, breakpoints: &BTreeSet<u64>) -> Result<Came, TimelineError> {
+    /// Makes steps, up to a stop or behind the next exit, or to before the `trap`th write from here to a page of
+    /// what is watched.
+    fn steps(&mut self, mut steps: u64, stops: &Stops, trap: Option<u64>) -> Result<Came, TimelineError> {
         let exits = self.place.base.exit;
         if steps > 0 && self.is_behind_exit() {
-            match self.run_machine(Reach::Entry, &BTreeSet::new())? {
+            self.runner.want(&Stops::default())?;
+            match self.run_machine(Reach { entry: true, ..Reach::default() })? {
                 Ran::Halted(_) => self.place.step(1),
                 Ran::Exit => {
                     self.place = Position::behind(self.runner.exits()).into();
@@ -636,15 +766,16 @@ impl Timeline {
                 Ran::Ended => return Ok(Came::Ended),
             }
             steps -= 1;
-            if breakpoints.contains(&self.rip()) {
+            if stops.breakpoints.contains(&self.rip()) {
                 return Ok(Came::Breakpoint(self.rip()));
             }
         }
         if steps == 0 {
             return Ok(Came::Stepped);
         }
+        self.runner.want(stops)?;
         let before = self.runner.steps();
-        let ran = self.run_machine(Reach::Steps(steps), breakpoints)?;
+        let ran = self.run_machine(Reach { steps: Some(steps), trap, ..Reach::default() })?;
         if self.runner.exits() == exits {
             self.place.step(self.runner.steps() - before);
         } else if ran != Ran::Ended {
@@ -653,13 +784,18 @@ impl Timeline {
         Ok(match ran {
             Ran::Exit => Came::Exit,
             Ran::Halted(Halt::Breakpoint(address)) => Came::Breakpoint(address),
-            Ran::Halted(_) => Came::Stepped,
+            Ran::Halted(Halt::Written(addresses) | Halt::WrittenByExit(addresses)) => {
+                Came::Written(addresses)
+            }
+            Ran::Halted(Halt::Trap) => Came::Trapped,
+            Ran::Halted(Halt::Stepped | Halt::Entry) => Came::Stepped,
             Ran::Ended => Came::Ended,
         })
     }
 
-    fn run_machine(&mut self, reach: Reach, breakpoints: &BTreeSet<u64>) -> Result<Ran, TimelineError> {
-        let ran = self.runner.run(reach, breakpoints);
+    fn run_machine(&mut self, reach: Reach) -> Result<Ran, TimelineError> {
+        let ran = self.runner.run(reach);
+        self.traps += self.runner.traps();
         // It has gone on, who knows where.
         self.spoilt |= matches!(ran, Ok(Ran::Ended) | Err(_));
         ran

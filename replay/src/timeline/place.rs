@@ -3,7 +3,10 @@
 //! A run at full speed does not count instructions, so where it stops at a breakpoint is known by how often
 //! that was reached. Steps are counted when somebody wants to know them.
 
-use super::Position;
+use std::ops::Range;
+use std::sync::Arc;
+
+use super::{Position, Stops};
 
 /// A moment of a run: from a position, by hops.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -15,13 +18,34 @@ pub(super) struct Place {
 }
 
 /// A part of a way.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Hop {
     /// To where the instruction at `address` is about to run for the `count`th time, not counting the start of
     /// this hop.
     Reach { address: u64, count: u64 },
     /// So many steps.
     Steps(u64),
+    /// To where an instruction is about to write to a page with some of these addresses in it for the `count`th
+    /// time.
+    Trap { addresses: Arc<[Range<u64>]>, count: u64 },
+}
+
+impl Hop {
+    /// How often what ends the hop must come.
+    pub fn count(&self) -> u64 {
+        match self {
+            Hop::Steps(count) | Hop::Reach { count, .. } | Hop::Trap { count, .. } => *count,
+        }
+    }
+
+    /// What is to be stopped at on the way.
+    pub fn stops(&self) -> Stops {
+        match self {
+            Hop::Steps(_) => Stops::default(),
+            Hop::Reach { address, .. } => Stops::at([*address]),
+            Hop::Trap { addresses, .. } => Stops { writes: addresses.to_vec(), ..Stops::default() },
+        }
+    }
 }
 
 impl From<Position> for Place {
@@ -44,6 +68,18 @@ impl Place {
         }
     }
 
+    /// An instruction was let through that is the `count`th from here, within the same exit, to write to a page
+    /// with some of these addresses in it.
+    pub fn write(&mut self, addresses: &[Range<u64>], count: u64) {
+        self.trap(addresses, count);
+        self.step(1);
+    }
+
+    /// An instruction is about to run that is the `count`th so.
+    pub fn trap(&mut self, addresses: &[Range<u64>], count: u64) {
+        self.hops.push(Hop::Trap { addresses: addresses.into(), count });
+    }
+
     /// One step back, of a place whose last hop is by steps.
     pub fn one_step_less(&self) -> Place {
         let mut place = self.clone();
@@ -62,7 +98,7 @@ impl Place {
             _ if steps == 0 => {}
             None => self.base.steps += steps,
             Some(Hop::Steps(before)) => *before += steps,
-            Some(Hop::Reach { .. }) => self.hops.push(Hop::Steps(steps)),
+            Some(Hop::Reach { .. } | Hop::Trap { .. }) => self.hops.push(Hop::Steps(steps)),
         }
     }
 }

@@ -1,6 +1,6 @@
 //! One machine that replays a recording from a checkpoint on.
 
-use std::collections::BTreeSet;
+use std::ops::Range;
 use std::sync::Arc;
 
 use dejavm_sandbox::exit::Observer;
@@ -11,7 +11,7 @@ use dejavm_sandbox::machine::{MachineOptions, PauseAt, RunEnd, RunError, RunOpti
 use dejavm_sandbox::program::machine::Halt;
 use dejavm_sandbox::world::WorldError;
 
-use super::{Position, TimelineError};
+use super::{Position, Stops, TimelineError};
 use crate::reader::Recording;
 use crate::replayer::{Outputs, Replayer};
 
@@ -23,19 +23,21 @@ pub(super) struct Runner {
     replayer: Replayer,
 }
 
-/// How far a machine runs at most.
-#[derive(Clone, Copy, Debug)]
-pub(super) enum Reach {
-    /// Behind this exit.
-    Exit(u64),
+/// How far a machine runs at most: as far as the nearest of these.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Reach {
+    /// Behind this exit; if not given, behind the next.
+    pub exit: Option<u64>,
     /// Before the first instruction behind the exit that it is at.
-    Entry,
-    /// So many instructions, or behind the next exit.
-    Steps(u64),
+    pub entry: bool,
+    /// So many instructions, one by one.
+    pub steps: Option<u64>,
+    /// Before the instruction that is the so manieth to write to a page in which something is watched.
+    pub trap: Option<u64>,
 }
 
 /// Why a machine came back.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Ran {
     /// It is behind an exit.
     Exit,
@@ -90,27 +92,44 @@ impl Runner {
         self.machine.program().map_or(0, |program| program.steps())
     }
 
+    /// What stops the machine from now on. What is watched is looked at now.
+    pub fn want(&mut self, stops: &Stops) -> Result<(), TimelineError> {
+        match self.machine.program_mut() {
+            Some(program) => {
+                if program.debug.breakpoints != stops.breakpoints {
+                    program.debug.breakpoints.clone_from(&stops.breakpoints);
+                }
+                Ok(program.watch(&stops.writes)?)
+            }
+            None if stops.is_empty() => Ok(()),
+            None => Err(TimelineError::BareMetal),
+        }
+    }
+
+    /// Writes to pages of what is watched since the machine was run last, or since the last exit.
+    pub fn traps(&self) -> u64 {
+        self.machine.program().map_or(0, |program| program.debug.traps)
+    }
+
+    /// What is watched and has changed since it was looked at last.
+    pub fn changed(&mut self) -> Option<Range<u64>> {
+        self.machine.program_mut().and_then(|program| program.changed())
+    }
+
     /// Runs on.
-    pub fn run(&mut self, reach: Reach, breakpoints: &BTreeSet<u64>) -> Result<Ran, TimelineError> {
+    pub fn run(&mut self, reach: Reach) -> Result<Ran, TimelineError> {
         let (exits, made) = (self.exits(), self.steps());
         if let Some(program) = self.machine.program_mut() {
-            if program.debug.breakpoints != *breakpoints {
-                program.debug.breakpoints.clone_from(breakpoints);
-            }
-            program.debug.entry = matches!(reach, Reach::Entry);
-            program.debug.steps = match reach {
-                Reach::Steps(steps) => Some(made + steps),
-                _ => None,
-            };
-        } else if !matches!(reach, Reach::Exit(_)) || !breakpoints.is_empty() {
+            program.debug.traps = 0;
+            program.debug.entry = reach.entry;
+            program.debug.steps = reach.steps.map(|steps| made.saturating_add(steps));
+            program.debug.trap = reach.trap;
+        } else if reach.entry || reach.steps.is_some() {
             return Err(TimelineError::BareMetal);
         }
-        let pause = match reach {
-            Reach::Exit(exit) => exit,
-            _ => exits + 1,
-        };
+        let pause = reach.exit.unwrap_or(exits + 1);
         let options = RunOptions { pause: PauseAt::Exit(pause), observer: Some(&mut *self.observer) };
-        let halt = |machine: &Machine| machine.program().and_then(|program| program.debug.halt);
+        let halt = |machine: &Machine| machine.program().and_then(|program| program.debug.halt.clone());
         match self.machine.run(options) {
             Ok(RunEnd::Paused) => Ok(halt(&self.machine).map_or(Ran::Exit, Ran::Halted)),
             Ok(RunEnd::Ended(_) | RunEnd::Stuck) | Err(RunError::World(WorldError::EndOfLog)) => {

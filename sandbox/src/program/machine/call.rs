@@ -147,7 +147,7 @@ impl Machine {
             return Ok(Made::End(end));
         }
         if self.kernel.task.dead {
-            return Ok(Made::Left);
+            return Ok(if self.reached(options) { Made::End(RunEnd::Paused) } else { Made::Left });
         }
         if way == Way::Vsyscall && result == Errno::EFAULT.to_rax() {
             self.kernel.signals().force(Info::by_kernel(SIGSEGV));

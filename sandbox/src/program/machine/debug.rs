@@ -2,14 +2,20 @@
 //!
 //! A breakpoint is a `hlt` in the code, which raises #GP at CPL 3, and unlike `int3` it is never taken for
 //! one of the monitor's own. It stands there while the guest runs and at no other time: whoever reads the code
-//! then, the monitor for a system call of the program or the debugger, sees what the program has there. Nothing
-//! of this is part of the machine's state.
+//! then, the monitor for a system call of the program or the debugger, sees what the program has there.
+//!
+//! What is watched lies in pages that the program may not write meanwhile. An instruction that does so all the
+//! same is let through alone, and what it changed is looked at behind it.
+//!
+//! Nothing of this is part of the machine's state.
 
 use std::collections::BTreeSet;
+use std::ops::Range;
 
 use super::Machine;
 use super::delivery::Resume;
 use crate::machine::{RunEnd, RunError};
+use crate::program::kernel::Kernel;
 use crate::program::process::PROGRAM_PID;
 use crate::ram::PAGE_SIZE;
 use crate::x86::frame::Frame;
@@ -17,8 +23,10 @@ use crate::x86::frame::Frame;
 /// `hlt`.
 const TRAP: u8 = 0xf4;
 
+const PAGE: u64 = PAGE_SIZE as u64;
+
 /// Why a run came back paused, where a debugger asked for it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Halt {
     /// The first instruction behind an exit is about to run: signals are delivered, and it is known which task
     /// runs.
@@ -27,6 +35,21 @@ pub enum Halt {
     Breakpoint(u64),
     /// As many steps were made as were asked for.
     Stepped,
+    /// The instruction that ran last changed what is watched.
+    Written(Range<u64>),
+    /// The first instruction behind an exit is about to run, and what is watched has changed since the last.
+    WrittenByExit(Range<u64>),
+    /// An instruction is about to write to a page in which something is watched, for the last time that was
+    /// asked for.
+    Trap,
+}
+
+/// Memory of the process that is looked after.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Watched {
+    addresses: Range<u64>,
+    /// What was there when it was looked at last.
+    content: Vec<u8>,
 }
 
 /// What a debugger wants of the next runs.
@@ -42,8 +65,16 @@ pub struct Debug {
     /// Stops when so many steps have been made since the last compared exit: the program is single-stepped. A
     /// step is an instruction, or one round of a repeated one.
     pub steps: Option<u64>,
+    /// Stops before an instruction is let through for so many times since the run's start or the last exit,
+    /// instead of looking at what it changed.
+    pub trap: Option<u64>,
+    /// How often since then one was let through, or was about to be.
+    pub traps: u64,
     /// Why the last run came back.
     pub halt: Option<Halt>,
+    watched: Vec<Watched>,
+    /// The pages that an instruction writes to which is let through.
+    lets_through: BTreeSet<u64>,
     /// No instruction has run since the last exit.
     behind_exit: bool,
     /// What stands in memory: address there, and what belongs there.
@@ -57,7 +88,11 @@ impl Default for Debug {
             process: PROGRAM_PID,
             entry: false,
             steps: None,
+            trap: None,
+            traps: 0,
             halt: None,
+            watched: Vec::new(),
+            lets_through: BTreeSet::new(),
             behind_exit: true,
             inserted: Vec::new(),
         }
@@ -67,12 +102,26 @@ impl Default for Debug {
 impl Debug {
     /// Whether anything is to be looked for while the program is not stepped.
     pub(super) fn is_idle(&self) -> bool {
-        self.breakpoints.is_empty() && !self.entry
+        self.breakpoints.is_empty() && self.watched.is_empty() && !self.entry
     }
 
     /// An exit was answered.
     pub(super) fn exit(&mut self) {
         self.behind_exit = true;
+        self.traps = 0;
+        self.lets_through.clear();
+    }
+
+    /// Whether the next instruction is to be stepped.
+    pub(super) fn steps(&self) -> bool {
+        self.steps.is_some() || !self.lets_through.is_empty()
+    }
+
+    fn pages(&self) -> BTreeSet<u64> {
+        let pages = |watched: &Watched| {
+            (watched.addresses.start / PAGE..watched.addresses.end.div_ceil(PAGE)).map(|page| page * PAGE)
+        };
+        self.watched.iter().flat_map(pages).collect()
     }
 }
 
@@ -89,6 +138,54 @@ impl Machine {
         self.debug.behind_exit = false;
     }
 
+    /// Watches other memory from now on: a run stops where it changes.
+    ///
+    /// # Errors
+    /// When KVM refuses.
+    pub fn watch(&mut self, ranges: &[Range<u64>]) -> Result<(), RunError> {
+        let before = self.debug.pages();
+        let watched = |addresses: &Range<u64>| Watched { addresses: addresses.clone(), content: Vec::new() };
+        self.debug.watched = ranges.iter().map(watched).collect();
+        self.debug.lets_through.clear();
+        for page in before.difference(&self.debug.pages()) {
+            self.allow_writes(*page)?;
+        }
+        self.changed();
+        Ok(())
+    }
+
+    /// Lets the program write to a page again, where its mapping does.
+    fn allow_writes(&self, page: u64) -> Result<(), RunError> {
+        let Kernel { space, memory, process, .. } = &self.kernel;
+        if process.id() == self.debug.process {
+            space.set_writable(memory, page, true)?;
+        }
+        Ok(())
+    }
+
+    /// What is watched and has changed since it was looked at last.
+    pub fn changed(&mut self) -> Option<Range<u64>> {
+        if self.kernel.pid() != self.debug.process {
+            return None;
+        }
+        let Kernel { space, memory, .. } = &self.kernel;
+        let mut changed = None;
+        for Watched { addresses, content } in &mut self.debug.watched {
+            let mut now = vec![0; (addresses.end - addresses.start) as usize];
+            // What is not mapped is as good as zeros.
+            if space.peek(memory, addresses.start, &mut now).is_err() {
+                now.fill(0);
+            }
+            if now != *content {
+                if !content.is_empty() {
+                    changed.get_or_insert(addresses.clone());
+                }
+                *content = now;
+            }
+        }
+        changed
+    }
+
     fn breaks_at(&self, rip: u64) -> bool {
         self.kernel.pid() == self.debug.process && self.debug.breakpoints.contains(&rip)
     }
@@ -100,6 +197,10 @@ impl Machine {
         if self.debug.is_idle() {
             return Ok(None);
         }
+        if behind_exit && let Some(changed) = self.changed() {
+            self.debug.halt = Some(Halt::WrittenByExit(changed));
+            return Ok(Some(RunEnd::Paused));
+        }
         let rip = self.kernel.task.regs.general.rip;
         if behind_exit && (self.debug.entry || self.breaks_at(rip)) {
             self.debug.halt = Some(Halt::Entry);
@@ -107,6 +208,11 @@ impl Machine {
         }
         if self.kernel.pid() != self.debug.process {
             return Ok(None);
+        }
+        for page in self.debug.pages() {
+            if !self.debug.lets_through.contains(&page) {
+                self.kernel.space.set_writable(&self.kernel.memory, page, false)?;
+            }
         }
         // Each step looks at the address by itself.
         let skip = self.stepper.on.then(|| self.core.vcpu.regs().rip);
@@ -141,7 +247,10 @@ impl Machine {
 
     /// A step was made, to this frame. Some when the run stops here.
     pub(super) fn debug_step(&mut self, frame: &Frame) -> Result<Option<RunEnd>, RunError> {
+        let through = !std::mem::take(&mut self.debug.lets_through).is_empty();
+        let changed = if through { self.changed() } else { None };
         let halt = match self.debug.steps {
+            _ if changed.is_some() => Halt::Written(changed.unwrap_or_default()),
             _ if self.breaks_at(frame.rip) => Halt::Breakpoint(frame.rip),
             Some(steps) if self.stepper.steps >= steps => Halt::Stepped,
             _ => return Ok(None),
@@ -155,6 +264,36 @@ impl Machine {
             true => self.halt(Halt::Breakpoint(frame.rip), frame).map(Some),
             false => Ok(None),
         }
+    }
+
+    /// A page fault of a write at this frame: some when it is for what is watched. What has to go on then is
+    /// inside.
+    pub(super) fn watch_trap(
+        &mut self,
+        address: u64,
+        frame: &Frame,
+    ) -> Result<Option<Option<RunEnd>>, RunError> {
+        let page = address / PAGE * PAGE;
+        let watched = !self.debug.watched.is_empty()
+            && self.kernel.pid() == self.debug.process
+            && self.debug.pages().contains(&page);
+        if !watched || !self.kernel.space.find(address).is_some_and(|(_, vma)| vma.protection.write) {
+            return Ok(None);
+        }
+        if !self.kernel.space.set_writable(&self.kernel.memory, page, true)? {
+            return Ok(None);
+        }
+        // One instruction may write to several.
+        if self.debug.lets_through.is_empty() {
+            self.debug.traps += 1;
+            if self.debug.trap == Some(self.debug.traps) {
+                return self.halt(Halt::Trap, frame).map(|end| Some(Some(end)));
+            }
+        }
+        self.debug.lets_through.insert(page);
+        self.take_frame(frame);
+        self.resume(Resume::Full)?;
+        Ok(Some(None))
     }
 
     fn halt(&mut self, halt: Halt, frame: &Frame) -> Result<RunEnd, RunError> {

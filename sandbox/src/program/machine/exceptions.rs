@@ -149,6 +149,11 @@ impl Machine {
         if access == Access::Exec && legacy::is_vsyscall(frame.rip) {
             return self.vsyscall(frame, options);
         }
+        if access == Access::Write
+            && let Some(end) = self.watch_trap(address, frame)?
+        {
+            return Ok(end);
+        }
         let Kernel { space, memory, .. } = &mut self.kernel;
         match space.fault(memory, address, access)? {
             FaultAnswer::Attached => {

@@ -55,10 +55,7 @@ pub(super) struct Stepper {
 impl Machine {
     /// Whether steps are to be counted from here on.
     fn wants_steps(&self) -> bool {
-        self.passes_time()
-            || self.kernel.sched.counts_steps()
-            || self.search.is_some()
-            || self.debug.steps.is_some()
+        self.passes_time() || self.kernel.sched.counts_steps() || self.search.is_some() || self.debug.steps()
     }
 
     /// Whether a step takes time.

@@ -141,6 +141,28 @@ impl AddressSpace {
         self.tables.get(&memory.system, address)
     }
 
+    /// Forbids writes to a page by its entry alone, or allows them again where nothing else forbids them;
+    /// whatever fills the tables again allows them, too. Whether anything was changed.
+    ///
+    /// # Errors
+    /// When KVM refuses to look again.
+    pub fn set_writable(&self, memory: &Memory, address: u64, writable: bool) -> Result<bool, PageError> {
+        let entry = self.tables.get(&memory.system, address);
+        if entry & PRESENT == 0 || (entry & WRITABLE != 0) == writable {
+            return Ok(false);
+        }
+        let allowed =
+            self.find(address).is_some_and(|(_, vma)| self.page_protection(memory, vma, address).write);
+        if writable && !allowed {
+            return Ok(false);
+        }
+        self.tables.set(&memory.system, address, entry ^ WRITABLE);
+        if let (false, Some(page)) = (writable, memory.ram.page_at(entry & ADDRESS)) {
+            memory.ram.invalidate(page..page + 1)?;
+        }
+        Ok(true)
+    }
+
     /// The page of RAM that the guest's tables map an address to, as KVM would walk them.
     pub fn walk(&self, memory: &Memory, address: u64) -> Option<u64> {
         let entry = self.tables.get(&memory.system, address);
