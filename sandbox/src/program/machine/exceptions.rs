@@ -2,6 +2,7 @@
 
 use super::Machine;
 use super::legacy;
+use crate::entry::USER_DS;
 use crate::exit::{ExitKind, Rung, SourceKind};
 use crate::machine::{Guest, RunEnd, RunError, RunOptions};
 use crate::program::entry::HANDLER;
@@ -58,7 +59,7 @@ impl Machine {
         options: &mut RunOptions<'_>,
     ) -> Result<Option<RunEnd>, RunError> {
         if vector == vector::PAGE_FAULT {
-            return self.page_fault(error, frame, options);
+            return self.page_fault(error, rsp, frame, options);
         }
         if vector == vector::DEBUG && self.stood_still(frame, options)? {
             return Ok(None);
@@ -135,6 +136,7 @@ impl Machine {
     fn page_fault(
         &mut self,
         error: u64,
+        rsp: u64,
         frame: &Frame,
         options: &mut RunOptions<'_>,
     ) -> Result<Option<RunEnd>, RunError> {
@@ -157,10 +159,12 @@ impl Machine {
         let Kernel { space, memory, .. } = &mut self.kernel;
         match space.fault(memory, address, access)? {
             FaultAnswer::Attached => {
+                self.give_stack_segment(rsp, frame);
                 let page = self.kernel.space.walk(&self.kernel.memory, address);
                 self.region_attached(page, options)
             }
             FaultAnswer::Stale if self.stale_again(address) <= STALE_PATIENCE => {
+                self.give_stack_segment(rsp, frame);
                 if let Some(page) = self.kernel.space.walk(&self.kernel.memory, address) {
                     self.kernel.memory.ram.invalidate(page..page + 1)?;
                 }
@@ -190,6 +194,16 @@ impl Machine {
                 self.record_exception(vector::PAGE_FAULT, error, address, options)?;
                 self.raise(info, options)
             }
+        }
+    }
+
+    /// The handler of breakpoints runs with an empty SS, as the CPU gives it one with a stack of its own, and
+    /// `iretq` to CPL 3 does not take that (Intel SDM volume 3, section 6.14.4, and volume 2, `IRET`): it goes on
+    /// with the program's.
+    fn give_stack_segment(&self, rsp: u64, frame: &Frame) {
+        if frame.ss & !3 == 0 {
+            let frame = Frame { ss: u64::from(USER_DS), ..*frame };
+            self.kernel.entry.set_frame(&self.kernel.memory, vector::PAGE_FAULT, rsp, &frame);
         }
     }
 

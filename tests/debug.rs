@@ -1,0 +1,223 @@
+//! `dejavm debug`: gdb on recordings, forwards and backwards, also while pages are taken away.
+
+mod common;
+
+use std::path::Path;
+
+use common::tool;
+
+/// Builds the guest, and records a part of it.
+fn record(dir: &Path, part: &str, flags: &[&str]) {
+    common::native("gdb");
+    common::guest(dir, "debugged.c", &[&["-g", "-O0"], flags].concat());
+    let recorded = tool(dir, ["record", "-q", "-o", "rec", "--", "./debugged", part]);
+    assert!(dir.join("rec").is_dir(), "{recorded:?}");
+}
+
+/// What gdb says to these commands.
+fn gdb(dir: &Path, options: &[&str], commands: &[&str]) -> String {
+    let mut words = vec!["debug", "rec"];
+    words.extend(options);
+    words.extend(["--", "-nx", "-batch"]);
+    words.extend(commands.iter().flat_map(|command| ["-ex", command]));
+    let said = tool(dir, words);
+    assert_eq!(said.status, 0, "{said:?}");
+    String::from_utf8_lossy(&[said.stdout, said.stderr].concat()).into_owned()
+}
+
+/// Whether these texts come one after another.
+#[track_caller]
+fn tells(said: &str, texts: &[&str]) {
+    let mut rest = said;
+    for text in texts {
+        match rest.find(text) {
+            Some(at) => rest = &rest[at + text.len()..],
+            None => panic!("no {text:?} where it should be in:\n{said}"),
+        }
+    }
+}
+
+/// Plainly, and while pages are taken away.
+const WAYS: [&[&str]; 2] = [&[], &["--evict", "every=2,seed=1"]];
+
+#[test]
+fn from_a_crash_back_to_the_guilty_store() {
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    record(dir.path(), "heap", &[]);
+    for way in WAYS {
+        let said = gdb(
+            dir.path(),
+            way,
+            &[
+                "continue",
+                "set $node = head",
+                "while $node->next != 0x4141414141\nset $node = $node->next\nend",
+                "python while gdb.parse_and_eval('$node->next != 0x4141414141'): gdb.execute('set $node = $node->next')",
+                "watch -l $node->next",
+                "reverse-continue",
+                "backtrace",
+                "up 1",
+                "print i",
+            ],
+        );
+        tells(
+            &said,
+            &["SIGSEGV", "in sum ()", "Hardware watchpoint 1", "Old value = (struct node *) 0x4141414141"],
+        );
+        tells(&said, &["scribble (i=7)", "main"]);
+    }
+    // The end is where it begins, if that is wanted.
+    let said = gdb(dir.path(), &["--end"], &["backtrace"]);
+    tells(&said, &["#0", "sum ()", "#1", "main"]);
+}
+
+#[test]
+fn into_a_signal_handler_and_back() {
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    record(dir.path(), "signal", &[]);
+    for way in WAYS {
+        let said = gdb(
+            dir.path(),
+            way,
+            &[
+                "break handler",
+                "continue",
+                "backtrace",
+                "print counter",
+                "next",
+                "next",
+                "print seen",
+                "reverse-next",
+                "reverse-next",
+                "print seen",
+                "watch counter",
+                "reverse-continue",
+                "reverse-continue",
+                "print counter",
+            ],
+        );
+        tells(
+            &said,
+            &["Breakpoint 1, handler (signal=10)", "<signal handler called>", "main", "= 1", "= 10", "= 0"],
+        );
+        tells(&said, &["Old value = 1", "New value = 0"]);
+    }
+}
+
+#[test]
+fn over_a_fork_and_back() {
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    record(dir.path(), "fork", &[]);
+    for way in WAYS {
+        let said = gdb(
+            dir.path(),
+            way,
+            &[
+                "continue",
+                "backtrace",
+                "watch counter",
+                "reverse-continue",
+                "reverse-continue",
+                "tbreak waitpid",
+                "continue",
+                "monitor tasks",
+            ],
+        );
+        tells(
+            &said,
+            &["SIGABRT", "abort", "main", "Old value = 2", "New value = 1", "Old value = 1", "New value = 0"],
+        );
+        tells(&said, &["Temporary breakpoint", "task 2 of process 2"]);
+    }
+}
+
+#[test]
+fn out_of_a_deep_recursion() {
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    record(dir.path(), "deep", &[]);
+    let said = gdb(
+        dir.path(),
+        &[],
+        &[
+            "break write",
+            "continue",
+            "up",
+            "print depth",
+            "up 5000",
+            "print depth",
+            "frame 1",
+            "delete",
+            "reverse-finish",
+            "reverse-finish",
+            "print depth",
+        ],
+    );
+    tells(&said, &["in deep (depth=0)", "= 0", "= 5000", "deep (depth=1)", "= 1"]);
+}
+
+#[test]
+fn conditions_hold_backwards() {
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    record(dir.path(), "count", &[]);
+    for way in WAYS {
+        let said = gdb(
+            dir.path(),
+            way,
+            &[
+                "continue",
+                "break count if i == 1500",
+                "reverse-continue",
+                "print counter",
+                "continue",
+                "reverse-continue",
+            ],
+        );
+        tells(&said, &["SIGKILL", "count (i=1500)", "= 750", "SIGKILL", "count (i=1500)"]);
+    }
+}
+
+#[test]
+fn a_stripped_static_program_by_its_instructions() {
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    record(dir.path(), "heap", &["-static", "-s"]);
+    for way in WAYS {
+        let said = gdb(
+            dir.path(),
+            way,
+            &[
+                "stepi 50",
+                "printf \"at %lx %lx\\n\", $rip, $rsp",
+                "monitor when",
+                "stepi 30",
+                "reverse-stepi 30",
+                "printf \"at %lx %lx\\n\", $rip, $rsp",
+                "continue",
+                "reverse-stepi 5",
+                "stepi 5",
+                "x/i $rip",
+                "reverse-continue",
+                "monitor when",
+            ],
+        );
+        let places: Vec<&str> = said.lines().filter(|line| line.starts_with("at ")).collect();
+        assert!(matches!(places[..], [a, b] if a == b), "{said}");
+        tells(&said, &["0+51", "SIGSEGV", "=> 0x", "No more reverse-execution history", "\n0\n"]);
+    }
+}
+
+#[test]
+fn what_cannot_be_debugged_is_told() {
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    record(dir.path(), "signal", &[]);
+    let failed = tool(dir.path(), ["debug", "rec", "--at", "100000"]);
+    assert_eq!(failed.status, 125);
+    let text = String::from_utf8_lossy(&failed.stderr).into_owned();
+    assert!(text.contains("there is no position 100000 in this recording: it has those from 0 to"), "{text}");
+    let failed = tool(dir.path(), ["debug", "rec", "--gdb", "no-such-debugger"]);
+    assert!(
+        String::from_utf8_lossy(&failed.stderr).contains("no-such-debugger cannot be started"),
+        "{failed:?}"
+    );
+    let failed = tool(dir.path(), ["debug", "rec", "--at", "x"]);
+    assert!(String::from_utf8_lossy(&failed.stderr).contains("no position"), "{failed:?}");
+}
