@@ -2,6 +2,7 @@
 
 mod conclude;
 mod confine;
+mod decoding;
 mod doctor;
 mod failure;
 mod generate;

@@ -101,6 +101,12 @@ impl ProgramPages {
         Ok(())
     }
 
+    /// [`read_content`](ProgramPages::read_content) for who only watches: `None` also where the outside lacks it.
+    pub fn look_at_content(&self, content: ContentRef, offset: u64, out: &mut [u8]) -> Option<()> {
+        self.contents.has_frozen(content, offset).then_some(())?;
+        self.read_content(content, offset, out).ok()
+    }
+
     /// Says that pages are a private copy of a file from `offset` on, and whether they are
     /// executable. Pages of the range must not be in another one.
     pub fn map_file(&self, pages: Range<u64>, content: ContentRef, offset: u64, exec: bool) {

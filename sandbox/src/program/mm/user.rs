@@ -174,6 +174,54 @@ impl AddressSpace {
         })
     }
 
+    /// Reads memory for who only watches; returns how many bytes there were before the first that cannot be
+    /// had. As [`AddressSpace::peek`], but nothing whatever changes, and pages that the outside lacks, as a
+    /// replay may, are not asked for.
+    pub fn look(&self, memory: &Memory, address: u64, out: &mut [u8]) -> usize {
+        let mut done = 0;
+        let mut content = [0; PAGE as usize];
+        while done < out.len() {
+            let Some(at) = address.checked_add(done as u64) else { break };
+            let offset = (at % PAGE) as usize;
+            let n = (PAGE as usize - offset).min(out.len() - done);
+            if self.look_at_page(memory, at, &mut content).is_none() {
+                break;
+            }
+            out[done..done + n].copy_from_slice(&content[offset..offset + n]);
+            done += n;
+        }
+        done
+    }
+
+    /// Copies the page that an address lies in; `None` where it cannot be had.
+    fn look_at_page(&self, memory: &Memory, at: u64, content: &mut [u8; PAGE as usize]) -> Option<()> {
+        let (start, vma) = self.find(at)?;
+        if self.is_beyond(memory, start, vma, at) {
+            return None;
+        }
+        let within = at / PAGE * PAGE - start;
+        if let Some(page) = self.page_behind(memory, start, vma, at) {
+            return match memory.ram.is_withheld(page) {
+                true => None,
+                false => memory.ram.peek(page, content).ok(),
+            };
+        }
+        let below = match &vma.backing {
+            Backing::File { content, offset, .. } => Some((*content, offset + within)),
+            Backing::Shared { object, offset } | Backing::Private { object, offset } => {
+                memory.below(*object, offset + within).map(|below| (below, offset + within))
+            }
+            Backing::Anonymous => None,
+        };
+        match below {
+            Some((file, offset)) => memory.pages.look_at_content(file, offset, content),
+            None => {
+                content.fill(0);
+                Some(())
+            }
+        }
+    }
+
     /// Writes memory as a debugger does: private pages whatever their protection, shared ones only
     /// where the program may. Returns how many bytes were written before the first that cannot be.
     ///
