@@ -138,3 +138,46 @@ fn a_call_that_waits_at_the_end_is_shown() {
     let filtered = tool(dir.path(), ["log", "rec", "-e", "read"]).text();
     assert!(!filtered.contains("unfinished"), "{filtered}");
 }
+
+#[test]
+fn processes_are_a_tree() {
+    let (_keep, dir) = recorded();
+    let program = dir.join("decoded");
+    let program = program.display();
+    let text = tool(&dir, ["ps", "rec"]).text();
+    let rows: Vec<&str> = text.lines().collect();
+    assert!(rows[0].starts_with("   PID    FIRST     LAST"), "{text}");
+    assert!(rows[1].contains("  exited 3 ") && rows[1].ends_with(&format!(" {program}")), "{text}");
+    assert!(rows[2].contains("  exited 7 "), "{text}");
+    assert!(rows[2].ends_with(&format!(r#" \_ {program} child "with words""#)), "{text}");
+    let json = tool(&dir, ["ps", "rec", "--json"]).text();
+    let child: serde_json::Value =
+        serde_json::from_str(json.lines().nth(1).expect("a second line")).expect("JSON");
+    assert_eq!((&child["pid"], &child["parent"], &child["thread"]), (&3.into(), &2.into(), &false.into()));
+    assert_eq!(child["command"][2], "with words");
+}
+
+#[test]
+fn threads_and_signals_in_the_tree() {
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    let script = "import os, signal, threading\n\
+                  thread = threading.Thread(target=lambda: None); thread.start(); thread.join()\n\
+                  if os.fork() == 0: os.kill(os.getpid(), signal.SIGKILL)\n\
+                  os.wait()";
+    let done = tool(dir.path(), ["record", "-q", "-o", "rec", "--", "python3", "-c", script]);
+    assert_eq!(done.status, 0, "{done:?}");
+    let text = tool(dir.path(), ["ps", "rec"]).text();
+    assert!(text.contains("exited 0") && text.contains("\\_ {thread}"), "{text}");
+    assert!(text.contains("killed by SIGKILL"), "{text}");
+}
+
+#[test]
+fn what_was_written_is_written_again() {
+    let (_keep, dir) = recorded();
+    let done = tool(&dir, ["stdout", "rec"]);
+    assert_eq!((done.text().as_str(), said(&done).as_str()), ("an end\n", ""));
+    let done = tool(&dir, ["stdout", "rec", "--stderr"]);
+    assert_eq!((done.text().as_str(), said(&done).as_str()), ("an error\n", ""));
+    let none = tool(&dir, ["stdout", "nothing"]);
+    assert_eq!(none.status, 125, "{none:?}");
+}

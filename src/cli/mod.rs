@@ -13,6 +13,7 @@ mod kernel;
 mod log;
 mod options;
 mod parse;
+mod ps;
 mod record;
 mod replay;
 mod restore;
@@ -20,6 +21,7 @@ mod run;
 mod signals;
 mod snapshot;
 mod stats;
+mod stdout;
 mod streams;
 mod usage;
 mod view;
@@ -106,6 +108,8 @@ enum Command {
     Restore(restore::Args),
     Warm(warm::Args),
     Log(log::Args),
+    Ps(ps::Args),
+    Stdout(stdout::Args),
     Inspect(inspect::Args),
     Doctor(doctor::Args),
     Completions(generate::Completions),
@@ -133,6 +137,8 @@ pub fn main() -> ExitCode {
         Command::Restore(args) => restore::main(args, voice),
         Command::Warm(args) => warm::main(args, voice),
         Command::Log(args) => log::main(args),
+        Command::Ps(args) => ps::main(args),
+        Command::Stdout(args) => stdout::main(args),
         Command::Inspect(args) => inspect::main(args),
         Command::Doctor(args) => doctor::main(args),
         Command::Completions(args) => generate::completions(args),
