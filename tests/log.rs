@@ -181,3 +181,43 @@ fn what_was_written_is_written_again() {
     let none = tool(&dir, ["stdout", "nothing"]);
     assert_eq!(none.status, 125, "{none:?}");
 }
+
+#[test]
+fn recordings_are_compared() {
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    let record = |name: &str, seed: &str, script: &str| {
+        let args = ["record", "-q", "-o", name, "--seed", seed, "--", "sh", "-c", script];
+        let done = tool(dir.path(), args);
+        assert_eq!(done.status, 0, "{done:?}");
+    };
+    record("one", "0", "echo one; echo two; cd /tmp; echo three");
+    record("again", "0", "echo one; echo two; cd /tmp; echo three");
+    record("other", "0", "echo one; echo TWO; cd /tmp; umask 022; echo three");
+    record("moved", "5", "echo one; echo two; cd /tmp; echo three");
+    let diff = |args: &[&str]| tool(dir.path(), [&["diff"], args].concat());
+    let same = diff(&["one", "again"]);
+    assert_eq!((same.status, same.stdout.len()), (0, 0), "{same:?}");
+    let differ = diff(&["one", "other"]);
+    let text = String::from_utf8_lossy(&differ.stdout).into_owned();
+    assert_eq!((differ.status, said(&differ).as_str()), (1, ""), "{differ:?}");
+    let signed: Vec<&str> = text.lines().filter(|line| line.starts_with(['-', '+', '!'])).collect();
+    assert!(
+        signed.iter().any(|line| line.starts_with('-') && line.contains(r#"write(1, "two\n", 4) = 4"#)),
+        "{text}"
+    );
+    assert!(
+        signed.iter().any(|line| line.starts_with('+') && line.contains(r#"write(1, "TWO\n", 4) = 4"#)),
+        "{text}"
+    );
+    assert!(signed.contains(&"!           differs: argument 2"), "{text}");
+    assert!(signed.iter().any(|line| line.starts_with('+') && line.contains("umask(")), "{text}");
+    assert!(text.contains(" exits are the same @@"), "{text}");
+    // Another layout of memory is no difference of its own; random bytes are.
+    let moved = diff(&["one", "moved"]);
+    let text = String::from_utf8_lossy(&moved.stdout).into_owned();
+    assert!(!text.contains("write(") && !text.contains("mmap("), "{text}");
+    assert_eq!(diff(&["one", "other", "--raw"]).status, 1);
+    assert_eq!(diff(&["one", "nothing"]).status, 125);
+    let quiet = diff(&["-q", "one", "other"]);
+    assert_eq!((quiet.status, quiet.stdout.len()), (1, 0), "{quiet:?}");
+}

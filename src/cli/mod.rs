@@ -3,6 +3,7 @@
 mod conclude;
 mod confine;
 mod decoding;
+mod diff;
 mod doctor;
 mod failure;
 mod generate;
@@ -66,7 +67,8 @@ Exit status of run, kernel, record, replay and restore:
   125  dejavm itself failed, or was used wrongly
   126  the program was found, but cannot be executed
   127  the program was not found
-Exit status of hunt: 0, or 1 when a run failed. The other commands: 0, or 125.
+Exit status of hunt: 0, or 1 when a run failed; of diff: 0 when the recordings are the same, 1 when they
+differ. The other commands: 0, or 125.
 
 Examples:
   dejavm run -- python3 -c 'print(6*7)'
@@ -109,6 +111,7 @@ enum Command {
     Warm(warm::Args),
     Log(log::Args),
     Ps(ps::Args),
+    Diff(diff::Args),
     Stdout(stdout::Args),
     Inspect(inspect::Args),
     Doctor(doctor::Args),
@@ -137,6 +140,7 @@ pub fn main() -> ExitCode {
         Command::Restore(args) => restore::main(args, voice),
         Command::Warm(args) => warm::main(args, voice),
         Command::Log(args) => log::main(args),
+        Command::Diff(args) => diff::main(args, voice),
         Command::Ps(args) => ps::main(args),
         Command::Stdout(args) => stdout::main(args),
         Command::Inspect(args) => inspect::main(args),
