@@ -4,6 +4,7 @@
 #include <poll.h>
 #include <signal.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
@@ -28,6 +29,11 @@ int main(int argc, char **argv)
     pread(fd, text, sizeof text, 0);
     open("/no/such/file", O_RDONLY);
     syscall(SYS_open, 16, O_RDONLY);
+    // A part of a file that nobody has looked at: a recording lacks it.
+    int large = open("/bin/bash", O_RDONLY);
+    void *unread = mmap(NULL, 4096, PROT_READ, MAP_PRIVATE, large, 640 << 10);
+    write(-1, unread, 5);
+    close(large);
     struct sigaction action = {.sa_handler = handler, .sa_flags = SA_RESTART};
     sigaddset(&action.sa_mask, SIGINT);
     sigaction(SIGUSR1, &action, NULL);

@@ -82,8 +82,9 @@ impl Printer {
         if differ && !self.quiet {
             writeln!(
                 self.out,
-                "{changed} exits came out otherwise; {left} only in {}, {right} only in {}",
-                self.names[0], self.names[1]
+                "{changed} changed, {left} only in {}, {right} only in {}",
+                self.names[0].escape_debug(),
+                self.names[1].escape_debug()
             )?;
         }
         self.out.flush()?;

@@ -33,8 +33,10 @@ pub struct Task {
     pub number: u32,
     /// Who made it: a place in the list.
     pub parent: Option<usize>,
-    /// Whether it is a thread of its parent.
+    /// Whether it is a thread, of the same process as its parent.
     pub thread: bool,
+    /// The place of the process that it is, or that it is a thread of.
+    process: usize,
     /// The arguments of the last program that it executed.
     pub command: Vec<Vec<u8>>,
     /// Number of its first exit.
@@ -123,10 +125,27 @@ impl Tasks {
             return *place;
         }
         let command = if number == PROGRAM_PID { self.command.clone() } else { Vec::new() };
-        self.add(Task {
+        self.add(number, None, false, command, exit, now)
+    }
+
+    /// Adds a task that is first seen now; gives its place.
+    fn add(
+        &mut self,
+        number: u32,
+        parent: Option<usize>,
+        thread: bool,
+        command: Vec<Vec<u8>>,
+        exit: &Exit,
+        now: u64,
+    ) -> usize {
+        let place = self.tasks.len();
+        let process = parent.filter(|_| thread).map_or(place, |parent| self.tasks[parent].process);
+        self.places.insert(number, place);
+        self.tasks.push(Task {
             number,
-            parent: None,
-            thread: false,
+            parent,
+            thread,
+            process,
             command,
             first: exit.number,
             last: exit.number,
@@ -135,25 +154,7 @@ impl Tasks {
             status: None,
             threads: 1,
             exception: None,
-        })
-    }
-
-    fn add(&mut self, task: Task) -> usize {
-        let place = self.tasks.len();
-        self.places.insert(task.number, place);
-        self.tasks.push(task);
-        place
-    }
-
-    /// The process that a task belongs to.
-    fn process_of(&self, mut place: usize) -> usize {
-        // Threads may make threads: each step goes to an earlier one.
-        while let Some(task) = self.tasks.get(place)
-            && task.thread
-            && let Some(parent) = task.parent
-        {
-            place = parent;
-        }
+        });
         place
     }
 
@@ -195,7 +196,7 @@ impl Tasks {
         match number {
             number::EXIT => self.exited(place, args[0] as u8),
             number::EXIT_GROUP => {
-                let process = self.process_of(place);
+                let process = self.tasks[place].process;
                 self.tasks[process].status = Some(Status::Exited(args[0] as u8));
             }
             _ if failed => {}
@@ -233,30 +234,19 @@ impl Tasks {
         });
         match seen {
             Some(place) => {
+                let process = if thread { self.tasks[parent].process } else { place };
                 let task = &mut self.tasks[place];
-                (task.parent, task.thread) = (Some(parent), thread);
+                (task.parent, task.thread, task.process) = (Some(parent), thread, process);
                 if task.command.is_empty() {
                     task.command = command;
                 }
             }
             None => {
-                self.add(Task {
-                    number,
-                    parent: Some(parent),
-                    thread,
-                    command,
-                    first: exit.number,
-                    last: exit.number,
-                    began: now,
-                    ended: now,
-                    status: None,
-                    threads: 1,
-                    exception: None,
-                });
+                self.add(number, Some(parent), thread, command, exit, now);
             }
         }
         if thread {
-            let process = self.process_of(parent);
+            let process = self.tasks[parent].process;
             self.tasks[process].threads += 1;
         }
     }
@@ -274,7 +264,7 @@ impl Tasks {
 
     /// A thread ended by itself; with the last one its process does.
     fn exited(&mut self, place: usize, code: u8) {
-        let process = self.process_of(place);
+        let process = self.tasks[place].process;
         if place != process {
             self.tasks[place].status = Some(Status::Exited(code));
         }
@@ -342,5 +332,72 @@ impl Viewer for Tasks {
                 task.status = Some(Status::Died(exception));
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A run of calls, each a task, a call with its first two arguments, and a result.
+    fn run(calls: &[(u32, u64, [u64; 2], i64)]) -> Tasks {
+        let mut tasks = Tasks::new(vec![b"first".to_vec()]);
+        for (number, (task, call, [one, two], result)) in (1..).zip(calls) {
+            let kind = ExitKind::Syscall { number: *call, args: [*one, *two, 0, 0, 0, 0] };
+            let result = *result as u64;
+            let exit = Exit { number, task: *task, kind, rip: 0, result, effects: 0, clock: 1000 + number };
+            tasks.without_memory(&exit);
+        }
+        tasks
+    }
+
+    fn shown(tasks: &Tasks) -> Vec<(usize, u32, bool, Option<Status>)> {
+        tasks.in_order().iter().map(|(depth, t)| (*depth, t.number, t.thread, t.status.clone())).collect()
+    }
+
+    #[test]
+    fn children_stand_behind_their_parents() {
+        let tasks = run(&[
+            (2, number::CLONE, [CLONE_THREAD, 0], 3),
+            (2, number::FORK, [0, 0], 4),
+            // A thread makes a process, and that one a thread, which is the last to end.
+            (3, number::FORK, [0, 0], 5),
+            (5, number::CLONE, [CLONE_THREAD, 0], 6),
+            (5, number::EXIT, [1, 0], 0),
+            (6, number::EXIT, [9, 0], 0),
+            (3, number::EXIT_GROUP, [7, 0], 0),
+            (4, number::KILL, [0, 0], -1),
+        ]);
+        let exited = |code| Some(Status::Exited(code));
+        let expected = [
+            (0, 2, false, exited(7)),
+            (1, 3, true, None),
+            (2, 5, false, exited(9)),
+            (3, 6, true, exited(9)),
+            (1, 4, false, None),
+        ];
+        assert_eq!(shown(&tasks), expected);
+        let first = tasks.in_order()[0].1.clone();
+        assert_eq!((first.first, first.last, first.began, first.ended), (1, 2, 0, 1));
+    }
+
+    /// Its parent hears of the child when that has executed another program or ended.
+    #[test]
+    fn a_child_of_vfork_is_seen_before_its_parent_knows() {
+        let tasks = run(&[
+            (2, number::GETPID, [0, 0], 2),
+            (3, number::GETPID, [0, 0], 3),
+            (3, number::EXIT_GROUP, [5, 0], 0),
+            (2, number::VFORK, [0, 0], 3),
+        ]);
+        let expected = [(0, 2, false, None), (1, 3, false, Some(Status::Exited(5)))];
+        assert_eq!(shown(&tasks), expected);
+        assert_eq!(tasks.in_order()[1].1.command, [b"first".to_vec()]);
+    }
+
+    #[test]
+    fn the_deepest_tree_is_told() {
+        let deep: Vec<_> = (2..20_000).map(|n| (n, number::FORK, [0, 0], i64::from(n) + 1)).collect();
+        assert_eq!(run(&deep).in_order().last().expect("a task").0, 19_998);
     }
 }
