@@ -248,7 +248,8 @@ macro_rules! common_setters {
             self
         }
 
-        /// Tells an observer of each exit and page fault. Faults cost a little more then. Guests that are
+        /// Tells an observer of each exit and page fault. Faults cost a little more then. One that asks for it may
+        /// read the guest's memory when a system call is made and when it was answered. Guests that are
         /// started from clones tell the same one, of one exit at a time.
         #[must_use]
         pub fn observe(mut self, observer: impl $crate::Observer + 'static) -> Self {

@@ -2,16 +2,20 @@
 
 use std::sync::{Arc, Mutex, PoisonError};
 
-use dejavm_sandbox::exit::{Exit, Fault, Observer};
+use dejavm_sandbox::exit::{Exit, Fault, GuestMemory, MadeCall, Observer};
 use dejavm_sandbox::world::WorldError;
 
-/// Tells both, the first one first: an exit that it refuses, the second one does not see.
+/// Tells both, the first one first: an exit that it refuses, the second one does not see. The last one of a
+/// recording, behind which a replay ends, it does.
 pub(crate) struct Tee(pub Box<dyn Observer>, pub Box<dyn Observer>);
 
 impl Observer for Tee {
     fn exit(&mut self, exit: &Exit) -> Result<(), WorldError> {
-        self.0.exit(exit)?;
-        self.1.exit(exit)
+        match self.0.exit(exit) {
+            Ok(()) => self.1.exit(exit),
+            Err(WorldError::EndOfLog) => self.1.exit(exit).and(Err(WorldError::EndOfLog)),
+            Err(e) => Err(e),
+        }
     }
 
     fn fault(&mut self, fault: &Fault) {
@@ -21,6 +25,20 @@ impl Observer for Tee {
 
     fn reads_no_clock(&self) -> bool {
         self.0.reads_no_clock() && self.1.reads_no_clock()
+    }
+
+    fn reads_memory(&self) -> bool {
+        self.0.reads_memory() || self.1.reads_memory()
+    }
+
+    fn made(&mut self, call: &MadeCall, memory: &dyn GuestMemory) {
+        self.0.made(call, memory);
+        self.1.made(call, memory);
+    }
+
+    fn answered(&mut self, exit: &Exit, memory: &dyn GuestMemory) -> Result<(), WorldError> {
+        self.0.answered(exit, memory)?;
+        self.1.answered(exit, memory)
     }
 }
 
@@ -54,6 +72,18 @@ impl Observer for Shared {
 
     fn reads_no_clock(&self) -> bool {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).reads_no_clock()
+    }
+
+    fn reads_memory(&self) -> bool {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).reads_memory()
+    }
+
+    fn made(&mut self, call: &MadeCall, memory: &dyn GuestMemory) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).made(call, memory);
+    }
+
+    fn answered(&mut self, exit: &Exit, memory: &dyn GuestMemory) -> Result<(), WorldError> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).answered(exit, memory)
     }
 }
 

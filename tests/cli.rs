@@ -59,7 +59,10 @@ fn help_has_examples_and_exit_statuses() {
     for word in ["Examples:", "122", "124", "125", "126", "127", "dejavm record -o"] {
         assert!(help.contains(word), "{word}");
     }
-    for command in ["run", "record", "replay", "snapshot", "restore", "warm", "log", "inspect", "doctor"] {
+    for command in [
+        "run", "record", "replay", "snapshot", "restore", "warm", "log", "ps", "stdout", "diff", "inspect",
+        "doctor",
+    ] {
         assert!(help.contains(&format!("  {command} ")), "{command}");
         let of_command = in_temp(&[command, "--help"]);
         assert_eq!(of_command.status.code(), Some(0), "{command}");
@@ -297,7 +300,10 @@ fn a_program_s_arguments_are_its_own() {
 #[test]
 fn completions_and_manual_pages() {
     let dir = tempfile::tempdir().unwrap();
-    let commands = ["run", "record", "replay", "snapshot", "restore", "warm", "log", "inspect", "doctor"];
+    let commands = [
+        "run", "record", "replay", "snapshot", "restore", "warm", "log", "ps", "stdout", "diff", "inspect",
+        "doctor",
+    ];
     for shell in ["bash", "zsh", "fish"] {
         let script = tool(dir.path(), ["completions", shell]).text();
         assert!(commands.iter().all(|command| script.contains(command)), "{shell}: {script}");

@@ -77,7 +77,7 @@ fn killed_recordings_replay_to_where_they_end() {
             // It was killed before there was anything to keep.
             return if after_output { Err(format!("{n}: no log")) } else { Ok(()) };
         }
-        let log = tool(Path::new("/"), ["log".as_ref(), recording.as_os_str()]);
+        let log = tool(Path::new("/"), ["log".as_ref(), "--raw".as_ref(), recording.as_os_str()]);
         let inspected = tool(Path::new("/"), ["inspect".as_ref(), "--json".as_ref(), recording.as_os_str()]);
         if log.status != 0 || inspected.status != 0 {
             return Err(format!("{n}: {log:?}\n{inspected:?}"));

@@ -164,6 +164,25 @@ pub enum SourceKind {
     Aside,
 }
 
+/// A guest's memory, for an observer to read.
+pub trait GuestMemory {
+    /// Reads from `address` on, whatever the memory's protection; returns how many bytes there were before the
+    /// first that is not mapped, or whose page cannot be had. Nothing changes for the guest, and no page is
+    /// brought in.
+    fn read(&self, address: u64, out: &mut [u8]) -> usize;
+}
+
+/// A system call that a task begins to make.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct MadeCall {
+    /// The task, by its thread number.
+    pub task: u32,
+    /// The call's number (x86-64 table).
+    pub number: u64,
+    /// Its arguments.
+    pub args: [u64; 6],
+}
+
 /// Watches a run: a recorder, a replayer, or the embedder's own.
 pub trait Observer: Send {
     /// A compared exit was answered; the guest has not gone on yet.
@@ -179,5 +198,22 @@ pub trait Observer: Send {
     /// the vCPU's thread, where RDTSC may fault; to have it run again costs some microseconds at each exit.
     fn reads_no_clock(&self) -> bool {
         false
+    }
+
+    /// Whether it is told of [`made`](Observer::made) and [`answered`](Observer::answered) calls.
+    fn reads_memory(&self) -> bool {
+        false
+    }
+
+    /// A system call is about to be answered: what its arguments point to is as the program left it. Told once,
+    /// however long the call waits. A call whose task ends meanwhile has no exit.
+    fn made(&mut self, _call: &MadeCall, _memory: &dyn GuestMemory) {}
+
+    /// A system call was answered: told behind [`exit`](Observer::exit) of it, and before the guest goes on.
+    ///
+    /// # Errors
+    /// Ends the run.
+    fn answered(&mut self, _exit: &Exit, _memory: &dyn GuestMemory) -> Result<(), WorldError> {
+        Ok(())
     }
 }

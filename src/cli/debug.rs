@@ -2,7 +2,6 @@
 
 use std::ffi::OsString;
 use std::net::{Ipv4Addr, TcpListener};
-use std::os::unix::ffi::OsStringExt;
 use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus};
@@ -19,7 +18,7 @@ use super::{Failure, Result};
 
 /// Debugs a recorded program with gdb, forwards and backwards.
 ///
-/// gdb starts at the recording's start, with the program's file; `continue` goes to its end or its crash, and
+/// gdb starts at the recording's start, with the program's file out of the recording; `continue` goes to its end or its crash, and
 /// reverse-continue, reverse-step, reverse-next and reverse-finish go back. `monitor help` tells of more. What
 /// is recorded cannot be changed: memory and registers are to be read.
 ///
@@ -98,7 +97,7 @@ fn serve_gdb(timeline: Timeline, args: &Args) -> Result {
     let path = dir.path().join("gdb");
     let io = |e| Failure::new(format_args!("the socket to gdb: {e}"));
     let listener = UnixListener::bind(&path).map_err(io)?;
-    let mut gdb = start(args, &timeline, &path)?;
+    let mut gdb = start(args, &path)?;
     // gdb may end without having called: then nobody would.
     let ended = thread::scope(|scope| {
         let serving = scope.spawn(move || match listener.accept() {
@@ -118,16 +117,10 @@ fn serve_gdb(timeline: Timeline, args: &Args) -> Result {
     }
 }
 
-fn start(args: &Args, timeline: &Timeline, socket: &Path) -> Result<Child> {
+fn start(args: &Args, socket: &Path) -> Result<Child> {
     let mut command = Command::new(&args.gdb);
-    // Libraries are those of this machine.
-    command.args(["-q", "-iex", "set sysroot /"]);
-    if let Some(exe) = timeline.executable().map(|exe| PathBuf::from(OsString::from_vec(exe))) {
-        match exe.is_file() {
-            true => drop(command.arg(exe)),
-            false => say(format_args!("{} is not here: gdb has no symbols of it", exe.display())),
-        }
-    }
+    // The program's file, and its libraries, come from the recording.
+    command.arg("-q");
     command.arg("-ex").arg(format!("target remote {}", socket.display())).args(&args.gdb_args);
     command.spawn().map_err(|e| {
         let name = args.gdb.display();

@@ -59,6 +59,11 @@ impl Failure {
         }
     }
 
+    /// What it says.
+    pub fn message(&self) -> &str {
+        &self.message
+    }
+
     /// Says it on standard error.
     pub fn print(&self) {
         if !self.message.is_empty() {

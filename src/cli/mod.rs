@@ -3,6 +3,8 @@
 mod conclude;
 mod confine;
 mod debug;
+mod decoding;
+mod diff;
 mod doctor;
 mod failure;
 mod generate;
@@ -13,6 +15,7 @@ mod kernel;
 mod log;
 mod options;
 mod parse;
+mod ps;
 mod record;
 mod replay;
 mod restore;
@@ -20,6 +23,7 @@ mod run;
 mod signals;
 mod snapshot;
 mod stats;
+mod stdout;
 mod streams;
 mod usage;
 mod view;
@@ -64,7 +68,8 @@ Exit status of run, kernel, record, replay and restore:
   125  dejavm itself failed, or was used wrongly
   126  the program was found, but cannot be executed
   127  the program was not found
-Exit status of hunt: 0, or 1 when a run failed. The other commands: 0, or 125.
+Exit status of hunt: 0, or 1 when a run failed; of diff: 0 when the recordings are the same, 1 when they
+differ. The other commands: 0, or 125.
 
 Examples:
   dejavm run -- python3 -c 'print(6*7)'
@@ -107,6 +112,9 @@ enum Command {
     Restore(restore::Args),
     Warm(warm::Args),
     Log(log::Args),
+    Ps(ps::Args),
+    Diff(diff::Args),
+    Stdout(stdout::Args),
     Inspect(inspect::Args),
     Doctor(doctor::Args),
     Completions(generate::Completions),
@@ -135,6 +143,9 @@ pub fn main() -> ExitCode {
         Command::Restore(args) => restore::main(args, voice),
         Command::Warm(args) => warm::main(args, voice),
         Command::Log(args) => log::main(args),
+        Command::Diff(args) => diff::main(args, voice),
+        Command::Ps(args) => ps::main(args),
+        Command::Stdout(args) => stdout::main(args),
         Command::Inspect(args) => inspect::main(args),
         Command::Doctor(args) => doctor::main(args),
         Command::Completions(args) => generate::completions(args),

@@ -58,7 +58,7 @@ impl<'a> Part<'a> {
         let to = to.to_str().expect("a path in UTF-8");
         assert_eq!(self.sandboxed(&["record", "-q", "-o", to]), *native, "{name}, recorded");
         assert_eq!(tool(dir.path(), ["replay", "-q", to]), *native, "{name}, replayed");
-        tool(dir.path(), ["log", to]).text()
+        tool(dir.path(), ["log", "--raw", to]).text()
     }
 
     /// A snapshot at each of these points (`--at`) goes on to the same end.

@@ -341,7 +341,8 @@ static void errors(void) {
         TELL("pread", pread(other, b, 1, 0));
         TELL("lseek", lseek(other, 0, SEEK_SET));
         TELL("ftruncate", ftruncate(other, 0));
-        TELL("nowhere", send(other, (void *)8, 10, 0));
+        /* Of datagrams, kernels differ in what they look at first. */
+        if (types[i] != SOCK_DGRAM) TELL("nowhere", send(other, (void *)8, 10, 0));
         TELL("ready server", ready(server));
         TELL("ready", ready(other));
         TELL("fionread", ioctl(server, FIONREAD, b));

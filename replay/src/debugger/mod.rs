@@ -4,6 +4,8 @@
 //! recording started with.
 
 mod arch;
+mod files;
+mod host_io;
 mod interrupt;
 mod monitor;
 mod target;
@@ -21,6 +23,7 @@ use gdbstub::target::ext::base::reverse_exec::ReplayLogPosition;
 use gdbstub::target::ext::breakpoints::WatchKind;
 
 use crate::timeline::{Stop, Stops, Timeline, TimelineError};
+use files::Files;
 use interrupt::Interrupt;
 
 /// Why a debugger's session failed.
@@ -70,6 +73,7 @@ enum Move {
 struct Debugger {
     timeline: Timeline,
     stops: Stops,
+    files: Files,
     /// The next move.
     next: Move,
 }
@@ -79,7 +83,7 @@ struct Debugger {
 /// # Errors
 /// [`DebugError`].
 pub fn serve(timeline: Timeline, connection: DebugConnection) -> Result<DebugEnd, DebugError> {
-    let debugger = Debugger { timeline, stops: Stops::default(), next: Move::Run };
+    let debugger = Debugger { timeline, stops: Stops::default(), files: Files::default(), next: Move::Run };
     match connection {
         DebugConnection::Unix(stream) => serve_on(debugger, stream),
         DebugConnection::Tcp(stream) => {

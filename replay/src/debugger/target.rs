@@ -11,10 +11,13 @@ use gdbstub::target::ext::base::reverse_exec::{ReverseCont, ReverseContOps, Reve
 use gdbstub::target::ext::breakpoints::{
     Breakpoints, BreakpointsOps, HwWatchpoint, HwWatchpointOps, SwBreakpoint, SwBreakpointOps, WatchKind,
 };
+use gdbstub::target::ext::exec_file::ExecFileOps;
+use gdbstub::target::ext::host_io::HostIoOps;
 use gdbstub::target::ext::monitor_cmd::{ConsoleOutput, MonitorCmd, MonitorCmdOps};
 use gdbstub::target::{Target, TargetError, TargetResult};
 
 use super::arch::{Amd64, Registers};
+use super::host_io::part;
 use super::{Debugger, Move};
 use crate::timeline::TimelineError;
 
@@ -34,6 +37,14 @@ impl Target for Debugger {
     }
 
     fn support_auxv(&mut self) -> Option<AuxvOps<'_, Self>> {
+        Some(self)
+    }
+
+    fn support_exec_file(&mut self) -> Option<ExecFileOps<'_, Self>> {
+        Some(self)
+    }
+
+    fn support_host_io(&mut self) -> Option<HostIoOps<'_, Self>> {
         Some(self)
     }
 
@@ -197,11 +208,7 @@ impl SwBreakpoint for Debugger {
 
 impl Auxv for Debugger {
     fn get_auxv(&self, offset: u64, length: usize, buf: &mut [u8]) -> TargetResult<usize, Self> {
-        let auxv = self.timeline.auxv();
-        let rest = auxv.get(usize::try_from(offset).unwrap_or(usize::MAX)..).unwrap_or_default();
-        let n = rest.len().min(length).min(buf.len());
-        buf[..n].copy_from_slice(&rest[..n]);
-        Ok(n)
+        Ok(part(&self.timeline.auxv(), offset, length, buf))
     }
 }
 

@@ -1,61 +1,98 @@
 //! System call arguments.
 
-use std::fmt::Write;
+use dejavm_sandbox::program::syscall::number;
+use dejavm_sandbox::program::syscall::table::{Argument, Names};
 
-use dejavm_sandbox::program::syscall::table::Argument;
+use super::names::{self, flags, join};
 
-/// The arguments of these kinds, with commas.
-pub(super) fn format(kinds: &[Argument], args: &[u64; 6]) -> String {
-    let mut out = String::new();
+/// What is known of the arguments of one call besides their values: each as text, where it is known.
+pub(super) type Texts = [Option<String>; 6];
+
+/// The arguments of a call.
+pub(super) fn format(call: u64, kinds: &[Argument], args: &[u64; 6], texts: &Texts) -> Vec<String> {
+    if call == number::CLONE {
+        return format_clone(args);
+    }
+    let mut out = Vec::with_capacity(kinds.len());
     let mut makes_file = true;
-    for (&kind, &value) in kinds.iter().zip(args) {
+    for (at, ((&kind, &value), text)) in kinds.iter().zip(args).zip(texts).enumerate() {
         if kind == Argument::Mode && !makes_file {
             // `open` looks at the mode only for a new file.
+            continue;
+        }
+        if call == number::FUTEX && !futex_uses(args[1], at) {
             continue;
         }
         if kind == Argument::OpenFlags {
             makes_file = value & (O_CREAT | O_TMPFILE) != 0;
         }
-        if !out.is_empty() {
-            out.push_str(", ");
+        out.push(text.clone().unwrap_or_else(|| argument(kind, value)));
+        if kind == Argument::Named(Names::Fcntl) && matches!(value, F_GETFD | F_GETFL | F_GETOWN) {
+            // Nothing behind these.
+            break;
         }
-        argument(&mut out, kind, value);
     }
     out
 }
 
+const F_GETFD: u64 = 1;
+const F_GETFL: u64 = 3;
+const F_GETOWN: u64 = 9;
 const O_CREAT: u64 = 0o100;
 /// Without `O_DIRECTORY`, which belongs to it.
 const O_TMPFILE: u64 = 0o20000000;
 
-fn argument(out: &mut String, kind: Argument, value: u64) {
-    let low = value as u32;
-    let written = match kind {
-        // The kernel looks at 32 bits of these.
-        Argument::Directory if low as i32 == -100 => write!(out, "AT_FDCWD"),
-        Argument::Directory | Argument::Descriptor => write!(out, "{}", low as i32),
-        Argument::Address if value == 0 => write!(out, "NULL"),
-        Argument::Signed => write!(out, "{}", value as i64),
-        Argument::Size => write!(out, "{value}"),
-        Argument::Mode => write!(out, "{low:#o}").map(|()| octal_zero(out)),
-        Argument::OpenFlags => write!(out, "{}", open_flags(low)),
-        Argument::Protection => write!(out, "{}", flags(low, "PROT_NONE", PROT)),
-        Argument::MapFlags => write!(out, "{}", mmap_flags(low)),
-        Argument::Signal => write!(out, "{}", signal(value)),
-        Argument::Hexadecimal if value == 0 => write!(out, "0"),
-        Argument::Hexadecimal | Argument::Address => write!(out, "{value:#x}"),
-    };
-    // Writing to a string does not fail.
-    debug_assert!(written.is_ok());
+/// Whether an operation of `futex` looks at this argument.
+fn futex_uses(operation: u64, at: usize) -> bool {
+    match operation & 0x7f {
+        // Waking, and operations of priority inheritance that do not wait.
+        1 => at < 3,
+        7 | 8 => at < 2,
+        // Waiting: the time at most, then a mask.
+        0 | 6 | 13 => at < 4,
+        9 => at != 4,
+        10 => at < 3 || at == 5,
+        _ => true,
+    }
 }
 
-/// C writes octal with one zero in front.
-fn octal_zero(out: &mut String) {
-    if let Some(at) = out.rfind("0o") {
-        let digits = out.split_off(at + 2);
-        out.truncate(at);
-        out.push_str(if digits == "0" { "" } else { "0" });
-        out.push_str(&digits);
+/// `clone` has its arguments in an order of its own, and most of them count only with a flag.
+fn format_clone(args: &[u64; 6]) -> Vec<String> {
+    const PARENT_TID: u64 = 0x10_0000 | 0x1000;
+    const TLS: u64 = 0x8_0000;
+    const CHILD_TID: u64 = 0x20_0000 | 0x100_0000;
+    let [flags, stack, parent_tid, child_tid, tls, _] = *args;
+    let address = |name: &str, value| format!("{name}={}", argument(Argument::Address, value));
+    let mut out = vec![address("child_stack", stack), format!("flags={}", names::clone_flags(flags))];
+    for (flag, name, value) in
+        [(PARENT_TID, "parent_tid", parent_tid), (TLS, "tls", tls), (CHILD_TID, "child_tidptr", child_tid)]
+    {
+        if flags & flag != 0 {
+            out.push(address(name, value));
+        }
+    }
+    out
+}
+
+fn argument(kind: Argument, value: u64) -> String {
+    let low = value as u32;
+    match kind {
+        // The kernel looks at 32 bits of these.
+        Argument::Directory if low as i32 == -100 => "AT_FDCWD".into(),
+        Argument::Directory | Argument::Descriptor | Argument::Signed => (low as i32).to_string(),
+        Argument::Address | Argument::In(_) | Argument::Out(_) if value == 0 => "NULL".into(),
+        Argument::Long => (value as i64).to_string(),
+        Argument::Size => value.to_string(),
+        Argument::Mode => names::octal(low),
+        Argument::OpenFlags => open_flags(low),
+        Argument::Protection => flags(low, "PROT_NONE", PROT),
+        Argument::MapFlags => mmap_flags(low),
+        Argument::Signal => names::signal(value),
+        Argument::Named(set) => names::named(set, value),
+        Argument::Hexadecimal if value == 0 => "0".into(),
+        Argument::Hexadecimal | Argument::Address | Argument::In(_) | Argument::Out(_) => {
+            format!("{value:#x}")
+        }
     }
 }
 
@@ -74,11 +111,11 @@ const OPEN: &[(u32, &str)] = &[
     (0o10000, "O_DSYNC"),
     (0o40000, "O_DIRECT"),
     (0o100000, "O_LARGEFILE"),
-    (0o200000, "O_DIRECTORY"),
     (0o400000, "O_NOFOLLOW"),
     (0o1000000, "O_NOATIME"),
     (0o2000000, "O_CLOEXEC"),
     (0o10000000, "O_PATH"),
+    (0o200000, "O_DIRECTORY"),
 ];
 
 /// Linux `include/uapi/asm-generic/mman-common.h` and `mman.h`.
@@ -99,7 +136,7 @@ const MMAP: &[(u32, &str)] = &[
     (0x100000, "MAP_FIXED_NOREPLACE"),
 ];
 
-fn open_flags(value: u32) -> String {
+pub(super) fn open_flags(value: u32) -> String {
     let access = ["O_RDONLY", "O_WRONLY", "O_RDWR", "O_ACCMODE"][value as usize & 3];
     join(access, value & !3, OPEN)
 }
@@ -110,40 +147,6 @@ fn mmap_flags(value: u32) -> String {
         2 => join("MAP_PRIVATE", value & !0xf, MMAP),
         3 => join("MAP_SHARED_VALIDATE", value & !0xf, MMAP),
         _ => flags(value, "0", MMAP),
-    }
-}
-
-/// The names of the bits, or `none`.
-fn flags(value: u32, none: &str, names: &[(u32, &str)]) -> String {
-    if value == 0 { none.into() } else { join("", value, names) }
-}
-
-fn join(first: &str, value: u32, names: &[(u32, &str)]) -> String {
-    let mut rest = value;
-    let mut parts: Vec<String> = if first.is_empty() { Vec::new() } else { vec![first.into()] };
-    for &(bits, name) in names {
-        if rest & bits == bits {
-            rest &= !bits;
-            parts.push(name.into());
-        }
-    }
-    if rest != 0 {
-        parts.push(format!("{rest:#x}"));
-    }
-    parts.join("|")
-}
-
-/// A signal by its name (x86-64 numbers).
-pub(super) fn signal(number: u64) -> String {
-    const NAMES: [&str; 32] = [
-        "0", "HUP", "INT", "QUIT", "ILL", "TRAP", "ABRT", "BUS", "FPE", "KILL", "USR1", "SEGV", "USR2",
-        "PIPE", "ALRM", "TERM", "STKFLT", "CHLD", "CONT", "STOP", "TSTP", "TTIN", "TTOU", "URG", "XCPU",
-        "XFSZ", "VTALRM", "PROF", "WINCH", "IO", "PWR", "SYS",
-    ];
-    match usize::try_from(number).ok().and_then(|n| NAMES.get(n)) {
-        Some(&"0") => "0".into(),
-        Some(name) => format!("SIG{name}"),
-        None => number.to_string(),
     }
 }
 
@@ -162,6 +165,20 @@ mod tests {
 
     #[test]
     fn modes_are_octal() {
-        assert_eq!(format(&[Argument::Mode; 2], &[0o644, 0, 0, 0, 0, 0]), "0644, 0");
+        assert_eq!(
+            format(90, &[Argument::Mode; 2], &[0o644, 0, 0, 0, 0, 0], &Texts::default()),
+            ["0644", "0"]
+        );
+    }
+
+    #[test]
+    fn clones_name_what_counts() {
+        let args = [0x120_0011, 0, 1, 0x7000, 2, 0];
+        let expected = [
+            "child_stack=NULL",
+            "flags=CLONE_CHILD_CLEARTID|CLONE_CHILD_SETTID|SIGCHLD",
+            "child_tidptr=0x7000",
+        ];
+        assert_eq!(format(number::CLONE, &[], &args, &Texts::default()), expected);
     }
 }

@@ -1,19 +1,25 @@
 //! Records as text: a line each, for people, in the manner of strace, or as JSON, for tools.
 
 mod args;
+mod decode;
 mod json;
+mod names;
 mod words;
 
 use std::borrow::Cow;
+use std::fmt;
 
 use dejavm_sandbox::errno::Errno;
 use dejavm_sandbox::exit::{Exit, ExitKind, Trapped};
 use dejavm_sandbox::kernel::ports;
 use dejavm_sandbox::machine::End;
 use dejavm_sandbox::program::process::PROGRAM_PID;
+use dejavm_sandbox::program::syscall::number;
 use dejavm_sandbox::program::syscall::table::{self, Argument};
 
+pub use decode::{Decoded, Decoder, MOST_STRING_BYTES, STRING_BYTES, quote, strings_at};
 pub use json::{json_exit, json_record};
+pub use names::signal as signal_name;
 pub(crate) use words::path as format_path;
 pub use words::{format_answer, format_asked, format_fault};
 
@@ -35,6 +41,39 @@ fn call(number: u64) -> (Cow<'static, str>, &'static [Argument]) {
     }
 }
 
+/// A system call in the parts of its line, `name(arguments) = result`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CallLine {
+    /// The call's name.
+    pub name: Cow<'static, str>,
+    /// Its arguments.
+    pub arguments: Vec<String>,
+    /// What came of it.
+    pub result: String,
+    /// Whether that is an error.
+    pub failed: bool,
+}
+
+impl CallLine {
+    /// Of a system call, with what is known of it; `None` of another exit.
+    pub fn of(exit: &Exit, decoded: &Decoded) -> Option<CallLine> {
+        let ExitKind::Syscall { number, args } = &exit.kind else { return None };
+        let (name, kinds) = call(*number);
+        let mut result = format_result(*number, exit.result);
+        if let Some(note) = decoded.note() {
+            result.push_str(&format!(" ({note})"));
+        }
+        let arguments = args::format(*number, kinds, args, decoded.texts());
+        Some(CallLine { name, arguments, result, failed: errno_of(exit.result).is_some() })
+    }
+}
+
+impl fmt::Display for CallLine {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}({}) = {}", self.name, self.arguments.join(", "), self.result)
+    }
+}
+
 /// One line for an exit: its number, what it was, and what came of it, such as
 /// `      12  openat(AT_FDCWD, 0x7ffe1000, O_RDONLY) = 3`. No newline.
 pub fn format_exit(exit: &Exit) -> String {
@@ -50,12 +89,14 @@ pub fn format_kind(exit: &Exit) -> String {
     }
 }
 
-fn format_what(exit: &Exit) -> String {
+/// What an exit was and what came of it, without its number and task.
+pub fn format_what(exit: &Exit) -> String {
+    if let Some(line) = CallLine::of(exit, &Decoded::default()) {
+        return line.to_string();
+    }
     match &exit.kind {
-        ExitKind::Syscall { number, args } => {
-            let (name, kinds) = call(*number);
-            format!("{name}({}) = {}", args::format(kinds, args), format_result(exit.result))
-        }
+        // All of these are lines of calls.
+        ExitKind::Syscall { .. } => String::new(),
         ExitKind::Instruction(Trapped::Rdtsc) => format!("rdtsc = {:#x}", exit.result),
         ExitKind::Instruction(Trapped::Rdtscp) => format!("rdtscp = {:#x}", exit.result),
         ExitKind::Instruction(Trapped::Rdrand) => format!("rdrand = {:#x}", exit.result),
@@ -72,7 +113,7 @@ fn format_what(exit: &Exit) -> String {
         }
         ExitKind::End { status } => match End::of_status(*status) {
             End::Exited(status) => format!("+++ exited with {status} +++"),
-            End::Signalled(signal) => format!("+++ killed by {} +++", args::signal(signal.into())),
+            End::Signalled(signal) => format!("+++ killed by {} +++", names::signal(signal.into())),
             End::Reset => "+++ reset +++".into(),
             End::TripleFault => format!("+++ triple fault at {:#x} +++", exit.rip),
             End::Halted => format!("+++ halted for ever at {:#x} +++", exit.rip),
@@ -112,24 +153,30 @@ fn format_out(value: u64, len: u32) -> String {
 }
 
 /// RAX after a system call: an error by its name, small numbers decimal, addresses hexadecimal.
-fn format_result(result: u64) -> String {
+fn format_result(call: u64, result: u64) -> String {
     if let Some(errno) = errno_of(result) {
         return match errno.name() {
             Some(name) => format!("-1 {name} ({})", errno.text()),
             None => format!("-{}", errno.number()),
         };
     }
-    if result < 1 << 32 { result.to_string() } else { format!("{result:#x}") }
+    match call {
+        // These do not return.
+        number::EXIT | number::EXIT_GROUP => "?".into(),
+        number::BRK | number::MMAP | number::MREMAP | number::SHMAT => format!("{result:#x}"),
+        _ if result < 1 << 32 => result.to_string(),
+        _ => format!("{result:#x}"),
+    }
 }
 
-/// The error that RAX holds, if it holds one.
-fn errno_of(result: u64) -> Option<Errno> {
+/// The error that RAX holds after a system call, if it holds one.
+pub fn errno_of(result: u64) -> Option<Errno> {
     let number = (result as i64).checked_neg().filter(|n| (1..4096).contains(n))?;
     Some(Errno::from_host(number as i32))
 }
 
 /// The exception's name (Intel SDM volume 3, table 7-1).
-fn exception_name(vector: u8) -> &'static str {
+pub fn exception_name(vector: u8) -> &'static str {
     match vector {
         0 => "#DE",
         1 => "#DB",
@@ -236,8 +283,8 @@ mod tests {
     #[test]
     fn any_result_has_a_text() {
         for result in [0, 1, u64::MAX, 1 << 63, u64::MAX - 4094, u64::MAX - 4095, 1 << 32] {
-            assert!(!format_result(result).is_empty());
+            assert!(!format_result(0, result).is_empty());
         }
-        assert_eq!(format_result(i64::MIN as u64), "0x8000000000000000");
+        assert_eq!(format_result(0, i64::MIN as u64), "0x8000000000000000");
     }
 }

@@ -89,7 +89,7 @@ pub fn format_answer(answer: &Answer) -> String {
             Response::Metadata(Err(e)) => errno(*e),
             Response::Dir(Err(e)) => errno(*e),
             Response::Wait(woken) => format!("{} after {} ns", wake(woken.by), woken.ns),
-            Response::Signal(Some(signal)) => super::args::signal(u64::from(*signal)),
+            Response::Signal(Some(signal)) => super::names::signal(u64::from(*signal)),
             Response::Signal(None) => "none".into(),
             Response::Terminal(Ok(answer)) => terminal_answer(answer),
             Response::Terminal(Err(e)) => errno(*e),

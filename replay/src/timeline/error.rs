@@ -11,7 +11,7 @@ use crate::replayer::Divergence;
 pub enum TimelineError {
     /// The recording cannot be read.
     #[error(transparent)]
-    Recording(#[from] crate::Error),
+    Recording(Box<crate::Error>),
     /// The start snapshot is not the recording's.
     #[error("{}: this is not the snapshot that the recording starts from: replace it by the right one", path.display())]
     WrongSnapshot {
@@ -20,10 +20,10 @@ pub enum TimelineError {
     },
     /// There is no machine to replay on.
     #[error(transparent)]
-    Start(#[from] StartError),
+    Start(Box<StartError>),
     /// The run failed.
     #[error(transparent)]
-    Run(#[from] RunError),
+    Run(Box<RunError>),
     /// It went another way than the recorded one.
     #[error("{}", .0.headline())]
     Diverged(Box<Divergence>),
@@ -46,4 +46,22 @@ pub enum TimelineError {
     /// A bare-metal guest has no steps and no breakpoints.
     #[error("a bare-metal guest is moved by its exits only: steps and breakpoints are for programs")]
     BareMetal,
+}
+
+impl From<crate::Error> for TimelineError {
+    fn from(e: crate::Error) -> TimelineError {
+        TimelineError::Recording(Box::new(e))
+    }
+}
+
+impl From<StartError> for TimelineError {
+    fn from(e: StartError) -> TimelineError {
+        TimelineError::Start(Box::new(e))
+    }
+}
+
+impl From<RunError> for TimelineError {
+    fn from(e: RunError) -> TimelineError {
+        TimelineError::Run(Box::new(e))
+    }
 }

@@ -366,7 +366,8 @@ impl Machine {
         let effects = if data.len() > RESULT_BYTES { xxh3_64(data) } else { 0 };
         let rip = self.core.vcpu.regs().rip;
         let result = u64::from_le_bytes(first);
-        self.core.record(exit::Exit { number: 0, task: 0, kind, rip, result, effects, clock: 0 }, options)?;
+        let mut exit = exit::Exit { number: 0, task: 0, kind, rip, result, effects, clock: 0 };
+        self.core.record(&mut exit, options)?;
         match self.trap_is_set {
             true => Ok(()),
             false => self.set_double_fault_trap(),
@@ -381,8 +382,8 @@ impl Machine {
             _ => self.core.vcpu.regs().rip,
         };
         let kind = ExitKind::End { status: end.status() };
-        let exit = exit::Exit { number: 0, task: 0, kind, rip, result: 0, effects: 0, clock: 0 };
-        self.core.record(exit, options)?;
+        let mut exit = exit::Exit { number: 0, task: 0, kind, rip, result: 0, effects: 0, clock: 0 };
+        self.core.record(&mut exit, options)?;
         Ok(Some(RunEnd::Ended(end)))
     }
 }

@@ -100,11 +100,12 @@ impl Core {
     }
 
     /// Counts a compared exit, which gets its number here, and tells who watches.
-    pub(crate) fn record(&mut self, exit: Exit, options: &mut RunOptions<'_>) -> Result<(), RunError> {
+    pub(crate) fn record(&mut self, exit: &mut Exit, options: &mut RunOptions<'_>) -> Result<(), RunError> {
         self.tell_faults(options);
         self.exits += 1;
+        exit.number = self.exits;
         if let Some(observer) = &mut options.observer {
-            observer.exit(&Exit { number: self.exits, ..exit })?;
+            observer.exit(exit)?;
         }
         Ok(())
     }

@@ -90,6 +90,7 @@ impl Machine {
     /// Makes a call of the running task, for the first time or again.
     pub(super) fn make_call(&mut self, call: Call, options: &mut RunOptions<'_>) -> Result<Made, RunError> {
         let Call { number, args, rax, way } = call;
+        self.tell_made(&call, options);
         let behind = self.kernel.task.regs.general.rip;
         let mut resume = if way == Way::Syscall { Resume::Syscall } else { Resume::Full };
         if self.kernel.resumed().is_some() {

@@ -9,6 +9,7 @@ mod exceptions;
 mod instructions;
 mod invalid;
 mod legacy;
+mod looking;
 mod ports;
 mod schedule;
 mod stepping;
@@ -32,6 +33,7 @@ use crate::host::thread::BlockedSignals;
 use crate::machine::{Core, Guest, PauseAt, RunEnd, RunError, RunOptions};
 use crate::vcpu::Exit;
 use crate::vcpu::registers::UserRegisters;
+use crate::world::WorldError;
 use crate::x86::flags::rflags::{RESUME_FLAG, TRAP_FLAG};
 use crate::x86::vector;
 use circle::{Search, Watch};
@@ -279,7 +281,13 @@ impl Machine {
         }
         let effects = self.kernel.effects.take();
         let (task, clock) = (self.kernel.tid(), self.kernel.clock.realtime());
-        self.core.record(exit::Exit { number: 0, task, kind, rip, result, effects, clock }, options)
+        let mut exit = exit::Exit { number: 0, task, kind, rip, result, effects, clock };
+        let told = self.core.record(&mut exit, options);
+        // The last exit of a recording was as recorded, too.
+        if matches!(told, Ok(()) | Err(RunError::World(WorldError::EndOfLog))) {
+            self.tell_answered(&exit, options)?;
+        }
+        told
     }
 
     /// Whether the run is to pause behind the exit that was answered last.

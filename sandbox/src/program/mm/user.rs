@@ -1,7 +1,7 @@
 //! The monitor's access to a program's memory, on the program's behalf: checked as the kernel
 //! checks it.
 
-use super::{Access, AddressSpace, Backing, Memory, PAGE, Vma, tables};
+use super::{Access, AddressSpace, Backing, Memory, PAGE, Vma};
 use crate::errno::Errno;
 use crate::host::stop::Pace;
 use crate::machine::{ReadError, peek, read_memory};
@@ -147,30 +147,55 @@ impl AddressSpace {
     /// # Errors
     /// [`ReadError`] names the first address that could not be read.
     pub fn peek(&self, memory: &Memory, address: u64, out: &mut [u8]) -> Result<(), ReadError> {
-        read_memory(address, out, |at, page_out| {
-            let (start, vma) = self.find(at).ok_or(ReadError::Unmapped(at))?;
-            if self.is_beyond(memory, start, vma, at) {
-                return Err(ReadError::Unmapped(at));
+        read_memory(address, out, |at, content| self.peek_at_page(memory, at, content))
+    }
+
+    /// As [`AddressSpace::peek`]; returns how many bytes there were before the first that could not be read.
+    pub fn look(&self, memory: &Memory, address: u64, out: &mut [u8]) -> usize {
+        let mut done = 0;
+        let mut content = [0; PAGE as usize];
+        while done < out.len() {
+            let Some(at) = address.checked_add(done as u64) else { break };
+            let offset = (at % PAGE) as usize;
+            let n = (PAGE as usize - offset).min(out.len() - done);
+            if self.peek_at_page(memory, at, &mut content).is_err() {
+                break;
             }
-            if let Backing::File { content, offset, .. } = vma.backing
-                && !self.state.regions.contains_key(&tables::region_of(at))
-            {
-                // Nobody has touched the region.
-                let read = memory.pages.peek_content(content, offset + (at / PAGE * PAGE - start), page_out);
-                return read.map_err(|source| ReadError::Page { address: at, source });
+            out[done..done + n].copy_from_slice(&content[offset..offset + n]);
+            done += n;
+        }
+        done
+    }
+
+    /// Copies the page that an address lies in.
+    fn peek_at_page(
+        &self,
+        memory: &Memory,
+        at: u64,
+        content: &mut [u8; PAGE as usize],
+    ) -> Result<(), ReadError> {
+        let (start, vma) = self.find(at).ok_or(ReadError::Unmapped(at))?;
+        if self.is_beyond(memory, start, vma, at) {
+            return Err(ReadError::Unmapped(at));
+        }
+        let within = at / PAGE * PAGE - start;
+        let page = self.page_behind(memory, start, vma, at);
+        // Where nobody has touched it.
+        let below = match &vma.backing {
+            _ if page.is_some() => None,
+            Backing::File { content, offset, .. } => Some((*content, offset + within)),
+            Backing::Shared { object, offset } | Backing::Private { object, offset } => {
+                memory.below(*object, offset + within).map(|below| (below, offset + within))
             }
-            let page = self.page_behind(memory, start, vma, at);
-            let place =
-                vma.backing.object().map(|(object, offset)| (object, offset + (at / PAGE * PAGE - start)));
-            if page.is_none()
-                && let Some((object, offset)) = place
-                && let Some(below) = memory.below(object, offset)
-            {
-                let read = memory.pages.peek_content(below, offset, page_out);
-                return read.map_err(|source| ReadError::Page { address: at, source });
-            }
-            peek(&memory.ram, page, at, page_out)
-        })
+            Backing::Anonymous => None,
+        };
+        match below {
+            Some((file, offset)) => memory
+                .pages
+                .peek_content(file, offset, content)
+                .map_err(|source| ReadError::Page { address: at, source }),
+            None => peek(&memory.ram, page, at, content),
+        }
     }
 
     /// Writes memory as a debugger does: private pages whatever their protection, shared ones only

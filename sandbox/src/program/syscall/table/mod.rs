@@ -4,9 +4,11 @@
 //! names at its end, and `docs/linux.md`.
 
 mod argument;
+mod class;
 mod rows;
 
-pub use argument::Argument;
+pub use argument::{Argument, Names, Pointee};
+pub use class::Class;
 
 use argument::Arguments;
 
@@ -114,9 +116,10 @@ const fn name_of(constant: &'static str) -> &'static str {
 /// answered: by an expression of the process and the arguments, and how complete that is; or not at
 /// all, with the error that the program gets.
 ///
-/// Letters: `f` file descriptor, `a` directory descriptor, `p` address, `n` size, `i` signed number,
-/// `x` hexadecimal, `o` flags of `open`, `r` protection, `m` flags of `mmap`, `d` mode, `g` signal;
-/// `*` for all, where they are not known here.
+/// Letters: `f` file descriptor, `a` directory descriptor, `p` address, `n` size, `i` signed number, `l` one
+/// of 64 bits, `x` hexadecimal, `o` flags of `open`, `r` protection, `m` flags of `mmap`, `d` mode, `g` signal;
+/// `#` and a letter of [`Names`] a number that has names; `<` and a letter of [`Pointee`] the address of
+/// what the call reads, `>` of what it fills in; `*` for all, where they are not known here.
 ///
 /// Marks: `[once]`, a wait that a signal ended is never made again; `[whole]`, the expression is of an
 /// [`After`] instead of the value to return.
@@ -179,10 +182,14 @@ mod tests {
     fn rows_say_what_they_should() {
         let read = find(0).expect("a row");
         assert_eq!((read.name(), read.completeness()), ("read", Completeness::Complete));
-        assert_eq!(read.arguments(), [Argument::Descriptor, Argument::Address, Argument::Size]);
+        assert_eq!(read.arguments(), [Argument::Descriptor, Argument::Out(Pointee::Bytes), Argument::Size]);
         let ptrace = find(101).expect("a row");
         assert_eq!((ptrace.name(), ptrace.completeness()), ("ptrace", Completeness::Absent(Errno::ENOSYS)));
         assert_eq!(find(57).expect("a row").arguments(), []);
+        let openat = find(257).expect("a row").arguments();
+        assert_eq!(openat[..2], [Argument::Directory, Argument::In(Pointee::Path)]);
+        let lseek = find(8).expect("a row").arguments();
+        assert_eq!(lseek[2], Argument::Named(Names::Whence));
         let unknown = find(206).expect("a row");
         assert_eq!(unknown.arguments(), [Argument::Hexadecimal; 6]);
         let once: Vec<&str> = all().iter().filter(|call| !call.restarts()).map(Syscall::name).collect();

@@ -1,0 +1,99 @@
+//! `-c`: how often each call was made, and what virtual time passed.
+
+use std::collections::BTreeMap;
+use std::io::Write;
+
+use dejavm::replay::text::{errno_of, syscall_name};
+use dejavm::{Exit, ExitKind};
+
+use crate::cli::Result;
+
+/// Counts of one call.
+#[derive(Clone, Copy, Debug, Default)]
+struct Count {
+    calls: u64,
+    errors: u64,
+    ns: u64,
+}
+
+/// Counts of all calls.
+#[derive(Debug, Default)]
+pub struct Summary {
+    counts: BTreeMap<u64, Count>,
+}
+
+impl Summary {
+    /// Counts an exit, if it is a call, that came so many nanoseconds of virtual time after the one before.
+    pub fn count(&mut self, exit: &Exit, ns: u64) {
+        let ExitKind::Syscall { number, .. } = exit.kind else { return };
+        let count = self.counts.entry(number).or_default();
+        count.calls += 1;
+        count.errors += u64::from(errno_of(exit.result).is_some());
+        count.ns = count.ns.saturating_add(ns);
+    }
+
+    /// Writes the table, the calls that took most time first.
+    pub fn write(&self, out: &mut dyn Write) -> Result<()> {
+        let mut rows: Vec<(String, Count)> =
+            self.counts.iter().map(|(n, count)| (name(*n), *count)).collect();
+        rows.sort_by(|(a_name, a), (b_name, b)| {
+            (b.ns, b.calls).cmp(&(a.ns, a.calls)).then_with(|| a_name.cmp(b_name))
+        });
+        let total = rows.iter().fold(Count::default(), |sum, (_, count)| Count {
+            calls: sum.calls + count.calls,
+            errors: sum.errors + count.errors,
+            ns: sum.ns.saturating_add(count.ns),
+        });
+        let rule = format!("{:-<6} {:-<11} {:-<11} {:-<9} {:-<9} {:-<16}", "", "", "", "", "", "");
+        writeln!(
+            out,
+            "{:>6} {:>11} {:>11} {:>9} {:>9} syscall",
+            "% time", "seconds", "usecs/call", "calls", "errors"
+        )?;
+        writeln!(out, "{rule}")?;
+        for (name, count) in &rows {
+            writeln!(out, "{}", row(name, count, total.ns))?;
+        }
+        writeln!(out, "{rule}")?;
+        writeln!(out, "{}", row("total", &total, total.ns))?;
+        Ok(())
+    }
+}
+
+fn name(number: u64) -> String {
+    syscall_name(number).map_or_else(|| format!("syscall_{number}"), str::to_owned)
+}
+
+fn row(name: &str, count: &Count, total_ns: u64) -> String {
+    let share = count.ns as f64 * 100.0 / total_ns.max(1) as f64;
+    let seconds = count.ns as f64 / 1e9;
+    let each = count.ns / 1000 / count.calls.max(1);
+    let errors = if count.errors == 0 { String::new() } else { count.errors.to_string() };
+    format!("{share:>6.2} {seconds:>11.6} {each:>11} {:>9} {errors:>9} {name}", count.calls)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn most_time_first() {
+        let call = |number, result: i64| {
+            let kind = ExitKind::Syscall { number, args: [0; 6] };
+            Exit { number: 1, task: 2, kind, rip: 0, result: result as u64, effects: 0, clock: 0 }
+        };
+        let mut summary = Summary::default();
+        for (number, result, ns) in [(0, 1, 1_000_000), (1, 1, 3_000_000), (0, -2, 500_000), (9999, 0, 0)] {
+            summary.count(&call(number, result), ns);
+        }
+        let mut out = Vec::new();
+        summary.write(&mut out).expect("written");
+        let text = String::from_utf8(out).expect("text");
+        let lines: Vec<&str> = text.lines().collect();
+        assert_eq!(lines[0], "% time     seconds  usecs/call     calls    errors syscall");
+        assert_eq!(lines[2], " 66.67    0.003000        3000         1           write");
+        assert_eq!(lines[3], " 33.33    0.001500         750         2         1 read");
+        assert_eq!(lines[4], "  0.00    0.000000           0         1           syscall_9999");
+        assert_eq!(lines[6], "100.00    0.004500        1125         4         1 total");
+    }
+}
