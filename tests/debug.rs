@@ -16,13 +16,13 @@ fn record(dir: &Path, part: &str, flags: &[&str]) {
 
 /// What gdb says to these commands.
 fn gdb(dir: &Path, options: &[&str], commands: &[&str]) -> String {
-    let mut words = vec!["debug", "rec"];
-    words.extend(options);
-    words.extend(["--", "-nx", "-batch"]);
-    words.extend(commands.iter().flat_map(|command| ["-ex", command]));
+    let script = commands.iter().map(|command| format!("{command}\n")).collect::<String>();
+    std::fs::write(dir.join("script"), script).expect("a script is written");
+    let words = [&["debug", "rec"], options, &["--", "-nx", "-batch", "-x", "script"]].concat();
     let said = tool(dir, words);
-    assert_eq!(said.status, 0, "{said:?}");
-    String::from_utf8_lossy(&[said.stdout, said.stderr].concat()).into_owned()
+    let text = String::from_utf8_lossy(&[said.stdout, said.stderr].concat()).into_owned();
+    assert_eq!(said.status, 0, "{text}");
+    text
 }
 
 /// Whether these texts come one after another.
@@ -51,8 +51,9 @@ fn from_a_crash_back_to_the_guilty_store() {
             &[
                 "continue",
                 "set $node = head",
-                "while $node->next != 0x4141414141\nset $node = $node->next\nend",
-                "python while gdb.parse_and_eval('$node->next != 0x4141414141'): gdb.execute('set $node = $node->next')",
+                "while $node->next != 0x414141414141",
+                "set $node = $node->next",
+                "end",
                 "watch -l $node->next",
                 "reverse-continue",
                 "backtrace",
@@ -62,9 +63,9 @@ fn from_a_crash_back_to_the_guilty_store() {
         );
         tells(
             &said,
-            &["SIGSEGV", "in sum ()", "Hardware watchpoint 1", "Old value = (struct node *) 0x4141414141"],
+            &["SIGSEGV", "in sum ()", "Hardware watchpoint 1", "Old value = ", "0x414141414141"],
         );
-        tells(&said, &["scribble (i=7)", "main"]);
+        tells(&said, &["scribble (i=7)", "main", "= 7"]);
     }
     // The end is where it begins, if that is wanted.
     let said = gdb(dir.path(), &["--end"], &["backtrace"]);
@@ -91,7 +92,6 @@ fn into_a_signal_handler_and_back() {
                 "reverse-next",
                 "print seen",
                 "watch counter",
-                "reverse-continue",
                 "reverse-continue",
                 "print counter",
             ],
@@ -165,14 +165,14 @@ fn conditions_hold_backwards() {
             way,
             &[
                 "continue",
-                "break count if i == 1500",
+                "break count if i == 45",
                 "reverse-continue",
                 "print counter",
                 "continue",
                 "reverse-continue",
             ],
         );
-        tells(&said, &["SIGKILL", "count (i=1500)", "= 750", "SIGKILL", "count (i=1500)"]);
+        tells(&said, &["SIGKILL", "count (i=45)", "= 22", "SIGKILL", "count (i=45)"]);
     }
 }
 
@@ -201,7 +201,9 @@ fn a_stripped_static_program_by_its_instructions() {
         );
         let places: Vec<&str> = said.lines().filter(|line| line.starts_with("at ")).collect();
         assert!(matches!(places[..], [a, b] if a == b), "{said}");
-        tells(&said, &["0+51", "SIGSEGV", "=> 0x", "No more reverse-execution history", "\n0\n"]);
+        tells(&said, &["SIGSEGV", "=> 0x", "No more reverse-execution history"]);
+        // What `monitor` says comes on standard error.
+        tells(&said, &["\n0+51\n0\n"]);
     }
 }
 

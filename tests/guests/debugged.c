@@ -22,7 +22,7 @@ static void add(int value) {
 
 /* The guilty store. */
 void scribble(int i) {
-    if (i == 7) memset(&head->next, 0x41, 5);
+    if (i == 7) memset(&head->next, 0x41, 6);
 }
 
 static int sum(void) {
@@ -73,7 +73,7 @@ int main(int argc, char **argv) {
     } else if (!strcmp(part, "deep")) {
         return deep(10000) != 10000;
     } else if (!strcmp(part, "count")) {
-        for (int i = 0; i < 2000; i++) count(i);
+        for (int i = 0; i < 60; i++) count(i);
         raise(SIGKILL);
     }
     return 2;

@@ -88,13 +88,22 @@ impl Debugger {
         Some(OpenFile { recorded: Some(content), here, len })
     }
 
-    /// The content of a file that the running program has mapped, and its length.
+    /// The content of a file that the running program has mapped, and its length. Mappings are named by what
+    /// symbolic links lead to, and a debugger asks for the link: `libx.so.1` is `libx.so.1.2` as well.
     fn mapped_file(&self, path: &[u8]) -> Option<(ContentRef, u64)> {
         let kernel = &self.timeline.machine().program()?.kernel;
-        kernel.space.state.vmas.values().find_map(|vma| match vma.backing {
-            Backing::File { content, len, .. } if *vma.name == *path => Some((content, len)),
-            _ => None,
-        })
+        let name = |path: &[u8]| path.rsplit(|byte| *byte == b'/').next().unwrap_or_default().to_vec();
+        let wanted = name(path);
+        let version = [&wanted[..], b"."].concat();
+        let find = |is_it: &dyn Fn(&[u8]) -> bool| {
+            kernel.space.state.vmas.values().find_map(|vma| match vma.backing {
+                Backing::File { content, len, .. } if is_it(&vma.name) => Some((content, len)),
+                _ => None,
+            })
+        };
+        find(&|mapped| mapped == path)
+            .or_else(|| find(&|mapped| name(mapped) == wanted))
+            .or_else(|| find(&|mapped| name(mapped).starts_with(&version)))
     }
 
     fn recorded_page(&self, content: ContentRef, offset: u64, out: &mut [u8; PAGE_SIZE]) -> Option<()> {
