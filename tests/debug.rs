@@ -61,10 +61,7 @@ fn from_a_crash_back_to_the_guilty_store() {
                 "print i",
             ],
         );
-        tells(
-            &said,
-            &["SIGSEGV", "in sum ()", "Hardware watchpoint 1", "Old value = ", "0x414141414141"],
-        );
+        tells(&said, &["SIGSEGV", "in sum ()", "Hardware watchpoint 1", "Old value = ", "0x414141414141"]);
         tells(&said, &["scribble (i=7)", "main", "= 7"]);
     }
     // The end is where it begins, if that is wanted.
