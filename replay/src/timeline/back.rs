@@ -1,0 +1,218 @@
+//! Moves backwards: forwards from earlier, to just before.
+
+use dejavm_sandbox::exit::{Exit, ExitKind};
+use dejavm_sandbox::vcpu::registers::UserRegisters;
+
+use super::place::{Hop, Place};
+use super::ways::Came;
+use super::{Position, Stop, Stops, Timeline, TimelineError};
+
+/// Bytes of `syscall`.
+const SYSCALL_BYTES: u64 = 2;
+
+impl Timeline {
+    /// One step back: to before the last instruction, or, behind an exit, to before what caused it.
+    ///
+    /// # Errors
+    /// Those of moving.
+    pub fn reverse_step(&mut self) -> Result<Stop, TimelineError> {
+        if self.is_at_start() {
+            return Ok(Stop::Start);
+        }
+        let before = self.seen();
+        let here = match self.place.hops.last() {
+            // Its count is no matter.
+            Some(Hop::Steps(_)) => None,
+            _ => Some(self.position()?),
+        };
+        let place = match here {
+            None => self.place.one_step_less(),
+            Some(Position { exit, steps: 0 }) => self.place_before(exit)?,
+            Some(Position { exit, steps }) => Position { exit, steps: steps - 1 }.into(),
+        };
+        self.go(&place)?;
+        if self.is_behind_exit() && self.seen() == before && !self.is_at_start() {
+            let place = self.place_before(self.place.base.exit)?;
+            self.go(&place)?;
+        }
+        Ok(Stop::Arrived)
+    }
+
+    /// Runs back until a breakpoint is reached: to the last time before now that its instruction was about to
+    /// run.
+    ///
+    /// # Errors
+    /// Those of moving. After one the position is what it was.
+    pub fn reverse_run(&mut self, stops: &Stops) -> Result<Stop, TimelineError> {
+        let of_others =
+            |hop: &Hop| matches!(hop, Hop::Trap { addresses, .. } if **addresses != *stops.writes);
+        if self.place.hops.iter().any(of_others) {
+            // Its writes cannot be counted while others are watched.
+            self.position()?;
+        }
+        let here = self.place.clone();
+        let mut until = here.clone();
+        loop {
+            let from = match until.hops.is_empty() {
+                true => self.checkpoints.before(until.base),
+                false => self.checkpoints.at(until.base).map(|(at, _)| at),
+            };
+            let Some(from) = from else {
+                self.go(&self.start().into())?;
+                return Ok(Stop::Start);
+            };
+            match self.last_reached(from, &until, stops) {
+                Ok(Some((place, stop))) => {
+                    let place = match stop {
+                        Stop::Written(_) => self.before_write(&place)?,
+                        _ => place,
+                    };
+                    self.go(&place)?;
+                    return Ok(stop);
+                }
+                Ok(None) => until = from.into(),
+                Err(e) => {
+                    (self.place, self.spoilt) = (here, true);
+                    return Err(e);
+                }
+            }
+        }
+    }
+
+    /// The last time from a checkpoint on, and before `until`, that a breakpoint was reached.
+    pub(super) fn last_reached(
+        &mut self,
+        from: Position,
+        until: &Place,
+        stops: &Stops,
+    ) -> Result<Option<(Place, Stop)>, TimelineError> {
+        let mut last = None;
+        self.go(&from.into())?;
+        if stops.breakpoints.contains(&self.rip()) && !self.is_behind_exit() {
+            last = Some((self.place.clone(), Stop::Breakpoint(self.rip())));
+        }
+        while self.place.base.exit < until.base.exit {
+            match self.next(until.base.exit, stops, None)? {
+                Came::Breakpoint(address) => last = Some((self.place.clone(), Stop::Breakpoint(address))),
+                Came::Written(addresses) => last = Some((self.place.clone(), Stop::Written(addresses))),
+                Came::Exit => {
+                    // What the exit wrote is there already.
+                    if let Some(addresses) = self.runner.changed() {
+                        let place = Position { steps: 1, ..self.place.base }.into();
+                        last = Some((place, Stop::Written(addresses)));
+                    }
+                }
+                Came::Stepped | Came::Trapped | Came::Ended => {
+                    return Err(self.no_such_position(until.base));
+                }
+            }
+        }
+        let steps = until.base.steps.saturating_sub(self.place.base.steps);
+        let hops = [Hop::Steps(steps)].into_iter().chain(until.hops.iter().cloned());
+        for hop in hops {
+            self.look_along(&hop, until, stops, &mut last)?;
+        }
+        Ok(last)
+    }
+
+    /// Goes along a hop to a place, and notes what it meets of stops before that place.
+    pub(super) fn look_along(
+        &mut self,
+        hop: &Hop,
+        until: &Place,
+        stops: &Stops,
+        last: &mut Option<(Place, Stop)>,
+    ) -> Result<(), TimelineError> {
+        let mut all = stops.clone();
+        if let Hop::Reach { address, .. } = hop {
+            all.breakpoints.insert(*address);
+        }
+        let mut left = hop.count();
+        while left > 0 {
+            let traps = self.traps;
+            let came = match hop {
+                Hop::Steps(_) => self.step_over(&all)?,
+                Hop::Reach { .. } => self.next(until.base.exit + 1, &all, None)?,
+                Hop::Trap { .. } => self.next(until.base.exit + 1, &all, Some(left))?,
+            };
+            left -= match (hop, &came) {
+                (Hop::Steps(_), Came::Stepped | Came::Breakpoint(_) | Came::Written(_)) => 1,
+                (Hop::Reach { address, .. }, Came::Breakpoint(at)) => u64::from(at == address),
+                (Hop::Reach { .. }, Came::Written(_)) => 0,
+                (Hop::Trap { .. }, Came::Trapped | Came::Breakpoint(_) | Came::Written(_)) => {
+                    self.traps - traps
+                }
+                _ => return Err(self.no_such_position(until.base)),
+            };
+            self.note(came, until, stops, last);
+        }
+        Ok(())
+    }
+
+    pub(super) fn note(&self, came: Came, until: &Place, stops: &Stops, last: &mut Option<(Place, Stop)>) {
+        if self.place == *until {
+            return;
+        }
+        match came {
+            Came::Written(addresses) => *last = Some((self.place.clone(), Stop::Written(addresses))),
+            _ if stops.breakpoints.contains(&self.rip()) => {
+                *last = Some((self.place.clone(), Stop::Breakpoint(self.rip())));
+            }
+            _ => {}
+        }
+    }
+
+    /// Where the program is before what made an exit.
+    pub(super) fn place_before(&mut self, exit: u64) -> Result<Place, TimelineError> {
+        let from = Position::behind(exit - 1);
+        let recorded = self.recorded_exit(exit)?;
+        let address = match recorded.as_ref().map(|recorded| (&recorded.kind, recorded.rip)) {
+            Some((ExitKind::Syscall { .. }, rip)) => Some(rip.wrapping_sub(SYSCALL_BYTES)),
+            Some((ExitKind::Instruction(_) | ExitKind::Exception { .. }, rip)) => Some(rip),
+            _ => None,
+        };
+        self.go(&from.into())?;
+        let Some(address) = address else { return self.last_step_before(exit) };
+        // At full speed: the last time that the instruction there was about to run.
+        let stops = Stops::at([address]);
+        let mut last = Place::from(from);
+        loop {
+            match self.next(exit, &stops, None)? {
+                Came::Breakpoint(_) => last = self.place.clone(),
+                Came::Exit | Came::Ended => return Ok(last),
+                Came::Stepped | Came::Trapped | Came::Written(_) => {}
+            }
+        }
+    }
+
+    /// Where the program is before what changed something that is watched, which is known behind that.
+    pub(super) fn before_write(&mut self, place: &Place) -> Result<Place, TimelineError> {
+        match place.hops.last() {
+            Some(Hop::Steps(_)) => Ok(place.one_step_less()),
+            Some(_) => Ok(place.clone()),
+            None if place.base.steps > 1 => Ok(Position { steps: place.base.steps - 1, ..place.base }.into()),
+            None => self.place_before(place.base.exit),
+        }
+    }
+
+    /// The last step before an exit, from behind the one before.
+    pub(super) fn last_step_before(&mut self, exit: u64) -> Result<Place, TimelineError> {
+        loop {
+            let before = self.place.clone();
+            self.checkpoint_if_due()?;
+            if self.step_over(&Stops::default())? != Came::Stepped || self.place.base.exit >= exit {
+                return Ok(before);
+            }
+        }
+    }
+
+    pub(super) fn recorded_exit(&self, exit: u64) -> Result<Option<Exit>, TimelineError> {
+        Ok(self.recording.exits_from(exit).next().transpose()?.filter(|found| found.number == exit))
+    }
+
+    /// What tells two moments of a program apart for whoever looks at one task.
+    pub(super) fn seen(&self) -> (u32, UserRegisters) {
+        let task = self.machine().program().map_or(0, |program| program.kernel.tid());
+        (task, self.registers())
+    }
+}

@@ -1,0 +1,263 @@
+//! The ways that all moves are made of: runs and steps of the machine, from here or from a checkpoint.
+
+use std::ops::Range;
+use std::time::Instant;
+
+use dejavm_sandbox::program::machine::Halt;
+
+use super::place::{Hop, Place};
+use super::runner::{Ran, Reach, Runner};
+use super::{Position, Stops, Timeline, TimelineError};
+
+/// Exits that are replayed before it is looked whether a checkpoint is due.
+const STRIDE: u64 = 64;
+
+/// Steps that are made before it is looked whether a checkpoint is due, and that lie between a position and
+/// the checkpoint near it: some hundredths of a second.
+pub(super) const STEPS: u64 = 1000;
+
+/// How a part of a way ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Came {
+    /// Behind an exit.
+    Exit,
+    /// Where the instruction at this address, which has a breakpoint, is about to run.
+    Breakpoint(u64),
+    /// Behind the step, or the exit, that changed what is watched.
+    Written(Range<u64>),
+    /// Behind the steps that were to be made.
+    Stepped,
+    /// Before the write that was to be gone to.
+    Trapped,
+    /// The run goes no farther. The place is where this part began, but the machine is not.
+    Ended,
+}
+
+impl Timeline {
+    /// Whether this is right behind an exit, before the way back into the program.
+    pub(super) fn is_behind_exit(&self) -> bool {
+        self.place.position().is_some_and(|position| position.steps == 0)
+    }
+
+    pub(super) fn no_such_position(&self, wanted: Position) -> TimelineError {
+        TimelineError::NoSuchPosition { wanted, start: self.start(), end: self.place.base }
+    }
+
+    /// Goes to a place, from here or from a checkpoint.
+    pub(super) fn go(&mut self, place: &Place) -> Result<(), TimelineError> {
+        let base = place.base;
+        if !self.spoilt && self.place == *place {
+            return Ok(());
+        }
+        let Some((at, checkpoint)) = self.checkpoints.at(base) else {
+            return Err(self.no_such_position(base));
+        };
+        let on_the_way = self.place.position().filter(|here| !self.spoilt && (at..=base).contains(here));
+        if on_the_way.is_none() {
+            self.runner = Runner::start(
+                checkpoint,
+                at,
+                &self.recording,
+                &self.host,
+                &self.options.machine,
+                &self.stop,
+            )?;
+            (self.place, self.spoilt) = (at.into(), false);
+            self.checkpointed = Instant::now();
+        }
+        let none = Stops::default();
+        if self.place.base.exit < base.exit {
+            let came = self.next(base.exit, &none, None)?;
+            if came != Came::Exit || self.place.base.exit != base.exit {
+                return Err(self.no_such_position(base));
+            }
+        }
+        let steps = base.steps - self.place.base.steps;
+        if steps > 2 * STEPS {
+            self.step_exactly(steps - STEPS)?;
+            self.checkpoint()?;
+        }
+        self.step_exactly(base.steps - self.place.base.steps)?;
+        for hop in &place.hops {
+            let stops = hop.stops();
+            let mut left = hop.count();
+            while left > 0 {
+                let traps = self.traps;
+                left -= match hop {
+                    Hop::Steps(steps) => {
+                        self.step_exactly(*steps)?;
+                        *steps
+                    }
+                    Hop::Reach { .. } => match self.next(base.exit + 1, &stops, None)? {
+                        Came::Breakpoint(_) => 1,
+                        _ => return Err(self.no_such_position(base)),
+                    },
+                    Hop::Trap { .. } => match self.next(base.exit + 1, &stops, Some(left))? {
+                        Came::Trapped | Came::Written(_) => self.traps - traps,
+                        _ => return Err(self.no_such_position(base)),
+                    },
+                };
+            }
+        }
+        // However it was come here.
+        self.place = place.clone();
+        Ok(())
+    }
+
+    /// Runs to the next stop, or behind this exit, or, within the exit that this is at, to before the `trap`th
+    /// write from here to a page of what is watched.
+    pub(super) fn next(
+        &mut self,
+        exit: u64,
+        stops: &Stops,
+        trap: Option<u64>,
+    ) -> Result<Came, TimelineError> {
+        let before = self.traps;
+        if !self.is_behind_exit() && stops.breakpoints.contains(&self.rip()) {
+            // What one stands at does not stop the run.
+            match self.steps(1, stops, trap)? {
+                Came::Stepped => {}
+                other => return Ok(other),
+            }
+        }
+        self.runner.want(stops)?;
+        loop {
+            let exits = self.place.base.exit;
+            let stride = exit.min(exits.saturating_add(STRIDE));
+            if stride <= exits {
+                return Ok(Came::Exit);
+            }
+            let trap = trap.map(|trap| trap - (self.traps - before));
+            let ran = self.run_machine(Reach { exit: Some(stride), trap, ..Reach::default() })?;
+            let now = self.runner.exits();
+            if ran != Ran::Ended && now != exits {
+                self.place = Position::behind(now).into();
+            }
+            match ran {
+                Ran::Exit => self.checkpoint_if_due()?,
+                Ran::Halted(halt) => return Ok(self.halted(halt, stops)),
+                Ran::Ended => return Ok(Came::Ended),
+            }
+        }
+    }
+
+    /// The machine came to a stop, not by single steps.
+    pub(super) fn halted(&mut self, halt: Halt, stops: &Stops) -> Came {
+        let rip = self.rip();
+        match halt {
+            Halt::Entry => {
+                self.place.step(1);
+                Came::Breakpoint(rip)
+            }
+            Halt::WrittenByExit(addresses) => {
+                self.place.step(1);
+                Came::Written(addresses)
+            }
+            Halt::Written(addresses) => {
+                self.place.write(&stops.writes, self.runner.traps());
+                Came::Written(addresses)
+            }
+            Halt::Trap => {
+                self.place.trap(&stops.writes, self.runner.traps());
+                Came::Trapped
+            }
+            Halt::Breakpoint(_) | Halt::Stepped => {
+                self.place.reach(rip);
+                Came::Breakpoint(rip)
+            }
+        }
+    }
+
+    /// One step. A stop at its end is told of.
+    pub(super) fn step_over(&mut self, stops: &Stops) -> Result<Came, TimelineError> {
+        self.steps(1, stops, None)
+    }
+
+    /// Makes steps that are there to be made.
+    pub(super) fn step_exactly(&mut self, steps: u64) -> Result<(), TimelineError> {
+        let wanted = self.place.base;
+        match self.steps(steps, &Stops::default(), None)? {
+            Came::Stepped => Ok(()),
+            _ => {
+                self.spoilt = true;
+                Err(self.no_such_position(Position { steps: wanted.steps.saturating_add(steps), ..wanted }))
+            }
+        }
+    }
+
+    /// Makes steps, up to a stop or behind the next exit, or to before the `trap`th write from here to a page of
+    /// what is watched.
+    pub(super) fn steps(
+        &mut self,
+        mut steps: u64,
+        stops: &Stops,
+        trap: Option<u64>,
+    ) -> Result<Came, TimelineError> {
+        let exits = self.place.base.exit;
+        if steps > 0 && self.is_behind_exit() {
+            self.runner.want(&Stops::default())?;
+            match self.run_machine(Reach { entry: true, ..Reach::default() })? {
+                Ran::Halted(_) => self.place.step(1),
+                Ran::Exit => {
+                    self.place = Position::behind(self.runner.exits()).into();
+                    return Ok(Came::Exit);
+                }
+                Ran::Ended => return Ok(Came::Ended),
+            }
+            steps -= 1;
+            if stops.breakpoints.contains(&self.rip()) {
+                return Ok(Came::Breakpoint(self.rip()));
+            }
+        }
+        if steps == 0 {
+            return Ok(Came::Stepped);
+        }
+        self.runner.want(stops)?;
+        let before = self.runner.steps();
+        let ran = self.run_machine(Reach { steps: Some(steps), trap, ..Reach::default() })?;
+        if self.runner.exits() == exits {
+            self.place.step(self.runner.steps() - before);
+        } else if ran != Ran::Ended {
+            self.place = Position::behind(self.runner.exits()).into();
+        }
+        Ok(match ran {
+            Ran::Exit => Came::Exit,
+            Ran::Halted(Halt::Breakpoint(address)) => Came::Breakpoint(address),
+            Ran::Halted(Halt::Written(addresses) | Halt::WrittenByExit(addresses)) => {
+                Came::Written(addresses)
+            }
+            Ran::Halted(Halt::Trap) => Came::Trapped,
+            Ran::Halted(Halt::Stepped | Halt::Entry) => Came::Stepped,
+            Ran::Ended => Came::Ended,
+        })
+    }
+
+    pub(super) fn run_machine(&mut self, reach: Reach) -> Result<Ran, TimelineError> {
+        let ran = self.runner.run(reach);
+        self.traps += self.runner.traps();
+        // It has gone on, who knows where.
+        self.spoilt |= matches!(ran, Ok(Ran::Ended) | Err(_));
+        ran
+    }
+
+    /// Takes a checkpoint if the last one is long ago.
+    pub(super) fn checkpoint_if_due(&mut self) -> Result<(), TimelineError> {
+        match self.checkpointed.elapsed() >= self.options.every {
+            true => self.checkpoint(),
+            false => Ok(()),
+        }
+    }
+
+    /// Takes a checkpoint here, if the position is known.
+    pub(super) fn checkpoint(&mut self) -> Result<(), TimelineError> {
+        if let Some(position) = self.place.position()
+            && !self.spoilt
+            && self.checkpoints.at(position).is_none_or(|(at, _)| at != position)
+        {
+            let checkpoint = self.runner.machine_mut().checkpoint()?;
+            self.checkpoints.add(position, checkpoint);
+        }
+        self.checkpointed = Instant::now();
+        Ok(())
+    }
+}
