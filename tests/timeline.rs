@@ -118,3 +118,19 @@ fn a_position_is_the_same_however_it_was_reached() {
         walk(&recording, Some(Evict { every: 2, seed }), seed, 40);
     }
 }
+
+/// What a program did that was stopped is not known behind its last exit, and may be nothing but a loop.
+#[test]
+fn the_end_of_a_stopped_run_is_its_last_exit() {
+    common::require_kvm();
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    let recording =
+        record(dir.path(), &["--deadline", "500ms"], &["/bin/sh", "-c", "echo a; while :; do :; done"]);
+    let mut timeline = timeline(&recording, None);
+    let (_, last) = timeline.recording().exit_range().expect("exits");
+    assert_eq!(timeline.run(&Stops::default()).expect("a run"), Stop::End);
+    assert_eq!(timeline.position().expect("a position"), Position::behind(last));
+    assert_eq!(timeline.run(&Stops::default()).expect("a run"), Stop::End);
+    assert_eq!(timeline.reverse_step().expect("a step back"), Stop::Arrived);
+    assert!(timeline.position().expect("a position") < Position::behind(last));
+}

@@ -70,6 +70,8 @@ pub struct Timeline {
     checkpointed: Instant,
     /// The last place at which the program is there.
     end: Option<Place>,
+    /// The last exit of a run that did not end by itself: what the program would do behind it was not seen.
+    last: Option<u64>,
     /// Writes to pages of what is watched, so far.
     traps: u64,
 }
@@ -92,6 +94,9 @@ impl Timeline {
         }
         state.begin_anew(&recording.manifest().anew);
         let start = Position::behind(state.exits());
+        let ended = matches!(recording.end(), Some(RunEnd::Ended { .. }));
+        let last = recording.exit_range().map_or(start.exit, |(_, last)| last);
+        let last = (!ended).then_some(last);
         let checkpoint = Checkpoint { state, memory: Memory::Snapshot(snapshot) };
         let runner = Runner::start(&checkpoint, start, &recording, &host, &options.machine, &stop)?;
         Ok(Timeline {
@@ -100,6 +105,7 @@ impl Timeline {
             spoilt: false,
             checkpointed: Instant::now(),
             end: None,
+            last,
             traps: 0,
             recording,
             host,

@@ -9,7 +9,7 @@ use dejavm_sandbox::host::HostProfile;
 use dejavm_sandbox::host::stop::StopHandle;
 use dejavm_sandbox::machine::{MachineOptions, PauseAt, RunEnd, RunError, RunOptions};
 use dejavm_sandbox::program::machine::Halt;
-use dejavm_sandbox::world::WorldError;
+use dejavm_sandbox::world::{HostPath, Request, Response, World, WorldError};
 
 use super::{Position, Stops, TimelineError};
 use crate::reader::Recording;
@@ -47,6 +47,23 @@ pub(super) enum Ran {
     Ended,
 }
 
+/// The world behind the log's end of a run that was stopped. With it, the program is there behind the last exit
+/// still, and not gone.
+struct Nothing;
+
+impl World for Nothing {
+    fn ask(&mut self, request: Request<'_>) -> Result<Response, WorldError> {
+        match request {
+            Request::Signal { .. } => Ok(Response::Signal(None)),
+            _ => Err(WorldError::EndOfLog),
+        }
+    }
+
+    fn has_block(&self, _path: &HostPath, _block: u64) -> bool {
+        false
+    }
+}
+
 impl Runner {
     /// A machine at a checkpoint.
     pub fn start(
@@ -58,7 +75,7 @@ impl Runner {
         stop: &StopHandle,
     ) -> Result<Runner, TimelineError> {
         let Checkpoint { state, memory } = checkpoint.clone();
-        let replayer = Replayer::from_exit(recording.clone(), at.exit + 1)?;
+        let replayer = Replayer::from_exit(recording.clone(), at.exit + 1)?.then_live(Box::new(Nothing));
         let world = replayer.world(Outputs::sink());
         let started = Machine::start(state, memory, world, host.clone(), stop.clone(), options);
         let mut machine = match (started, replayer.divergence()) {

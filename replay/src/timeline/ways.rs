@@ -123,6 +123,11 @@ impl Timeline {
         self.runner.want(stops)?;
         loop {
             let exits = self.place.base.exit;
+            // A program that makes no exit any more would run for ever.
+            if self.last.is_some_and(|last| exits >= last && exit > last) {
+                return Ok(Came::Ended);
+            }
+            let exit = self.last.map_or(exit, |last| exit.min(last));
             let stride = exit.min(exits.saturating_add(STRIDE));
             if stride <= exits {
                 return Ok(Came::Exit);
@@ -233,7 +238,10 @@ impl Timeline {
     }
 
     pub(super) fn run_machine(&mut self, reach: Reach) -> Result<Ran, TimelineError> {
-        let ran = self.runner.run(reach);
+        let mut ran = self.runner.run(reach);
+        if ran.is_ok() && self.last.is_some_and(|last| self.runner.exits() > last) {
+            ran = Ok(Ran::Ended);
+        }
         self.traps += self.runner.traps();
         // It has gone on, who knows where.
         self.spoilt |= matches!(ran, Ok(Ran::Ended) | Err(_));
