@@ -8,7 +8,7 @@ use crate::machine::{Guest, RunEnd, RunError, RunOptions};
 use crate::program::entry::HANDLER;
 use crate::program::exception::{self, code};
 use crate::program::kernel::Kernel;
-use crate::program::mm::{self, Access, FaultAnswer};
+use crate::program::mm::{self, Access, FaultAnswer, patch};
 use crate::program::signal::{self, Info};
 use crate::vcpu::Exit;
 use crate::vcpu::registers::General;
@@ -75,6 +75,11 @@ impl Machine {
         }
         if vector == vector::INVALID_OPCODE && self.lacked_pages(frame, options)? {
             return Ok(None);
+        }
+        if vector == vector::INVALID_OPCODE && self.code(frame.rip)?.first() == Some(&patch::BREAKPOINT) {
+            // Some KVMs emulate, and when they do depends on the host; no CPU finds `int3` invalid.
+            let behind = Frame { rip: frame.rip.wrapping_add(1), ..*frame };
+            return self.exception_with(vector::BREAKPOINT, 0, rsp, &behind, options);
         }
         if let Some(answered) = self.answered_at(vector, frame.rip)? {
             if let Some(next) = self.answer_as_handler(answered, vector, frame)? {
