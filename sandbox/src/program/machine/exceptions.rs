@@ -1,6 +1,7 @@
 //! Exceptions: page faults, and what becomes a signal.
 
 use super::Machine;
+use super::delivery::Resume;
 use super::legacy;
 use crate::entry::USER_DS;
 use crate::exit::{ExitKind, Rung, SourceKind};
@@ -83,7 +84,12 @@ impl Machine {
         }
         if let Some(answered) = self.answered_at(vector, frame.rip)? {
             if let Some(next) = self.answer_as_handler(answered, vector, frame)? {
-                return self.step(None, &next, options);
+                if self.stepper.on {
+                    return self.step(None, &next, options);
+                }
+                self.take_frame(&next);
+                self.resume(Resume::Full)?;
+                return Ok(None);
             }
             return self.answer_instruction(answered, vector, rsp, frame, options);
         }

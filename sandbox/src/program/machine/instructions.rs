@@ -10,6 +10,7 @@ use crate::exit::{ExitKind, Trapped};
 use crate::host::IoMap;
 use crate::machine::{RunEnd, RunError, RunOptions};
 use crate::program::clock::PAUSE_STEP;
+use crate::program::entry::Entry;
 use crate::program::error::SysError;
 use crate::program::exception;
 use crate::program::kernel::Kernel;
@@ -98,8 +99,9 @@ impl Machine {
         }
     }
 
-    /// Answers an instruction as the handler at CPL 3 would have, if the program were not stepped: without an
-    /// exit. The frame behind it, or none where the handler would have left it to the monitor, too.
+    /// Answers an instruction as the handler at CPL 3 would have, if the program were not stepped, or if KVM had
+    /// not emulated it: without an exit. The frame behind it, or none where the handler has left it, or would
+    /// have left it, to the monitor.
     pub(super) fn answer_as_handler(
         &mut self,
         answered: Answered,
@@ -108,7 +110,9 @@ impl Machine {
     ) -> Result<Option<Frame>, RunError> {
         let Kernel { entry, memory, .. } = &self.kernel;
         let looks = vector == vector::BREAKPOINT && self.core.host.io_map != IoMap::Ignored;
-        if !looks || !self.is_stepped() || !entry.looks_at(memory, frame.rip) {
+        let (on, by_handler) = (self.stepper.on, Entry::is_handler(self.core.vcpu.regs().rip));
+        let traps = if on { !self.is_stepped() } else { frame.rflags & TRAP_FLAG != 0 };
+        if !looks || traps || by_handler && !on || !entry.looks_at(memory, frame.rip) {
             return Ok(None);
         }
         let (leaf, subleaf) = (self.core.vcpu.regs().rax as u32, self.core.vcpu.regs().rcx as u32);
