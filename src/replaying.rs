@@ -1,10 +1,12 @@
 //! Replaying a recording.
 
 use std::path::Path;
+use std::sync::Arc;
 
 use dejavm_replay::{Outputs, Recording, Replayer, Timeline, TimelineOptions};
-use dejavm_sandbox::guest::Machine;
+use dejavm_sandbox::guest::{Checkpoint, Machine, MachineState};
 use dejavm_sandbox::machine::Memory;
+use dejavm_snapshot::Snapshot;
 
 use crate::common::{Common, ceiling_setters, common_setters};
 use crate::image::Image;
@@ -65,18 +67,35 @@ impl Replay {
     common_setters!();
     ceiling_setters!();
 
+    /// Where the recorded run starts: what is checked of it here is the same for all who replay it.
+    fn start_of_run(&self) -> Result<(MachineState, Arc<Snapshot>), Error> {
+        let path = self.recording.snapshot_path();
+        let image = Image::open(&path)?;
+        let (mut state, snapshot) = (image.state().clone(), image.snapshot().clone());
+        let manifest = self.recording.manifest();
+        let (expected, found) = (manifest.snapshot.id, snapshot.id());
+        if found != expected {
+            return Err(Error::WrongSnapshot { path, expected, found });
+        }
+        self.common.ceilings.check(&path, &state)?;
+        state.begin_anew(&manifest.anew);
+        Ok((state, snapshot))
+    }
+
     /// Opens the recording to move in it, forwards and backwards. What it writes goes nowhere, and there is no
     /// deadline.
     ///
     /// # Errors
-    /// [`Error::Timeline`].
+    /// Those of [`Replay::start`], and [`Error::Timeline`].
     pub fn timeline(self, host: &Host) -> Result<Timeline, Error> {
+        let (state, snapshot) = self.start_of_run()?;
         let Replay { recording, common, .. } = self;
         let wiring = common.wiring()?;
         let mut machine = common.machine;
         machine.allocator_reads_no_clock = host.allocator_reads_no_clock();
         let options = TimelineOptions { machine, ..TimelineOptions::default() };
-        Ok(Timeline::open(recording, host.profile().clone(), options, wiring.stop)?)
+        let start = Checkpoint { state, memory: Memory::Snapshot(snapshot) };
+        Ok(Timeline::open(recording, start, host.profile().clone(), options, wiring.stop)?)
     }
 
     /// Makes the sandbox.
@@ -86,18 +105,10 @@ impl Replay {
     pub fn start(self, host: &Host) -> Result<Sandbox, Error> {
         let _span =
             tracing::info_span!("replay", recording = %self.recording.snapshot_path().display()).entered();
+        let (state, snapshot) = self.start_of_run()?;
         let Replay { recording, live, mut common } = self;
         common.machine.allocator_reads_no_clock = host.allocator_reads_no_clock();
         let mut wiring = common.wiring()?;
-        let path = recording.snapshot_path();
-        let image = Image::open(&path)?;
-        let (mut state, snapshot) = (image.state().clone(), image.snapshot().clone());
-        let expected = recording.manifest().snapshot.id;
-        if snapshot.id() != expected {
-            return Err(Error::WrongSnapshot { path, expected, found: snapshot.id() });
-        }
-        common.ceilings.check(&path, &state)?;
-        state.begin_anew(&recording.manifest().anew);
         let mut replayer = Replayer::from_exit(recording, state.exits() + 1)?;
         if live {
             wiring.live = true;

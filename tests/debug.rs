@@ -220,3 +220,16 @@ fn what_cannot_be_debugged_is_told() {
     let failed = tool(dir.path(), ["debug", "rec", "--at", "x"]);
     assert!(String::from_utf8_lossy(&failed.stderr).contains("no position"), "{failed:?}");
 }
+
+/// A recording may come from anybody, and say that its guest may use all of the host's memory.
+#[test]
+fn large_recordings_are_debugged_only_if_that_is_asked_for() {
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    common::guest(dir.path(), "debugged.c", &["-g", "-O0"]);
+    tool(dir.path(), ["record", "-q", "--memory", "3G", "-o", "rec", "--", "./debugged", "signal"]);
+    let refused = tool(dir.path(), ["debug", "rec", "--", "-nx", "-batch"]);
+    assert_eq!(refused.status, 125);
+    let text = String::from_utf8_lossy(&refused.stderr).into_owned();
+    assert!(text.contains("--memory"), "{text}");
+    tells(&gdb(dir.path(), &["--memory", "3G"], &["break handler", "continue"]), &["handler (signal=10)"]);
+}

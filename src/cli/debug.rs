@@ -14,6 +14,7 @@ use dejavm::replay::{Position, Timeline};
 use dejavm::{Evict, Replay};
 
 use super::failure::say;
+use super::options::CeilingOptions;
 use super::{Failure, Result};
 
 /// Debugs a recorded program with gdb, forwards and backwards.
@@ -49,6 +50,8 @@ pub struct Args {
     /// Runs on a CPU below the level of the recorded run's.
     #[arg(long)]
     any_cpu: bool,
+    #[command(flatten)]
+    ceilings: CeilingOptions,
     /// Fault injection: makes a random half of the pages absent every so many exits.
     #[arg(long, value_name = "SPEC", value_parser = super::parse::evict, hide = true)]
     evict: Option<Evict>,
@@ -63,6 +66,7 @@ pub fn main(args: Args) -> Result {
         .map_err(|e| Failure::new(format_args!("cannot handle SIGINT: {e}")))?;
     let host = super::host()?;
     let mut replay = Replay::open(&args.dir)?.any_cpu(args.any_cpu);
+    replay = replay.memory(args.ceilings.memory).disk(args.ceilings.disk);
     if let Some(evict) = args.evict {
         replay = replay.evict(evict);
     }

@@ -71,19 +71,11 @@ impl MultiThreadBase for Debugger {
     }
 
     fn read_addrs(&mut self, start: u64, data: &mut [u8], _tid: Tid) -> TargetResult<usize, Self> {
-        let read = |debugger: &Self, data: &mut [u8]| debugger.timeline.read_memory(start, data).is_ok();
-        if read(self, data) {
-            return Ok(data.len());
-        }
         // As much as there is.
-        let mut len = data.len();
-        while len > 1 {
-            len /= 2;
-            if read(self, &mut data[..len]) {
-                return Ok(len);
-            }
+        match self.timeline.look_at_memory(start, data) {
+            0 => Err(TargetError::NonFatal),
+            n => Ok(n),
         }
-        Err(TargetError::NonFatal)
     }
 
     fn write_addrs(&mut self, _start: u64, _data: &[u8], _tid: Tid) -> TargetResult<(), Self> {

@@ -80,7 +80,7 @@ impl Timeline {
     }
 
     /// The last time from a checkpoint on, and before `until`, that a breakpoint was reached.
-    pub(super) fn last_reached(
+    fn last_reached(
         &mut self,
         from: Position,
         until: &Place,
@@ -116,7 +116,7 @@ impl Timeline {
     }
 
     /// Goes along a hop to a place, and notes what it meets of stops before that place.
-    pub(super) fn look_along(
+    fn look_along(
         &mut self,
         hop: &Hop,
         until: &Place,
@@ -149,7 +149,7 @@ impl Timeline {
         Ok(())
     }
 
-    pub(super) fn note(&self, came: Came, until: &Place, stops: &Stops, last: &mut Option<(Place, Stop)>) {
+    fn note(&self, came: Came, until: &Place, stops: &Stops, last: &mut Option<(Place, Stop)>) {
         if self.place == *until {
             return;
         }
@@ -186,7 +186,7 @@ impl Timeline {
     }
 
     /// Where the program is before what changed something that is watched, which is known behind that.
-    pub(super) fn before_write(&mut self, place: &Place) -> Result<Place, TimelineError> {
+    fn before_write(&mut self, place: &Place) -> Result<Place, TimelineError> {
         match place.hops.last() {
             Some(Hop::Steps(_)) => Ok(place.one_step_less()),
             Some(_) => Ok(place.clone()),
@@ -196,7 +196,7 @@ impl Timeline {
     }
 
     /// The last step before an exit, from behind the one before.
-    pub(super) fn last_step_before(&mut self, exit: u64) -> Result<Place, TimelineError> {
+    fn last_step_before(&mut self, exit: u64) -> Result<Place, TimelineError> {
         loop {
             let before = self.place.clone();
             self.checkpoint_if_due()?;

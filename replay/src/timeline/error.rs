@@ -12,12 +12,6 @@ pub enum TimelineError {
     /// The recording cannot be read.
     #[error(transparent)]
     Recording(Box<crate::Error>),
-    /// The start snapshot is not the recording's.
-    #[error("{}: this is not the snapshot that the recording starts from: replace it by the right one", path.display())]
-    WrongSnapshot {
-        /// Its path.
-        path: std::path::PathBuf,
-    },
     /// There is no machine to replay on.
     #[error(transparent)]
     Start(Box<StartError>),

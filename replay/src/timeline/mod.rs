@@ -18,10 +18,10 @@ mod ways;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use dejavm_sandbox::guest::{self, Checkpoint, Machine};
+use dejavm_sandbox::guest::{Checkpoint, Machine};
 use dejavm_sandbox::host::HostProfile;
 use dejavm_sandbox::host::stop::StopHandle;
-use dejavm_sandbox::machine::{MachineOptions, Memory};
+use dejavm_sandbox::machine::MachineOptions;
 use dejavm_sandbox::vcpu::registers::{ExtendedState, UserRegisters};
 
 pub use error::TimelineError;
@@ -77,27 +77,23 @@ pub struct Timeline {
 }
 
 impl Timeline {
-    /// Opens a recording, at its first moment. `stop` interrupts moves.
+    /// Opens a recording, at its first moment: `start` is the machine of its start snapshot. `stop` interrupts
+    /// moves.
     ///
     /// # Errors
-    /// When the recording's start snapshot is damaged or another one, or there is no machine to be had.
+    /// When there is no machine to be had, or the start is another one than the recording's.
     pub fn open(
         recording: Recording,
+        start: Checkpoint,
         host: Arc<HostProfile>,
         options: TimelineOptions,
         stop: StopHandle,
     ) -> Result<Timeline, TimelineError> {
-        let path = recording.snapshot_path();
-        let (mut state, snapshot) = guest::open(&path)?;
-        if snapshot.id() != recording.manifest().snapshot.id {
-            return Err(TimelineError::WrongSnapshot { path });
-        }
-        state.begin_anew(&recording.manifest().anew);
-        let start = Position::behind(state.exits());
+        let checkpoint = start;
+        let start = Position::behind(checkpoint.state.exits());
         let ended = matches!(recording.end(), Some(RunEnd::Ended { .. }));
         let last = recording.exit_range().map_or(start.exit, |(_, last)| last);
         let last = (!ended).then_some(last);
-        let checkpoint = Checkpoint { state, memory: Memory::Snapshot(snapshot) };
         let runner = Runner::start(&checkpoint, start, &recording, &host, &options.machine, &stop)?;
         Ok(Timeline {
             checkpoints: Checkpoints::new(start, checkpoint, options.budget),
@@ -142,6 +138,12 @@ impl Timeline {
     /// was.
     pub fn read_memory(&self, address: u64, out: &mut [u8]) -> Result<(), TimelineError> {
         Ok(self.machine().read_memory(address, out)?)
+    }
+
+    /// As [`Timeline::read_memory`]; returns how many bytes there were before the first that could not be read.
+    pub fn look_at_memory(&self, address: u64, out: &mut [u8]) -> usize {
+        let Some(program) = self.machine().program() else { return 0 };
+        program.kernel.space.look(&program.kernel.memory, address, out)
     }
 
     /// What stops moves: they fail with [`TimelineError::Interrupted`] as soon as its deadline has passed.

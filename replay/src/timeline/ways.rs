@@ -147,7 +147,7 @@ impl Timeline {
     }
 
     /// The machine came to a stop, not by single steps.
-    pub(super) fn halted(&mut self, halt: Halt, stops: &Stops) -> Came {
+    fn halted(&mut self, halt: Halt, stops: &Stops) -> Came {
         let rip = self.rip();
         match halt {
             Halt::Entry => {
@@ -237,7 +237,7 @@ impl Timeline {
         })
     }
 
-    pub(super) fn run_machine(&mut self, reach: Reach) -> Result<Ran, TimelineError> {
+    fn run_machine(&mut self, reach: Reach) -> Result<Ran, TimelineError> {
         let mut ran = self.runner.run(reach);
         if ran.is_ok() && self.last.is_some_and(|last| self.runner.exits() > last) {
             ran = Ok(Ran::Ended);
@@ -257,7 +257,7 @@ impl Timeline {
     }
 
     /// Takes a checkpoint here, if the position is known.
-    pub(super) fn checkpoint(&mut self) -> Result<(), TimelineError> {
+    fn checkpoint(&mut self) -> Result<(), TimelineError> {
         if let Some(position) = self.place.position()
             && !self.spoilt
             && self.checkpoints.at(position).is_none_or(|(at, _)| at != position)

@@ -1,5 +1,6 @@
 //! A program machine: which room answers which exit.
 
+mod as_handler;
 mod call;
 mod circle;
 mod debug;
@@ -333,7 +334,7 @@ impl Guest for Machine {
         }
         self.kernel.effects.watch(options.observer.is_some());
         self.debug.halt = None;
-        if self.begins_or_ends_to_step() {
+        if self.begins_to_step() {
             // A restored program whose timer is armed, or one that a debugger steps.
             self.resume(Resume::Full)?;
         }

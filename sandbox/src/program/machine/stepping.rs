@@ -63,9 +63,9 @@ impl Machine {
         self.kernel.clock.timer_step.is_some() && self.kernel.process.timers.any_armed()
     }
 
-    /// Whether the program is to be stepped and is not yet, or is no more to be.
-    pub(super) fn begins_or_ends_to_step(&self) -> bool {
-        self.wants_steps() != self.stepper.on
+    /// Whether the program is to be stepped and is not yet.
+    pub(super) fn begins_to_step(&self) -> bool {
+        self.wants_steps() && !self.stepper.on
     }
 
     /// RFLAGS for the vCPU, when the program goes on with these registers.
