@@ -3,7 +3,6 @@
 mod common;
 
 use std::path::Path;
-use std::process::Command;
 
 use common::{Finished, Input, finish, tool};
 
@@ -22,9 +21,11 @@ fn errors(finished: &Finished) -> String {
 fn found(part: &str, how: &str, status: i32) {
     let dir = tempfile::tempdir().expect("a temporary directory");
     let program = common::guest(dir.path(), "races.c", &["-pthread"]);
-    for _ in 0..100 {
-        let plain = finish(Command::new(&program).arg(part), Input::Pipe(b""));
-        assert_eq!((plain.status, plain.text()), (0, "to the end\n".into()), "natively");
+    // Not natively: there a loaded machine does find them, now and then.
+    for seed in ["0", "1", "2", "3", "4"] {
+        let mut plain = common::dejavm(["run", "--seed", seed, "--ro"]);
+        let plain = finish(plain.arg(dir.path()).arg("--").arg(&program).arg(part), Input::Pipe(b""));
+        assert_eq!((plain.status, plain.text()), (0, "to the end\n".into()), "seed {seed} without chaos");
     }
     let first = hunt(dir.path(), &["--chaos", "--deadline", "600s"], &[part]);
     assert_eq!(first.status, 1, "{first:?}");
