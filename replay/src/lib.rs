@@ -69,6 +69,7 @@ mod record;
 mod recorder;
 mod replayer;
 pub mod text;
+mod thinning;
 mod timeline;
 
 pub(crate) use dejavm_snapshot::codec;
@@ -76,7 +77,9 @@ pub(crate) use dejavm_snapshot::codec;
 pub use digest::{DigestHandle, RunDigest};
 pub use error::Error;
 pub use format::{FORMAT_VERSION, INLINE_LIMIT, MAX_BLOCK, MAX_RECORDS};
-pub use manifest::{LOG_FILE, LOG_FULL, MANIFEST_FILE, Manifest, RunEnd, START_FILE, SnapshotRef};
+pub use manifest::{
+    CheckpointRef, LOG_FILE, LOG_FULL, MANIFEST_FILE, Manifest, RunEnd, START_FILE, SnapshotRef,
+};
 pub use reader::{Ending, Exits, Info, Recording, Records};
 pub use record::{Answer, Asked, BlobId, BlobKind, KeyedRecord, Record, WorldRecord};
 pub use recorder::{Recorder, RecorderOptions, Summary};

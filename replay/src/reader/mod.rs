@@ -19,7 +19,7 @@ pub use records::{Exits, Records};
 
 use crate::digest::RunDigest;
 use crate::error::Error;
-use crate::manifest::{Manifest, RunEnd};
+use crate::manifest::{Manifest, RunEnd, SnapshotRef};
 use open::Inner;
 
 /// A recording, open for reading. Clones share the open file; they may be used from many threads.
@@ -75,6 +75,11 @@ impl Recording {
     /// The path of the start snapshot, in the recording's directory. It may be missing.
     pub fn snapshot_path(&self) -> std::path::PathBuf {
         self.0.dir.join(&self.0.manifest.snapshot.file)
+    }
+
+    /// The path of a snapshot that the manifest speaks of. It may be missing.
+    pub fn path_of(&self, snapshot: &SnapshotRef) -> std::path::PathBuf {
+        self.0.dir.join(&snapshot.file)
     }
 
     /// How its log ends.

@@ -20,7 +20,8 @@ use dejavm_sandbox::world::World;
 use crate::digest::RunDigest;
 use crate::error::Error;
 use crate::format::{FORMAT_VERSION, MAX_RECORDS};
-use crate::manifest::{Durable, LOG_FILE, MANIFEST_FILE, Manifest, RunEnd};
+use crate::manifest::{CheckpointRef, Durable, LOG_FILE, MANIFEST_FILE, Manifest, RunEnd};
+use crate::thinning::spare;
 use queue::{Close, Queue};
 use writer::{LogWriter, Sink};
 
@@ -191,6 +192,24 @@ impl Recorder {
     /// gap, from any first one.
     pub fn observer(&self) -> Box<dyn Observer> {
         Box::new(taps::RecordingObserver::new(self.queue.clone()))
+    }
+
+    /// Notes a checkpoint of the run, whose file is in the directory already. Of more than `most` the one goes,
+    /// with its file, whose neighbours are nearest to each other as seen from the last.
+    ///
+    /// # Errors
+    /// [`Error::Manifest`] when it is not behind the one before, [`Error::Io`].
+    pub fn add_checkpoint(&mut self, checkpoint: CheckpointRef, most: usize) -> Result<(), Error> {
+        self.manifest.checkpoints.push(checkpoint);
+        let exits: Vec<u64> = self.manifest.checkpoints.iter().map(|checkpoint| checkpoint.exit).collect();
+        let spare = (exits.len() > most.max(1)).then(|| spare(&exits)).flatten();
+        let spare = spare.map(|at| self.manifest.checkpoints.remove(at));
+        self.manifest.write(&self.dir, Durable::Later)?;
+        if let Some(spare) = spare {
+            let path = self.dir.join(&spare.snapshot.file);
+            std::fs::remove_file(&path).map_err(|e| Error::io("remove", &path, e))?;
+        }
+        Ok(())
     }
 
     /// Writes what is left, seals the log and then the manifest, both to the disk. From then on the

@@ -111,6 +111,21 @@ impl Timeline {
         })
     }
 
+    /// Takes in a checkpoint that was made behind a compared exit of the recorded run.
+    ///
+    /// # Errors
+    /// [`TimelineError::NoSuchPosition`] where the recording has none such.
+    pub fn add_checkpoint(&mut self, checkpoint: Checkpoint) -> Result<(), TimelineError> {
+        let at = Position::behind(checkpoint.state.exits());
+        let start = self.start();
+        let end = Position::behind(self.recording.exit_range().map_or(start.exit, |(_, last)| last));
+        if at <= start || at > end {
+            return Err(TimelineError::NoSuchPosition { wanted: at, start, end });
+        }
+        self.checkpoints.add(at, checkpoint);
+        Ok(())
+    }
+
     /// The recording.
     pub fn recording(&self) -> &Recording {
         &self.recording

@@ -124,6 +124,22 @@ impl Machine {
         }
     }
 
+    /// Writes a snapshot of the machine as it is now, from which its run can be replayed. Nothing changes for
+    /// the guest, as with [`Machine::checkpoint`]: pages of files that it has not looked at are not in it.
+    ///
+    /// # Errors
+    /// [`SaveError`].
+    pub fn keep(&mut self, path: impl AsRef<Path>) -> Result<Summary, SaveError> {
+        let (path, options) = (path.as_ref(), WriteOptions::default());
+        match self {
+            Machine::Program(machine) => {
+                machine.keep(path, &options, |state| encode(&MachineState::Program(Box::new(state))))
+            }
+            Machine::Kernel(machine) => machine
+                .save(path, &options, &mut |_, _| {}, |state| encode(&MachineState::Kernel(Box::new(state)))),
+        }
+    }
+
     /// Reads the guest's memory by its virtual addresses, whatever their protection. Nothing changes
     /// for the guest, and no page is brought in.
     ///
