@@ -17,7 +17,7 @@ fn record(dir: &Path, name: &str, words: &[&str]) {
 fn diff(dir: &Path) -> String {
     let said = tool(dir, ["diff", "one", "other"]);
     assert_eq!(said.status, 1, "{said:?}");
-    said.text()
+    String::from_utf8(said.stdout).expect("UTF-8")
 }
 
 /// Two runs of a shell's script, with these options.
@@ -69,7 +69,8 @@ fn another_locale() {
 fn another_clock() {
     let said = scripts(dir().path(), "date", &[], &["--clock", "host"]);
     names(&said, "! clock: virtual | host");
-    let said = scripts(dir().path(), "date", &["--start", "@1000000000"], &["--start", "@1000000001"]);
+    let said =
+        scripts(dir().path(), "date", &["--start-time", "@1000000000"], &["--start-time", "@1000000001"]);
     names(&said, "! time at the start: @1000000000 | @1000000001");
 }
 

@@ -135,7 +135,7 @@ const RUNS: [(&str, Option<&str>, &[&str]); 12] = [
 #[test]
 fn a_position_is_the_same_however_it_was_reached() {
     common::require_kvm();
-    let (runs, walks, moves) = if common::full() { (RUNS.len(), 84, 20) } else { (3, 4, 20) };
+    let (runs, walks, moves) = if common::full() { (RUNS.len(), 84, 20) } else { (2, 3, 20) };
     common::for_each(&RUNS[..runs], |(name, source, words)| {
         let dir = tempfile::tempdir().expect("a temporary directory");
         match source {
@@ -175,7 +175,7 @@ fn checkpoints_of_the_recorder_are_moments_of_the_run() {
     common::require_kvm();
     let dir = tempfile::tempdir().expect("a temporary directory");
     let words: &[&str] =
-        &["python3", "-S", "-c", "import os\nfor i in range(3000): os.getppid()\nprint(len(os.environ))"];
+        &["python3", "-S", "-c", "import os\nfor i in range(1200): os.getppid()\nprint(len(os.environ))"];
     let plain = record(dir.path(), &[], words);
     let digest = |recording: &Path| {
         dejavm::replay::Recording::open(recording).and_then(|recording| recording.digest()).expect("a digest")

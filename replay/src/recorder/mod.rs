@@ -194,7 +194,7 @@ impl Recorder {
         Box::new(taps::RecordingObserver::new(self.queue.clone()))
     }
 
-    /// Notes a checkpoint of the run, whose file is in the directory already. Of more than `most` the one goes,
+    /// Notes a checkpoint of the run, whose file is in the directory already, and is brought to the disk at the end. Of more than `most` the one goes,
     /// with its file, whose neighbours are nearest to each other as seen from the last.
     ///
     /// # Errors
@@ -232,6 +232,11 @@ impl Recorder {
             digest: Some(summary.digest.to_string()),
             ..self.manifest.clone()
         };
+        for checkpoint in &manifest.checkpoints {
+            let path = self.dir.join(&checkpoint.snapshot.file);
+            let synced = std::fs::File::open(&path).and_then(|file| file.sync_all());
+            synced.map_err(|e| Error::io("write", &path, e))?;
+        }
         manifest.write(&self.dir, Durable::Now)?;
         Ok(summary)
     }
