@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::io::Write;
 
-use dejavm::replay::text::{errno_of, syscall_name};
+use dejavm::replay::text::{call_name, errno_of};
 use dejavm::{Exit, ExitKind};
 
 use crate::cli::Result;
@@ -35,7 +35,7 @@ impl Summary {
     /// Writes the table, the calls that took most time first.
     pub fn write(&self, out: &mut dyn Write) -> Result<()> {
         let mut rows: Vec<(String, Count)> =
-            self.counts.iter().map(|(n, count)| (name(*n), *count)).collect();
+            self.counts.iter().map(|(n, count)| (call_name(*n).into_owned(), *count)).collect();
         rows.sort_by(|(a_name, a), (b_name, b)| {
             (b.ns, b.calls).cmp(&(a.ns, a.calls)).then_with(|| a_name.cmp(b_name))
         });
@@ -58,10 +58,6 @@ impl Summary {
         writeln!(out, "{}", row("total", &total, total.ns))?;
         Ok(())
     }
-}
-
-fn name(number: u64) -> String {
-    syscall_name(number).map_or_else(|| format!("syscall_{number}"), str::to_owned)
 }
 
 fn row(name: &str, count: &Count, total_ns: u64) -> String {

@@ -40,7 +40,7 @@ pub fn main(args: Args) -> Result {
     let command: Vec<Vec<u8>> =
         recording.manifest().command.iter().map(|arg| arg.clone().into_bytes()).collect();
     let tasks = Look::new(Tasks::new(command));
-    if let Some(why) = tasks.at(&recording, &args.decode) {
+    if let Some(why) = tasks.at(&recording, &args.decode, None) {
         say(format_args!("commands are not complete: {why}"));
     }
     tasks.with(|tasks| {
