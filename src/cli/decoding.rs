@@ -7,7 +7,8 @@ use dejavm::replay::Recording;
 use dejavm::replay::text::{Decoded, Decoder, strings_at};
 use dejavm::sandbox::program::syscall::number;
 use dejavm::{
-    DeliveredSignal, Exit, ExitKind, GuestMemory, Image, MadeCall, Observer, Replay, Sandbox, WorldError,
+    DeliveredSignal, Exit, ExitKind, GuestMemory, Image, MadeCall, Observer, Replay, Report, Sandbox,
+    WorldError,
 };
 
 use super::options::CeilingOptions;
@@ -86,16 +87,21 @@ impl<V: Viewer> Look<V> {
 
     /// Makes the replay. `None` for a bare-metal guest, which makes no system calls: there is nothing to look at.
     pub fn prepare(&self, recording: &Recording, options: &DecodeOptions) -> Result<Option<Sandbox>> {
-        if Image::open(recording.snapshot_path())?.state().program().is_none() {
+        self.start(replay(recording, options))
+    }
+
+    /// As [`Look::prepare`], with a replay of one's own.
+    pub fn start(&self, replay: Replay) -> Result<Option<Sandbox>> {
+        if Image::open(replay.recording().snapshot_path())?.state().program().is_none() {
             return Ok(None);
         }
         let host = super::host()?;
-        Ok(Some(replay(recording, options).observe(Look(self.0.clone())).start(&host)?))
+        Ok(Some(replay.observe(Look(self.0.clone())).start(&host)?))
     }
 
-    /// Runs it.
-    pub fn run(&self, sandbox: Option<Sandbox>) -> Result<()> {
-        let result = sandbox.map_or(Ok(()), |mut sandbox| sandbox.run().map(|_| ()));
+    /// Runs it; what came of it.
+    pub fn run(&self, sandbox: Option<Sandbox>) -> Result<Option<Report>> {
+        let result = sandbox.map(|mut sandbox| sandbox.run()).transpose();
         let watch = &mut *self.lock();
         watch.viewer.over(watch.decoder.unanswered().collect());
         Ok(result?)

@@ -19,6 +19,7 @@ mod parse;
 mod ps;
 mod record;
 mod replay;
+mod report;
 mod restore;
 mod run;
 mod signals;
@@ -118,6 +119,7 @@ enum Command {
     Diff(diff::Args),
     Stdout(stdout::Args),
     Trace(trace::Args),
+    Report(report::Args),
     Inspect(inspect::Args),
     Doctor(doctor::Args),
     Completions(generate::Completions),
@@ -150,6 +152,7 @@ pub fn main() -> ExitCode {
         Command::Ps(args) => ps::main(args),
         Command::Stdout(args) => stdout::main(args),
         Command::Trace(args) => trace::main(args),
+        Command::Report(args) => report::main(args),
         Command::Inspect(args) => inspect::main(args),
         Command::Doctor(args) => doctor::main(args),
         Command::Completions(args) => generate::completions(args),

@@ -2,7 +2,7 @@
 
 mod filter;
 mod show;
-mod summary;
+pub mod summary;
 
 use std::path::PathBuf;
 

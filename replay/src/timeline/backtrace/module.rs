@@ -224,6 +224,43 @@ impl Write for Bounded {
 mod tests {
     use super::*;
 
+    /// Bytes anywhere in a file may be wrong: then there are other names or none.
+    #[test]
+    fn damaged_files_do_no_harm() {
+        let whole = std::fs::read("/bin/true").expect("a small program");
+        let load = |bytes: &[u8], budget| Module::load(std::io::Cursor::new(bytes), &mut { budget });
+        let module = load(&whole, 1 << 20).expect("an ELF file");
+        assert!(module.tables.is_some() && !module.symbols.is_empty() && module.address(0) == Some(0));
+        let without = load(&whole, 100).expect("an ELF file");
+        assert!(without.tables.is_none() && without.symbols.is_empty());
+        assert!(load(&whole[..60], 1 << 20).is_none());
+        // xorshift64
+        let mut random = 88_172_645_463_325_252_u64;
+        let mut next = || {
+            random ^= random << 13;
+            random ^= random >> 7;
+            random ^= random << 17;
+            random
+        };
+        for _ in 0..500 {
+            let mut damaged = whole.clone();
+            for _ in 0..20 {
+                let byte = next() as u8;
+                let headers = if byte & 1 == 0 { 1024 } else { whole.len() };
+                // Section headers stand at the end.
+                let at = next() as usize % headers;
+                let at = if byte & 2 == 0 { at } else { whole.len() - 1 - at };
+                damaged[at] = byte;
+            }
+            if let Some(module) = load(&damaged, 1 << 20) {
+                for _ in 0..20 {
+                    let offset = next() % whole.len() as u64;
+                    module.place(module.address(offset).unwrap_or(offset));
+                }
+            }
+        }
+    }
+
     #[test]
     fn names_are_as_their_languages_have_them() {
         assert_eq!(demangled(b"main"), "main");
