@@ -165,3 +165,25 @@ fn what_cannot_be_replayed_is_left_out() {
     let done = tool(dir, ["report", "rec", "-o", "/dev/full"]);
     assert_eq!(done.status, 125, "{done:?}");
 }
+
+/// A browser makes of it what it says, and nothing else.
+#[test]
+fn a_browser_reads_it() {
+    if !common::full() {
+        println!("not without DEJAVM_TEST_FULL=1 and scripts/install-test-programs --all");
+        return;
+    }
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    let dir = dir.path();
+    record(dir, 0, &["sh", "-c", "echo \"<script>document.title = 'run'</script>\"; sleep 1"]);
+    report(dir, "");
+    let page = std::fs::read_to_string(dir.join("report.html")).expect("a page");
+    let mut browser = Command::new(common::native("chromium-headless-shell"));
+    browser.args(["--no-sandbox", "--dump-dom"]).arg(format!("file://{}", dir.join("report.html").display()));
+    let dumped = finish(&mut browser, Input::Pipe(b"")).text();
+    for element in ["<rect ", "<tr>", "<td ", "<text ", "<pre ", "<h2>", "<title>sh -c"] {
+        let count = |text: &str| text.matches(element).count();
+        assert!(count(&page) > 0 && count(&dumped) == count(&page), "{element} in\n{dumped}");
+    }
+    assert!(!dumped.contains("<script"), "{dumped}");
+}
