@@ -145,11 +145,12 @@ fn find<'a>(trace: &'a Value, track: &'a str, category: &str, name: &str) -> (u6
 #[test]
 fn a_pipeline_is_traced() {
     let dir = tempfile::tempdir().expect("a temporary directory");
-    let trace = traced(dir.path(), 0, &["sh", "-c", "echo three short words | tr a-z A-Z | wc -w; sleep 1"]);
+    let script = r#"echo three "short" words | tr a-z A-Z | wc -w; sleep 1"#;
+    let trace = traced(dir.path(), 0, &["sh", "-c", script]);
     let commands: Vec<_> = trace["processes"].as_array().expect("processes").iter().collect();
     let of = |name: &str| commands.iter().find(|process| process["command"][0] == name).expect("a process");
     assert_eq!(of("tr")["command"], serde_json::json!(["tr", "a-z", "A-Z"]));
-    assert_eq!(of("sh")["pid"], 2);
+    assert_eq!((&of("sh")["pid"], &of("sh")["command"][2]), (&2.into(), &script.into()));
     // Arguments and results, in words.
     let calls = || happened(&trace, "calls").filter(|(_, what)| what[0] == "syscall");
     let written = calls().find(|(_, what)| what[1] == "write" && what[4]["argument 2"] == r#""3\n""#);

@@ -1,6 +1,7 @@
 //! What a program was at when a signal ended it.
 
 use dejavm::replay::{Frame, RunEnd};
+use dejavm::sandbox::machine::End;
 use dejavm::{Error, Host, Replay};
 
 /// The registers that are shown, by name.
@@ -24,9 +25,10 @@ impl Crash {
     /// Of a recording, if a signal ended it. The recording is replayed for it.
     pub fn of(replay: Replay, host: impl FnOnce() -> crate::cli::Result<Host>) -> Option<Crash> {
         let signal = match replay.recording().end() {
-            Some(RunEnd::Ended { status }) => {
-                u32::try_from(status & 0x7f).ok().filter(|signal| *signal != 0)?
-            }
+            Some(RunEnd::Ended { status }) => match End::of_status(*status) {
+                End::Signalled(signal) => signal,
+                _ => return None,
+            },
             _ => return None,
         };
         let place = host()

@@ -89,7 +89,7 @@ impl Lanes {
 
     fn part(&self, at: u64) -> usize {
         let at = u128::from(at.clamp(self.start, self.end) - self.start);
-        (at * (PARTS as u128 - 1) / u128::from(self.end - self.start)) as usize
+        (at * (PARTS as u128 - 1) / u128::from(self.length().max(1))) as usize
     }
 
     /// A task's lane, if there is room for one.
@@ -185,5 +185,16 @@ mod tests {
         }
         assert!(drawn(&lanes).matches('<').count() < SHOWN * (2 * PARTS + 3) + 20);
         assert_eq!(lanes.lanes.len(), SHOWN);
+    }
+
+    /// A log may have any clock.
+    #[test]
+    fn no_time_is_a_time() {
+        for at in [0, u64::MAX] {
+            let mut lanes = Lanes::new(at, 0);
+            lanes.exit(2, at, 0);
+            lanes.exit(2, 0, u64::MAX);
+            assert!(drawn(&lanes).contains("runs"));
+        }
     }
 }

@@ -5,6 +5,7 @@ use std::fmt::{self, Write};
 use dejavm::Death;
 use dejavm::replay::text::signal_name;
 use dejavm::replay::{Ending, Recording, RunEnd};
+use dejavm::sandbox::machine::End;
 
 use super::crash::{Crash, Place};
 use super::html::{Text, seconds};
@@ -166,9 +167,12 @@ impl Page<'_> {
 /// How a recording ended, and whether that is bad.
 fn result(ending: &Ending) -> (String, bool) {
     match ending {
-        Ending::Sealed { end: RunEnd::Ended { status }, .. } => match status & 0x7f {
-            0 => (format!("exited with status {}", status >> 8), status >> 8 != 0),
-            signal => (format!("killed by {}", signal_name(signal as u64)), true),
+        Ending::Sealed { end: RunEnd::Ended { status }, .. } => match End::of_status(*status) {
+            End::Exited(status) => (format!("exited with status {status}"), status != 0),
+            End::Signalled(signal) => (format!("killed by {}", signal_name(signal.into())), true),
+            End::Reset => ("reset the machine".into(), false),
+            End::TripleFault => ("met an exception that it could not take (a triple fault)".into(), true),
+            End::Halted => ("halted, and nothing can wake it".into(), true),
         },
         other => (other.to_string(), true),
     }

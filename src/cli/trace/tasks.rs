@@ -9,7 +9,6 @@ use dejavm::sandbox::program::process::PROGRAM_PID;
 use dejavm::{Holdings, MadeCall};
 
 use super::packets::{Event, Packets, Track, Unit, Value};
-use crate::cli::failure::shown;
 
 /// A call that was made and not answered.
 #[derive(Debug)]
@@ -236,7 +235,7 @@ pub fn waiting(call: &str) -> Event<'_> {
 
 /// A command as text.
 pub fn words(command: &[Vec<u8>]) -> Vec<String> {
-    command.iter().map(|word| shown(&String::from_utf8_lossy(word))).collect()
+    command.iter().map(|word| String::from_utf8_lossy(word).into_owned()).collect()
 }
 
 /// A program's name.

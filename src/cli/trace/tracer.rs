@@ -16,7 +16,6 @@ use super::packets::{Event, Packets, Value};
 use super::tasks::{Open, Tasks, waiting, words};
 use crate::cli::Result;
 use crate::cli::decoding::{CLONE_THREAD, Viewer, Watched, clone_flags, executed};
-use crate::cli::failure::shown;
 use crate::cli::output::Output;
 
 /// Times are signed in Perfetto.
@@ -59,7 +58,7 @@ pub struct Tracer {
 impl Tracer {
     /// Of a recording, to this file. Strings are shown up to so many bytes.
     pub fn new(recording: &Recording, out: Output, strings: usize) -> Tracer {
-        let command = recording.manifest().command.iter().map(|word| shown(word)).collect();
+        let command = recording.manifest().command.clone();
         Tracer {
             packets: Packets::new(out),
             records: recording.records(),
@@ -181,7 +180,7 @@ impl Tracer {
                 self.packets.end(&mut task.calls, now)?;
             }
             None => {
-                let what = shown(&format_what(exit));
+                let what = format_what(exit);
                 let (category, name) = kind(exit);
                 let notes = [("what", Value::Text(&what)), number];
                 self.packets.instant(&mut task.calls, now, Event { category, name, notes: &notes })?;

@@ -18,6 +18,10 @@ use super::unwind::{Bytes, Registers, Stack, Tables};
 /// Most bytes of a function's name.
 const MOST_OF_NAME: usize = 1024;
 
+/// Most bytes of a file's unwind tables, which are searched from the beginning for each frame. The largest
+/// programs have some 20 MiB.
+const MOST_OF_TABLES: usize = 32 << 20;
+
 /// Sections with the lines of functions.
 const LINES: [SectionId; 9] = [
     SectionId::DebugAbbrev,
@@ -80,8 +84,8 @@ impl Module {
         // They stand at the end of a file, which nobody may have read.
         if let Ok(sections) = header.sections(endian, data) {
             let mut sections = Sections { sections, data, budget };
-            module.tables =
-                sections.named(".eh_frame").map(|(address, bytes)| Tables::new(arc(bytes), address));
+            let tables = sections.named(".eh_frame").filter(|(_, bytes)| bytes.len() <= MOST_OF_TABLES);
+            module.tables = tables.map(|(address, bytes)| Tables::new(arc(bytes), address));
             module.symbols = sections.symbols();
             module.lines = sections.lines();
         }
@@ -193,6 +197,10 @@ fn arc(bytes: Arc<[u8]>) -> Bytes {
 /// A name as its language writes it, or as it is.
 fn demangled(name: &[u8]) -> String {
     let plain = String::from_utf8_lossy(name);
+    // To C++'s grammar `f` is a type.
+    if ![&b"_Z"[..], b"_R"].iter().any(|mangled| name.starts_with(mangled)) {
+        return plain.into_owned();
+    }
     let mut text = Bounded(String::new());
     if let Ok(rust) = rustc_demangle::try_demangle(&plain)
         && write!(text, "{rust:#}").is_ok()
@@ -263,7 +271,9 @@ mod tests {
 
     #[test]
     fn names_are_as_their_languages_have_them() {
-        assert_eq!(demangled(b"main"), "main");
+        for plain in ["main", "f", "i", "_start", "_Z"] {
+            assert_eq!(demangled(plain.as_bytes()), plain);
+        }
         assert_eq!(demangled(b"_ZN3foo3barEv"), "foo::bar");
         assert_eq!(demangled(b"_ZN4core3fmt5write17h0123456789abcdefE"), "core::fmt::write");
         assert_eq!(demangled(b"\xff"), "\u{fffd}");
