@@ -86,4 +86,6 @@ pub use recorder::{Recorder, RecorderOptions, Summary};
 pub use replayer::{
     Divergence, Event, FieldDifference, MAX_FAULTS, MAX_MATCHED, OutputError, Outputs, Replayer, Window,
 };
-pub use timeline::{BadPosition, Position, Stop, Stops, Timeline, TimelineError, TimelineOptions};
+pub use timeline::{
+    BadPosition, Frame, MOST_FRAMES, Position, Stop, Stops, Timeline, TimelineError, TimelineOptions,
+};

@@ -170,17 +170,62 @@ pub trait GuestMemory {
     /// first that is not mapped, or whose page cannot be had. Nothing changes for the guest, and no page is
     /// brought in.
     fn read(&self, address: u64, out: &mut [u8]) -> usize;
+
+    /// What the process holds besides; `None` where that is not known.
+    fn holdings(&self) -> Option<Holdings> {
+        None
+    }
+}
+
+/// What a process holds at one moment.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Holdings {
+    /// Bytes of its address space that are mapped.
+    pub mapped: u64,
+    /// Open descriptors of the running task.
+    pub descriptors: u64,
 }
 
 /// A system call that a task begins to make.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct MadeCall {
     /// The task, by its thread number.
     pub task: u32,
+    /// Its process.
+    pub process: u32,
+    /// The virtual clock, nanoseconds since the Unix epoch. An exit takes its time before it is answered, so that
+    /// a call that does not wait has the same clock in its [`Exit`].
+    pub clock: u64,
     /// The call's number (x86-64 table).
     pub number: u64,
     /// Its arguments.
     pub args: [u64; 6],
+}
+
+/// A signal that reaches a task.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct DeliveredSignal {
+    /// The task, by its thread number.
+    pub task: u32,
+    /// Its process.
+    pub process: u32,
+    /// The virtual clock, nanoseconds since the Unix epoch.
+    pub clock: u64,
+    /// The signal's number.
+    pub signal: u32,
+    /// What it does.
+    pub effect: SignalEffect,
+}
+
+/// What a delivered signal does. One that is ignored is not delivered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SignalEffect {
+    /// The handler at this address runs.
+    Handler(u64),
+    /// The process ends.
+    Ends,
+    /// The process stops until it is continued.
+    Stops,
 }
 
 /// Watches a run: a recorder, a replayer, or the embedder's own.
@@ -200,7 +245,8 @@ pub trait Observer: Send {
         false
     }
 
-    /// Whether it is told of [`made`](Observer::made) and [`answered`](Observer::answered) calls.
+    /// Whether it is told of [`made`](Observer::made) and [`answered`](Observer::answered) calls, and of
+    /// [`signal`](Observer::signal)s.
     fn reads_memory(&self) -> bool {
         false
     }
@@ -216,4 +262,7 @@ pub trait Observer: Send {
     fn answered(&mut self, _exit: &Exit, _memory: &dyn GuestMemory) -> Result<(), WorldError> {
         Ok(())
     }
+
+    /// A signal is delivered: told behind the exit that it comes with, and before the task goes on.
+    fn signal(&mut self, _signal: &DeliveredSignal) {}
 }

@@ -14,10 +14,12 @@ mod inspect;
 mod kernel;
 mod log;
 mod options;
+mod output;
 mod parse;
 mod ps;
 mod record;
 mod replay;
+mod report;
 mod restore;
 mod run;
 mod signals;
@@ -25,6 +27,7 @@ mod snapshot;
 mod stats;
 mod stdout;
 mod streams;
+mod trace;
 mod usage;
 mod view;
 mod warm;
@@ -115,6 +118,8 @@ enum Command {
     Ps(ps::Args),
     Diff(diff::Args),
     Stdout(stdout::Args),
+    Trace(trace::Args),
+    Report(report::Args),
     Inspect(inspect::Args),
     Doctor(doctor::Args),
     Completions(generate::Completions),
@@ -146,6 +151,8 @@ pub fn main() -> ExitCode {
         Command::Diff(args) => diff::main(args, voice),
         Command::Ps(args) => ps::main(args),
         Command::Stdout(args) => stdout::main(args),
+        Command::Trace(args) => trace::main(args),
+        Command::Report(args) => report::main(args),
         Command::Inspect(args) => inspect::main(args),
         Command::Doctor(args) => doctor::main(args),
         Command::Completions(args) => generate::completions(args),

@@ -30,15 +30,17 @@ pub fn syscall_name(number: u64) -> Option<&'static str> {
     table::find(number).map(table::Syscall::name)
 }
 
+/// The name of a system call, or one made of its number.
+pub fn call_name(number: u64) -> Cow<'static, str> {
+    syscall_name(number).map_or_else(|| format!("syscall_{number}").into(), Cow::from)
+}
+
 /// What the arguments of a call are that has no name.
 const UNKNOWN: &[Argument] = &[Argument::Hexadecimal; 6];
 
 /// Name and kinds of arguments.
 fn call(number: u64) -> (Cow<'static, str>, &'static [Argument]) {
-    match table::find(number) {
-        Some(call) => (call.name().into(), call.arguments()),
-        None => (format!("syscall_{number}").into(), UNKNOWN),
-    }
+    (call_name(number), table::find(number).map_or(UNKNOWN, table::Syscall::arguments))
 }
 
 /// A system call in the parts of its line, `name(arguments) = result`.

@@ -5,9 +5,11 @@
 //! position finds the same registers and memory there.
 
 mod back;
+mod backtrace;
 mod checkpoints;
 mod digest;
 mod error;
+mod files;
 mod moves;
 mod place;
 mod position;
@@ -24,7 +26,9 @@ use dejavm_sandbox::host::stop::StopHandle;
 use dejavm_sandbox::machine::MachineOptions;
 use dejavm_sandbox::vcpu::registers::{ExtendedState, UserRegisters};
 
+pub use backtrace::{Frame, MOST_FRAMES};
 pub use error::TimelineError;
+pub(crate) use files::OpenFile;
 pub use position::{BadPosition, Position};
 pub use stops::{Stop, Stops};
 

@@ -371,7 +371,7 @@ impl Guest for Machine {
         let fatal = self.kernel.signals().fatal();
         let Some(signal) = self.kernel.outside.world().signal(Some(fatal))? else { return Ok(None) };
         self.kernel.task.regs.general.rip = self.exit_rip;
-        self.die(&Info::by_kernel(signal))?;
+        self.die(&Info::by_kernel(signal), options)?;
         self.ended(options)
     }
 
