@@ -2,7 +2,7 @@
 
 use std::sync::{Arc, Mutex, PoisonError};
 
-use dejavm_sandbox::exit::{Exit, Fault, GuestMemory, MadeCall, Observer};
+use dejavm_sandbox::exit::{Delivered, Exit, Fault, GuestMemory, MadeCall, Observer};
 use dejavm_sandbox::world::WorldError;
 
 /// Tells both, the first one first: an exit that it refuses, the second one does not see. The last one of a
@@ -34,6 +34,11 @@ impl Observer for Tee {
     fn made(&mut self, call: &MadeCall, memory: &dyn GuestMemory) {
         self.0.made(call, memory);
         self.1.made(call, memory);
+    }
+
+    fn signal(&mut self, delivered: &Delivered) {
+        self.0.signal(delivered);
+        self.1.signal(delivered);
     }
 
     fn answered(&mut self, exit: &Exit, memory: &dyn GuestMemory) -> Result<(), WorldError> {
@@ -80,6 +85,10 @@ impl Observer for Shared {
 
     fn made(&mut self, call: &MadeCall, memory: &dyn GuestMemory) {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).made(call, memory);
+    }
+
+    fn signal(&mut self, delivered: &Delivered) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).signal(delivered);
     }
 
     fn answered(&mut self, exit: &Exit, memory: &dyn GuestMemory) -> Result<(), WorldError> {

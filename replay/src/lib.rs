@@ -83,4 +83,7 @@ pub use recorder::{Recorder, RecorderOptions, Summary};
 pub use replayer::{
     Divergence, Event, FieldDifference, MAX_FAULTS, MAX_MATCHED, OutputError, Outputs, Replayer, Window,
 };
-pub use timeline::{BadPosition, Position, Stop, Stops, Timeline, TimelineError, TimelineOptions};
+pub use timeline::{
+    BadPosition, FileError, Files, Found, FoundKind, Moment, Position, Stop, Stops, Timeline, TimelineError,
+    TimelineOptions,
+};

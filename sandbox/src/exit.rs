@@ -164,12 +164,56 @@ pub enum SourceKind {
     Aside,
 }
 
-/// A guest's memory, for an observer to read.
+/// A guest's memory, for an observer to read, and what the running task has open. Nothing changes for the guest.
 pub trait GuestMemory {
     /// Reads from `address` on, whatever the memory's protection; returns how many bytes there were before the
     /// first that is not mapped, or whose page cannot be had. Nothing changes for the guest, and no page is
     /// brought in.
     fn read(&self, address: u64, out: &mut [u8]) -> usize;
+
+    /// The path of what a descriptor of the task is open on, as `/proc/self/fd` has it; `None` where it is not open,
+    /// or that is not known.
+    fn path_of(&self, _descriptor: u32) -> Option<Vec<u8>> {
+        None
+    }
+
+    /// The path of the task's working directory; `None` where that is not known.
+    fn working_directory(&self) -> Option<Vec<u8>> {
+        None
+    }
+
+    /// The task's process, and how many tasks that has; `None` where that is not known.
+    fn process(&self) -> Option<(u32, usize)> {
+        None
+    }
+}
+
+/// What became of a signal that was taken to a task.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Taken {
+    /// Its handler, at this address, is about to run.
+    Handled(u64),
+    /// It ends the process.
+    Killed,
+    /// It stops the process.
+    Stopped,
+}
+
+/// A signal that was taken to a task.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Delivered {
+    /// Compared exits so far: the signal is taken behind the last of them.
+    pub exits: u64,
+    /// The task, by its thread number.
+    pub task: u32,
+    /// Its process.
+    pub process: u32,
+    /// The signal.
+    pub signal: u32,
+    /// `si_code`.
+    pub code: i32,
+    /// What became of it.
+    pub taken: Taken,
 }
 
 /// A system call that a task begins to make.
@@ -200,7 +244,8 @@ pub trait Observer: Send {
         false
     }
 
-    /// Whether it is told of [`made`](Observer::made) and [`answered`](Observer::answered) calls.
+    /// Whether it is told of [`made`](Observer::made) and [`answered`](Observer::answered) calls, and of
+    /// [signals](Observer::signal).
     fn reads_memory(&self) -> bool {
         false
     }
@@ -208,6 +253,9 @@ pub trait Observer: Send {
     /// A system call is about to be answered: what its arguments point to is as the program left it. Told once,
     /// however long the call waits. A call whose task ends meanwhile has no exit.
     fn made(&mut self, _call: &MadeCall, _memory: &dyn GuestMemory) {}
+
+    /// A signal is taken to a task, and not ignored. Told when that task is about to go on.
+    fn signal(&mut self, _delivered: &Delivered) {}
 
     /// A system call was answered: told behind [`exit`](Observer::exit) of it, and before the guest goes on.
     ///

@@ -10,6 +10,15 @@ use super::{Position, Stop, Stops, Timeline, TimelineError};
 /// Bytes of `syscall`.
 const SYSCALL_BYTES: u64 = 2;
 
+/// The address of the instruction that made an exit, if it was made by one.
+fn cause(exit: &Exit) -> Option<u64> {
+    match exit.kind {
+        ExitKind::Syscall { .. } => Some(exit.rip.wrapping_sub(SYSCALL_BYTES)),
+        ExitKind::Instruction(_) | ExitKind::Exception { .. } => Some(exit.rip),
+        _ => None,
+    }
+}
+
 impl Timeline {
     /// One step back: to before the last instruction, or, behind an exit, to before what caused it.
     ///
@@ -44,10 +53,13 @@ impl Timeline {
     /// # Errors
     /// Those of moving. After one the position is what it was.
     pub fn reverse_run(&mut self, stops: &Stops) -> Result<Stop, TimelineError> {
-        let of_others =
-            |hop: &Hop| matches!(hop, Hop::Trap { addresses, .. } if **addresses != *stops.writes);
+        let of_others = |hop: &Hop| match hop {
+            Hop::Steps(_) => false,
+            Hop::Reach { process, .. } => *process != stops.process,
+            Hop::Trap { process, addresses, .. } => *process != stops.process || **addresses != *stops.writes,
+        };
         if self.place.hops.iter().any(of_others) {
-            // Its writes cannot be counted while others are watched.
+            // It cannot be counted while something else is looked for.
             self.position()?;
         }
         let here = self.place.clone();
@@ -88,7 +100,7 @@ impl Timeline {
     ) -> Result<Option<(Place, Stop)>, TimelineError> {
         let mut last = None;
         self.go(&from.into())?;
-        if stops.breakpoints.contains(&self.rip()) && !self.is_behind_exit() {
+        if self.stands_at(stops) && !self.is_behind_exit() {
             last = Some((self.place.clone(), Stop::Breakpoint(self.rip())));
         }
         while self.place.base.exit < until.base.exit {
@@ -155,34 +167,97 @@ impl Timeline {
         }
         match came {
             Came::Written(addresses) => *last = Some((self.place.clone(), Stop::Written(addresses))),
-            _ if stops.breakpoints.contains(&self.rip()) => {
+            _ if self.stands_at(stops) => {
                 *last = Some((self.place.clone(), Stop::Breakpoint(self.rip())));
             }
             _ => {}
         }
     }
 
-    /// Where the program is before what made an exit.
+    /// Where the program is before what made an exit, or behind the exit before, where a call waited until then.
     pub(super) fn place_before(&mut self, exit: u64) -> Result<Place, TimelineError> {
         let from = Position::behind(exit - 1);
         let recorded = self.recorded_exit(exit)?;
-        let address = match recorded.as_ref().map(|recorded| (&recorded.kind, recorded.rip)) {
-            Some((ExitKind::Syscall { .. }, rip)) => Some(rip.wrapping_sub(SYSCALL_BYTES)),
-            Some((ExitKind::Instruction(_) | ExitKind::Exception { .. }, rip)) => Some(rip),
-            _ => None,
-        };
+        let cause = recorded.as_ref().and_then(cause);
         self.go(&from.into())?;
-        let Some(address) = address else { return self.last_step_before(exit) };
-        // At full speed: the last time that the instruction there was about to run.
-        let stops = Stops::at([address]);
-        let mut last = Place::from(from);
+        match (recorded, cause) {
+            (Some(recorded), Some(address)) => {
+                let process = self.process_of(recorded.task);
+                self.last_reached_by(&recorded, process, address)
+            }
+            _ => self.last_step_before(exit),
+        }
+    }
+
+    fn process_of(&self, task: u32) -> Option<u32> {
+        Some(self.machine().program()?.kernel.task.of(task)?.process)
+    }
+
+    /// Where the program is before what made an exit: of a call that waited, before that was made.
+    pub(super) fn place_of_making(&mut self, exit: u64) -> Result<Place, TimelineError> {
+        let start = self.start().exit;
+        let recorded = if exit > start { self.recorded_exit(exit)? } else { None };
+        let Some(recorded) = recorded else {
+            return Err(self.no_such_position(Position::behind(exit)));
+        };
+        self.go(&Position::behind(exit - 1).into())?;
+        let program = self.machine().program();
+        let task = program.and_then(|program| program.kernel.task.of(recorded.task));
+        match (task.is_some_and(|task| task.parked.is_some()), cause(&recorded)) {
+            (true, Some(address)) => {
+                let process = self.process_of(recorded.task);
+                let own = self.exit_of_before(recorded.task, exit)?;
+                self.go(&Position::behind(own).into())?;
+                self.last_reached_by(&recorded, process, address)
+            }
+            _ => self.place_before(exit),
+        }
+    }
+
+    /// The last time from here on, and before an exit, that its task, of this process, was about to run the
+    /// instruction at an address; where it is not, here. At full speed.
+    fn last_reached_by(
+        &mut self,
+        exit: &Exit,
+        process: Option<u32>,
+        address: u64,
+    ) -> Result<Place, TimelineError> {
+        let mut last = self.place.clone();
+        let Some(process) = process else { return Ok(last) };
+        let stops = Stops { process, ..Stops::at([address]) };
         loop {
-            match self.next(exit, &stops, None)? {
-                Came::Breakpoint(_) => last = self.place.clone(),
+            match self.next(exit.number, &stops, None)? {
+                Came::Breakpoint(_) if self.seen().0 == exit.task => last = self.place.clone(),
                 Came::Exit | Came::Ended => return Ok(last),
-                Came::Stepped | Came::Trapped | Came::Written(_) => {}
+                Came::Breakpoint(_) | Came::Stepped | Came::Trapped | Came::Written(_) => {}
             }
         }
+    }
+
+    /// The last exit of a task before this one, or where the recording starts.
+    fn exit_of_before(&self, task: u32, exit: u64) -> Result<u64, TimelineError> {
+        /// Exits that are looked at first; each time twice as many.
+        const SPAN: u64 = 256;
+        let start = self.start().exit;
+        let (mut end, mut span) = (exit, SPAN);
+        while end > start + 1 {
+            let first = end.saturating_sub(span).max(start + 1);
+            let mut last = None;
+            for found in self.recording.exits_from(first) {
+                let found = found?;
+                if found.number >= end {
+                    break;
+                }
+                if found.number >= first && found.task == task {
+                    last = Some(found.number);
+                }
+            }
+            match last {
+                Some(last) => return Ok(last),
+                None => (end, span) = (first, span.saturating_mul(2)),
+            }
+        }
+        Ok(start)
     }
 
     /// Where the program is before what changed something that is watched, which is known behind that.

@@ -8,6 +8,7 @@ mod back;
 mod checkpoints;
 mod digest;
 mod error;
+mod files;
 mod moves;
 mod place;
 mod position;
@@ -25,7 +26,8 @@ use dejavm_sandbox::machine::MachineOptions;
 use dejavm_sandbox::vcpu::registers::{ExtendedState, UserRegisters};
 
 pub use error::TimelineError;
-pub use position::{BadPosition, Position};
+pub use files::{FileError, Files, Found, FoundKind};
+pub use position::{BadPosition, Moment, Position};
 pub use stops::{Stop, Stops};
 
 use crate::manifest::RunEnd;

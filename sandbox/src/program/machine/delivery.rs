@@ -69,7 +69,7 @@ impl Machine {
             self.resume(Resume::Full)?;
             return Ok(Some(RunEnd::Paused));
         }
-        let resume = self.deliver(Resume::Full)?;
+        let resume = self.deliver(Resume::Full, options)?;
         match self.ended(options)? {
             Some(end) => Ok(Some(end)),
             None => self.go(resume, options),
@@ -84,7 +84,7 @@ impl Machine {
         options: &mut RunOptions<'_>,
     ) -> Result<Option<RunEnd>, RunError> {
         let delivers = self.kernel.signals().any_deliverable();
-        let resume = self.deliver(Resume::Full)?;
+        let resume = self.deliver(Resume::Full, options)?;
         if let Some(end) = self.ended(options)? {
             return Ok(Some(end));
         }
@@ -99,9 +99,14 @@ impl Machine {
     }
 
     /// Delivers pending signals: the last handler to be entered runs first.
-    pub(super) fn deliver(&mut self, mut resume: Resume) -> Result<Resume, RunError> {
+    pub(super) fn deliver(
+        &mut self,
+        mut resume: Resume,
+        options: &mut RunOptions<'_>,
+    ) -> Result<Resume, RunError> {
         loop {
             while let Some(delivery) = self.kernel.take_signal() {
+                self.tell_signal(&delivery, options);
                 match delivery {
                     Delivery::Ignore(_) => {}
                     Delivery::Stop(info) => self.kernel.stop_if_due(info.signal),
