@@ -4,23 +4,43 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use dejavm::replay::Recording;
 use dejavm::replay::text::{Decoded, Decoder};
-use dejavm::{Exit, ExitKind, GuestMemory, Image, MadeCall, Observer, Replay, Sandbox, WorldError};
+use dejavm::{
+    Delivered, Exit, ExitKind, GuestMemory, Image, MadeCall, Observer, Replay, Sandbox, WorldError,
+};
 
 use super::options::CeilingOptions;
 use super::{Result, confine};
+
+/// How a recording is replayed.
+#[derive(Debug, clap::Args)]
+#[command(next_help_heading = "The replay")]
+pub struct ReplayOptions {
+    /// Replays on a CPU below the level of the recorded run's.
+    #[arg(long)]
+    any_cpu: bool,
+    #[command(flatten)]
+    ceilings: CeilingOptions,
+}
+
+impl ReplayOptions {
+    /// A replay of a recording as these options say.
+    pub fn replay(&self, recording: &Recording) -> Replay {
+        Replay::of(recording.clone())
+            .any_cpu(self.any_cpu)
+            .memory(self.ceilings.memory)
+            .disk(self.ceilings.disk)
+    }
+}
 
 /// How a recording is replayed by a command that only looks at it.
 #[derive(Debug, clap::Args)]
 #[command(next_help_heading = "The replay")]
 pub struct DecodeOptions {
-    /// Replays on a CPU below the level of the recorded run's.
-    #[arg(long)]
-    any_cpu: bool,
+    #[command(flatten)]
+    pub replay: ReplayOptions,
     /// Leaves this process as it is, as with `dejavm run --no-confine`.
     #[arg(long)]
     pub no_confine: bool,
-    #[command(flatten)]
-    ceilings: CeilingOptions,
 }
 
 /// What comes of telling: an error ends the replay.
@@ -33,6 +53,9 @@ pub trait Viewer: Send + 'static {
 
     /// A call is made; told before what it does.
     fn made(&mut self, _call: &MadeCall, _memory: &dyn GuestMemory) {}
+
+    /// A signal is taken to a task.
+    fn signal(&mut self, _delivered: &Delivered) {}
 
     /// An exit was answered.
     ///
@@ -77,7 +100,7 @@ impl<V: Viewer> Look<V> {
             return Ok(None);
         }
         let host = super::host()?;
-        Ok(Some(replay(recording, options).observe(Look(self.0.clone())).start(&host)?))
+        Ok(Some(options.replay.replay(recording).observe(Look(self.0.clone())).start(&host)?))
     }
 
     /// Runs it.
@@ -96,14 +119,6 @@ impl<V: Viewer> Look<V> {
     fn lock(&self) -> MutexGuard<'_, Watch<V>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
-}
-
-/// A replay of a recording as these options say.
-pub fn replay(recording: &Recording, options: &DecodeOptions) -> Replay {
-    Replay::of(recording.clone())
-        .any_cpu(options.any_cpu)
-        .memory(options.ceilings.memory)
-        .disk(options.ceilings.disk)
 }
 
 /// One line of a message that may have several.
@@ -137,6 +152,10 @@ impl<V: Viewer> Observer for Look<V> {
         let watch = &mut *self.lock();
         watch.decoder.made(call, memory);
         watch.viewer.made(call, memory);
+    }
+
+    fn signal(&mut self, delivered: &Delivered) {
+        self.lock().viewer.signal(delivered);
     }
 
     fn answered(&mut self, exit: &Exit, memory: &dyn GuestMemory) -> Watched {
