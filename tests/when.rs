@@ -5,8 +5,8 @@ mod common;
 use std::path::{Path, PathBuf};
 
 use common::{Finished, tool};
-use dejavm::replay::{FileError, FoundKind, Position, Timeline};
-use dejavm::{Host, Replay};
+use dejavm::replay::{FileError, FoundKind, Moment, Position, Timeline};
+use dejavm::{Exit, ExitKind, Host, Replay};
 
 /// A recording of `tests/guests/when.c` as `rec` in a directory, in which the program is not any more.
 fn recorded(flags: &[&str]) -> (tempfile::TempDir, PathBuf) {
@@ -170,6 +170,52 @@ fn looking_changes_nothing() {
         (timeline.position().expect("a position"), timeline.digest().expect("a digest")),
         (end, digest)
     );
+}
+
+/// The moment before a call has its number and arguments in the registers of its task: in threads and children, and
+/// where it waits.
+#[test]
+fn before_each_call_its_arguments_are_there() {
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    let dir = dir.path();
+    let threads = "import threading, queue, os\n\
+                   q, r = queue.Queue(), queue.Queue()\n\
+                   def work():\n  while (n := q.get()): r.put(n + 1)\n\
+                   t = [threading.Thread(target=work) for _ in range(2)]\n\
+                   for x in t: x.start()\n\
+                   for n in range(3): q.put(n + 1); r.get()\n\
+                   for x in t: q.put(0)\n\
+                   for x in t: x.join()\n\
+                   os.close(os.dup(1))";
+    let shell =
+        "for i in 1 2; do echo $i; sleep 0.01; done | while read x; do echo $x$x; done | (wc -l; exit 3)";
+    let host = Host::probe().expect("a host");
+    for program in [&["python3", "-c", threads][..], &["sh", "-c", shell]] {
+        let _ = std::fs::remove_dir_all(dir.join("rec"));
+        tool(dir, [&["record", "-q", "-o", "rec", "--"], program].concat());
+        let mut timeline =
+            Replay::open(dir.join("rec")).expect("a recording").timeline(&host).expect("a timeline");
+        let exits: Vec<Exit> =
+            timeline.recording().exits().collect::<Result<_, _>>().expect("a recording that can be read");
+        // Near the end, where all tasks are there, each; before, some.
+        let last = exits.len() as u64;
+        let (mut waited, mut others) = (0, 0);
+        for exit in exits {
+            let ExitKind::Syscall { number, args } = exit.kind else { continue };
+            if exit.number + 50 < last && exit.number % 80 != 0 {
+                continue;
+            }
+            timeline.seek(Moment::Before(exit.number)).expect("a moment");
+            let general = timeline.registers().general;
+            let found = [general.rdi, general.rsi, general.rdx, general.r10, general.r8, general.r9];
+            let task = timeline.machine().program().expect("a program").kernel.tid();
+            assert_eq!((task, general.rax as u32), (exit.task, number as u32), "before {exit:?}");
+            assert_eq!(found, args, "before {exit:?}");
+            waited += u32::from(timeline.exit() + 1 < exit.number);
+            others += u32::from(exit.task != 2);
+        }
+        assert!(waited > 3 && others > 10, "{waited} waited, {others} of others");
+    }
 }
 
 #[test]
@@ -346,4 +392,20 @@ fn exit_statuses_are_those_of_grep() {
     // What cannot be replayed here is not said to hold nothing.
     std::fs::remove_file(dir.join("rec/start.dvm")).expect("removed");
     assert_eq!(status(&["find", "rec", "fault"]), (125, 0));
+}
+
+/// A recording may come from anybody, and say that its guest may use all of the host's memory.
+#[test]
+fn large_recordings_are_looked_into_only_if_that_is_asked_for() {
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    let dir = dir.path();
+    let done =
+        tool(dir, ["record", "-q", "--memory", "3G", "-o", "rec", "--", "sh", "-c", "echo words >/tmp/x"]);
+    assert_eq!(done.status, 0, "{done:?}");
+    for words in
+        [&["cat", "rec", "/tmp/x"][..], &["find", "rec", "write", "words"], &["where", "rec", "/tmp/x"]]
+    {
+        refuses(&tool(dir, words), &["--memory"]);
+        assert_eq!(tool(dir, [words, &["--memory", "3G"]].concat()).status, 0, "{words:?}");
+    }
 }

@@ -11,7 +11,7 @@ use super::{Position, Stop, Stops, Timeline, TimelineError};
 const SYSCALL_BYTES: u64 = 2;
 
 /// The address of the instruction that made an exit, if it was made by one.
-fn cause(exit: &Exit) -> Option<u64> {
+pub(super) fn cause(exit: &Exit) -> Option<u64> {
     match exit.kind {
         ExitKind::Syscall { .. } => Some(exit.rip.wrapping_sub(SYSCALL_BYTES)),
         ExitKind::Instruction(_) | ExitKind::Exception { .. } => Some(exit.rip),
@@ -189,34 +189,13 @@ impl Timeline {
         }
     }
 
-    fn process_of(&self, task: u32) -> Option<u32> {
+    pub(super) fn process_of(&self, task: u32) -> Option<u32> {
         Some(self.machine().program()?.kernel.task.of(task)?.process)
-    }
-
-    /// Where the program is before what made an exit: of a call that waited, before that was made.
-    pub(super) fn place_of_making(&mut self, exit: u64) -> Result<Place, TimelineError> {
-        let start = self.start().exit;
-        let recorded = if exit > start { self.recorded_exit(exit)? } else { None };
-        let Some(recorded) = recorded else {
-            return Err(self.no_such_position(Position::behind(exit)));
-        };
-        self.go(&Position::behind(exit - 1).into())?;
-        let program = self.machine().program();
-        let task = program.and_then(|program| program.kernel.task.of(recorded.task));
-        match (task.is_some_and(|task| task.parked.is_some()), cause(&recorded)) {
-            (true, Some(address)) => {
-                let process = self.process_of(recorded.task);
-                let own = self.exit_of_before(recorded.task, exit)?;
-                self.go(&Position::behind(own).into())?;
-                self.last_reached_by(&recorded, process, address)
-            }
-            _ => self.place_before(exit),
-        }
     }
 
     /// The last time from here on, and before an exit, that its task, of this process, was about to run the
     /// instruction at an address; where it is not, here. At full speed.
-    fn last_reached_by(
+    pub(super) fn last_reached_by(
         &mut self,
         exit: &Exit,
         process: Option<u32>,
@@ -234,32 +213,6 @@ impl Timeline {
         }
     }
 
-    /// The last exit of a task before this one, or where the recording starts.
-    fn exit_of_before(&self, task: u32, exit: u64) -> Result<u64, TimelineError> {
-        /// Exits that are looked at first; each time twice as many.
-        const SPAN: u64 = 256;
-        let start = self.start().exit;
-        let (mut end, mut span) = (exit, SPAN);
-        while end > start + 1 {
-            let first = end.saturating_sub(span).max(start + 1);
-            let mut last = None;
-            for found in self.recording.exits_from(first) {
-                let found = found?;
-                if found.number >= end {
-                    break;
-                }
-                if found.number >= first && found.task == task {
-                    last = Some(found.number);
-                }
-            }
-            match last {
-                Some(last) => return Ok(last),
-                None => (end, span) = (first, span.saturating_mul(2)),
-            }
-        }
-        Ok(start)
-    }
-
     /// Where the program is before what changed something that is watched, which is known behind that.
     fn before_write(&mut self, place: &Place) -> Result<Place, TimelineError> {
         match place.hops.last() {
@@ -271,7 +224,7 @@ impl Timeline {
     }
 
     /// The last step before an exit, from behind the one before.
-    fn last_step_before(&mut self, exit: u64) -> Result<Place, TimelineError> {
+    pub(super) fn last_step_before(&mut self, exit: u64) -> Result<Place, TimelineError> {
         loop {
             let before = self.place.clone();
             self.checkpoint_if_due()?;

@@ -5,6 +5,7 @@
 //! position finds the same registers and memory there.
 
 mod back;
+mod before;
 mod checkpoints;
 mod digest;
 mod error;

@@ -49,7 +49,7 @@ impl Timeline {
         let before = self.place.clone();
         let went = match wanted {
             Moment::At(position) => self.go(&position.into()),
-            Moment::Before(exit) => self.place_of_making(exit).and_then(|place| self.go(&place)),
+            Moment::Before(exit) => self.go_before(exit),
         };
         match went {
             Err(TimelineError::NoSuchPosition { .. }) => {
