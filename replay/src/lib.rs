@@ -87,5 +87,6 @@ pub use replayer::{
     Divergence, Event, FieldDifference, MAX_FAULTS, MAX_MATCHED, OutputError, Outputs, Replayer, Window,
 };
 pub use timeline::{
-    BadPosition, Frame, MOST_FRAMES, Position, Stop, Stops, Timeline, TimelineError, TimelineOptions,
+    BadPosition, FileError, Files, Found, FoundKind, Frame, MOST_FRAMES, Moment, Position, Stop, Stops,
+    Timeline, TimelineError, TimelineOptions,
 };

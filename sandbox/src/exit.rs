@@ -164,7 +164,7 @@ pub enum SourceKind {
     Aside,
 }
 
-/// A guest's memory, for an observer to read.
+/// A guest's memory, for an observer to read, and what the running task has open. Nothing changes for the guest.
 pub trait GuestMemory {
     /// Reads from `address` on, whatever the memory's protection; returns how many bytes there were before the
     /// first that is not mapped, or whose page cannot be had. Nothing changes for the guest, and no page is
@@ -173,6 +173,22 @@ pub trait GuestMemory {
 
     /// What the process holds besides; `None` where that is not known.
     fn holdings(&self) -> Option<Holdings> {
+        None
+    }
+
+    /// The path of what a descriptor of the task is open on, as `/proc/self/fd` has it; `None` where it is not open,
+    /// or that is not known.
+    fn path_of(&self, _descriptor: u32) -> Option<Vec<u8>> {
+        None
+    }
+
+    /// The path of the task's working directory; `None` where that is not known.
+    fn working_directory(&self) -> Option<Vec<u8>> {
+        None
+    }
+
+    /// The task's process, and how many tasks that has; `None` where that is not known.
+    fn process(&self) -> Option<(u32, usize)> {
         None
     }
 }
@@ -211,8 +227,12 @@ pub struct DeliveredSignal {
     pub process: u32,
     /// The virtual clock, nanoseconds since the Unix epoch.
     pub clock: u64,
+    /// Compared exits so far: the signal comes behind the last of them.
+    pub exits: u64,
     /// The signal's number.
     pub signal: u32,
+    /// `si_code`.
+    pub code: i32,
     /// What it does.
     pub effect: SignalEffect,
 }

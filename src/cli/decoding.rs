@@ -14,18 +14,36 @@ use dejavm::{
 use super::options::CeilingOptions;
 use super::{Result, confine};
 
+/// How a recording is replayed.
+#[derive(Debug, clap::Args)]
+#[command(next_help_heading = "The replay")]
+pub struct ReplayOptions {
+    /// Replays on a CPU below the level of the recorded run's.
+    #[arg(long)]
+    any_cpu: bool,
+    #[command(flatten)]
+    ceilings: CeilingOptions,
+}
+
+impl ReplayOptions {
+    /// A replay of a recording as these options say.
+    pub fn replay(&self, recording: &Recording) -> Replay {
+        Replay::of(recording.clone())
+            .any_cpu(self.any_cpu)
+            .memory(self.ceilings.memory)
+            .disk(self.ceilings.disk)
+    }
+}
+
 /// How a recording is replayed by a command that only looks at it.
 #[derive(Debug, clap::Args)]
 #[command(next_help_heading = "The replay")]
 pub struct DecodeOptions {
-    /// Replays on a CPU below the level of the recorded run's.
-    #[arg(long)]
-    any_cpu: bool,
+    #[command(flatten)]
+    pub replay: ReplayOptions,
     /// Leaves this process as it is, as with `dejavm run --no-confine`.
     #[arg(long)]
     pub no_confine: bool,
-    #[command(flatten)]
-    ceilings: CeilingOptions,
 }
 
 /// What comes of telling: an error ends the replay.
@@ -87,7 +105,7 @@ impl<V: Viewer> Look<V> {
 
     /// Makes the replay. `None` for a bare-metal guest, which makes no system calls: there is nothing to look at.
     pub fn prepare(&self, recording: &Recording, options: &DecodeOptions) -> Result<Option<Sandbox>> {
-        self.start(replay(recording, options))
+        self.start(options.replay.replay(recording))
     }
 
     /// As [`Look::prepare`], with a replay of one's own.
@@ -121,14 +139,6 @@ impl<V: Viewer> Look<V> {
     fn lock(&self) -> MutexGuard<'_, Watch<V>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
-}
-
-/// A replay of a recording as these options say.
-pub fn replay(recording: &Recording, options: &DecodeOptions) -> Replay {
-    Replay::of(recording.clone())
-        .any_cpu(options.any_cpu)
-        .memory(options.ceilings.memory)
-        .disk(options.ceilings.disk)
 }
 
 /// One line of a message that may have several.

@@ -17,7 +17,10 @@ use dejavm_sandbox::program::process::PROGRAM_PID;
 use dejavm_sandbox::program::syscall::number;
 use dejavm_sandbox::program::syscall::table::{self, Argument};
 
-pub use decode::{Decoded, Decoder, MOST_STRING_BYTES, STRING_BYTES, quote, strings_at};
+pub use decode::{
+    Decoded, Decoder, Extent, MOST_STRING_BYTES, STRING_BYTES, extents, files_among, path_at, quote,
+    strings_at,
+};
 pub use json::{json_exit, json_record};
 pub use names::signal as signal_name;
 pub(crate) use words::path as format_path;

@@ -6,10 +6,12 @@
 
 mod back;
 mod backtrace;
+mod before;
 mod checkpoints;
 mod digest;
 mod error;
 mod files;
+mod mapped;
 mod moves;
 mod place;
 mod position;
@@ -28,8 +30,9 @@ use dejavm_sandbox::vcpu::registers::{ExtendedState, UserRegisters};
 
 pub use backtrace::{Frame, MOST_FRAMES};
 pub use error::TimelineError;
-pub(crate) use files::OpenFile;
-pub use position::{BadPosition, Position};
+pub use files::{FileError, Files, Found, FoundKind};
+pub(crate) use mapped::OpenFile;
+pub use position::{BadPosition, Moment, Position};
 pub use stops::{Stop, Stops};
 
 use crate::manifest::RunEnd;
@@ -124,7 +127,7 @@ impl Timeline {
         let start = self.start();
         let end = Position::behind(self.recording.exit_range().map_or(start.exit, |(_, last)| last));
         if at <= start || at > end {
-            return Err(TimelineError::NoSuchPosition { wanted: at, start, end });
+            return Err(TimelineError::NoSuchPosition { wanted: at.into(), start, end });
         }
         self.checkpoints.add(at, checkpoint);
         Ok(())

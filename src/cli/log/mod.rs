@@ -1,6 +1,6 @@
 //! `dejavm log`
 
-mod filter;
+pub mod filter;
 mod show;
 pub mod summary;
 

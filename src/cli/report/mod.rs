@@ -49,10 +49,10 @@ pub struct Args {
 pub fn main(args: Args) -> Result {
     let recording = Recording::open(&args.dir)?;
     let mut out = Output::create(&args.output)?;
-    let crash = Crash::of(decoding::replay(&recording, &args.decode), super::host);
+    let crash = Crash::of(args.decode.replay.replay(&recording), super::host);
     let look = Look::new(Seen::new(&recording)?);
     let (stdout, stderr) = (Kept::default(), Kept::default());
-    let replay = decoding::replay(&recording, &args.decode).stdout(stdout.sink()).stderr(stderr.sink());
+    let replay = args.decode.replay.replay(&recording).stdout(stdout.sink()).stderr(stderr.sink());
     let result = look.start(replay).and_then(|sandbox| run(&look, sandbox, &args.decode, out.renamed()));
     let Some(mut seen) = look.into_viewer() else {
         return Err(Failure::new("the replay has not ended"));

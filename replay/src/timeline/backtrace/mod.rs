@@ -10,7 +10,7 @@ use dejavm_sandbox::program::fs::ContentRef;
 use dejavm_sandbox::program::mm::Backing;
 
 use super::Timeline;
-use super::files::FileReader;
+use super::mapped::FileReader;
 use module::{Module, Place};
 use unwind::{Registers, Stack};
 

@@ -110,7 +110,7 @@ impl Machine {
                 match delivery {
                     Delivery::Ignore(_) => {}
                     Delivery::Stop(info) => {
-                        self.tell_signal(info.signal, SignalEffect::Stops, options);
+                        self.tell_signal(&info, SignalEffect::Stops, options);
                         self.kernel.stop_if_due(info.signal);
                     }
                     Delivery::Terminate(info) => {
@@ -151,7 +151,7 @@ impl Machine {
         match signals.enter(memory, space, context, info, action, trampoline) {
             Ok(()) => {
                 self.core.vcpu.set_extended_state(&ExtendedState::initial())?;
-                self.tell_signal(info.signal, SignalEffect::Handler(action.handler), options);
+                self.tell_signal(info, SignalEffect::Handler(action.handler), options);
             }
             Err(MemError::BadAddress(address)) if info.signal == SIGSEGV => {
                 self.die(&Info { value: address, ..*info }, options)?;
@@ -163,7 +163,7 @@ impl Machine {
     }
 
     pub(super) fn die(&mut self, info: &Info, options: &mut RunOptions<'_>) -> Result<(), RunError> {
-        self.tell_signal(info.signal, SignalEffect::Ends, options);
+        self.tell_signal(info, SignalEffect::Ends, options);
         if self.kernel.pid() != PROGRAM_PID {
             return Ok(self.kernel.exit_process(info.signal as i32)?);
         }

@@ -3,7 +3,9 @@
 use super::Machine;
 use crate::exit::{DeliveredSignal, Exit, ExitKind, GuestMemory, Holdings, MadeCall, Observer, SignalEffect};
 use crate::machine::{RunError, RunOptions};
+use crate::program::fs::{FdLinks, Fs};
 use crate::program::kernel::Kernel;
+use crate::program::signal::Info;
 use crate::program::wait::Call;
 
 /// The memory of the running task.
@@ -17,6 +19,19 @@ impl GuestMemory for Looked<'_> {
     fn holdings(&self) -> Option<Holdings> {
         let mapped = self.0.space.state.vmas.iter().map(|(start, vma)| vma.end - start).sum();
         Some(Holdings { mapped, descriptors: self.0.files.count() })
+    }
+
+    fn path_of(&self, descriptor: u32) -> Option<Vec<u8>> {
+        self.0.files.target(descriptor).map(|file| self.0.outside.look(Fs::path_of, file))
+    }
+
+    fn working_directory(&self) -> Option<Vec<u8>> {
+        Some(self.0.outside.look(Fs::path_of, self.0.context.cwd))
+    }
+
+    fn process(&self) -> Option<(u32, usize)> {
+        let process = self.0.pid();
+        Some((process, self.0.tasks_of(process).len()))
     }
 }
 
@@ -38,13 +53,15 @@ impl Machine {
     }
 
     /// Tells an observer that reads memory of a signal that is delivered to the running task.
-    pub(super) fn tell_signal(&mut self, signal: u32, effect: SignalEffect, options: &mut RunOptions<'_>) {
+    pub(super) fn tell_signal(&mut self, info: &Info, effect: SignalEffect, options: &mut RunOptions<'_>) {
         let Some(observer) = self.looker(options) else { return };
         observer.signal(&DeliveredSignal {
             task: self.kernel.tid(),
             process: self.kernel.pid(),
             clock: self.kernel.clock.realtime(),
-            signal,
+            exits: self.core.exits,
+            signal: info.signal,
+            code: info.code,
             effect,
         });
     }

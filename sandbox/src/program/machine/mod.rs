@@ -7,6 +7,7 @@ mod debug;
 mod delivery;
 mod error;
 mod exceptions;
+mod files;
 mod instructions;
 mod invalid;
 mod legacy;
