@@ -73,7 +73,7 @@ impl<V: Viewer> Look<V> {
 
     /// Makes the replay. `None` for a bare-metal guest, which makes no system calls: there is nothing to look at.
     pub fn prepare(&self, recording: &Recording, options: &DecodeOptions) -> Result<Option<Sandbox>> {
-        if Image::open(recording.snapshot_path())?.state().program().is_none() {
+        if Image::of_start(recording)?.state().program().is_none() {
             return Ok(None);
         }
         let host = super::host()?;

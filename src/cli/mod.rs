@@ -14,7 +14,9 @@ mod inspect;
 mod kernel;
 mod log;
 mod options;
+mod pack;
 mod parse;
+mod progress;
 mod ps;
 mod record;
 mod replay;
@@ -25,6 +27,7 @@ mod snapshot;
 mod stats;
 mod stdout;
 mod streams;
+mod unpack;
 mod usage;
 mod view;
 mod warm;
@@ -75,6 +78,7 @@ Examples:
   dejavm run -- python3 -c 'print(6*7)'
   dejavm record -o rec -- sqlite3 :memory: 'select random()'
   dejavm replay rec
+  dejavm pack rec -o rec.dvr
   dejavm snapshot -o py.dvm --at first-read -- python3 -c 'import json,sys; print(eval(sys.stdin.read()))'
   echo '6*7' | dejavm restore py.dvm";
 
@@ -116,6 +120,8 @@ enum Command {
     Diff(diff::Args),
     Stdout(stdout::Args),
     Inspect(inspect::Args),
+    Pack(pack::Args),
+    Unpack(unpack::Args),
     Doctor(doctor::Args),
     Completions(generate::Completions),
     Man(generate::Man),
@@ -147,6 +153,8 @@ pub fn main() -> ExitCode {
         Command::Ps(args) => ps::main(args),
         Command::Stdout(args) => stdout::main(args),
         Command::Inspect(args) => inspect::main(args),
+        Command::Pack(args) => pack::main(args, voice),
+        Command::Unpack(args) => unpack::main(args, voice),
         Command::Doctor(args) => doctor::main(args),
         Command::Completions(args) => generate::completions(args),
         Command::Man(args) => generate::man(args),

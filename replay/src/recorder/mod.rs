@@ -1,6 +1,7 @@
 //! Writing a recording.
 
 mod queue;
+mod rewrite;
 mod sync;
 mod taps;
 mod writer;
@@ -22,6 +23,7 @@ use crate::error::Error;
 use crate::format::{FORMAT_VERSION, MAX_RECORDS};
 use crate::manifest::{Durable, LOG_FILE, MANIFEST_FILE, Manifest, RunEnd};
 use queue::{Close, Queue};
+pub(crate) use rewrite::rewrite;
 use writer::{LogWriter, Sink};
 
 /// How a log is cut and compressed.
