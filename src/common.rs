@@ -85,6 +85,7 @@ pub(crate) struct Common {
     pub observer: Option<SharedObserver>,
     pub record: Option<PathBuf>,
     pub max_log: Option<u64>,
+    pub checkpoints: Option<Duration>,
     /// What stops it.
     pub stop: Option<StopHandle>,
     pub machine: MachineOptions,
@@ -106,6 +107,7 @@ impl Default for Common {
             observer: None,
             record: None,
             max_log: None,
+            checkpoints: None,
             stop: None,
             machine: MachineOptions { prefetch: true, ..MachineOptions::default() },
             ceilings: Ceilings::default(),
@@ -361,6 +363,16 @@ macro_rules! live_setters {
         #[must_use]
         pub fn max_log(mut self, bytes: u64) -> Self {
             self.common.max_log = Some(bytes);
+            self
+        }
+
+        /// Keeps checkpoints of the recorded run: its state, in a file of the recording, at the first exit
+        /// each time that so much has passed. A [`Timeline`]($crate::replay::Timeline) goes to its end from
+        /// the last of them. At most 16 are kept, the farther back the farther apart. Writing one takes time
+        /// of the run; nothing else of it changes.
+        #[must_use]
+        pub fn checkpoints(mut self, every: std::time::Duration) -> Self {
+            self.common.checkpoints = Some(every);
             self
         }
 

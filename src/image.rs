@@ -40,7 +40,8 @@ impl Image {
         Image::of(recording.open_snapshot()?)
     }
 
-    fn of(snapshot: Arc<Snapshot>) -> Result<Image, Error> {
+    /// Decodes an open snapshot.
+    pub(crate) fn of(snapshot: Arc<Snapshot>) -> Result<Image, Error> {
         let path = snapshot.path();
         let state = guest::state_of(&snapshot).map_err(|e| match e {
             StartError::Snapshot(e @ dejavm_snapshot::Error::Codec { .. }) => strange(path, &e),

@@ -56,7 +56,9 @@ pub use dejavm_replay as replay;
 pub use dejavm_sandbox as sandbox;
 pub use dejavm_snapshot as snapshot;
 
-pub use dejavm_sandbox::exit::{Exit, ExitKind, Fault, GuestMemory, MadeCall, Observer, Rung};
+pub use dejavm_sandbox::exit::{
+    DeliveredSignal, Exit, ExitKind, Fault, GuestMemory, Holdings, MadeCall, Observer, Rung, SignalEffect,
+};
 pub use dejavm_sandbox::guest::MachineState;
 pub use dejavm_sandbox::host::stop::StopHandle;
 pub use dejavm_sandbox::kernel::load::Protocol;

@@ -5,12 +5,14 @@ use std::fs;
 use std::io;
 use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use dejavm_replay::{
-    LOG_FILE, MANIFEST_FILE, Manifest, Recorder, RecorderOptions, RunEnd, START_FILE, Summary,
+    CheckpointRef, LOG_FILE, MANIFEST_FILE, Manifest, Recorder, RecorderOptions, RunEnd, START_FILE,
+    SnapshotRef, Summary,
 };
 use dejavm_sandbox::exit::Observer;
-use dejavm_sandbox::guest::{Anew, MachineState, save_start};
+use dejavm_sandbox::guest::{Anew, Machine, MachineState, save_start};
 use dejavm_sandbox::program::clock::ClockMode;
 use dejavm_sandbox::ram::PageSource;
 use dejavm_sandbox::world::World;
@@ -47,7 +49,12 @@ pub(crate) struct Recording {
     files: Vec<PathBuf>,
     /// Whether the directory is new.
     made: bool,
+    /// Time between two checkpoints, and when the last one was made.
+    checkpoints: Option<(Duration, Instant)>,
 }
+
+/// Checkpoints that are kept at most.
+const MOST_CHECKPOINTS: usize = 16;
 
 /// Starts the recording of a guest that has not run yet, with its memory: none of a program, which is
 /// yet to be loaded; loading it is part of the log.
@@ -166,7 +173,7 @@ fn start_recorder(
     Ok(Taps {
         world: recorder.world(world),
         observer: Some(recorder.observer()),
-        recording: Some(Recording { recorder, dir: dir.to_owned(), files, made }),
+        recording: Some(Recording { recorder, dir: dir.to_owned(), files, made, checkpoints: None }),
     })
 }
 
@@ -179,6 +186,38 @@ impl Recording {
     /// The run begins: threads are started only now, so that they are confined as the process is.
     pub fn begin(&mut self) -> Result<(), Error> {
         Ok(self.recorder.begin()?)
+    }
+
+    /// From now on, each time that so much has passed.
+    pub fn keep_checkpoints(&mut self, every: Duration) {
+        self.checkpoints = Some((every, Instant::now()));
+    }
+
+    /// Whether there are checkpoints to keep.
+    pub fn keeps_checkpoints(&self) -> bool {
+        self.checkpoints.is_some()
+    }
+
+    /// Keeps the machine as it is, if it is time for that. A recording is whole without: that it cannot be done
+    /// is told, and no more are made.
+    pub fn checkpoint(&mut self, machine: &mut Machine) {
+        let Some((every, _)) = self.checkpoints.filter(|(every, last)| last.elapsed() >= *every) else {
+            return;
+        };
+        let exit = machine.core().exits;
+        let name = format!("checkpoint-{exit}.dvm");
+        let kept = machine.keep(self.dir.join(&name)).map_err(|e| e.to_string()).and_then(|summary| {
+            let checkpoint = CheckpointRef { exit, snapshot: SnapshotRef { file: name, id: summary.id } };
+            self.recorder.add_checkpoint(checkpoint, MOST_CHECKPOINTS).map_err(|e| e.to_string())
+        });
+        // From now on: else a run whose checkpoints take longer than `every` would do nothing else.
+        self.checkpoints = match kept {
+            Ok(()) => Some((every, Instant::now())),
+            Err(why) => {
+                tracing::warn!(why, exit, "no checkpoint, and none from here on");
+                None
+            }
+        };
     }
 
     /// Seals the recording of a run that came back.

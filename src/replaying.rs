@@ -3,12 +3,12 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use dejavm_replay::{Outputs, Recording, Replayer, Timeline, TimelineOptions};
+use dejavm_replay::{CheckpointRef, Outputs, Recording, Replayer, Timeline, TimelineOptions};
 use dejavm_sandbox::guest::{Checkpoint, Machine, MachineState};
 use dejavm_sandbox::machine::Memory;
 use dejavm_snapshot::Snapshot;
 
-use crate::common::{Common, ceiling_setters, common_setters};
+use crate::common::{Ceilings, Common, ceiling_setters, common_setters};
 use crate::image::Image;
 use crate::{Error, Host, Sandbox, View};
 
@@ -81,7 +81,7 @@ impl Replay {
         Ok((state, snapshot))
     }
 
-    /// Opens the recording to move in it, forwards and backwards. What it writes goes nowhere, and there is no
+    /// Opens the recording to move in it, forwards and backwards. Checkpoints that it has are used. What it writes goes nowhere, and there is no
     /// deadline.
     ///
     /// # Errors
@@ -90,11 +90,22 @@ impl Replay {
         let (state, snapshot) = self.start_of_run()?;
         let Replay { recording, common, .. } = self;
         let wiring = common.wiring()?;
-        let mut machine = common.machine;
+        let (mut machine, ceilings) = (common.machine, common.ceilings);
         machine.allocator_reads_no_clock = host.allocator_reads_no_clock();
         let options = TimelineOptions { machine, ..TimelineOptions::default() };
         let start = Checkpoint { state, memory: Memory::Snapshot(snapshot) };
-        Ok(Timeline::open(recording, start, host.profile().clone(), options, wiring.stop)?)
+        let kept = recording.manifest().checkpoints.clone();
+        let mut timeline =
+            Timeline::open(recording.clone(), start, host.profile().clone(), options, wiring.stop)?;
+        for checkpoint in kept {
+            // It can be done without.
+            if let Err(e) = kept_state(&recording, &checkpoint, &ceilings)
+                .and_then(|checkpoint| Ok(timeline.add_checkpoint(checkpoint)?))
+            {
+                tracing::warn!(file = checkpoint.snapshot.file, error = %e, "a checkpoint is not used");
+            }
+        }
+        Ok(timeline)
     }
 
     /// Makes the sandbox.
@@ -133,6 +144,19 @@ impl Replay {
         );
         Sandbox::assemble(machine, observer, None, Some(replayer), wiring, common)
     }
+}
+
+/// A checkpoint that the recorder kept.
+fn kept_state(recording: &Recording, kept: &CheckpointRef, ceilings: &Ceilings) -> Result<Checkpoint, Error> {
+    let image = Image::of(recording.open_checkpoint(kept)?)?;
+    let (state, snapshot) = (image.state().clone(), image.snapshot().clone());
+    let path = snapshot.path();
+    let (expected, found) = (kept.snapshot.id, snapshot.id());
+    if found != expected || state.exits() != kept.exit {
+        return Err(Error::WrongSnapshot { path: path.to_owned(), expected, found });
+    }
+    ceilings.check(path, &state)?;
+    Ok(Checkpoint { state, memory: Memory::Snapshot(snapshot) })
 }
 
 impl std::fmt::Debug for Replay {

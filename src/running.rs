@@ -4,11 +4,11 @@ use std::path::Path;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use dejavm_replay::{Replayer, RunEnd, Summary};
+use dejavm_replay::{Replayer, RunEnd as RecordedEnd, Summary};
 use dejavm_sandbox::exit::Observer;
 use dejavm_sandbox::guest::Machine;
 use dejavm_sandbox::host::stop::StopHandle;
-use dejavm_sandbox::machine::{PauseAt, RunError, RunOptions, StartError};
+use dejavm_sandbox::machine::{PauseAt, RunEnd, RunError, RunOptions, StartError};
 use dejavm_sandbox::stats::Stats;
 use dejavm_sandbox::vcpu::registers::UserRegisters;
 use dejavm_sandbox::world::WorldError;
@@ -68,6 +68,10 @@ impl Sandbox {
             }
         };
         let limit = wiring.loaded();
+        let mut recording = recording;
+        if let (Some(recording), Some(every)) = (&mut recording, common.checkpoints) {
+            recording.keep_checkpoints(every);
+        }
         Ok(Sandbox {
             machine,
             observer: both(tap, common.observer.map(unshare)),
@@ -119,13 +123,9 @@ impl Sandbox {
         if let Some(outcome) = self.log_is_over() {
             return Ok(self.over(outcome));
         }
-        let options = RunOptions {
-            pause: point,
-            observer: self.observer.as_deref_mut().map(|o| o as &mut dyn Observer),
-        };
         // Spans begin and end outside the run: whoever listens may read the clock.
         let span = tracing::info_span!("run", exits = tracing::field::Empty, pages = tracing::field::Empty);
-        let result = span.in_scope(|| self.machine.run(options));
+        let result = span.in_scope(|| self.run_with_checkpoints(point));
         let core = self.machine.core();
         span.record("exits", core.exits).record("pages", core.stats.pages);
         drop(span);
@@ -147,6 +147,24 @@ impl Sandbox {
                 Ok(Outcome::LogFull)
             }
             Err(error) => Err(self.fail(error)),
+        }
+    }
+
+    /// Runs the machine, and keeps checkpoints of a recorded run meanwhile.
+    fn run_with_checkpoints(&mut self, point: PauseAt) -> Result<RunEnd, RunError> {
+        /// Exits between two looks at the time.
+        const STRIDE: u64 = 64;
+        loop {
+            let look = self.recording.as_ref().is_some_and(Recording::keeps_checkpoints);
+            let pause = match (&point, look) {
+                (PauseAt::Never, true) => PauseAt::Exit(self.machine.core().exits + STRIDE),
+                _ => point.clone(),
+            };
+            let observer = self.observer.as_deref_mut().map(|o| o as &mut dyn Observer);
+            match (self.machine.run(RunOptions { pause, observer })?, &point, &mut self.recording) {
+                (RunEnd::Paused, PauseAt::Never, Some(recording)) => recording.checkpoint(&mut self.machine),
+                (end, ..) => return Ok(end),
+            }
         }
     }
 
@@ -329,7 +347,7 @@ impl Sandbox {
     fn log_is_over(&self) -> Option<Outcome> {
         let replayer = self.replayer.as_ref()?;
         let end = replayer.recording().end();
-        let stops = !matches!(end, Some(RunEnd::Ended { .. })) && !self.wiring.live;
+        let stops = !matches!(end, Some(RecordedEnd::Ended { .. })) && !self.wiring.live;
         (stops && replayer.at_end()).then(|| outcome_at_end(end))
     }
 

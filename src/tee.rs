@@ -2,7 +2,7 @@
 
 use std::sync::{Arc, Mutex, PoisonError};
 
-use dejavm_sandbox::exit::{Exit, Fault, GuestMemory, MadeCall, Observer};
+use dejavm_sandbox::exit::{DeliveredSignal, Exit, Fault, GuestMemory, MadeCall, Observer};
 use dejavm_sandbox::world::WorldError;
 
 /// Tells both, the first one first: an exit that it refuses, the second one does not see. The last one of a
@@ -39,6 +39,11 @@ impl Observer for Tee {
     fn answered(&mut self, exit: &Exit, memory: &dyn GuestMemory) -> Result<(), WorldError> {
         self.0.answered(exit, memory)?;
         self.1.answered(exit, memory)
+    }
+
+    fn signal(&mut self, signal: &DeliveredSignal) {
+        self.0.signal(signal);
+        self.1.signal(signal);
     }
 }
 
@@ -84,6 +89,10 @@ impl Observer for Shared {
 
     fn answered(&mut self, exit: &Exit, memory: &dyn GuestMemory) -> Result<(), WorldError> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).answered(exit, memory)
+    }
+
+    fn signal(&mut self, signal: &DeliveredSignal) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).signal(signal);
     }
 }
 

@@ -60,8 +60,8 @@ fn help_has_examples_and_exit_statuses() {
         assert!(help.contains(word), "{word}");
     }
     for command in [
-        "run", "record", "replay", "snapshot", "restore", "warm", "log", "ps", "stdout", "diff", "inspect",
-        "pack", "unpack", "doctor",
+        "run", "record", "replay", "snapshot", "restore", "warm", "log", "ps", "stdout", "trace", "report",
+        "diff", "cat", "find", "where", "inspect", "pack", "unpack", "doctor",
     ] {
         assert!(help.contains(&format!("  {command} ")), "{command}");
         let of_command = in_temp(&[command, "--help"]);
@@ -301,8 +301,8 @@ fn a_program_s_arguments_are_its_own() {
 fn completions_and_manual_pages() {
     let dir = tempfile::tempdir().unwrap();
     let commands = [
-        "run", "record", "replay", "snapshot", "restore", "warm", "log", "ps", "stdout", "diff", "inspect",
-        "pack", "unpack", "doctor",
+        "run", "record", "replay", "snapshot", "restore", "warm", "log", "ps", "stdout", "trace", "report",
+        "diff", "cat", "find", "where", "inspect", "pack", "unpack", "doctor",
     ];
     for shell in ["bash", "zsh", "fish"] {
         let script = tool(dir.path(), ["completions", shell]).text();

@@ -233,3 +233,19 @@ fn large_recordings_are_debugged_only_if_that_is_asked_for() {
     assert!(text.contains("--memory"), "{text}");
     tells(&gdb(dir.path(), &["--memory", "3G"], &["break handler", "continue"]), &["handler (signal=10)"]);
 }
+
+/// Who sees a program fail under `record` is told what to do next.
+#[test]
+fn a_recorded_failure_says_how_to_debug_it() {
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    let says = |options: &[&str], script: &str| {
+        let _ = std::fs::remove_dir_all(dir.path().join("rec"));
+        let words = [&["record", "-o", "rec"], options, &["--", "/bin/sh", "-c", script]].concat();
+        let done = tool(dir.path(), words);
+        String::from_utf8_lossy(&done.stderr).contains("dejavm debug --end rec")
+    };
+    assert!(says(&[], "kill -SEGV $$"), "a crash");
+    assert!(says(&["--deadline", "300ms"], "while :; do :; done"), "a hang");
+    assert!(!says(&["-q"], "kill -SEGV $$"), "quietly");
+    assert!(!says(&[], "exit 3"), "a status of the program's own");
+}

@@ -46,7 +46,7 @@ fn calls_are_decoded() {
     let (_keep, dir) = recorded();
     let program = dir.join("decoded");
     let program = program.display();
-    let shown = lines(&dir, &[]);
+    let shown = lines(&dir, &["-s", "200"]);
     let expected = [
         r#"openat(AT_FDCWD, "/tmp/decoded", O_RDWR|O_CREAT|O_TRUNC, 0640) = 3"#.to_owned(),
         r#"writev(3, [{iov_base="one", iov_len=3}, {iov_base="two\n", iov_len=4}], 2) = 7"#.into(),

@@ -18,9 +18,9 @@ fn packed(dir: &Path, program: &[&str], input: &[u8]) -> Finished {
     recorded
 }
 
-/// What a command says of a recording, with the recording's name taken out.
+/// What a command says of a recording, with the recording's name taken out. The name stands for each `REC`.
 fn said(dir: &Path, command: &[&str], name: &str) -> Finished {
-    let mut finished = tool(dir, [command, &[name]].concat());
+    let mut finished = tool(dir, command.iter().map(|word| if *word == "REC" { name } else { word }));
     let text = String::from_utf8_lossy(&finished.stderr).replace(name, "REC");
     finished.stderr = text.into_bytes();
     finished
@@ -49,25 +49,30 @@ fn every_command_takes_a_pack_for_its_recording() {
         let (before, after) = (length(&dir.join("rec")), length(&dir.join("rec.dvr")));
         assert!(after < before, "{program:?}: {after} bytes of {before}");
         for command in [
-            &["replay", "-q"][..],
-            &["log"],
-            &["log", "--raw"],
-            &["log", "--digest"],
-            &["log", "-c"],
-            &["ps"],
-            &["stdout"],
-            &["stdout", "--stderr"],
+            &["replay", "-q", "REC"][..],
+            &["log", "REC"],
+            &["log", "--raw", "REC"],
+            &["log", "--digest", "REC"],
+            &["log", "-c", "REC"],
+            &["ps", "REC"],
+            &["stdout", "REC"],
+            &["stdout", "--stderr", "REC"],
+            &["find", "REC", "exec"],
+            &["where", "REC", "/etc/**"],
+            &["cat", "REC", "/proc/self/cmdline"],
+            &["trace", "REC", "-o", "-"],
+            &["report", "REC", "-o", "-"],
         ] {
             let (one, other) = (said(dir, command, "rec"), said(dir, command, "rec.dvr"));
             assert_eq!(one, other, "{program:?}: {command:?}");
         }
-        assert_eq!(said(dir, &["replay", "-q"], "rec.dvr"), recorded);
+        assert_eq!(said(dir, &["replay", "-q", "REC"], "rec.dvr"), recorded);
         assert_eq!(tool(dir, ["diff", "-q", "rec", "rec.dvr"]).text(), "");
         assert!(tool(dir, ["inspect", "--verify", "rec.dvr"]).text().contains("verified     everything"));
         // There and back.
         tool(dir, ["unpack", "rec.dvr", "-o", "back"]).text();
         fs::remove_dir_all(dir.join("rec")).expect("removed");
-        assert_eq!(said(dir, &["replay", "-q"], "back"), recorded);
+        assert_eq!(said(dir, &["replay", "-q", "REC"], "back"), recorded);
         assert_eq!(tool(dir, ["unpack", "rec.dvr", "-o", "back"]).status, 125);
         assert_eq!(tool(dir, ["unpack", "back", "-o", "further"]).status, 125);
         assert!(!dir.join("further").exists());
@@ -118,6 +123,31 @@ fn a_recording_of_a_restored_layer_is_packed_with_its_parents() {
     assert_eq!(tool(dir, ["replay", "-q", "rec.dvr"]), recorded);
 }
 
+/// What the recorder kept to move about faster is not in the pack, and what it was kept for goes without.
+#[test]
+fn a_pack_has_no_checkpoints() {
+    common::require_kvm();
+    let dir = TempDir::new().expect("a temporary directory");
+    let dir = dir.path();
+    let program = ["sh", "-c", "for i in 1 2 3 4; do echo $i; done; exit 4"];
+    let record = [&["record", "-q", "--checkpoints", "1us", "-o", "rec", "--"], &program[..]].concat();
+    let recorded = tool(dir, record);
+    tool(dir, ["pack", "-q", "rec", "-o", "rec.dvr"]).text();
+    let checkpoints = |name: &str| {
+        let recording = dejavm::replay::Recording::open(dir.join(name)).expect("a recording");
+        recording.manifest().checkpoints.len()
+    };
+    assert!(checkpoints("rec") > 0);
+    assert_eq!(checkpoints("rec.dvr"), 0);
+    assert_eq!(said(dir, &["replay", "-q", "REC"], "rec.dvr"), recorded);
+    let cat = ["cat", "REC", "/proc/self/maps"];
+    let from_end = said(dir, &cat, "rec");
+    assert!(!from_end.text().is_empty());
+    assert_eq!(said(dir, &cat, "rec.dvr"), from_end);
+    tool(dir, ["unpack", "-q", "rec.dvr", "-o", "back"]).text();
+    assert_eq!(fs::read_dir(dir.join("back")).expect("a directory").count(), 3);
+}
+
 #[test]
 fn an_interrupted_recording_stays_one() {
     let dir = TempDir::new().expect("a temporary directory");
@@ -130,8 +160,11 @@ fn an_interrupted_recording_stays_one() {
     fs::write(dir.join("rec/manifest.json"), manifest.replace("\"complete\": true", "\"complete\": false"))
         .expect("written");
     tool(dir, ["pack", "-q", "rec", "-o", "rec.dvr"]).text();
-    let (one, other) = (said(dir, &["replay"], "rec"), said(dir, &["replay"], "rec.dvr"));
+    let (one, other) = (said(dir, &["replay", "REC"], "rec"), said(dir, &["replay", "REC"], "rec.dvr"));
     assert_eq!(one.status, 120, "{one:?}");
     assert_eq!(one, other);
-    assert_eq!(said(dir, &["log", "--digest"], "rec"), said(dir, &["log", "--digest"], "rec.dvr"));
+    assert_eq!(
+        said(dir, &["log", "--digest", "REC"], "rec"),
+        said(dir, &["log", "--digest", "REC"], "rec.dvr")
+    );
 }

@@ -52,10 +52,9 @@ impl Seen {
 }
 
 /// Moves about at random.
-fn walk(recording: &Path, evict: Option<Evict>, seed: u64, moves: u64) {
+fn walk(recording: &Path, evict: Option<Evict>, seed: u64, moves: u64, seen: &mut Seen) {
     let mut timeline = timeline(recording, evict);
-    let mut random = Random(seed | 1);
-    let mut seen = Seen::default();
+    let mut random = Random(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1);
     timeline.seek_end().expect("an end");
     let last = timeline.exit();
     let (mut addresses, mut stacks) = (Vec::new(), Vec::new());
@@ -108,15 +107,50 @@ fn walk(recording: &Path, evict: Option<Evict>, seed: u64, moves: u64) {
     }
 }
 
+/// Runs to move in: a name, a source in `tests/guests` if it is not installed, and the words.
+const RUNS: [(&str, Option<&str>, &[&str]); 12] = [
+    ("pipeline", None, &["/bin/sh", "-c", "echo a | cat; (exit 3); echo $?"]),
+    ("crash", Some("debugged.c"), &["./debugged", "heap"]),
+    ("threads", Some("races.c"), &["./races", "none"]),
+    ("signals", None, &["/bin/sh", "-c", "trap 'echo caught' USR1; kill -USR1 $$; kill -TERM $$"]),
+    (
+        "files",
+        None,
+        &["/bin/sh", "-c", "printf 'b\\na\\n' > /tmp/x; sort /tmp/x -o /tmp/y; cat /tmp/y; rm /tmp/x"],
+    ),
+    ("perl", None, &["perl", "-e", "my $p = fork // die; exit 3 if !$p; wait; print $? >> 8, qq(\\n)"]),
+    ("awk", None, &["awk", "BEGIN { for (i = 0; i < 20; i++) s = s i; print s }"]),
+    ("gzip", None, &["/bin/sh", "-c", "echo text | gzip | gunzip"]),
+    ("time", None, &["timeout", "1", "sleep", "5"]),
+    (
+        "sqlite",
+        None,
+        &["sqlite3", ":memory:", "create table t(x); insert into t values (1),(2); select sum(x) from t"],
+    ),
+    ("python", None, &["python3", "-S", "-c", "print(sum(range(100)))"]),
+    ("exec", None, &["env", "A=1", "/bin/sh", "-c", "exec env -u A true"]),
+];
+
+/// A sample of them, or, with DEJAVM_TEST_FULL=1, a thousand walks in all.
 #[test]
 fn a_position_is_the_same_however_it_was_reached() {
     common::require_kvm();
-    let dir = tempfile::tempdir().expect("a temporary directory");
-    let recording = record(dir.path(), &[], &["/bin/sh", "-c", "echo a | cat; (exit 3); echo $?"]);
-    for seed in 1..=3 {
-        walk(&recording, None, seed, 40);
-        walk(&recording, Some(Evict { every: 2, seed }), seed, 40);
-    }
+    let (runs, walks, moves) = if common::full() { (RUNS.len(), 84, 20) } else { (2, 3, 20) };
+    common::for_each(&RUNS[..runs], |(name, source, words)| {
+        let dir = tempfile::tempdir().expect("a temporary directory");
+        match source {
+            Some(source) => drop(common::guest(dir.path(), source, &["-pthread", "-g"])),
+            None => drop(common::native(words[0].trim_start_matches("/bin/"))),
+        }
+        let recording = record(dir.path(), &[], words);
+        let mut seen = Seen::default();
+        for seed in 0..walks {
+            let evict = (seed % 2 == 1).then_some(Evict { every: 2, seed });
+            walk(&recording, evict, seed, moves, &mut seen);
+        }
+        println!("{name}: {} positions", seen.0.len());
+        Ok(())
+    });
 }
 
 /// What a program did that was stopped is not known behind its last exit, and may be nothing but a loop.
@@ -133,4 +167,54 @@ fn the_end_of_a_stopped_run_is_its_last_exit() {
     assert_eq!(timeline.run(&Stops::default()).expect("a run"), Stop::End);
     assert_eq!(timeline.reverse_step().expect("a step back"), Stop::Arrived);
     assert!(timeline.position().expect("a position") < Position::behind(last));
+}
+
+/// The run is the same with checkpoints; each of them is where the run was; and those that cannot be used are not.
+#[test]
+fn checkpoints_of_the_recorder_are_moments_of_the_run() {
+    common::require_kvm();
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    let words: &[&str] =
+        &["python3", "-S", "-c", "import os\nfor i in range(1200): os.getppid()\nprint(len(os.environ))"];
+    let plain = record(dir.path(), &[], words);
+    let digest = |recording: &Path| {
+        dejavm::replay::Recording::open(recording).and_then(|recording| recording.digest()).expect("a digest")
+    };
+    let same_run = digest(&plain);
+    let recording = record(dir.path(), &["--checkpoints", "1ms"], words);
+    assert_eq!(digest(&recording), same_run, "a run with checkpoints is the same");
+    let kept =
+        dejavm::replay::Recording::open(&recording).expect("a recording").manifest().checkpoints.clone();
+    assert_eq!(kept.len(), 16);
+    let files = std::fs::read_dir(&recording).expect("a directory").count();
+    assert_eq!(files, 16 + 3, "those that were thinned out are gone");
+    // Where they are, and at the end, it is as without.
+    let mut with = timeline(&recording, None);
+    assert_eq!(with.checkpoints().0, 17);
+    let places: Vec<Position> = kept.iter().map(|kept| Position::behind(kept.exit + 1)).collect();
+    let looks = |timeline: &mut Timeline| -> Vec<u64> {
+        let mut digests: Vec<u64> = Vec::new();
+        for place in &places {
+            timeline.seek(*place).expect("a position");
+            digests.push(timeline.digest().expect("a digest"));
+        }
+        timeline.seek_end().expect("an end");
+        digests.push(timeline.digest().expect("a digest"));
+        digests
+    };
+    let found = looks(&mut with);
+    // One is damaged, one is another's, and one is not there.
+    let path = |at: usize| recording.join(&kept[at].snapshot.file);
+    std::fs::write(path(0), "not a snapshot").expect("a file is written");
+    std::fs::copy(path(3), path(2)).expect("a file is copied");
+    std::fs::remove_file(path(5)).expect("a file is removed");
+    let mut without = timeline(&recording, None);
+    assert_eq!(without.checkpoints().0, 14);
+    assert_eq!(looks(&mut without), found);
+    for checkpoint in kept {
+        let _ = std::fs::remove_file(recording.join(checkpoint.snapshot.file));
+    }
+    let mut without = timeline(&recording, None);
+    assert_eq!(without.checkpoints().0, 1);
+    assert_eq!(looks(&mut without), found);
 }

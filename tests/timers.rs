@@ -26,6 +26,16 @@ fn signals_and_what_was_missed() {
     same("signals");
 }
 
+/// Not as natively: older kernels than 6.13 have it otherwise, and slow ones miss more.
+#[test]
+fn what_is_pending_of_an_older_setting_does_not_come() {
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    let seen = parts::sandboxed(&build(dir.path()), &["run", "-q"], &["stale"]);
+    let one = |overruns| format!("signal 34 code -2 timer 0 overruns {overruns} value 0xffffffffffffffff");
+    let expected = [&one(1), &one(0), "signal 34: EAGAIN", &one(0), "signal 34: EAGAIN", "to the end", ""];
+    assert_eq!(seen.text(), expected.join("\n"));
+}
+
 #[test]
 fn one_that_is_ignored_stands_still() {
     same("ignored");

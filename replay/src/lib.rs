@@ -70,6 +70,7 @@ mod record;
 mod recorder;
 mod replayer;
 pub mod text;
+mod thinning;
 mod timeline;
 
 pub(crate) use dejavm_snapshot::codec;
@@ -77,7 +78,9 @@ pub(crate) use dejavm_snapshot::codec;
 pub use digest::{DigestHandle, RunDigest};
 pub use error::Error;
 pub use format::{FORMAT_VERSION, INLINE_LIMIT, MAX_BLOCK, MAX_RECORDS};
-pub use manifest::{LOG_FILE, LOG_FULL, MANIFEST_FILE, Manifest, RunEnd, START_FILE, SnapshotRef};
+pub use manifest::{
+    CheckpointRef, LOG_FILE, LOG_FULL, MANIFEST_FILE, Manifest, RunEnd, START_FILE, SnapshotRef,
+};
 pub use pack::{PACK_VERSION, PackOptions, PackSummary, is_pack};
 pub use reader::{Ending, Exits, Info, Recording, Records};
 pub use record::{Answer, Asked, BlobId, BlobKind, KeyedRecord, Record, WorldRecord};
@@ -85,4 +88,7 @@ pub use recorder::{Recorder, RecorderOptions, Summary};
 pub use replayer::{
     Divergence, Event, FieldDifference, MAX_FAULTS, MAX_MATCHED, OutputError, Outputs, Replayer, Window,
 };
-pub use timeline::{BadPosition, Position, Stop, Stops, Timeline, TimelineError, TimelineOptions};
+pub use timeline::{
+    BadPosition, FileError, Files, Found, FoundKind, Frame, MOST_FRAMES, Moment, Position, Stop, Stops,
+    Timeline, TimelineError, TimelineOptions,
+};

@@ -86,6 +86,9 @@ pub struct Manifest {
     pub clock: String,
     /// The snapshot that the run started from.
     pub snapshot: SnapshotRef,
+    /// Checkpoints, in the order of their exits.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub checkpoints: Vec<CheckpointRef>,
     /// The identity of the CPU features that the guest saw.
     pub cpu: String,
     /// Whether the log was sealed.
@@ -102,7 +105,16 @@ pub struct Manifest {
     pub digest: Option<String>,
 }
 
-/// The start snapshot of a recording.
+/// A checkpoint of a recorded run. None is needed to replay it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CheckpointRef {
+    /// The compared exit behind which it was made.
+    pub exit: u64,
+    /// Where it is.
+    pub snapshot: SnapshotRef,
+}
+
+/// The start snapshot of a recording, or another one that is beside it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SnapshotRef {
     /// Its file name in the recording's directory: no slash.
@@ -133,6 +145,7 @@ impl Manifest {
             start: 0,
             clock: "virtual".into(),
             snapshot: SnapshotRef { file: START_FILE.into(), id: snapshot_id },
+            checkpoints: Vec::new(),
             cpu: String::new(),
             complete: false,
             end: None,
@@ -210,10 +223,16 @@ impl Manifest {
         if self.format == 0 {
             return Err("there is no format version 0".into());
         }
-        let file = &self.snapshot.file;
-        let plain = !file.contains('/') && !file.contains(char::is_control);
-        if file.is_empty() || file == "." || file == ".." || !plain {
-            return Err(format!("the start snapshot must be a file beside it, not {file:?}"));
+        for SnapshotRef { file, .. } in
+            [&self.snapshot].into_iter().chain(self.checkpoints.iter().map(|checkpoint| &checkpoint.snapshot))
+        {
+            let plain = !file.contains('/') && !file.contains(char::is_control);
+            if file.is_empty() || file == "." || file == ".." || !plain {
+                return Err(format!("a snapshot must be a file beside it, not {file:?}"));
+            }
+        }
+        if !self.checkpoints.is_sorted_by(|one, next| one.exit < next.exit) {
+            return Err("its checkpoints are not in order".into());
         }
         if let Some(digest) = &self.digest
             && RunDigest::from_hex(digest).is_none()

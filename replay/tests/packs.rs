@@ -7,7 +7,9 @@ use std::path::{Path, PathBuf};
 
 use common::damaged::*;
 use common::{manifest, records};
-use dejavm_replay::{Ending, Error, MANIFEST_FILE, Manifest, PackOptions, Recording};
+use dejavm_replay::{
+    CheckpointRef, Ending, Error, MANIFEST_FILE, Manifest, PackOptions, Recording, SnapshotRef,
+};
 use dejavm_snapshot::{PAGE_SIZE, WriteOptions};
 use proptest::prelude::*;
 
@@ -81,6 +83,24 @@ fn a_pack_has_all_of_its_recording() {
     }
 }
 
+/// A replay needs none, so their files need not even be there.
+#[test]
+fn checkpoints_are_left_out() {
+    let (good, path) = packed(true);
+    let without = std::fs::read(&path).unwrap();
+    let manifest_path = good.dir.path().join(MANIFEST_FILE);
+    let mut with = Manifest::read(good.dir.path()).unwrap();
+    let snapshot = SnapshotRef { file: "checkpoint-2.dvm".into(), id: with.snapshot.id };
+    with.checkpoints.push(CheckpointRef { exit: 2, snapshot });
+    std::fs::write(&manifest_path, serde_json::to_vec(&with).unwrap()).unwrap();
+    let recording = Recording::open(good.dir.path()).unwrap();
+    assert_eq!(recording.manifest(), &with);
+    assert!(recording.open_checkpoint(&with.checkpoints[0]).is_err());
+    recording.pack(&path, &PackOptions::default(), &mut |_, _| {}).unwrap();
+    assert_eq!(std::fs::read(&path).unwrap(), without);
+    assert!(Manifest::read(&path).unwrap().checkpoints.is_empty());
+}
+
 #[test]
 fn what_is_damaged_is_not_packed() {
     let (good, path) = packed(true);
@@ -112,12 +132,12 @@ fn each_flipped_byte_is_found() {
             Good { answers: answers(&Recording::open(&path).unwrap(), &good.records).unwrap(), ..good };
         let bytes = std::fs::read(&path).unwrap();
         let file = std::fs::OpenOptions::new().write(true).open(&path).unwrap();
-        for at in 0..bytes.len() {
-            file.write_all_at(&[bytes[at] ^ (1 << (at % 8))], at as u64).unwrap();
+        for (at, byte) in bytes.iter().enumerate() {
+            file.write_all_at(&[byte ^ (1 << (at % 8))], at as u64).unwrap();
             assert!(wrong(&path), "byte {at}");
             read(&good, &path);
             replay(&good, &path);
-            file.write_all_at(&[bytes[at]], at as u64).unwrap();
+            file.write_all_at(&[*byte], at as u64).unwrap();
         }
         assert!(!wrong(&path));
     }

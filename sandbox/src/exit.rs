@@ -164,23 +164,88 @@ pub enum SourceKind {
     Aside,
 }
 
-/// A guest's memory, for an observer to read.
+/// A guest's memory, for an observer to read, and what the running task has open. Nothing changes for the guest.
 pub trait GuestMemory {
     /// Reads from `address` on, whatever the memory's protection; returns how many bytes there were before the
     /// first that is not mapped, or whose page cannot be had. Nothing changes for the guest, and no page is
     /// brought in.
     fn read(&self, address: u64, out: &mut [u8]) -> usize;
+
+    /// What the process holds besides; `None` where that is not known.
+    fn holdings(&self) -> Option<Holdings> {
+        None
+    }
+
+    /// The path of what a descriptor of the task is open on, as `/proc/self/fd` has it; `None` where it is not open,
+    /// or that is not known.
+    fn path_of(&self, _descriptor: u32) -> Option<Vec<u8>> {
+        None
+    }
+
+    /// The path of the task's working directory; `None` where that is not known.
+    fn working_directory(&self) -> Option<Vec<u8>> {
+        None
+    }
+
+    /// The task's process, and how many tasks that has; `None` where that is not known.
+    fn process(&self) -> Option<(u32, usize)> {
+        None
+    }
+}
+
+/// What a process holds at one moment.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Holdings {
+    /// Bytes of its address space that are mapped.
+    pub mapped: u64,
+    /// Open descriptors of the running task.
+    pub descriptors: u64,
 }
 
 /// A system call that a task begins to make.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct MadeCall {
     /// The task, by its thread number.
     pub task: u32,
+    /// Its process.
+    pub process: u32,
+    /// The virtual clock, nanoseconds since the Unix epoch. An exit takes its time before it is answered, so that
+    /// a call that does not wait has the same clock in its [`Exit`].
+    pub clock: u64,
     /// The call's number (x86-64 table).
     pub number: u64,
     /// Its arguments.
     pub args: [u64; 6],
+}
+
+/// A signal that reaches a task.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct DeliveredSignal {
+    /// The task, by its thread number.
+    pub task: u32,
+    /// Its process.
+    pub process: u32,
+    /// The virtual clock, nanoseconds since the Unix epoch.
+    pub clock: u64,
+    /// Compared exits so far: the signal comes behind the last of them.
+    pub exits: u64,
+    /// The signal's number.
+    pub signal: u32,
+    /// `si_code`.
+    pub code: i32,
+    /// What it does.
+    pub effect: SignalEffect,
+}
+
+/// What a delivered signal does. One that is ignored is not delivered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SignalEffect {
+    /// The handler at this address runs.
+    Handler(u64),
+    /// The process ends.
+    Ends,
+    /// The process stops until it is continued.
+    Stops,
 }
 
 /// Watches a run: a recorder, a replayer, or the embedder's own.
@@ -200,7 +265,8 @@ pub trait Observer: Send {
         false
     }
 
-    /// Whether it is told of [`made`](Observer::made) and [`answered`](Observer::answered) calls.
+    /// Whether it is told of [`made`](Observer::made) and [`answered`](Observer::answered) calls, and of
+    /// [`signal`](Observer::signal)s.
     fn reads_memory(&self) -> bool {
         false
     }
@@ -216,4 +282,7 @@ pub trait Observer: Send {
     fn answered(&mut self, _exit: &Exit, _memory: &dyn GuestMemory) -> Result<(), WorldError> {
         Ok(())
     }
+
+    /// A signal is delivered: told behind the exit that it comes with, and before the task goes on.
+    fn signal(&mut self, _signal: &DeliveredSignal) {}
 }

@@ -1,5 +1,7 @@
 //! What is said after a run, and its exit status.
 
+use std::path::Path;
+
 use dejavm::replay::text::syscall_name;
 use dejavm::{Outcome, Report, Sandbox};
 
@@ -9,19 +11,26 @@ use super::signals::Signals;
 use super::stats;
 use super::{Result, Voice};
 
-/// Runs a guest to its end, passes signals on to it, and says what came of it. The terminal is as it was
-/// before anything is said.
+/// Runs a guest to its end, passes signals on to it, and says what came of it: with how to debug it, if it
+/// failed and its run was recorded in that directory. The terminal is as it was before anything is said.
 pub fn run(
     mut sandbox: Sandbox,
     signals: &Signals,
     name: &str,
     options: &RunOptions,
+    recording: Option<&Path>,
     voice: Voice,
 ) -> Result {
     signals.pass_on(&sandbox)?;
     let report = sandbox.run()?;
     drop(sandbox);
     let status = conclude(&report, name, options, voice);
+    if let Some(dir) = recording
+        && matches!(report.outcome, Outcome::Signalled(_) | Outcome::Stuck | Outcome::Deadline)
+        && !voice.quiet
+    {
+        say(format_args!("to debug it from its end backwards: dejavm debug --end {}", dir.display()));
+    }
     Ok(match (report.outcome, signals.stopped_by()) {
         (Outcome::Stopped, Some(signal)) => 128 + signal,
         _ => status,

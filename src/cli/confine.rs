@@ -27,7 +27,7 @@ pub fn confine(sandbox: &Sandbox, no_confine: bool, writes: Option<&Path>) -> Re
 }
 
 /// The directory that a file is in.
-fn directory_of(file: &Path) -> &Path {
+pub fn directory_of(file: &Path) -> &Path {
     match file.parent() {
         Some(dir) if !dir.as_os_str().is_empty() => dir,
         _ => Path::new("."),

@@ -9,12 +9,12 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::thread;
 
+use dejavm::Evict;
 use dejavm::replay::debugger::{DebugConnection, serve};
-use dejavm::replay::{Position, Timeline};
-use dejavm::{Evict, Replay};
+use dejavm::replay::{Moment, Recording, Timeline};
 
+use super::decoding::ReplayOptions;
 use super::failure::say;
-use super::options::CeilingOptions;
 use super::{Failure, Result};
 
 /// Debugs a recorded program with gdb, forwards and backwards.
@@ -35,9 +35,10 @@ pub struct Args {
     /// The recording: its directory, or its pack.
     #[arg(value_name = "RECORDING")]
     dir: PathBuf,
-    /// Begins at this position: the number of an exit, or EXIT+STEPS.
+    /// Begins at this position: the number of an exit, EXIT+STEPS, or EXIT- for where the program is about to
+    /// make that exit, as `dejavm find` tells it.
     #[arg(long, value_name = "POSITION", conflicts_with = "end")]
-    at: Option<Position>,
+    at: Option<Moment>,
     /// Begins at the end: at the crash, if there is one.
     #[arg(long)]
     end: bool,
@@ -47,11 +48,8 @@ pub struct Args {
     /// The debugger to start.
     #[arg(long, value_name = "PROGRAM", default_value = "gdb")]
     gdb: OsString,
-    /// Runs on a CPU below the level of the recorded run's.
-    #[arg(long)]
-    any_cpu: bool,
     #[command(flatten)]
-    ceilings: CeilingOptions,
+    replay: ReplayOptions,
     /// Fault injection: makes a random half of the pages absent every so many exits.
     #[arg(long, value_name = "SPEC", value_parser = super::parse::evict, hide = true)]
     evict: Option<Evict>,
@@ -65,8 +63,7 @@ pub fn main(args: Args) -> Result {
     signal_hook::flag::register(signal_hook::consts::SIGINT, Arc::new(AtomicBool::new(false)))
         .map_err(|e| Failure::new(format_args!("cannot handle SIGINT: {e}")))?;
     let host = super::host()?;
-    let mut replay = Replay::open(&args.dir)?.any_cpu(args.any_cpu);
-    replay = replay.memory(args.ceilings.memory).disk(args.ceilings.disk);
+    let mut replay = args.replay.replay(&Recording::open(&args.dir)?);
     if let Some(evict) = args.evict {
         replay = replay.evict(evict);
     }

@@ -4,8 +4,8 @@ use std::borrow::Cow;
 use std::fmt::Display;
 use std::io::{self, Write};
 
-use dejavm::replay::TimelineError;
 use dejavm::replay::debugger::DebugError;
+use dejavm::replay::{FileError, TimelineError};
 use dejavm::sandbox::errno::Errno;
 use dejavm::sandbox::machine::{RunError, StartError};
 use dejavm::{Error, Outcome, WorldError};
@@ -127,6 +127,12 @@ impl From<dejavm::replay::Error> for Failure {
 impl From<TimelineError> for Failure {
     fn from(e: TimelineError) -> Failure {
         Error::from(e).into()
+    }
+}
+
+impl From<FileError> for Failure {
+    fn from(e: FileError) -> Failure {
+        Failure::new(e)
     }
 }
 

@@ -4,6 +4,7 @@ use std::ffi::{OsStr, OsString};
 use std::fs::File;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use dejavm::{Host, Input, Kernel, Program, Sandbox, Stdio, StopHandle};
 
@@ -18,6 +19,8 @@ pub struct Recorded<'a> {
     pub dir: &'a Path,
     /// Most bytes of its log.
     pub max_log: Option<u64>,
+    /// Time between two of its checkpoints.
+    pub checkpoints: Option<Duration>,
 }
 
 /// What makes a new guest.
@@ -78,6 +81,9 @@ impl NewGuest {
             program = program.record(recorded.dir);
             if let Some(bytes) = recorded.max_log {
                 program = program.max_log(bytes);
+            }
+            if let Some(every) = recorded.checkpoints {
+                program = program.checkpoints(every);
             }
         }
         if let Some(stop) = stop {

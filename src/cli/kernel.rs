@@ -49,10 +49,10 @@ pub fn main(args: Args, voice: Voice) -> Result {
     let signals = Signals::block()?;
     let host = super::host()?;
     let Args { image, memory, record, max_log, options, run } = args;
-    let record = record.as_deref().map(|dir| guest::Recorded { dir, max_log });
+    let record = record.as_deref().map(|dir| guest::Recorded { dir, max_log, checkpoints: None });
     let sandbox = signals
         .while_loading(|stop| guest::kernel(&image, &options, &run, memory, record, &host, Some(stop)))?;
     guest::warn_of_unpacking(&sandbox, &host, voice);
     confine::confine(&sandbox, run.no_confine, None)?;
-    conclude::run(sandbox, &signals, &image.to_string_lossy(), &run, voice)
+    conclude::run(sandbox, &signals, &image.to_string_lossy(), &run, None, voice)
 }

@@ -1,5 +1,7 @@
 //! The command line: one file a subcommand, and what they share.
 
+mod about;
+mod cat;
 mod conclude;
 mod confine;
 mod debug;
@@ -7,19 +9,24 @@ mod decoding;
 mod diff;
 mod doctor;
 mod failure;
+mod find;
 mod generate;
 mod guest;
+mod hits;
 mod hunt;
 mod inspect;
 mod kernel;
 mod log;
 mod options;
+mod output;
 mod pack;
 mod parse;
+mod pattern;
 mod progress;
 mod ps;
 mod record;
 mod replay;
+mod report;
 mod restore;
 mod run;
 mod signals;
@@ -27,6 +34,8 @@ mod snapshot;
 mod stats;
 mod stdout;
 mod streams;
+mod touched;
+mod trace;
 mod unpack;
 mod usage;
 mod view;
@@ -72,7 +81,7 @@ Exit status of run, kernel, record, replay and restore:
   126  the program was found, but cannot be executed
   127  the program was not found
 Exit status of hunt: 0, or 1 when a run failed; of diff: 0 when the recordings are the same, 1 when they
-differ. The other commands: 0, or 125.
+differ; of find and where: 0, or 1 when nothing was found. The other commands: 0, or 125.
 
 Examples:
   dejavm run -- python3 -c 'print(6*7)'
@@ -117,8 +126,13 @@ enum Command {
     Warm(warm::Args),
     Log(log::Args),
     Ps(ps::Args),
+    Find(find::Args),
+    Where(touched::Args),
     Diff(diff::Args),
     Stdout(stdout::Args),
+    Cat(cat::Args),
+    Trace(trace::Args),
+    Report(report::Args),
     Inspect(inspect::Args),
     Pack(pack::Args),
     Unpack(unpack::Args),
@@ -149,9 +163,14 @@ pub fn main() -> ExitCode {
         Command::Restore(args) => restore::main(args, voice),
         Command::Warm(args) => warm::main(args, voice),
         Command::Log(args) => log::main(args),
+        Command::Find(args) => find::main(args),
+        Command::Where(args) => touched::main(args),
         Command::Diff(args) => diff::main(args, voice),
         Command::Ps(args) => ps::main(args),
         Command::Stdout(args) => stdout::main(args),
+        Command::Cat(args) => cat::main(args),
+        Command::Trace(args) => trace::main(args),
+        Command::Report(args) => report::main(args),
         Command::Inspect(args) => inspect::main(args),
         Command::Pack(args) => pack::main(args, voice),
         Command::Unpack(args) => unpack::main(args, voice),

@@ -3,7 +3,16 @@
 use std::ffi::OsString;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use dejavm::replay::text::MOST_STRING_BYTES;
 use dejavm::{Evict, PauseAt, Rung};
+
+/// Bytes of a string that are decoded.
+pub fn strings(text: &str) -> Result<usize, String> {
+    match text.parse() {
+        Ok(n) if n <= MOST_STRING_BYTES => Ok(n),
+        _ => Err(format!("give a number up to {MOST_STRING_BYTES}")),
+    }
+}
 
 /// Bytes: a number with `K`, `M`, `G` or `T` behind it, powers of 1024.
 pub fn size(text: &str) -> Result<u64, String> {

@@ -1,6 +1,7 @@
 //! `dejavm record`
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use super::conclude;
 use super::guest::{NewGuest, Recorded};
@@ -31,6 +32,10 @@ pub struct Args {
     /// recorded until then can be replayed.
     #[arg(long, value_name = "SIZE", value_parser = parse::size)]
     max_log: Option<u64>,
+    /// Keeps the program's state each time that so much has passed, such as 1s, so that debugging begins at
+    /// the end without running there again. Of a long run the last ones are kept, and some before them.
+    #[arg(long, value_name = "EVERY", value_parser = parse::duration, conflicts_with = "kernel")]
+    checkpoints: Option<Duration>,
     #[command(flatten)]
     new: NewGuest,
 }
@@ -38,10 +43,11 @@ pub struct Args {
 pub fn main(args: Args, voice: Voice) -> Result {
     let signals = Signals::block()?;
     let host = super::host()?;
-    let recorded = Recorded { dir: &args.output, max_log: args.max_log };
+    let recorded = Recorded { dir: &args.output, max_log: args.max_log, checkpoints: args.checkpoints };
     let sandbox = signals.while_loading(|stop| {
         args.new.start(streams::to_record(), Some(recorded), &host, Some(stop), voice)
     })?;
     confine::confine(&sandbox, args.new.run.no_confine, None)?;
-    conclude::run(sandbox, &signals, &args.new.name(), &args.new.run, voice)
+    let recording = (!args.new.is_bare_metal()).then_some(&*args.output);
+    conclude::run(sandbox, &signals, &args.new.name(), &args.new.run, recording, voice)
 }

@@ -75,7 +75,7 @@ pub fn main(args: Args, voice: Voice) -> Result {
         FilesOption::Unchanged => HostFiles::Unchanged,
         FilesOption::Host => HostFiles::AsTheyAre,
     });
-    if let Some(dir) = args.record {
+    if let Some(dir) = &args.record {
         restore = restore.record(dir);
     }
     if let Some(bytes) = args.max_log {
@@ -90,7 +90,8 @@ pub fn main(args: Args, voice: Voice) -> Result {
     let restore = apply!(&args.run, restore);
     let sandbox = signals.while_loading(|stop| Ok(restore.stop_by(stop).start(&host)?))?;
     confine::confine(&sandbox, args.run.no_confine, None)?;
-    conclude::run(sandbox, &signals, &name(&image, &args.file), &args.run, voice)
+    let recording = args.record.as_deref().filter(|_| image.state().program().is_some());
+    conclude::run(sandbox, &signals, &name(&image, &args.file), &args.run, recording, voice)
 }
 
 /// The restored program's name, for messages.

@@ -36,5 +36,5 @@ pub fn main(args: Args, voice: Voice) -> Result {
     let sandbox =
         signals.while_loading(|stop| args.new.start(streams::of_host(), None, &host, Some(stop), voice))?;
     confine::confine(&sandbox, args.new.run.no_confine, None)?;
-    conclude::run(sandbox, &signals, &args.new.name(), &args.new.run, voice)
+    conclude::run(sandbox, &signals, &args.new.name(), &args.new.run, None, voice)
 }

@@ -5,7 +5,7 @@ use std::io::{self, Write as _};
 use std::time::Duration;
 
 use dejavm::Report;
-use dejavm::replay::text::syscall_name;
+use dejavm::replay::text::call_name;
 use serde_json::{Map, Value, json};
 
 use super::options::StatsFormat;
@@ -24,8 +24,8 @@ pub fn print(report: &Report, format: StatsFormat) {
 
 /// System calls by name, the most frequent first.
 fn calls(report: &Report) -> Vec<(String, u64)> {
-    let name = |number| syscall_name(number).map_or_else(|| format!("syscall_{number}"), str::to_owned);
-    let mut calls: Vec<_> = report.stats.syscalls.iter().map(|(number, n)| (name(*number), *n)).collect();
+    let mut calls: Vec<_> =
+        report.stats.syscalls.iter().map(|(number, n)| (call_name(*number).into_owned(), *n)).collect();
     calls.sort_by(|a, b| b.1.cmp(&a.1).then_with(|| a.0.cmp(&b.0)));
     calls
 }
@@ -108,8 +108,7 @@ fn json(report: &Report) -> Value {
         Value::Object(items.into_iter().map(|(name, n)| (name, n.into())).collect::<Map<_, _>>())
     };
     let unknown = report.unknown_calls.iter();
-    let unknown = unknown
-        .map(|(n, times)| (syscall_name(*n).map_or_else(|| format!("syscall_{n}"), str::to_owned), *times));
+    let unknown = unknown.map(|(number, times)| (call_name(*number).into_owned(), *times));
     json!({
         "outcome": outcome(report),
         "exits": {

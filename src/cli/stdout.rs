@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use dejavm::replay::Recording;
 use dejavm::{Outcome, Sink};
 
-use super::decoding::{self, DecodeOptions};
+use super::decoding::DecodeOptions;
 use super::failure::say;
 use super::{Failure, Result, confine};
 
@@ -33,7 +33,7 @@ pub struct Args {
 pub fn main(args: Args) -> Result {
     let recording = Recording::open(&args.dir)?;
     let host = super::host()?;
-    let replay = decoding::replay(&recording, &args.decode);
+    let replay = args.decode.replay.replay(&recording);
     let replay = match args.stderr {
         true => replay.stderr(Sink::stdout()),
         false => replay.stdout(Sink::stdout()),

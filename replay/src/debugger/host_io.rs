@@ -63,7 +63,7 @@ impl HostIoPread for Debugger {
     fn pread(&mut self, fd: u32, count: usize, offset: u64, buf: &mut [u8]) -> HostIoResult<usize, Self> {
         let Some(file) = self.files.get(fd) else { return errno(HostIoErrno::EBADF) };
         let n = count.min(buf.len());
-        self.read_file(file, offset, &mut buf[..n]).map_or_else(|| errno(HostIoErrno::EIO), Ok)
+        self.timeline.read_file(file, offset, &mut buf[..n]).map_or_else(|| errno(HostIoErrno::EIO), Ok)
     }
 }
 

@@ -2,12 +2,12 @@
 
 use super::Debugger;
 use crate::text::format_exit;
-use crate::timeline::Position;
+use crate::timeline::Moment;
 
 /// What there is.
 const HELP: &str = "\
 monitor when               the position: exits, and steps since the last
-monitor seek POSITION      goes there: EXIT or EXIT+STEPS (then: maintenance flush register-cache)
+monitor seek POSITION      goes there: EXIT, EXIT+STEPS, or EXIT- for before it (then: maintenance flush register-cache)
 monitor log [N]            the exits around here
 monitor tasks              the tasks of the program
 monitor checkpoints        how many there are, and what they take
@@ -19,8 +19,8 @@ impl Debugger {
         let mut words = command.split_whitespace();
         let answered = match (words.next(), words.next()) {
             (Some("when"), None) => self.timeline.position().map(|position| format!("{position}\n")),
-            (Some("seek"), Some(position)) => match position.parse::<Position>() {
-                Ok(position) => self.timeline.seek(position).map(|()| format!("at {position}\n")),
+            (Some("seek"), Some(moment)) => match moment.parse::<Moment>() {
+                Ok(moment) => self.timeline.seek(moment).map(|()| format!("at {moment}\n")),
                 Err(e) => return format!("{e}\n"),
             },
             (Some("log"), count) => {

@@ -14,7 +14,7 @@ use tempfile::NamedTempFile;
 use super::checksum;
 use super::format::{HEADER, Header, Member, align, encode_table};
 use crate::error::Error;
-use crate::manifest::{LOG_FILE, MANIFEST_FILE};
+use crate::manifest::{LOG_FILE, MANIFEST_FILE, Manifest};
 use crate::reader::Recording;
 use crate::recorder::rewrite;
 
@@ -47,8 +47,8 @@ const PARTS: u64 = 2;
 
 impl Recording {
     /// Puts the recording into one file, replacing any at this path. It appears under its name only when it is
-    /// complete and on the disk, readable by its owner only. An interrupted recording stays one. `progress` is
-    /// called now and then with what is done and the total.
+    /// complete and on the disk, readable by its owner only. An interrupted recording stays one. Checkpoints
+    /// are left out. `progress` is called now and then with what is done and the total.
     ///
     /// # Errors
     /// Whatever is wrong with the recording, whose log is read and checked in whole, or with its start
@@ -66,7 +66,8 @@ impl Recording {
         names
             .extend(chain.iter().skip(1).map(|s| s.path().file_name().unwrap_or_default().as_bytes().into()));
         let mut writer = PackWriter::create(path, names)?;
-        let manifest = self.manifest().to_text().map_err(|why| writer.bad(why))?;
+        let manifest = Manifest { checkpoints: Vec::new(), ..self.manifest().clone() };
+        let manifest = manifest.to_text().map_err(|why| writer.bad(why))?;
         writer.member(|file, path| file.write_all(&manifest).map_err(|e| Error::io("write", path, e)))?;
         let scale = |done: u64, total: u64| done.saturating_mul(1000) / total.max(1);
         writer.member(|file, path| {

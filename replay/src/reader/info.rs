@@ -8,7 +8,7 @@ use serde::Serialize;
 use super::{Ending, Recording};
 use crate::error::Error;
 use crate::record::Record;
-use crate::text::syscall_name;
+use crate::text::call_name;
 
 /// Counts over a whole recording.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
@@ -127,9 +127,7 @@ impl std::fmt::Display for Ending {
 
 fn kind_name(kind: &ExitKind) -> String {
     match kind {
-        ExitKind::Syscall { number, .. } => {
-            syscall_name(*number).map_or_else(|| format!("syscall_{number}"), str::to_owned)
-        }
+        ExitKind::Syscall { number, .. } => call_name(*number).into_owned(),
         ExitKind::Instruction(Trapped::Rdtsc) => "rdtsc".into(),
         ExitKind::Instruction(Trapped::Rdtscp) => "rdtscp".into(),
         ExitKind::Instruction(Trapped::Rdrand) => "rdrand".into(),

@@ -23,7 +23,7 @@ pub use records::{Exits, Records};
 use crate::digest::RunDigest;
 use crate::error::Error;
 use crate::home::Home;
-use crate::manifest::{Manifest, RunEnd};
+use crate::manifest::{CheckpointRef, Manifest, RunEnd};
 use crate::record::{Answer, BlobId, BlobKind};
 use open::Inner;
 
@@ -113,6 +113,15 @@ impl Recording {
     /// As [`Snapshot::open`].
     pub fn open_snapshot(&self) -> dejavm_snapshot::Result<Arc<Snapshot>> {
         self.0.home.open_snapshot(&self.0.manifest.snapshot.file)
+    }
+
+    /// Opens a checkpoint of the manifest's, with its parents. Whether it is the one that the manifest names is
+    /// for the caller to check.
+    ///
+    /// # Errors
+    /// As [`Snapshot::open`].
+    pub fn open_checkpoint(&self, checkpoint: &CheckpointRef) -> dejavm_snapshot::Result<Arc<Snapshot>> {
+        self.0.home.open_snapshot(&checkpoint.snapshot.file)
     }
 
     /// How its log ends.

@@ -21,7 +21,8 @@ use dejavm_sandbox::world::World;
 use crate::digest::RunDigest;
 use crate::error::Error;
 use crate::format::{FORMAT_VERSION, MAX_RECORDS};
-use crate::manifest::{Durable, LOG_FILE, MANIFEST_FILE, Manifest, RunEnd};
+use crate::manifest::{CheckpointRef, Durable, LOG_FILE, MANIFEST_FILE, Manifest, RunEnd};
+use crate::thinning::spare;
 use queue::{Close, Queue};
 pub(crate) use rewrite::rewrite;
 use writer::{LogWriter, Sink};
@@ -195,6 +196,24 @@ impl Recorder {
         Box::new(taps::RecordingObserver::new(self.queue.clone()))
     }
 
+    /// Notes a checkpoint of the run, whose file is in the directory already, and is brought to the disk at the end. Of more than `most` the one goes,
+    /// with its file, whose neighbours are nearest to each other as seen from the last.
+    ///
+    /// # Errors
+    /// [`Error::Manifest`] when it is not behind the one before, [`Error::Io`].
+    pub fn add_checkpoint(&mut self, checkpoint: CheckpointRef, most: usize) -> Result<(), Error> {
+        self.manifest.checkpoints.push(checkpoint);
+        let exits: Vec<u64> = self.manifest.checkpoints.iter().map(|checkpoint| checkpoint.exit).collect();
+        let spare = (exits.len() > most.max(1)).then(|| spare(&exits)).flatten();
+        let spare = spare.map(|at| self.manifest.checkpoints.remove(at));
+        self.manifest.write(&self.dir, Durable::Later)?;
+        if let Some(spare) = spare {
+            let path = self.dir.join(&spare.snapshot.file);
+            std::fs::remove_file(&path).map_err(|e| Error::io("remove", &path, e))?;
+        }
+        Ok(())
+    }
+
     /// Writes what is left, seals the log and then the manifest, both to the disk. From then on the
     /// worlds and observers of this recorder give [`dejavm_sandbox::world::WorldError::Recorder`].
     ///
@@ -215,6 +234,11 @@ impl Recorder {
             digest: Some(summary.digest.to_string()),
             ..self.manifest.clone()
         };
+        for checkpoint in &manifest.checkpoints {
+            let path = self.dir.join(&checkpoint.snapshot.file);
+            let synced = std::fs::File::open(&path).and_then(|file| file.sync_all());
+            synced.map_err(|e| Error::io("write", &path, e))?;
+        }
         manifest.write(&self.dir, Durable::Now)?;
         Ok(summary)
     }

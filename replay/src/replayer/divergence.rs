@@ -7,7 +7,7 @@ use dejavm_sandbox::exit::{Exit, ExitKind, Fault};
 use dejavm_sandbox::world::HostPath;
 
 use crate::record::Asked;
-use crate::text::{format_asked, format_fault, format_kind};
+use crate::text::{call_name, format_asked, format_fault, format_kind};
 
 /// Most matching exits that a [`Divergence`] shows.
 pub const MAX_MATCHED: usize = 8;
@@ -132,10 +132,7 @@ impl Event {
     pub fn name(&self) -> String {
         match self {
             Event::Exit(exit) => match &exit.kind {
-                ExitKind::Syscall { number, .. } => match crate::text::syscall_name(*number) {
-                    Some(name) => format!("exit {name}"),
-                    None => format!("exit syscall_{number}"),
-                },
+                ExitKind::Syscall { number, .. } => format!("exit {}", call_name(*number)),
                 ExitKind::Instruction(_) => "exit by an instruction".into(),
                 ExitKind::Exception { vector, .. } => format!("exception {vector}"),
                 ExitKind::End { .. } => "the guest's end".into(),
@@ -245,10 +242,7 @@ impl Event {
     /// An exit's kind with all its fields.
     fn kind_text(kind: &ExitKind) -> String {
         match kind {
-            ExitKind::Syscall { number, .. } => match crate::text::syscall_name(*number) {
-                Some(name) => name.into(),
-                None => format!("syscall_{number}"),
-            },
+            ExitKind::Syscall { number, .. } => call_name(*number).into_owned(),
             other => format!("{other:?}"),
         }
     }

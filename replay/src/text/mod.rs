@@ -17,7 +17,10 @@ use dejavm_sandbox::program::process::PROGRAM_PID;
 use dejavm_sandbox::program::syscall::number;
 use dejavm_sandbox::program::syscall::table::{self, Argument};
 
-pub use decode::{Decoded, Decoder, MOST_STRING_BYTES, STRING_BYTES, quote, strings_at};
+pub use decode::{
+    Decoded, Decoder, Extent, MOST_STRING_BYTES, STRING_BYTES, extents, files_among, path_at, quote,
+    strings_at,
+};
 pub use json::{json_exit, json_record};
 pub use names::signal as signal_name;
 pub(crate) use words::path as format_path;
@@ -30,15 +33,17 @@ pub fn syscall_name(number: u64) -> Option<&'static str> {
     table::find(number).map(table::Syscall::name)
 }
 
+/// The name of a system call, or one made of its number.
+pub fn call_name(number: u64) -> Cow<'static, str> {
+    syscall_name(number).map_or_else(|| format!("syscall_{number}").into(), Cow::from)
+}
+
 /// What the arguments of a call are that has no name.
 const UNKNOWN: &[Argument] = &[Argument::Hexadecimal; 6];
 
 /// Name and kinds of arguments.
 fn call(number: u64) -> (Cow<'static, str>, &'static [Argument]) {
-    match table::find(number) {
-        Some(call) => (call.name().into(), call.arguments()),
-        None => (format!("syscall_{number}").into(), UNKNOWN),
-    }
+    (call_name(number), table::find(number).map_or(UNKNOWN, table::Syscall::arguments))
 }
 
 /// A system call in the parts of its line, `name(arguments) = result`.

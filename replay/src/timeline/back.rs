@@ -10,6 +10,15 @@ use super::{Position, Stop, Stops, Timeline, TimelineError};
 /// Bytes of `syscall`.
 const SYSCALL_BYTES: u64 = 2;
 
+/// The address of the instruction that made an exit, if it was made by one.
+pub(super) fn cause(exit: &Exit) -> Option<u64> {
+    match exit.kind {
+        ExitKind::Syscall { .. } => Some(exit.rip.wrapping_sub(SYSCALL_BYTES)),
+        ExitKind::Instruction(_) | ExitKind::Exception { .. } => Some(exit.rip),
+        _ => None,
+    }
+}
+
 impl Timeline {
     /// One step back: to before the last instruction, or, behind an exit, to before what caused it.
     ///
@@ -44,10 +53,13 @@ impl Timeline {
     /// # Errors
     /// Those of moving. After one the position is what it was.
     pub fn reverse_run(&mut self, stops: &Stops) -> Result<Stop, TimelineError> {
-        let of_others =
-            |hop: &Hop| matches!(hop, Hop::Trap { addresses, .. } if **addresses != *stops.writes);
+        let of_others = |hop: &Hop| match hop {
+            Hop::Steps(_) => false,
+            Hop::Reach { process, .. } => *process != stops.process,
+            Hop::Trap { process, addresses, .. } => *process != stops.process || **addresses != *stops.writes,
+        };
         if self.place.hops.iter().any(of_others) {
-            // Its writes cannot be counted while others are watched.
+            // It cannot be counted while something else is looked for.
             self.position()?;
         }
         let here = self.place.clone();
@@ -88,7 +100,7 @@ impl Timeline {
     ) -> Result<Option<(Place, Stop)>, TimelineError> {
         let mut last = None;
         self.go(&from.into())?;
-        if stops.breakpoints.contains(&self.rip()) && !self.is_behind_exit() {
+        if self.stands_at(stops) && !self.is_behind_exit() {
             last = Some((self.place.clone(), Stop::Breakpoint(self.rip())));
         }
         while self.place.base.exit < until.base.exit {
@@ -155,32 +167,48 @@ impl Timeline {
         }
         match came {
             Came::Written(addresses) => *last = Some((self.place.clone(), Stop::Written(addresses))),
-            _ if stops.breakpoints.contains(&self.rip()) => {
+            _ if self.stands_at(stops) => {
                 *last = Some((self.place.clone(), Stop::Breakpoint(self.rip())));
             }
             _ => {}
         }
     }
 
-    /// Where the program is before what made an exit.
+    /// Where the program is before what made an exit, or behind the exit before, where a call waited until then.
     pub(super) fn place_before(&mut self, exit: u64) -> Result<Place, TimelineError> {
         let from = Position::behind(exit - 1);
         let recorded = self.recorded_exit(exit)?;
-        let address = match recorded.as_ref().map(|recorded| (&recorded.kind, recorded.rip)) {
-            Some((ExitKind::Syscall { .. }, rip)) => Some(rip.wrapping_sub(SYSCALL_BYTES)),
-            Some((ExitKind::Instruction(_) | ExitKind::Exception { .. }, rip)) => Some(rip),
-            _ => None,
-        };
+        let cause = recorded.as_ref().and_then(cause);
         self.go(&from.into())?;
-        let Some(address) = address else { return self.last_step_before(exit) };
-        // At full speed: the last time that the instruction there was about to run.
-        let stops = Stops::at([address]);
-        let mut last = Place::from(from);
+        match (recorded, cause) {
+            (Some(recorded), Some(address)) => {
+                let process = self.process_of(recorded.task);
+                self.last_reached_by(&recorded, process, address)
+            }
+            _ => self.last_step_before(exit),
+        }
+    }
+
+    pub(super) fn process_of(&self, task: u32) -> Option<u32> {
+        Some(self.machine().program()?.kernel.task.of(task)?.process)
+    }
+
+    /// The last time from here on, and before an exit, that its task, of this process, was about to run the
+    /// instruction at an address; where it is not, here. At full speed.
+    pub(super) fn last_reached_by(
+        &mut self,
+        exit: &Exit,
+        process: Option<u32>,
+        address: u64,
+    ) -> Result<Place, TimelineError> {
+        let mut last = self.place.clone();
+        let Some(process) = process else { return Ok(last) };
+        let stops = Stops { process, ..Stops::at([address]) };
         loop {
-            match self.next(exit, &stops, None)? {
-                Came::Breakpoint(_) => last = self.place.clone(),
+            match self.next(exit.number, &stops, None)? {
+                Came::Breakpoint(_) if self.seen().0 == exit.task => last = self.place.clone(),
                 Came::Exit | Came::Ended => return Ok(last),
-                Came::Stepped | Came::Trapped | Came::Written(_) => {}
+                Came::Breakpoint(_) | Came::Stepped | Came::Trapped | Came::Written(_) => {}
             }
         }
     }
@@ -196,7 +224,7 @@ impl Timeline {
     }
 
     /// The last step before an exit, from behind the one before.
-    fn last_step_before(&mut self, exit: u64) -> Result<Place, TimelineError> {
+    pub(super) fn last_step_before(&mut self, exit: u64) -> Result<Place, TimelineError> {
         loop {
             let before = self.place.clone();
             self.checkpoint_if_due()?;

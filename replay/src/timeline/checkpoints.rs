@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use dejavm_sandbox::guest::Checkpoint;
 
 use super::Position;
+use crate::thinning::spare;
 
 /// Bytes that a checkpoint takes besides its pages, about.
 const STATE_BYTES: u64 = 256 << 10;
@@ -59,18 +60,11 @@ impl Checkpoints {
         self.taken.values().map(|checkpoint| STATE_BYTES + own(checkpoint)).sum()
     }
 
-    /// Drops the one whose neighbours are nearest to each other, as seen from the end: the farther back, the
-    /// farther apart they may be.
     fn thin_out(&mut self) {
         let all: Vec<Position> = self.taken.keys().copied().collect();
-        let Some(end) = all.last() else { return };
-        let cost = |window: &&[Position]| {
-            let gap = window[2].exit - window[0].exit;
-            let age = end.exit - window[1].exit + 1;
-            // As parts of 2^32 of the age, so that nothing is lost to rounding.
-            (u128::from(gap) << 32) / u128::from(age)
-        };
-        let victim = all.windows(3).min_by_key(cost).map(|window| window[1]);
-        victim.and_then(|at| self.taken.remove(&at));
+        let exits: Vec<u64> = all.iter().map(|at| at.exit).collect();
+        if let Some(at) = spare(&exits).and_then(|at| all.get(at)) {
+            self.taken.remove(at);
+        }
     }
 }

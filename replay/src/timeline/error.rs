@@ -2,7 +2,7 @@
 
 use dejavm_sandbox::machine::{ReadError, RunError, StartError};
 
-use super::Position;
+use super::{Moment, Position};
 use crate::replayer::Divergence;
 
 /// Why a timeline could not go somewhere.
@@ -25,7 +25,7 @@ pub enum TimelineError {
     #[error("there is no position {wanted} in this recording: it has those from {start} to {end}")]
     NoSuchPosition {
         /// What was asked for.
-        wanted: Position,
+        wanted: Moment,
         /// The first.
         start: Position,
         /// The last.

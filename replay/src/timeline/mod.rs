@@ -5,9 +5,13 @@
 //! position finds the same registers and memory there.
 
 mod back;
+mod backtrace;
+mod before;
 mod checkpoints;
 mod digest;
 mod error;
+mod files;
+mod mapped;
 mod moves;
 mod place;
 mod position;
@@ -24,8 +28,11 @@ use dejavm_sandbox::host::stop::StopHandle;
 use dejavm_sandbox::machine::MachineOptions;
 use dejavm_sandbox::vcpu::registers::{ExtendedState, UserRegisters};
 
+pub use backtrace::{Frame, MOST_FRAMES};
 pub use error::TimelineError;
-pub use position::{BadPosition, Position};
+pub use files::{FileError, Files, Found, FoundKind};
+pub(crate) use mapped::OpenFile;
+pub use position::{BadPosition, Moment, Position};
 pub use stops::{Stop, Stops};
 
 use crate::manifest::RunEnd;
@@ -109,6 +116,21 @@ impl Timeline {
             stop,
             runner,
         })
+    }
+
+    /// Takes in a checkpoint that was made behind a compared exit of the recorded run.
+    ///
+    /// # Errors
+    /// [`TimelineError::NoSuchPosition`] where the recording has none such.
+    pub fn add_checkpoint(&mut self, checkpoint: Checkpoint) -> Result<(), TimelineError> {
+        let at = Position::behind(checkpoint.state.exits());
+        let start = self.start();
+        let end = Position::behind(self.recording.exit_range().map_or(start.exit, |(_, last)| last));
+        if at <= start || at > end {
+            return Err(TimelineError::NoSuchPosition { wanted: at.into(), start, end });
+        }
+        self.checkpoints.add(at, checkpoint);
+        Ok(())
     }
 
     /// The recording.

@@ -4,7 +4,7 @@ use dejavm_sandbox::exit::ExitKind;
 
 use super::place::{Hop, Place};
 use super::ways::{Came, STEPS};
-use super::{Position, Stop, Stops, Timeline, TimelineError};
+use super::{Moment, Position, Stop, Stops, Timeline, TimelineError};
 
 impl Timeline {
     /// The position. Where the program ran to a breakpoint at full speed, steps from the last exit on are
@@ -40,17 +40,22 @@ impl Timeline {
         Ok(self.place.base)
     }
 
-    /// Goes to a position.
+    /// Goes to a position, or to before an exit.
     ///
     /// # Errors
     /// [`TimelineError::NoSuchPosition`] where the recording has none such; the position is then what it was.
-    pub fn seek(&mut self, position: Position) -> Result<(), TimelineError> {
+    pub fn seek(&mut self, moment: impl Into<Moment>) -> Result<(), TimelineError> {
+        let wanted = moment.into();
         let before = self.place.clone();
-        match self.go(&position.into()) {
+        let went = match wanted {
+            Moment::At(position) => self.go(&position.into()),
+            Moment::Before(exit) => self.go_before(exit),
+        };
+        match went {
             Err(TimelineError::NoSuchPosition { .. }) => {
                 self.go(&before)?;
                 let end = self.end_place()?.base;
-                Err(TimelineError::NoSuchPosition { wanted: position, start: self.start(), end })
+                Err(TimelineError::NoSuchPosition { wanted, start: self.start(), end })
             }
             other => other,
         }

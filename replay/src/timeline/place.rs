@@ -20,14 +20,14 @@ pub(super) struct Place {
 /// A part of a way.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Hop {
-    /// To where the instruction at `address` is about to run for the `count`th time, not counting the start of
-    /// this hop.
-    Reach { address: u64, count: u64 },
+    /// To where the instruction at `address` is about to run in `process` for the `count`th time, not counting the
+    /// start of this hop.
+    Reach { process: u32, address: u64, count: u64 },
     /// So many steps.
     Steps(u64),
     /// To where an instruction is about to write to a page with some of these addresses in it for the `count`th
     /// time.
-    Trap { addresses: Arc<[Range<u64>]>, count: u64 },
+    Trap { process: u32, addresses: Arc<[Range<u64>]>, count: u64 },
 }
 
 impl Hop {
@@ -42,8 +42,10 @@ impl Hop {
     pub fn stops(&self) -> Stops {
         match self {
             Hop::Steps(_) => Stops::default(),
-            Hop::Reach { address, .. } => Stops::at([*address]),
-            Hop::Trap { addresses, .. } => Stops { writes: addresses.to_vec(), ..Stops::default() },
+            Hop::Reach { process, address, .. } => Stops { process: *process, ..Stops::at([*address]) },
+            Hop::Trap { process, addresses, .. } => {
+                Stops { process: *process, writes: addresses.to_vec(), ..Stops::default() }
+            }
         }
     }
 }
@@ -61,23 +63,27 @@ impl Place {
     }
 
     /// A breakpoint was reached from here, within the same exit.
-    pub fn reach(&mut self, reached: u64) {
+    pub fn reach(&mut self, stops: &Stops, reached: u64) {
         match self.hops.last_mut() {
-            Some(Hop::Reach { address, count }) if *address == reached => *count += 1,
-            _ => self.hops.push(Hop::Reach { address: reached, count: 1 }),
+            Some(Hop::Reach { process, address, count })
+                if (*process, *address) == (stops.process, reached) =>
+            {
+                *count += 1;
+            }
+            _ => self.hops.push(Hop::Reach { process: stops.process, address: reached, count: 1 }),
         }
     }
 
     /// An instruction was let through that is the `count`th from here, within the same exit, to write to a page
-    /// with some of these addresses in it.
-    pub fn write(&mut self, addresses: &[Range<u64>], count: u64) {
-        self.trap(addresses, count);
+    /// with some of what is watched in it.
+    pub fn write(&mut self, stops: &Stops, count: u64) {
+        self.trap(stops, count);
         self.step(1);
     }
 
     /// An instruction is about to run that is the `count`th so.
-    pub fn trap(&mut self, addresses: &[Range<u64>], count: u64) {
-        self.hops.push(Hop::Trap { addresses: addresses.into(), count });
+    pub fn trap(&mut self, stops: &Stops, count: u64) {
+        self.hops.push(Hop::Trap { process: stops.process, addresses: (&stops.writes[..]).into(), count });
     }
 
     /// One step back, of a place whose last hop is by steps.
@@ -112,15 +118,16 @@ mod tests {
         let mut place = Place::from(Position::behind(4));
         place.step(2);
         assert_eq!(place.position(), Some(Position { exit: 4, steps: 2 }));
-        place.reach(0x10);
-        place.reach(0x10);
-        place.reach(0x20);
+        let stops = Stops::default();
+        place.reach(&stops, 0x10);
+        place.reach(&stops, 0x10);
+        place.reach(&stops, 0x20);
         place.step(1);
         place.step(3);
         place.step(0);
         assert_eq!(place.position(), None);
-        let hops =
-            [Hop::Reach { address: 0x10, count: 2 }, Hop::Reach { address: 0x20, count: 1 }, Hop::Steps(4)];
+        let reach = |address, count| Hop::Reach { process: stops.process, address, count };
+        let hops = [reach(0x10, 2), reach(0x20, 1), Hop::Steps(4)];
         assert_eq!(place.hops, hops);
     }
 }

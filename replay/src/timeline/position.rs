@@ -37,7 +37,7 @@ impl fmt::Display for Position {
 
 /// A text that is no position.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{0:?} is no position: give the number of an exit, or EXIT+STEPS")]
+#[error("{0:?} is no position: give EXIT, EXIT+STEPS, or EXIT- for the moment before it")]
 pub struct BadPosition(String);
 
 impl FromStr for Position {
@@ -47,6 +47,42 @@ impl FromStr for Position {
         let bad = |_| BadPosition(text.to_owned());
         let (exit, steps) = text.split_once('+').unwrap_or((text, "0"));
         Ok(Position { exit: exit.parse().map_err(bad)?, steps: steps.parse().map_err(bad)? })
+    }
+}
+
+/// Where to go: a position, or where the program is about to make an exit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Moment {
+    /// This position: `31` or `31+2354`.
+    At(Position),
+    /// Before the instruction that makes this exit, `32-`: with a system call's number and arguments in the
+    /// registers. Of a call that waited, where it was made, whoever made exits meanwhile.
+    Before(u64),
+}
+
+impl From<Position> for Moment {
+    fn from(position: Position) -> Moment {
+        Moment::At(position)
+    }
+}
+
+impl fmt::Display for Moment {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Moment::At(position) => position.fmt(f),
+            Moment::Before(exit) => write!(f, "{exit}-"),
+        }
+    }
+}
+
+impl FromStr for Moment {
+    type Err = BadPosition;
+
+    fn from_str(text: &str) -> Result<Moment, BadPosition> {
+        match text.strip_suffix('-') {
+            Some(exit) => exit.parse().map(Moment::Before).map_err(|_| BadPosition(text.to_owned())),
+            None => text.parse().map(Moment::At),
+        }
     }
 }
 
@@ -63,5 +99,15 @@ mod tests {
             assert!(text.parse::<Position>().is_err(), "{text}");
         }
         assert!(Position { exit: 3, steps: 12 } < Position::behind(4));
+    }
+
+    #[test]
+    fn moments_are_read_as_they_are_written() {
+        for moment in [Moment::Before(3), Position::behind(3).into(), Position { exit: 3, steps: 1 }.into()] {
+            assert_eq!(moment.to_string().parse(), Ok(moment));
+        }
+        for text in ["-", "3+1-", "3--", "-3", ""] {
+            assert!(text.parse::<Moment>().is_err(), "{text}");
+        }
     }
 }

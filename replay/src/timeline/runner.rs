@@ -113,6 +113,10 @@ impl Runner {
     pub fn want(&mut self, stops: &Stops) -> Result<(), TimelineError> {
         match self.machine.program_mut() {
             Some(program) => {
+                if program.debug.process != stops.process {
+                    program.watch(&[])?;
+                    program.debug.process = stops.process;
+                }
                 if program.debug.breakpoints != stops.breakpoints {
                     program.debug.breakpoints.clone_from(&stops.breakpoints);
                 }

@@ -3,19 +3,29 @@
 use std::collections::BTreeSet;
 use std::ops::Range;
 
+use dejavm_sandbox::program::process::PROGRAM_PID;
+
 /// What moves stop at.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Stops {
-    /// Addresses of instructions in the process that the recording started with.
+    /// The process that all of it is in, by its number; by default the one that the recording starts with.
+    pub process: u32,
+    /// Addresses of instructions.
     pub breakpoints: BTreeSet<u64>,
-    /// Memory of that process: where it changes.
+    /// Memory: where it changes.
     pub writes: Vec<Range<u64>>,
+}
+
+impl Default for Stops {
+    fn default() -> Stops {
+        Stops { process: PROGRAM_PID, breakpoints: BTreeSet::new(), writes: Vec::new() }
+    }
 }
 
 impl Stops {
     /// Breakpoints alone.
     pub fn at(breakpoints: impl IntoIterator<Item = u64>) -> Stops {
-        Stops { breakpoints: breakpoints.into_iter().collect(), writes: Vec::new() }
+        Stops { breakpoints: breakpoints.into_iter().collect(), ..Stops::default() }
     }
 
     /// Whether there is nothing to stop at.

@@ -39,8 +39,14 @@ impl Timeline {
         self.place.position().is_some_and(|position| position.steps == 0)
     }
 
+    /// Whether an instruction with a breakpoint is about to run.
+    pub(super) fn stands_at(&self, stops: &Stops) -> bool {
+        let process = self.machine().program().map_or(0, |program| program.kernel.pid());
+        process == stops.process && stops.breakpoints.contains(&self.rip())
+    }
+
     pub(super) fn no_such_position(&self, wanted: Position) -> TimelineError {
-        TimelineError::NoSuchPosition { wanted, start: self.start(), end: self.place.base }
+        TimelineError::NoSuchPosition { wanted: wanted.into(), start: self.start(), end: self.place.base }
     }
 
     /// Goes to a place, from here or from a checkpoint.
@@ -113,7 +119,7 @@ impl Timeline {
         trap: Option<u64>,
     ) -> Result<Came, TimelineError> {
         let before = self.traps;
-        if !self.is_behind_exit() && stops.breakpoints.contains(&self.rip()) {
+        if !self.is_behind_exit() && self.stands_at(stops) {
             // What one stands at does not stop the run.
             match self.steps(1, stops, trap)? {
                 Came::Stepped => {}
@@ -159,15 +165,15 @@ impl Timeline {
                 Came::Written(addresses)
             }
             Halt::Written(addresses) => {
-                self.place.write(&stops.writes, self.runner.traps());
+                self.place.write(stops, self.runner.traps());
                 Came::Written(addresses)
             }
             Halt::Trap => {
-                self.place.trap(&stops.writes, self.runner.traps());
+                self.place.trap(stops, self.runner.traps());
                 Came::Trapped
             }
             Halt::Breakpoint(_) | Halt::Stepped => {
-                self.place.reach(rip);
+                self.place.reach(stops, rip);
                 Came::Breakpoint(rip)
             }
         }
@@ -210,7 +216,7 @@ impl Timeline {
                 Ran::Ended => return Ok(Came::Ended),
             }
             steps -= 1;
-            if stops.breakpoints.contains(&self.rip()) {
+            if self.stands_at(stops) {
                 return Ok(Came::Breakpoint(self.rip()));
             }
         }

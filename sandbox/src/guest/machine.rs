@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use dejavm_snapshot::{Summary, WriteOptions};
+use dejavm_snapshot::{DictionaryMode, Summary, WriteOptions};
 
 use super::MachineState;
 use super::save::encode;
@@ -121,6 +121,32 @@ impl Machine {
             Machine::Kernel(machine) => {
                 machine.save(path, options, progress, |state| encode(&MachineState::Kernel(Box::new(state))))
             }
+        }
+    }
+
+    /// Writes a snapshot of the machine as it is now, from which its run can be replayed. Nothing changes for
+    /// the guest, as with [`Machine::checkpoint`]: pages of files that it has not looked at are not in it. The
+    /// caller brings it to the disk.
+    ///
+    /// # Errors
+    /// [`SaveError`].
+    pub fn keep(&mut self, path: impl AsRef<Path>) -> Result<Summary, SaveError> {
+        // Quickly: the run waits.
+        let (path, options) = (
+            path.as_ref(),
+            WriteOptions {
+                level: 1,
+                dictionary: DictionaryMode::Never,
+                durable: false,
+                ..WriteOptions::default()
+            },
+        );
+        match self {
+            Machine::Program(machine) => {
+                machine.keep(path, &options, |state| encode(&MachineState::Program(Box::new(state))))
+            }
+            Machine::Kernel(machine) => machine
+                .save(path, &options, &mut |_, _| {}, |state| encode(&MachineState::Kernel(Box::new(state)))),
         }
     }
 

@@ -170,7 +170,7 @@ impl Machine {
             return Err(SaveError::Ended);
         }
         let encoded = encode(self.state()?)?;
-        let mut contents = RamContents::new(&self.ram, self.ram.pages())?;
+        let mut contents = RamContents::new(&self.ram, self.ram.pages(), |_| false)?;
         Ok(dejavm_snapshot::write(path, options, &encoded, &mut contents, progress)?)
     }
 }

@@ -36,14 +36,17 @@ pub(crate) struct RamContents<'a> {
 }
 
 impl<'a> RamContents<'a> {
-    /// The first `pages` pages of `ram`.
+    /// The first `pages` pages of `ram`, but for those that the state says are in files alone.
     ///
     /// # Errors
     /// When the source cannot say what it has.
-    pub fn new(ram: &'a Ram, pages: u64) -> Result<RamContents<'a>, PageError> {
+    pub fn new(
+        ram: &'a Ram,
+        pages: u64,
+        in_files: impl Fn(u64) -> bool,
+    ) -> Result<RamContents<'a>, PageError> {
         let mut present = ram.held(0..pages)?;
-        // What a replay lacks is in the state: the page comes from its file still.
-        present.retain(|page| !ram.is_withheld(*page));
+        present.retain(|page| !in_files(*page));
         Ok(RamContents { ram, pages, present })
     }
 }

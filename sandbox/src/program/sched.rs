@@ -80,6 +80,11 @@ impl Scheduler {
         self.steps = 0;
     }
 
+    /// What it does to break the program, if it does.
+    pub fn chaos(&self) -> Option<&Chaos> {
+        self.chaos.as_ref()
+    }
+
     /// Starts its random stream anew.
     pub fn reseed(&mut self, seed: u64) {
         self.random = Random::new(seed, SCHEDULE_STREAM);

@@ -1,5 +1,6 @@
 //! From a program's state to its machine, and from the machine to a snapshot.
 
+use std::ops::Range;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -209,7 +210,40 @@ impl Machine {
         if self.kernel.end.is_some() {
             return Err(SaveError::Ended);
         }
-        let mut state = self.state()?;
+        let state = self.state()?;
+        self.write(state, path, options, with_files, progress, encode)
+    }
+
+    /// Writes a checkpoint. Nothing changes for the program, as with [`Machine::checkpoint`]. Pages of mapped
+    /// files that it has not looked at are not in it.
+    ///
+    /// # Errors
+    /// [`SaveError`].
+    pub fn keep(
+        &mut self,
+        path: &Path,
+        options: &WriteOptions,
+        encode: impl FnOnce(ProgramState) -> Result<Vec<u8>, SaveError>,
+    ) -> Result<Summary, SaveError> {
+        if self.kernel.end.is_some() {
+            return Err(SaveError::Ended);
+        }
+        let Memory { ram, pages, .. } = &self.kernel.memory;
+        let absent = pages.runs_of_files(|page| ram.is_absent(page));
+        let state = self.state_without(absent)?;
+        self.write(state, path, options, false, &mut |_, _| {}, encode)
+    }
+
+    /// Writes a state and what its memory holds.
+    fn write(
+        &self,
+        mut state: ProgramState,
+        path: &Path,
+        options: &WriteOptions,
+        with_files: bool,
+        progress: &mut dyn FnMut(u64, u64),
+        encode: impl FnOnce(ProgramState) -> Result<Vec<u8>, SaveError>,
+    ) -> Result<Summary, SaveError> {
         let pages = state.memory.used_pages();
         state.memory.stored_pages = pages;
         let files = state.fs.place(pages);
@@ -217,8 +251,13 @@ impl Machine {
         let kept =
             state.fs.keep_files(&self.kernel.outside.contents(), from, with_files).map_err(SysError::from);
         let kept = kept.map_err(RunError::from)?;
+        let withheld: Vec<Range<u64>> = state.memory.withheld.iter().map(|run| run.first..run.end).collect();
+        let in_files = |page| {
+            let at = withheld.partition_point(|run| run.end <= page);
+            withheld.get(at).is_some_and(|run| run.contains(&page))
+        };
         let encoded = encode(state)?;
-        let ram = RamContents::new(&self.kernel.memory.ram, pages)?;
+        let ram = RamContents::new(&self.kernel.memory.ram, pages, in_files)?;
         let mut contents = MachineContents { ram, files, kept };
         Ok(dejavm_snapshot::write(path, options, &encoded, &mut contents, progress)?)
     }

@@ -1,6 +1,7 @@
 //! `dejavm diff`
 
 mod align;
+mod inputs;
 mod myers;
 mod show;
 mod stream;
@@ -17,6 +18,9 @@ use show::Printer;
 use stream::{Keys, Streams};
 
 /// Compares two recordings exit by exit, as `diff` compares lines.
+///
+/// First it tells what the runs were given that differs: seed, clock, arguments, environment, standard input, and
+/// files of the host that both asked for. Most often that is the cause.
 ///
 /// Exits that only one of them has are told apart from those that came out otherwise, and of these is said what
 /// differs: an argument, the result, or what was written into memory. Both are replayed for it, so that what
@@ -61,6 +65,7 @@ pub fn main(args: Args, voice: Voice) -> Result {
     }
     let names = [&args.left, &args.right].map(|dir| dir.display().to_string());
     let mut printer = Printer::new(names, args.context as usize, voice.quiet);
+    printer.given(inputs::differences([&left, &right])?)?;
     let keys = Keys { addresses: args.addresses, tasks: args.p.iter().copied().collect() };
     let mut streams = Streams::start([&left, &right], &keys, (!args.raw).then_some(&args.decode))?;
     let aligned = Aligner::new(&mut streams).run(&mut |step| printer.step(step));

@@ -1,6 +1,6 @@
 //! Differences of two recordings as lines.
 
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 use std::io::{BufWriter, Stdout, Write};
 
 use super::align::Step;
@@ -23,6 +23,10 @@ pub struct Printer {
     skipped: u64,
     changed: u64,
     only: [u64; 2],
+    /// The names were written.
+    named: bool,
+    /// Exits that only one has, by what they are: how many more of them the left one has than the right one.
+    order: HashMap<u64, i64>,
 }
 
 impl Printer {
@@ -39,7 +43,21 @@ impl Printer {
             skipped: 0,
             changed: 0,
             only: [0; 2],
+            named: false,
+            order: HashMap::new(),
         }
+    }
+
+    /// Writes what the runs were given that differs.
+    ///
+    /// # Errors
+    /// When it cannot be written.
+    pub fn given(&mut self, lines: Vec<String>) -> Result<()> {
+        for line in lines {
+            self.names()?;
+            self.write(&format!("! {line}"), "\x1b[33m")?;
+        }
+        Ok(())
     }
 
     /// Takes the next step.
@@ -59,11 +77,13 @@ impl Printer {
             }
             Step::Left(entry) => {
                 self.only[0] += 1;
+                *self.order.entry(entry.key).or_default() += 1;
                 self.differs()?;
                 self.line('-', &entry)?;
             }
             Step::Right(entry) => {
                 self.only[1] += 1;
+                *self.order.entry(entry.key).or_default() -= 1;
                 self.differs()?;
                 self.line('+', &entry)?;
             }
@@ -86,6 +106,12 @@ impl Printer {
                 self.names[0].escape_debug(),
                 self.names[1].escape_debug()
             )?;
+            let rest: u64 = self.order.values().map(|n| n.unsigned_abs()).sum();
+            let moved = (left + right).saturating_sub(rest) / 2;
+            if moved > 0 {
+                let what = if moved == 1 { "1 exit is" } else { &format!("{moved} exits are") };
+                writeln!(self.out, "{what} in both, at other places: the tasks ran in another order")?;
+            }
         }
         self.out.flush()?;
         Ok(differ)
@@ -106,11 +132,7 @@ impl Printer {
 
     /// Before a difference: what led to it.
     fn differs(&mut self) -> Result<()> {
-        if self.changed + self.only[0] + self.only[1] == 1 {
-            let [left, right] = self.names.clone();
-            self.write(&format!("--- {}", left.escape_debug()), "\x1b[1m")?;
-            self.write(&format!("+++ {}", right.escape_debug()), "\x1b[1m")?;
-        }
+        self.names()?;
         match std::mem::take(&mut self.skipped) {
             0 => {}
             1 => self.write("@@ 1 exit is the same @@", "\x1b[36m")?,
@@ -120,6 +142,16 @@ impl Printer {
             self.line(' ', &entry)?;
         }
         Ok(())
+    }
+
+    /// The recordings' names, once.
+    fn names(&mut self) -> Result<()> {
+        if std::mem::replace(&mut self.named, true) {
+            return Ok(());
+        }
+        let [left, right] = self.names.clone();
+        self.write(&format!("--- {}", left.escape_debug()), "\x1b[1m")?;
+        self.write(&format!("+++ {}", right.escape_debug()), "\x1b[1m")
     }
 
     fn line(&mut self, sign: char, entry: &Entry) -> Result<()> {

@@ -114,7 +114,10 @@ fn tell(args: &Args, found: &one::Failed) {
     for line in found.said.lines() {
         say(format_args!("  {line}"));
     }
-    say(format_args!("its recording is {0}: dejavm replay {0}", args.output.display()));
+    say(format_args!(
+        "its recording is {0}: dejavm replay {0}, or dejavm debug --end {0}",
+        args.output.display()
+    ));
 }
 
 /// Where a run is recorded.

@@ -55,11 +55,11 @@ pub fn main(number: u64, dir: &Path, new: &mut NewGuest, voice: Voice) -> Result
     new.guest.chaos = new.guest.chaos.map(|chaos| chaos.wrapping_add(number));
     let signals = Signals::block()?;
     let host = crate::cli::host()?;
-    let recorded = Recorded { dir, max_log: None };
+    let recorded = Recorded { dir, max_log: None, checkpoints: None };
     let sandbox = signals
         .while_loading(|stop| new.start(streams::to_record(), Some(recorded), &host, Some(stop), voice))?;
     confine::confine(&sandbox, new.run.no_confine, None)?;
-    conclude::run(sandbox, &signals, &new.name(), &new.run, voice)
+    conclude::run(sandbox, &signals, &new.name(), &new.run, None, voice)
 }
 
 /// How a recorded run came out that should have ended with status `expect`. `None` if its recording is not

@@ -1,17 +1,17 @@
 //! `dejavm log`
 
-mod filter;
+pub mod filter;
 mod show;
-mod summary;
+pub mod summary;
 
 use std::path::PathBuf;
 
-use dejavm::replay::text::{MOST_STRING_BYTES, STRING_BYTES};
+use dejavm::replay::text::STRING_BYTES;
 use dejavm::replay::{Ending, Recording};
 
 use super::decoding::{DecodeOptions, Look};
 use super::failure::say;
-use super::{Failure, Result};
+use super::{Failure, Result, parse};
 use filter::{Expression, Filter};
 pub use show::wants_colour;
 use show::{Printer, Style};
@@ -53,7 +53,7 @@ pub struct Args {
     #[arg(short, conflicts_with_all = ["json", "faults", "answers", "times"])]
     c: bool,
     /// Bytes of strings and buffers that are shown. Paths are shown whole.
-    #[arg(short, value_name = "N", default_value_t = STRING_BYTES, value_parser = strings)]
+    #[arg(short, value_name = "N", default_value_t = STRING_BYTES, value_parser = parse::strings)]
     s: usize,
     /// One JSON object a line.
     #[arg(long)]
@@ -78,13 +78,6 @@ pub struct Args {
     raw: bool,
     #[command(flatten)]
     decode: DecodeOptions,
-}
-
-fn strings(text: &str) -> std::result::Result<usize, String> {
-    match text.parse() {
-        Ok(n) if n <= MOST_STRING_BYTES => Ok(n),
-        _ => Err(format!("give a number up to {MOST_STRING_BYTES}")),
-    }
 }
 
 pub fn main(args: Args) -> Result {
@@ -129,7 +122,7 @@ pub fn main(args: Args) -> Result {
 
 /// Shows as much as a replay comes by, and says what it did not.
 fn decode(recording: &Recording, options: &DecodeOptions, printer: &Look<Printer>) {
-    let Some(why) = printer.at(recording, options) else { return };
+    let Some(why) = printer.at(recording, options, None) else { return };
     let from = match printer.with(|printer| printer.last()) {
         0 => String::new(),
         last => format!(" from exit {} on", last.saturating_add(1)),

@@ -3,17 +3,20 @@
 use std::collections::BTreeMap;
 use std::io::Write;
 
-use dejavm::replay::text::{errno_of, syscall_name};
+use dejavm::replay::text::{call_name, errno_of};
 use dejavm::{Exit, ExitKind};
 
 use crate::cli::Result;
 
 /// Counts of one call.
 #[derive(Clone, Copy, Debug, Default)]
-struct Count {
-    calls: u64,
-    errors: u64,
-    ns: u64,
+pub struct Count {
+    /// How often it was made.
+    pub calls: u64,
+    /// How often it failed.
+    pub errors: u64,
+    /// Nanoseconds of virtual time.
+    pub ns: u64,
 }
 
 /// Counts of all calls.
@@ -32,13 +35,19 @@ impl Summary {
         count.ns = count.ns.saturating_add(ns);
     }
 
-    /// Writes the table, the calls that took most time first.
-    pub fn write(&self, out: &mut dyn Write) -> Result<()> {
+    /// Names and counts, the calls that took most time first.
+    pub fn rows(&self) -> Vec<(String, Count)> {
         let mut rows: Vec<(String, Count)> =
-            self.counts.iter().map(|(n, count)| (name(*n), *count)).collect();
+            self.counts.iter().map(|(n, count)| (call_name(*n).into_owned(), *count)).collect();
         rows.sort_by(|(a_name, a), (b_name, b)| {
             (b.ns, b.calls).cmp(&(a.ns, a.calls)).then_with(|| a_name.cmp(b_name))
         });
+        rows
+    }
+
+    /// Writes the table.
+    pub fn write(&self, out: &mut dyn Write) -> Result<()> {
+        let rows = self.rows();
         let total = rows.iter().fold(Count::default(), |sum, (_, count)| Count {
             calls: sum.calls + count.calls,
             errors: sum.errors + count.errors,
@@ -58,10 +67,6 @@ impl Summary {
         writeln!(out, "{}", row("total", &total, total.ns))?;
         Ok(())
     }
-}
-
-fn name(number: u64) -> String {
-    syscall_name(number).map_or_else(|| format!("syscall_{number}"), str::to_owned)
 }
 
 fn row(name: &str, count: &Count, total_ns: u64) -> String {

@@ -1,6 +1,6 @@
 //! `dejavm ps`
 
-mod tasks;
+pub mod tasks;
 
 use std::io::{BufWriter, Write};
 use std::path::PathBuf;
@@ -40,7 +40,7 @@ pub fn main(args: Args) -> Result {
     let command: Vec<Vec<u8>> =
         recording.manifest().command.iter().map(|arg| arg.clone().into_bytes()).collect();
     let tasks = Look::new(Tasks::new(command));
-    if let Some(why) = tasks.at(&recording, &args.decode) {
+    if let Some(why) = tasks.at(&recording, &args.decode, None) {
         say(format_args!("commands are not complete: {why}"));
     }
     tasks.with(|tasks| {
@@ -60,7 +60,7 @@ pub fn main(args: Args) -> Result {
 }
 
 /// The command as a shell would read it, or nearly so.
-fn words(command: &[Vec<u8>]) -> String {
+pub fn words(command: &[Vec<u8>]) -> String {
     let plain = |b: &u8| b.is_ascii_alphanumeric() || b"_@%+=:,./-".contains(b);
     let word = |arg: &Vec<u8>| match !arg.is_empty() && arg.iter().all(plain) {
         true => String::from_utf8_lossy(arg).into_owned(),
@@ -114,7 +114,8 @@ fn list(tasks: &Tasks, out: &mut dyn Write) -> Result<()> {
     Ok(())
 }
 
-fn status(task: &Task) -> String {
+/// How a task ended, in words.
+pub fn status(task: &Task) -> String {
     match &task.status {
         Some(Status::Exited(code)) => format!("exited {code}"),
         Some(Status::Killed(signal)) => {

@@ -2,18 +2,12 @@
 
 use std::collections::BTreeMap;
 
-use dejavm::replay::text::{Decoded, errno_of, exception_name, strings_at};
+use dejavm::replay::text::{Decoded, errno_of, exception_name};
 use dejavm::sandbox::program::process::PROGRAM_PID;
 use dejavm::sandbox::program::syscall::number;
 use dejavm::{Exit, ExitKind, GuestMemory, MadeCall};
 
-use crate::cli::decoding::{Nothing, Viewer, Watched};
-
-/// Bytes of one argument of a command that are kept.
-const ARGUMENT_BYTES: usize = 200;
-
-/// `CLONE_THREAD`.
-const CLONE_THREAD: u64 = 0x1_0000;
+use crate::cli::decoding::{CLONE_THREAD, Nothing, Viewer, Watched, clone_flags, executed};
 
 /// How a task ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -303,19 +297,10 @@ impl Viewer for Tasks {
 
     fn made(&mut self, call: &MadeCall, memory: &dyn GuestMemory) {
         self.executing.remove(&call.task);
-        let argv = match call.number {
-            number::EXECVE => call.args[1],
-            number::EXECVEAT => call.args[2],
-            number::CLONE3 => {
-                let mut flags = [0; 8];
-                if memory.read(call.args[0], &mut flags) == flags.len() {
-                    self.cloning.insert(call.task, u64::from_le_bytes(flags));
-                }
-                return;
-            }
-            _ => return,
-        };
-        if let Some(command) = strings_at(memory, argv, ARGUMENT_BYTES) {
+        if call.number == number::CLONE3 {
+            self.cloning.insert(call.task, clone_flags(call.number, &call.args, memory));
+        }
+        if let Some(command) = executed(call, memory) {
             self.executing.insert(call.task, (call.args, command));
         }
     }

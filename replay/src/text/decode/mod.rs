@@ -2,6 +2,7 @@
 //! when a call is made and when it is answered, and shown as strace shows it.
 
 mod arrays;
+mod extents;
 mod reading;
 mod structures;
 
@@ -15,6 +16,7 @@ use super::args::{self, Texts};
 use super::{call, errno_of, names};
 pub use arrays::strings_at;
 use arrays::{MOST_ELEMENTS, array, descriptors, entries, environment, poll_fds, ready_fds};
+pub use extents::{Extent, extents, files_among, path_at};
 use reading::{MOST_OF_PATH, bytes, quoted, string, u32_at, u32_in, u64_at, u64_in};
 
 /// Bytes of a string that are shown, unless told otherwise: as strace does.

@@ -40,7 +40,7 @@ fn exit(number: u64, args: [u64; 6], result: u64) -> Exit {
 /// The line of a call that finds this memory, and leaves it behind.
 fn line(number: u64, args: [u64; 6], result: u64, memory: &Page) -> String {
     let mut decoder = Decoder::new(STRING_BYTES);
-    decoder.made(&MadeCall { task: 2, number, args }, memory);
+    decoder.made(&MadeCall { task: 2, number, args, ..MadeCall::default() }, memory);
     let exit = exit(number, args, result);
     let decoded = decoder.answered(&exit, memory);
     CallLine::of(&exit, &decoded).expect("a call").to_string()
@@ -101,7 +101,7 @@ fn a_thread_that_executes_has_another_number_by_then() {
     let memory = Page::new().put(0, b"/bin/ls\0").words(64, &[0]);
     let mut decoder = Decoder::new(STRING_BYTES);
     let args = [BASE, BASE + 64, 0, 0, 0, 0];
-    decoder.made(&MadeCall { task: 9, number: nr("execve"), args }, &memory);
+    decoder.made(&MadeCall { task: 9, number: nr("execve"), args, ..MadeCall::default() }, &memory);
     // The new program's memory is another.
     let decoded = decoder.answered(&exit(nr("execve"), args, 0), &Page::new());
     assert_eq!(decoded.arguments()[0].as_deref(), Some("\"/bin/ls\""));
@@ -112,8 +112,14 @@ fn a_thread_that_executes_has_another_number_by_then() {
 fn what_a_call_reads_is_as_it_was_when_it_was_made() {
     let mut decoder = Decoder::new(STRING_BYTES);
     let args = [1, BASE, 3, 0, 0, 0];
-    decoder.made(&MadeCall { task: 2, number: nr("write"), args }, &Page::new().put(0, b"old"));
-    decoder.made(&MadeCall { task: 3, number: nr("read"), args: [0, BASE, 9, 0, 0, 0] }, &Page::new());
+    decoder.made(
+        &MadeCall { task: 2, number: nr("write"), args, ..MadeCall::default() },
+        &Page::new().put(0, b"old"),
+    );
+    decoder.made(
+        &MadeCall { task: 3, number: nr("read"), args: [0, BASE, 9, 0, 0, 0], ..MadeCall::default() },
+        &Page::new(),
+    );
     let exit = exit(nr("write"), args, 3);
     let decoded = decoder.answered(&exit, &Page::new().put(0, b"new"));
     assert_eq!(CallLine::of(&exit, &decoded).expect("a call").to_string(), r#"write(1, "old", 3) = 3"#);

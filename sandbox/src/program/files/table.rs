@@ -122,6 +122,11 @@ impl FdTable {
         }
     }
 
+    /// Descriptors that are open.
+    pub fn count(&self) -> u64 {
+        self.table.slots.iter().flatten().count() as u64
+    }
+
     /// The description that a descriptor stands for.
     pub(super) fn description_id(&self, fd: i32) -> FsResult<DescId> {
         Ok(self.slot(fd)?.id)

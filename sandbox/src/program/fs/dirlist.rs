@@ -130,6 +130,16 @@ impl Fs {
         out.finish(false)
     }
 
+    /// All names in a directory but `.` and `..`, in order.
+    ///
+    /// # Errors
+    /// As [`Fs::getdents`].
+    pub fn names_in(&mut self, env: &mut Env<'_>, at: At<'_>, dir: InodeId) -> FsResult<Vec<Vec<u8>>> {
+        self.expect_dir(dir)?;
+        let virtual_names = self.virtual_names(env, at, dir)?;
+        Ok(self.names_after(dir, None, &virtual_names).map(|listed| listed.name).collect())
+    }
+
     /// The names in a directory that are in no table. Sees to it that those in the table are
     /// known, too.
     fn virtual_names(&mut self, env: &mut Env<'_>, at: At<'_>, dir: InodeId) -> FsResult<Vec<Listed>> {

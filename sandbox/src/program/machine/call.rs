@@ -165,7 +165,7 @@ impl Machine {
             self.resume(Resume::Full)?;
             return Ok(Made::End(RunEnd::Paused));
         }
-        resume = self.deliver(resume)?;
+        resume = self.deliver(resume, options)?;
         if let Some(end) = self.ended(options)? {
             return Ok(Made::End(end));
         }

@@ -18,6 +18,7 @@ use crate::machine::{RunEnd, RunError};
 use crate::program::kernel::Kernel;
 use crate::program::process::PROGRAM_PID;
 use crate::ram::PAGE_SIZE;
+use crate::x86::flags::rflags::RESUME_FLAG;
 use crate::x86::frame::Frame;
 
 /// `hlt`.
@@ -300,7 +301,8 @@ impl Machine {
 
     fn halt(&mut self, halt: Halt, frame: &Frame) -> Result<RunEnd, RunError> {
         self.debug.halt = Some(halt);
-        self.take_frame(frame);
+        // A fault leaves RF set, a step does not: it is the debugger's, and no matter of the place.
+        self.take_frame(&Frame { rflags: frame.rflags & !RESUME_FLAG, ..*frame });
         self.resume(Resume::Full)?;
         Ok(RunEnd::Paused)
     }

@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::Machine;
+use crate::exit::SignalEffect;
 use crate::machine::{RunEnd, RunError, RunOptions};
 use crate::program::entry;
 use crate::program::exception;
@@ -69,7 +70,7 @@ impl Machine {
             self.resume(Resume::Full)?;
             return Ok(Some(RunEnd::Paused));
         }
-        let resume = self.deliver(Resume::Full)?;
+        let resume = self.deliver(Resume::Full, options)?;
         match self.ended(options)? {
             Some(end) => Ok(Some(end)),
             None => self.go(resume, options),
@@ -84,7 +85,7 @@ impl Machine {
         options: &mut RunOptions<'_>,
     ) -> Result<Option<RunEnd>, RunError> {
         let delivers = self.kernel.signals().any_deliverable();
-        let resume = self.deliver(Resume::Full)?;
+        let resume = self.deliver(Resume::Full, options)?;
         if let Some(end) = self.ended(options)? {
             return Ok(Some(end));
         }
@@ -99,19 +100,26 @@ impl Machine {
     }
 
     /// Delivers pending signals: the last handler to be entered runs first.
-    pub(super) fn deliver(&mut self, mut resume: Resume) -> Result<Resume, RunError> {
+    pub(super) fn deliver(
+        &mut self,
+        mut resume: Resume,
+        options: &mut RunOptions<'_>,
+    ) -> Result<Resume, RunError> {
         loop {
             while let Some(delivery) = self.kernel.take_signal() {
                 match delivery {
                     Delivery::Ignore(_) => {}
-                    Delivery::Stop(info) => self.kernel.stop_if_due(info.signal),
+                    Delivery::Stop(info) => {
+                        self.tell_signal(&info, SignalEffect::Stops, options);
+                        self.kernel.stop_if_due(info.signal);
+                    }
                     Delivery::Terminate(info) => {
-                        self.die(&info)?;
+                        self.die(&info, options)?;
                         return Ok(resume);
                     }
                     Delivery::Handle(info, action) => {
                         resume = Resume::Full;
-                        self.enter_handler(&info, &action)?;
+                        self.enter_handler(&info, &action, options)?;
                         if self.kernel.task.dead {
                             return Ok(resume);
                         }
@@ -128,7 +136,12 @@ impl Machine {
         Ok(resume)
     }
 
-    fn enter_handler(&mut self, info: &Info, action: &Action) -> Result<(), RunError> {
+    fn enter_handler(
+        &mut self,
+        info: &Info,
+        action: &Action,
+        options: &mut RunOptions<'_>,
+    ) -> Result<(), RunError> {
         let fp = self.core.vcpu.extended_state()?;
         let Kernel { memory, space, task, fp_size, fp_components, .. } = &mut self.kernel;
         let Task { signals, regs, .. } = &mut **task;
@@ -136,9 +149,12 @@ impl Machine {
         let context =
             Context { regs: &mut regs.general, fp: &fp, fp_size: *fp_size, fp_components: *fp_components };
         match signals.enter(memory, space, context, info, action, trampoline) {
-            Ok(()) => self.core.vcpu.set_extended_state(&ExtendedState::initial())?,
+            Ok(()) => {
+                self.core.vcpu.set_extended_state(&ExtendedState::initial())?;
+                self.tell_signal(info, SignalEffect::Handler(action.handler), options);
+            }
             Err(MemError::BadAddress(address)) if info.signal == SIGSEGV => {
-                self.die(&Info { value: address, ..*info })?;
+                self.die(&Info { value: address, ..*info }, options)?;
             }
             Err(MemError::BadAddress(_)) => self.kernel.signals().force(Info::by_kernel(SIGSEGV)),
             Err(MemError::Page(e)) => return Err(e.into()),
@@ -146,7 +162,8 @@ impl Machine {
         Ok(())
     }
 
-    pub(super) fn die(&mut self, info: &Info) -> Result<(), RunError> {
+    pub(super) fn die(&mut self, info: &Info, options: &mut RunOptions<'_>) -> Result<(), RunError> {
+        self.tell_signal(info, SignalEffect::Ends, options);
         if self.kernel.pid() != PROGRAM_PID {
             return Ok(self.kernel.exit_process(info.signal as i32)?);
         }

@@ -1,9 +1,11 @@
 //! What an observer that reads memory is told of system calls.
 
 use super::Machine;
-use crate::exit::{Exit, ExitKind, GuestMemory, MadeCall};
+use crate::exit::{DeliveredSignal, Exit, ExitKind, GuestMemory, Holdings, MadeCall, Observer, SignalEffect};
 use crate::machine::{RunError, RunOptions};
+use crate::program::fs::{FdLinks, Fs};
 use crate::program::kernel::Kernel;
+use crate::program::signal::Info;
 use crate::program::wait::Call;
 
 /// The memory of the running task.
@@ -13,20 +15,64 @@ impl GuestMemory for Looked<'_> {
     fn read(&self, address: u64, out: &mut [u8]) -> usize {
         self.0.space.look(&self.0.memory, address, out)
     }
+
+    fn holdings(&self) -> Option<Holdings> {
+        let mapped = self.0.space.state.vmas.iter().map(|(start, vma)| vma.end - start).sum();
+        Some(Holdings { mapped, descriptors: self.0.files.count() })
+    }
+
+    fn path_of(&self, descriptor: u32) -> Option<Vec<u8>> {
+        self.0.files.target(descriptor).map(|file| self.0.outside.look(Fs::path_of, file))
+    }
+
+    fn working_directory(&self) -> Option<Vec<u8>> {
+        Some(self.0.outside.look(Fs::path_of, self.0.context.cwd))
+    }
+
+    fn process(&self) -> Option<(u32, usize)> {
+        let process = self.0.pid();
+        Some((process, self.0.tasks_of(process).len()))
+    }
 }
 
 impl Machine {
     /// Tells an observer that reads memory of a call that is made for the first time.
     pub(super) fn tell_made(&mut self, call: &Call, options: &mut RunOptions<'_>) {
-        let Some(observer) = &mut options.observer else { return };
-        if !observer.reads_memory() || self.kernel.resumed().is_some() {
+        if self.kernel.resumed().is_some() {
             return;
         }
+        let Some(observer) = self.looker(options) else { return };
+        let made = MadeCall {
+            task: self.kernel.tid(),
+            process: self.kernel.pid(),
+            clock: self.kernel.clock.realtime(),
+            number: call.number,
+            args: call.args,
+        };
+        observer.made(&made, &Looked(&self.kernel));
+    }
+
+    /// Tells an observer that reads memory of a signal that is delivered to the running task.
+    pub(super) fn tell_signal(&mut self, info: &Info, effect: SignalEffect, options: &mut RunOptions<'_>) {
+        let Some(observer) = self.looker(options) else { return };
+        observer.signal(&DeliveredSignal {
+            task: self.kernel.tid(),
+            process: self.kernel.pid(),
+            clock: self.kernel.clock.realtime(),
+            exits: self.core.exits,
+            signal: info.signal,
+            code: info.code,
+            effect,
+        });
+    }
+
+    /// The observer, if it is one that reads memory. It may do what it likes: RDTSC does not fault any more.
+    fn looker<'a>(&mut self, options: &'a mut RunOptions<'_>) -> Option<&'a mut dyn Observer> {
+        let observer = options.observer.as_deref_mut().filter(|observer| observer.reads_memory())?;
         if !observer.reads_no_clock() {
             self.core.vcpu.settle();
         }
-        let made = MadeCall { task: self.kernel.tid(), number: call.number, args: call.args };
-        observer.made(&made, &Looked(&self.kernel));
+        Some(observer)
     }
 
     /// Tells an observer that reads memory of a call that was answered, behind its exit.

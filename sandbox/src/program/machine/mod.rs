@@ -7,6 +7,7 @@ mod debug;
 mod delivery;
 mod error;
 mod exceptions;
+mod files;
 mod instructions;
 mod invalid;
 mod legacy;
@@ -371,7 +372,7 @@ impl Guest for Machine {
         let fatal = self.kernel.signals().fatal();
         let Some(signal) = self.kernel.outside.world().signal(Some(fatal))? else { return Ok(None) };
         self.kernel.task.regs.general.rip = self.exit_rip;
-        self.die(&Info::by_kernel(signal))?;
+        self.die(&Info::by_kernel(signal), options)?;
         self.ended(options)
     }
 

@@ -76,7 +76,7 @@ impl Machine {
 
     /// Delivers what signals came for a task while others ran.
     fn go_on_as(&mut self, options: &mut RunOptions<'_>) -> Result<Made, RunError> {
-        let resume = self.deliver(Resume::Full)?;
+        let resume = self.deliver(Resume::Full, options)?;
         if let Some(end) = self.ended(options)? {
             return Ok(Made::End(end));
         }

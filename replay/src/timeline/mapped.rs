@@ -1,0 +1,144 @@
+//! The program's files, as the program saw them, out of the recording.
+//!
+//! A recording has of a file what the program read, in blocks of 64 KiB. What it lacks comes from the file of
+//! the same name on this machine, if that is of the same length and begins as the recorded one does.
+
+use std::fs::File;
+use std::io::{self, Read, Seek, SeekFrom};
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::FileExt;
+use std::path::Path;
+
+use dejavm_sandbox::program::fs::ContentRef;
+use dejavm_sandbox::program::mm::Backing;
+use dejavm_sandbox::ram::PAGE_SIZE;
+
+use super::Timeline;
+
+/// A file that is open.
+#[derive(Debug)]
+pub(crate) struct OpenFile {
+    recorded: Option<ContentRef>,
+    here: Option<File>,
+    /// Bytes.
+    len: u64,
+}
+
+impl OpenFile {
+    /// One of this machine.
+    pub fn of_this_machine(path: &[u8]) -> Option<OpenFile> {
+        let (file, len) = of_this_machine(path)?;
+        Some(OpenFile { recorded: None, here: Some(file), len })
+    }
+
+    /// Bytes.
+    pub fn len(&self) -> u64 {
+        self.len
+    }
+}
+
+/// A file of this machine, and its length.
+fn of_this_machine(path: &[u8]) -> Option<(File, u64)> {
+    let path = Path::new(std::ffi::OsStr::from_bytes(path));
+    // To open what is no file may take for ever.
+    let len = path.metadata().ok().filter(|metadata| metadata.is_file())?.len();
+    Some((File::open(path).ok()?, len))
+}
+
+impl Timeline {
+    /// Opens a file that the running program has mapped.
+    pub(crate) fn open_mapped_file(&self, path: &[u8]) -> Option<OpenFile> {
+        let (content, len) = self.mapped_file(path)?;
+        Some(self.open_content(content, len, path))
+    }
+
+    /// Opens a content of so many bytes, which has this path.
+    pub(crate) fn open_content(&self, content: ContentRef, len: u64, path: &[u8]) -> OpenFile {
+        let begins_alike = |file: &File| {
+            let (mut recorded, mut found) = ([0; PAGE_SIZE], [0; PAGE_SIZE]);
+            let n = PAGE_SIZE.min(usize::try_from(len).unwrap_or(PAGE_SIZE));
+            self.recorded_page(content, 0, &mut recorded).is_some()
+                && file.read_exact_at(&mut found[..n], 0).is_ok()
+                && recorded == found
+        };
+        let here = of_this_machine(path).filter(|(file, length)| *length == len && begins_alike(file));
+        OpenFile { recorded: Some(content), here: here.map(|(file, _)| file), len }
+    }
+
+    /// The content of a file that the running program has mapped, and its length. Mappings are named by what
+    /// symbolic links lead to, and a debugger asks for the link: `libx.so.1` is `libx.so.1.2` as well.
+    fn mapped_file(&self, path: &[u8]) -> Option<(ContentRef, u64)> {
+        let kernel = &self.machine().program()?.kernel;
+        let name = |path: &[u8]| path.rsplit(|byte| *byte == b'/').next().unwrap_or_default().to_vec();
+        let wanted = name(path);
+        let version = [&wanted[..], b"."].concat();
+        let find = |is_it: &dyn Fn(&[u8]) -> bool| {
+            kernel.space.state.vmas.values().find_map(|vma| match vma.backing {
+                Backing::File { content, len, .. } if is_it(&vma.name) => Some((content, len)),
+                _ => None,
+            })
+        };
+        find(&|mapped| mapped == path)
+            .or_else(|| find(&|mapped| name(mapped) == wanted))
+            .or_else(|| find(&|mapped| name(mapped).starts_with(&version)))
+    }
+
+    fn recorded_page(&self, content: ContentRef, offset: u64, out: &mut [u8; PAGE_SIZE]) -> Option<()> {
+        let kernel = &self.machine().program()?.kernel;
+        kernel.memory.pages.peek_content(content, offset, out).ok()
+    }
+
+    /// Reads a file; as much as lies in one page. `None` where neither the recording nor this machine has it.
+    pub(crate) fn read_file(&self, file: &OpenFile, offset: u64, out: &mut [u8]) -> Option<usize> {
+        let within = (offset % PAGE_SIZE as u64) as usize;
+        let n = usize::try_from(file.len.saturating_sub(offset)).unwrap_or(usize::MAX);
+        let n = n.min(out.len()).min(PAGE_SIZE - within);
+        if n == 0 {
+            return Some(0);
+        }
+        let mut page = [0; PAGE_SIZE];
+        let recorded =
+            file.recorded.and_then(|content| self.recorded_page(content, offset - within as u64, &mut page));
+        match (recorded, &file.here) {
+            (Some(()), _) => out[..n].copy_from_slice(&page[within..within + n]),
+            (None, Some(here)) => here.read_exact_at(&mut out[..n], offset).ok()?,
+            (None, None) => return None,
+        }
+        Some(n)
+    }
+}
+
+/// A file of a timeline, to be read as others are.
+pub(super) struct FileReader<'a> {
+    timeline: &'a Timeline,
+    file: OpenFile,
+    at: u64,
+}
+
+impl<'a> FileReader<'a> {
+    /// From its beginning.
+    pub fn new(timeline: &'a Timeline, file: OpenFile) -> FileReader<'a> {
+        FileReader { timeline, file, at: 0 }
+    }
+}
+
+impl Read for FileReader<'_> {
+    fn read(&mut self, out: &mut [u8]) -> io::Result<usize> {
+        let read = self.timeline.read_file(&self.file, self.at, out);
+        let n = read.ok_or_else(|| io::Error::other("the recording has not this part of the file"))?;
+        self.at += n as u64;
+        Ok(n)
+    }
+}
+
+impl Seek for FileReader<'_> {
+    fn seek(&mut self, to: SeekFrom) -> io::Result<u64> {
+        let to = match to {
+            SeekFrom::Start(at) => Some(at),
+            SeekFrom::End(by) => self.file.len.checked_add_signed(by),
+            SeekFrom::Current(by) => self.at.checked_add_signed(by),
+        };
+        self.at = to.ok_or_else(|| io::Error::from(io::ErrorKind::InvalidInput))?;
+        Ok(self.at)
+    }
+}
