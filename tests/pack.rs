@@ -9,12 +9,12 @@ use std::path::Path;
 use common::{Finished, Input, dejavm, finish, tool};
 use tempfile::TempDir;
 
-/// Records, and packs; the directory is kept.
+/// Records, and packs, at a level that takes less time than the default; the directory is kept.
 fn packed(dir: &Path, program: &[&str], input: &[u8]) -> Finished {
     common::require_kvm();
     let args = [&["record", "-q", "-o", "rec.dir", "--"], program].concat();
     let recorded = finish(dejavm(args).current_dir(dir), Input::Pipe(input));
-    assert_eq!(tool(dir, ["pack", "-q", "rec.dir", "-o", "rec.dvr"]).text(), "");
+    assert_eq!(tool(dir, ["pack", "-q", "--level", "3", "rec.dir", "-o", "rec.dvr"]).text(), "");
     recorded
 }
 
@@ -140,7 +140,7 @@ fn a_pack_has_no_checkpoints() {
         ["python3", "-S", "-c", "import os\nfor i in range(300): os.getppid()\nprint(os.getppid())"];
     let record = [&["record", "-q", "--checkpoints", "1ms", "-o", "rec.dir", "--"], &program[..]].concat();
     let recorded = tool(dir, record);
-    tool(dir, ["pack", "-q", "rec.dir", "-o", "rec.dvr"]).text();
+    tool(dir, ["pack", "-q", "--level", "3", "rec.dir", "-o", "rec.dvr"]).text();
     let checkpoints = |name: &str| {
         let recording = dejavm::replay::Recording::open(dir.join(name)).expect("a recording");
         recording.manifest().checkpoints.len()
@@ -170,7 +170,7 @@ fn an_interrupted_recording_stays_one() {
         manifest.replace("\"complete\": true", "\"complete\": false"),
     )
     .expect("written");
-    tool(dir, ["pack", "-q", "rec.dir", "-o", "rec.dvr"]).text();
+    tool(dir, ["pack", "-q", "--level", "3", "rec.dir", "-o", "rec.dvr"]).text();
     let (one, other) = (said(dir, &["replay", "REC"], "rec.dir"), said(dir, &["replay", "REC"], "rec.dvr"));
     assert_eq!(one.status, 120, "{one:?}");
     assert_eq!(one, other);
