@@ -14,16 +14,13 @@ use tempfile::TempDir;
 fn checkout(programs: &[(&str, &str)]) -> TempDir {
     let dir = TempDir::new().expect("a directory");
     let scripts = Path::new(env!("CARGO_MANIFEST_DIR")).join("scripts");
-    for name in ["scripts", "bin", "target/release", "target/test-kernel", "target/test-python"] {
+    for name in ["scripts", "bin", "target/release", "target/test-kernel"] {
         fs::create_dir_all(dir.path().join(name)).expect("a directory");
     }
     for script in ["demo", "test", "install-test-programs"] {
         fs::copy(scripts.join(script), dir.path().join("scripts").join(script)).expect("a copy");
     }
     fs::write(dir.path().join("target/test-kernel/linux-image-1"), "").expect("a file");
-    let script = fs::read_to_string(scripts.join("install-test-programs")).expect("the script");
-    let packages = script.lines().find_map(|line| line.strip_prefix("python_packages=")).expect("a list");
-    fs::write(dir.path().join("target/test-python/packages"), packages.trim_matches('"')).expect("a file");
     for (path, text) in programs {
         let path = dir.path().join(path);
         fs::write(&path, format!("#!/bin/sh\n{text}\n")).expect("a program");

@@ -1,4 +1,5 @@
-//! Traces for Perfetto, read by Perfetto's own definitions, against what `dejavm log` says of the same recording.
+//! Traces for Perfetto against what `dejavm log` says of the same recording. With DEJAVM_TEST_FULL=1 they are read by
+//! Perfetto's own definitions, else by a list of those that are used.
 
 mod common;
 
@@ -17,7 +18,7 @@ fn python() -> PathBuf {
     let there = imports.status().is_ok_and(|status| status.success());
     assert!(
         there,
-        "there is no perfetto in {}; scripts/install-test-programs puts it there",
+        "there is no perfetto in {}; scripts/install-test-programs --all puts it there",
         python.display()
     );
     python
@@ -26,7 +27,12 @@ fn python() -> PathBuf {
 /// What is in a trace.
 fn read(trace: &Path) -> Value {
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/trace/read.py");
-    let read = finish(Command::new(python()).arg(script), Input::File(trace)).text();
+    let mut command = match common::full() {
+        true => Command::new(python()),
+        false => Command::new(common::native("python3")),
+    };
+    command.arg(script).args(common::full().then_some("--definitions"));
+    let read = finish(&mut command, Input::File(trace)).text();
     serde_json::from_str(&read).expect("JSON")
 }
 

@@ -1,13 +1,19 @@
-"""Reads a trace by Perfetto's own definitions, checks what holds for any, and prints what is in it as JSON."""
+"""Reads a trace, with --definitions by Perfetto's own, checks what holds for any, and prints what is in it as JSON."""
 
 import json
 import sys
 
-from perfetto.protos.perfetto.trace import perfetto_trace_pb2 as perfetto
+if "--definitions" in sys.argv:
+    from perfetto.protos.perfetto.trace import perfetto_trace_pb2 as perfetto
 
-trace = perfetto.Trace()
-trace.ParseFromString(sys.stdin.buffer.read())
-Event = perfetto.TrackEvent
+    trace = perfetto.Trace()
+    trace.ParseFromString(sys.stdin.buffer.read())
+    Event = perfetto.TrackEvent
+else:
+    import wire
+
+    trace = wire.trace(sys.stdin.buffer.read())
+    Event = wire.Message
 
 tracks, order, wrong = {}, {}, []
 # What happens on each track: category, name, begin, end, notes.

@@ -5,16 +5,11 @@ use super::place::Place;
 use super::{Position, Timeline, TimelineError};
 
 impl Timeline {
-    /// Goes to where the program is before what makes an exit. On loaded hosts a breakpoint has been seen to be passed
-    /// over, once in some hundred times: so it is tried again, and at last by single steps.
+    /// Goes to where the program is before what makes an exit; by single steps where no breakpoint leads there.
     pub(super) fn go_before(&mut self, exit: u64) -> Result<(), TimelineError> {
-        const TRIES: u32 = 3;
-        for _ in 0..TRIES {
-            let place = self.place_of_making(exit)?;
-            if place.position().is_some_and(|position| position.steps == 0) {
-                // It was not come by.
-                continue;
-            }
+        let place = self.place_of_making(exit)?;
+        // Else it was not come by.
+        if place.position().is_none_or(|position| position.steps > 0) {
             match self.go(&place) {
                 Err(TimelineError::NoSuchPosition { .. }) => {}
                 went => return went,

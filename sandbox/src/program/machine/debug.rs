@@ -217,8 +217,9 @@ impl Machine {
                 self.kernel.space.set_writable(&self.kernel.memory, page, false)?;
             }
         }
-        // Each step looks at the address by itself.
-        let skip = self.stepper.on.then(|| self.core.vcpu.regs().rip);
+        // A debugger's step goes on from there. Whoever else steps has not been stopped there yet: KVM may have been
+        // interrupted before it told of the trap.
+        let skip = self.debug.steps().then(|| self.core.vcpu.regs().rip);
         let ram = &self.kernel.memory.ram;
         for address in self.debug.breakpoints.iter().copied().filter(|address| Some(*address) != skip) {
             let Some(page) = self.kernel.space.walk(&self.kernel.memory, address) else { continue };
