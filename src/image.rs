@@ -5,6 +5,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::sync::Arc;
 
+use dejavm_replay::Recording;
 use dejavm_sandbox::guest::{self, Anew, Machine, MachineState};
 use dejavm_sandbox::machine::{Memory, StartError};
 use dejavm_sandbox::world::World;
@@ -28,8 +29,21 @@ impl Image {
     /// # Errors
     /// When it is not a snapshot, or damaged, or lacks a parent.
     pub fn open(path: impl AsRef<Path>) -> Result<Image, Error> {
-        let path = path.as_ref();
-        let (state, snapshot) = guest::open(path).map_err(|e| match e {
+        Image::of(Snapshot::open(path)?)
+    }
+
+    /// Opens the snapshot that a recording starts from.
+    ///
+    /// # Errors
+    /// As [`Image::open`].
+    pub fn of_start(recording: &Recording) -> Result<Image, Error> {
+        Image::of(recording.open_snapshot()?)
+    }
+
+    /// Decodes an open snapshot.
+    pub(crate) fn of(snapshot: Arc<Snapshot>) -> Result<Image, Error> {
+        let path = snapshot.path();
+        let state = guest::state_of(&snapshot).map_err(|e| match e {
             StartError::Snapshot(e @ dejavm_snapshot::Error::Codec { .. }) => strange(path, &e),
             StartError::State(e) => strange(path, &e),
             e => e.into(),

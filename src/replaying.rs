@@ -29,12 +29,12 @@ pub struct Replay {
 }
 
 impl Replay {
-    /// Opens the recording in a directory.
+    /// Opens a recording: its directory, or its pack.
     ///
     /// # Errors
     /// When it is not a recording, or damaged. One that a killed recorder left is no error.
-    pub fn open(dir: impl AsRef<Path>) -> Result<Replay, Error> {
-        Ok(Replay::of(Recording::open(dir)?))
+    pub fn open(path: impl AsRef<Path>) -> Result<Replay, Error> {
+        Ok(Replay::of(Recording::open(path)?))
     }
 
     /// A replay of an open recording.
@@ -69,15 +69,14 @@ impl Replay {
 
     /// Where the recorded run starts: what is checked of it here is the same for all who replay it.
     fn start_of_run(&self) -> Result<(MachineState, Arc<Snapshot>), Error> {
-        let path = self.recording.snapshot_path();
-        let image = Image::open(&path)?;
+        let image = Image::of_start(&self.recording)?;
         let (mut state, snapshot) = (image.state().clone(), image.snapshot().clone());
         let manifest = self.recording.manifest();
         let (expected, found) = (manifest.snapshot.id, snapshot.id());
         if found != expected {
-            return Err(Error::WrongSnapshot { path, expected, found });
+            return Err(Error::WrongSnapshot { path: snapshot.path().to_owned(), expected, found });
         }
-        self.common.ceilings.check(&path, &state)?;
+        self.common.ceilings.check(snapshot.path(), &state)?;
         state.begin_anew(&manifest.anew);
         Ok((state, snapshot))
     }
@@ -100,11 +99,10 @@ impl Replay {
             Timeline::open(recording.clone(), start, host.profile().clone(), options, wiring.stop)?;
         for checkpoint in kept {
             // It can be done without.
-            let path = recording.path_of(&checkpoint.snapshot);
-            if let Err(e) = kept_state(&path, &checkpoint, &ceilings)
+            if let Err(e) = kept_state(&recording, &checkpoint, &ceilings)
                 .and_then(|checkpoint| Ok(timeline.add_checkpoint(checkpoint)?))
             {
-                tracing::warn!(path = %path.display(), error = %e, "a checkpoint is not used");
+                tracing::warn!(file = checkpoint.snapshot.file, error = %e, "a checkpoint is not used");
             }
         }
         Ok(timeline)
@@ -115,8 +113,7 @@ impl Replay {
     /// # Errors
     /// [`Error::WrongSnapshot`], and as [`Restore::start`](crate::Restore::start).
     pub fn start(self, host: &Host) -> Result<Sandbox, Error> {
-        let _span =
-            tracing::info_span!("replay", recording = %self.recording.snapshot_path().display()).entered();
+        let _span = tracing::info_span!("replay", recording = %self.recording.path().display()).entered();
         let (state, snapshot) = self.start_of_run()?;
         let Replay { recording, live, mut common } = self;
         common.machine.allocator_reads_no_clock = host.allocator_reads_no_clock();
@@ -150,9 +147,10 @@ impl Replay {
 }
 
 /// A checkpoint that the recorder kept.
-fn kept_state(path: &Path, kept: &CheckpointRef, ceilings: &Ceilings) -> Result<Checkpoint, Error> {
-    let image = Image::open(path)?;
+fn kept_state(recording: &Recording, kept: &CheckpointRef, ceilings: &Ceilings) -> Result<Checkpoint, Error> {
+    let image = Image::of(recording.open_checkpoint(kept)?)?;
     let (state, snapshot) = (image.state().clone(), image.snapshot().clone());
+    let path = snapshot.path();
     let (expected, found) = (kept.snapshot.id, snapshot.id());
     if found != expected || state.exits() != kept.exit {
         return Err(Error::WrongSnapshot { path: path.to_owned(), expected, found });

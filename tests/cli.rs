@@ -61,7 +61,7 @@ fn help_has_examples_and_exit_statuses() {
     }
     for command in [
         "run", "record", "replay", "snapshot", "restore", "warm", "log", "ps", "stdout", "trace", "report",
-        "diff", "cat", "find", "where", "inspect", "doctor",
+        "diff", "cat", "find", "where", "inspect", "pack", "unpack", "doctor",
     ] {
         assert!(help.contains(&format!("  {command} ")), "{command}");
         let of_command = in_temp(&[command, "--help"]);
@@ -86,7 +86,7 @@ fn wrong_use_is_one_line_and_125() {
     refused(
         &in_temp(&["replay", "/etc/passwd"]),
         125,
-        &["/etc/passwd is not a recording", "a recording is a directory"],
+        &["/etc/passwd is not a recording", "neither a recording's directory nor its pack"],
     );
     refused(&in_temp(&["log", "nothing"]), 125, &no_recording);
     refused(&in_temp(&["restore", "/etc/passwd"]), 125, &["/etc/passwd", "not a dejavm snapshot"]);
@@ -302,7 +302,7 @@ fn completions_and_manual_pages() {
     let dir = tempfile::tempdir().unwrap();
     let commands = [
         "run", "record", "replay", "snapshot", "restore", "warm", "log", "ps", "stdout", "trace", "report",
-        "diff", "cat", "find", "where", "inspect", "doctor",
+        "diff", "cat", "find", "where", "inspect", "pack", "unpack", "doctor",
     ];
     for shell in ["bash", "zsh", "fish"] {
         let script = tool(dir.path(), ["completions", shell]).text();

@@ -66,6 +66,35 @@ pub enum Error {
         /// What it is, and what to do.
         why: &'static str,
     },
+    /// It is no pack, and a pack is wanted.
+    #[error("{} is not a pack: it is a recording's directory already", path.display())]
+    NotAPack {
+        /// The path.
+        path: PathBuf,
+    },
+    /// A pack ends too early.
+    #[error("{} is cut short: {found} bytes of {expected}; copy it again", path.display())]
+    PackCut {
+        /// The pack.
+        path: PathBuf,
+        /// The length that it says it has, bytes; or that of a header.
+        expected: u64,
+        /// The length that it has, bytes.
+        found: u64,
+    },
+    /// Bytes of a pack, outside of its members, are not what was written; or a member is not what was packed.
+    #[error("{}: corrupt at byte {offset}: {why}; copy it again, or pack the recording again", path.display())]
+    Pack {
+        /// The pack.
+        path: PathBuf,
+        /// Bytes from the file's start.
+        offset: u64,
+        /// What is wrong.
+        why: String,
+    },
+    /// The start snapshot of a recording cannot be read.
+    #[error(transparent)]
+    Snapshot(Box<dejavm_snapshot::Error>),
     /// The log uses features that this version does not know.
     #[error("{} needs features {flags:#x} that this dejavm does not know: use a newer dejavm", path.display())]
     UnknownFeatures {
@@ -149,8 +178,18 @@ impl Error {
         Error::Io { action, path: path.to_owned(), source }
     }
 
+    pub(crate) fn pack(path: &Path, offset: u64, why: impl Into<String>) -> Error {
+        Error::Pack { path: path.to_owned(), offset, why: why.into() }
+    }
+
     pub(crate) fn corrupt(path: &Path, offset: u64, why: impl Into<String>) -> Error {
         Error::Corrupt { path: path.to_owned(), offset, why: why.into() }
+    }
+}
+
+impl From<dejavm_snapshot::Error> for Error {
+    fn from(e: dejavm_snapshot::Error) -> Error {
+        Error::Snapshot(Box::new(e))
     }
 }
 

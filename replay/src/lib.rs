@@ -61,9 +61,10 @@
 pub mod debugger;
 mod digest;
 mod error;
-mod files;
 mod format;
+mod home;
 mod manifest;
+mod pack;
 mod reader;
 mod record;
 mod recorder;
@@ -80,6 +81,7 @@ pub use format::{FORMAT_VERSION, INLINE_LIMIT, MAX_BLOCK, MAX_RECORDS};
 pub use manifest::{
     CheckpointRef, LOG_FILE, LOG_FULL, MANIFEST_FILE, Manifest, RunEnd, START_FILE, SnapshotRef,
 };
+pub use pack::{PACK_VERSION, PackOptions, PackSummary, is_pack};
 pub use reader::{Ending, Exits, Info, Recording, Records};
 pub use record::{Answer, Asked, BlobId, BlobKind, KeyedRecord, Record, WorldRecord};
 pub use recorder::{Recorder, RecorderOptions, Summary};

@@ -5,13 +5,13 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
 use dejavm_sandbox::guest::Anew;
-use dejavm_snapshot::ContentId;
+use dejavm_snapshot::{ContentId, Place};
 use serde::{Deserialize, Serialize};
 
 use crate::digest::RunDigest;
 use crate::error::Error;
-use crate::files::open_file;
 use crate::format::FORMAT_VERSION;
+use crate::home::Home;
 
 /// File name of the manifest in a recording's directory.
 pub const MANIFEST_FILE: &str = "manifest.json";
@@ -154,29 +154,28 @@ impl Manifest {
         }
     }
 
-    /// Reads and checks the manifest of the recording in `dir`.
+    /// Reads and checks the manifest of a recording, a directory or a pack.
     ///
     /// # Errors
-    /// [`Error::Io`], [`Error::Manifest`] or [`Error::NewerVersion`].
-    pub fn read(dir: &Path) -> Result<Manifest, Error> {
+    /// [`Error::Io`], [`Error::Manifest`] or [`Error::NewerVersion`]; and what is wrong with a pack.
+    pub fn read(path: &Path) -> Result<Manifest, Error> {
+        Manifest::read_at(&Home::open(path)?.place(MANIFEST_FILE))
+    }
+
+    pub(crate) fn read_at(place: &Place) -> Result<Manifest, Error> {
         /// The one field that every version has.
         #[derive(Deserialize)]
         struct Version {
             format: u32,
         }
-        // A snapshot given for a recording is told from a recording that is not there.
-        if dir.is_file() {
-            let why = "it is a file, and a recording is a directory; `dejavm inspect` says what it is";
-            return Err(Error::NotARecording { path: dir.to_owned(), why });
-        }
-        let path = dir.join(MANIFEST_FILE);
+        let path = place.path().to_owned();
         let bad = |why: String| Error::Manifest { path: path.clone(), why };
-        let (file, _) = open_file(&path)?;
-        let mut text = Vec::new();
-        file.take(MAX_MANIFEST + 1).read_to_end(&mut text).map_err(|e| Error::io("read", &path, e))?;
-        if text.len() as u64 > MAX_MANIFEST {
+        let bytes = place.open().map_err(|e| Error::io("open", &path, e))?;
+        if bytes.length() > MAX_MANIFEST {
             return Err(bad(format!("longer than {MAX_MANIFEST} bytes")));
         }
+        let mut text = Vec::new();
+        bytes.reader().read_to_end(&mut text).map_err(|e| Error::io("read", &path, e))?;
         let Version { format: found } = serde_json::from_slice(&text).map_err(|e| bad(e.to_string()))?;
         if found > FORMAT_VERSION {
             return Err(Error::NewerVersion { path, found, supported: FORMAT_VERSION });
@@ -192,10 +191,7 @@ impl Manifest {
     /// Puts the manifest into `dir` in one step: a reader sees the old one or the new one.
     pub(crate) fn write(&self, dir: &Path, durable: Durable) -> Result<(), Error> {
         let path = dir.join(MANIFEST_FILE);
-        self.check().map_err(|why| Error::Manifest { path: path.clone(), why })?;
-        let mut text = serde_json::to_vec_pretty(self)
-            .map_err(|e| Error::Manifest { path: path.clone(), why: e.to_string() })?;
-        text.push(b'\n');
+        let text = self.to_text().map_err(|why| Error::Manifest { path: path.clone(), why })?;
         let write = || -> std::io::Result<()> {
             // As the log, and the start snapshot.
             let mode = std::fs::Permissions::from_mode(0o600);
@@ -212,6 +208,14 @@ impl Manifest {
             Ok(())
         };
         write().map_err(|e| Error::io("write", &path, e))
+    }
+
+    /// The file's text.
+    pub(crate) fn to_text(&self) -> Result<Vec<u8>, String> {
+        self.check()?;
+        let mut text = serde_json::to_vec_pretty(self).map_err(|e| e.to_string())?;
+        text.push(b'\n');
+        Ok(text)
     }
 
     /// What is wrong with it, if anything.

@@ -241,7 +241,7 @@ fn it_can_be_moved() {
     record(&from, &sample(5), small_blocks(), Some(ended())).unwrap();
     std::fs::rename(&from, &to).unwrap();
     let recording = Recording::open(&to).unwrap();
-    assert_eq!(recording.snapshot_path(), to.join("start.dvm"));
+    assert_eq!(recording.start().path(), to.join("start.dvm"));
     recording.verify().unwrap();
 }
 

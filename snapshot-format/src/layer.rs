@@ -13,6 +13,7 @@ use crate::header::{Extent, FOOTER_LEN, HEADER_LEN, Header, check_footer, check_
 use crate::index::{ENTRY_LEN, Encoding, Entry, Stored};
 use crate::limits::PAGE_SIZE;
 use crate::lookup::BLOCK_ENTRIES;
+use crate::place::Place;
 use crate::working_set::Table;
 
 /// One open snapshot file. What is not needed to read a page is read and
@@ -28,8 +29,8 @@ pub(crate) struct Layer {
 
 impl Layer {
     /// Opens a file and checks its header and footer.
-    pub(crate) fn open(path: &Path) -> Result<Self> {
-        let file = SourceFile::open(path)?;
+    pub(crate) fn open(place: &Place) -> Result<Self> {
+        let file = SourceFile::open(place)?;
         let header = read_ends(&file)?;
         Ok(Self {
             salt: header.id.index_salt(),

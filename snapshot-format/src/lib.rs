@@ -58,6 +58,7 @@ mod layer;
 mod limits;
 mod lookup;
 mod output;
+mod place;
 mod planner;
 mod reader;
 mod regroup;
@@ -77,6 +78,7 @@ pub use limits::{
     CLUSTER_PAGES, FORMAT_VERSION, MAX_DICTIONARY_BYTES, MAX_LAYERS, MAX_PAGES, MAX_STATE_BYTES,
     MAX_WORKING_SET_PAGES, PAGE_SIZE,
 };
+pub use place::{Place, Span, SpanReader};
 pub use reader::PageReader;
 pub use regroup::add_working_set;
 pub use snapshot::{PageEntry, ParentQuery, Snapshot};

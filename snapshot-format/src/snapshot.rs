@@ -3,7 +3,7 @@
 use std::ffi::OsStr;
 use std::fmt;
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 
 use crate::ContentId;
@@ -12,6 +12,7 @@ use crate::index::{Encoding, Entry, Stored};
 use crate::layer::Layer;
 use crate::limits::MAX_LAYERS;
 use crate::lookup::Lookup;
+use crate::place::{Place, Span};
 use crate::working_set::WorkingSet;
 
 /// An open snapshot file, with the parents it needs.
@@ -76,25 +77,26 @@ impl Snapshot {
     /// [`Error::UnusableParent`], [`Error::TooManyLayers`] or
     /// [`Error::LayerCycle`] when the chain of parents is not.
     pub fn open(path: impl AsRef<Path>) -> Result<Arc<Self>> {
-        Self::open_with(path, |query| {
+        Self::open_with(path.as_ref(), |query| {
             let child = fs::canonicalize(query.child);
             let child = child.as_deref().unwrap_or(query.child);
             child.with_file_name(query.file_name)
         })
     }
 
-    /// Opens a snapshot; `find_parent` says where each parent is. The parent's
-    /// content id is checked.
+    /// Opens a snapshot in a file or a part of one; `find_parent` says where
+    /// each parent is. The parent's content id is checked.
     ///
     /// # Errors
     ///
     /// As [`Self::open`].
-    pub fn open_with(
-        path: impl AsRef<Path>,
-        mut find_parent: impl FnMut(&ParentQuery<'_>) -> PathBuf,
+    pub fn open_with<P: Into<Place>>(
+        place: impl Into<Place>,
+        mut find_parent: impl FnMut(&ParentQuery<'_>) -> P,
     ) -> Result<Arc<Self>> {
-        let path = path.as_ref();
-        let mut child = Arc::new(Layer::open(path)?);
+        let place = place.into();
+        let path = place.path();
+        let mut child = Arc::new(Layer::open(&place)?);
         let mut layers = vec![Arc::clone(&child)];
         while let Some(parent) = &child.header().parent {
             if layers.len() == MAX_LAYERS {
@@ -108,7 +110,7 @@ impl Snapshot {
                 id: parent.id,
                 file_name: &parent.file_name,
             });
-            child = Arc::new(open_parent(&child, parent.id, &found)?);
+            child = Arc::new(open_parent(&child, parent.id, &found.into())?);
             layers.push(Arc::clone(&child));
         }
         Ok(Arc::new(Self { layers }))
@@ -138,6 +140,11 @@ impl Snapshot {
     /// The path the snapshot was opened by.
     pub fn path(&self) -> &Path {
         self.top().path()
+    }
+
+    /// All bytes of this snapshot's own file.
+    pub fn bytes(&self) -> Span {
+        self.top().file().bytes()
     }
 
     /// How many pages of [`PAGE_SIZE`](crate::PAGE_SIZE) bytes the image has.
@@ -263,18 +270,20 @@ impl Snapshot {
     }
 }
 
-/// Opens the file found as a parent and checks that it fits.
-fn open_parent(child: &Layer, id: ContentId, found: &Path) -> Result<Layer> {
+/// Opens what was found as a parent and checks that it fits.
+fn open_parent(child: &Layer, id: ContentId, found: &Place) -> Result<Layer> {
     let parent = Layer::open(found).map_err(|error| match error {
-        Error::Io { source, .. } if source.kind() == std::io::ErrorKind::NotFound => {
-            Error::MissingParent { path: child.path().to_path_buf(), id, looked_for: found.to_path_buf() }
-        }
+        Error::Io { source, .. } if source.kind() == std::io::ErrorKind::NotFound => Error::MissingParent {
+            path: child.path().to_path_buf(),
+            id,
+            looked_for: found.path().to_path_buf(),
+        },
         error => error,
     })?;
     if parent.header().id != id {
         return Err(Error::ParentMismatch {
             path: child.path().to_path_buf(),
-            parent: found.to_path_buf(),
+            parent: found.path().to_path_buf(),
             expected: id,
             found: parent.header().id,
         });

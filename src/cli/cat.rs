@@ -30,8 +30,8 @@ Examples:
   dejavm cat rec /etc | less
   dejavm cat rec \"notes@$(dejavm find rec --last write to notes | cut -f1)\"")]
 pub struct Args {
-    /// The recording.
-    #[arg(value_name = "DIR")]
+    /// The recording: its directory, or its pack.
+    #[arg(value_name = "RECORDING")]
     dir: PathBuf,
     /// The file, and when: EXIT, EXIT+STEPS, or EXIT- for before that exit is made. A path that itself ends in an @
     /// and a number needs a position behind it.

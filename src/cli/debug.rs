@@ -32,8 +32,8 @@ Examples:
   dejavm debug rec -- -batch -ex continue -ex backtrace
   dejavm debug rec --port 1234        (then, elsewhere: target remote :1234)")]
 pub struct Args {
-    /// The recording.
-    #[arg(value_name = "DIR")]
+    /// The recording: its directory, or its pack.
+    #[arg(value_name = "RECORDING")]
     dir: PathBuf,
     /// Begins at this position: the number of an exit, EXIT+STEPS, or EXIT- for where the program is about to
     /// make that exit, as `dejavm find` tells it.

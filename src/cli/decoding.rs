@@ -110,7 +110,7 @@ impl<V: Viewer> Look<V> {
 
     /// As [`Look::prepare`], with a replay of one's own.
     pub fn start(&self, replay: Replay) -> Result<Option<Sandbox>> {
-        if Image::open(replay.recording().snapshot_path())?.state().program().is_none() {
+        if Image::of_start(replay.recording())?.state().program().is_none() {
             return Ok(None);
         }
         let host = super::host()?;

@@ -1,9 +1,9 @@
 //! `dejavm inspect`
 
 use std::io::{BufWriter, Write};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
-use dejavm::replay::{Ending, Recording};
+use dejavm::replay::{Ending, Recording, is_pack};
 use dejavm::sandbox::kernel::state::KernelState;
 use dejavm::snapshot::PAGE_SIZE;
 use dejavm::{Image, MachineState};
@@ -21,7 +21,7 @@ Examples:
   dejavm inspect rec --verify
   dejavm inspect rec --json | jq .log.bytes_per_exit")]
 pub struct Args {
-    /// A snapshot file, or a recording's directory.
+    /// A snapshot file, or a recording: its directory or pack.
     #[arg(value_name = "FILE|DIR")]
     path: PathBuf,
     /// Reads and checks all of it.
@@ -36,7 +36,7 @@ pub fn main(args: Args) -> Result {
     let mut out = BufWriter::new(std::io::stdout().lock());
     let metadata = std::fs::metadata(&args.path)
         .map_err(|e| Failure::new(format_args!("{}: {e}", args.path.display())))?;
-    if metadata.is_dir() {
+    if metadata.is_dir() || is_pack(&args.path) {
         recording(&args, &mut out)?
     } else {
         snapshot(&args, &mut out)?
@@ -182,7 +182,7 @@ fn recording(args: &Args, out: &mut dyn Write) -> Result<()> {
     }
     let info = recording.info()?;
     let manifest = recording.manifest();
-    let snapshot_bytes = snapshot_bytes(&recording.snapshot_path());
+    let snapshot_bytes = recording.start().open().ok().map(|start| start.length());
     if args.json {
         let value = json!({
             "manifest": manifest,
@@ -236,28 +236,24 @@ fn recording(args: &Args, out: &mut dyn Write) -> Result<()> {
 fn verify(recording: &Recording) -> Result<()> {
     recording.verify()?;
     if let Ending::Damaged { .. } = recording.ending() {
-        return Err(Failure::new(format_args!("{}: {}", recording.dir().display(), recording.ending())));
+        return Err(Failure::new(format_args!("{}: {}", recording.path().display(), recording.ending())));
     }
     let manifest = recording.manifest();
-    let path = recording.snapshot_path();
-    let image = Image::open(&path)?;
+    let image = Image::of_start(recording)?;
     image.snapshot().verify(|_, _| {})?;
     let (expected, found) = (manifest.snapshot.id, image.snapshot().id());
     if expected != found {
+        let path = image.snapshot().path().to_owned();
         return Err(dejavm::Error::WrongSnapshot { path, expected, found }.into());
     }
     let digest = recording.digest()?.to_string();
     match &manifest.digest {
         Some(promised) if *promised != digest => Err(Failure::new(format_args!(
             "{}: the manifest promises digest {promised}, the log has {digest}; restore it from a copy",
-            recording.dir().display()
+            recording.path().display()
         ))),
         _ => Ok(()),
     }
-}
-
-fn snapshot_bytes(path: &Path) -> Option<u64> {
-    std::fs::metadata(path).ok().map(|m| m.len())
 }
 
 /// Counts, the largest first.

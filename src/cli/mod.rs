@@ -19,8 +19,10 @@ mod kernel;
 mod log;
 mod options;
 mod output;
+mod pack;
 mod parse;
 mod pattern;
+mod progress;
 mod ps;
 mod record;
 mod replay;
@@ -34,6 +36,7 @@ mod stdout;
 mod streams;
 mod touched;
 mod trace;
+mod unpack;
 mod usage;
 mod view;
 mod warm;
@@ -84,6 +87,7 @@ Examples:
   dejavm run -- python3 -c 'print(6*7)'
   dejavm record -o rec -- sqlite3 :memory: 'select random()'
   dejavm replay rec
+  dejavm pack rec -o rec.dvr
   dejavm snapshot -o py.dvm --at first-read -- python3 -c 'import json,sys; print(eval(sys.stdin.read()))'
   echo '6*7' | dejavm restore py.dvm";
 
@@ -130,6 +134,8 @@ enum Command {
     Trace(trace::Args),
     Report(report::Args),
     Inspect(inspect::Args),
+    Pack(pack::Args),
+    Unpack(unpack::Args),
     Doctor(doctor::Args),
     Completions(generate::Completions),
     Man(generate::Man),
@@ -166,6 +172,8 @@ pub fn main() -> ExitCode {
         Command::Trace(args) => trace::main(args),
         Command::Report(args) => report::main(args),
         Command::Inspect(args) => inspect::main(args),
+        Command::Pack(args) => pack::main(args, voice),
+        Command::Unpack(args) => unpack::main(args, voice),
         Command::Doctor(args) => doctor::main(args),
         Command::Completions(args) => generate::completions(args),
         Command::Man(args) => generate::man(args),

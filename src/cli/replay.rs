@@ -22,8 +22,8 @@ Examples:
   dejavm replay rec --stats
   dejavm replay rec --live < more-input")]
 pub struct Args {
-    /// The recording.
-    #[arg(value_name = "DIR")]
+    /// The recording: its directory, or its pack.
+    #[arg(value_name = "RECORDING")]
     dir: PathBuf,
     /// Goes on live where the log of an interrupted or stopped run ends.
     #[arg(long)]

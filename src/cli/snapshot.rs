@@ -1,20 +1,15 @@
 //! `dejavm snapshot`
 
-use std::io::{IsTerminal, stderr};
 use std::path::PathBuf;
-use std::time::{Duration, Instant};
 
 use dejavm::{Outcome, PauseAt, WriteOptions};
-use indicatif::{ProgressBar, ProgressStyle};
 
 use super::conclude::conclude;
 use super::failure::say;
 use super::guest::NewGuest;
+use super::progress::Progress;
 use super::stats::bytes;
 use super::{Failure, Result, Voice, confine, parse, streams};
-
-/// A snapshot that takes longer shows how far it is.
-const PATIENCE: Duration = Duration::from_secs(1);
 
 /// Runs a program up to a point and keeps it there, in a file that `restore` goes on from.
 ///
@@ -103,35 +98,5 @@ fn point(at: &PauseAt) -> String {
         PauseAt::FirstOutput => "wrote to its standard output".into(),
         PauseAt::Exit(n) => format!("came to exit {n}"),
         PauseAt::Never => "paused".into(),
-    }
-}
-
-/// A bar for what takes long, on a terminal.
-struct Progress {
-    shown: bool,
-    started: Instant,
-    bar: Option<ProgressBar>,
-}
-
-impl Progress {
-    fn new(voice: Voice) -> Progress {
-        Progress { shown: stderr().is_terminal() && !voice.quiet, started: Instant::now(), bar: None }
-    }
-
-    fn show(&mut self, done: u64, total: u64) {
-        if !self.shown || self.started.elapsed() < PATIENCE {
-            return;
-        }
-        let bar = self.bar.get_or_insert_with(|| {
-            let style = ProgressStyle::with_template("{bar:40} {percent}% {eta}");
-            ProgressBar::new(total).with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()))
-        });
-        bar.set_position(done);
-    }
-
-    fn done(&self) {
-        if let Some(bar) = &self.bar {
-            bar.finish_and_clear();
-        }
     }
 }

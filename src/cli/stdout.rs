@@ -20,8 +20,8 @@ Examples:
   dejavm stdout rec --stderr | less
   diff <(dejavm stdout one) <(dejavm stdout two)")]
 pub struct Args {
-    /// The recording.
-    #[arg(value_name = "DIR")]
+    /// The recording: its directory, or its pack.
+    #[arg(value_name = "RECORDING")]
     dir: PathBuf,
     /// What it wrote to its standard error instead.
     #[arg(long)]

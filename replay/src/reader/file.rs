@@ -1,22 +1,20 @@
 //! Reading blocks out of a file, at places that nobody vouches for.
 
-use std::fs::File;
-use std::os::unix::fs::FileExt;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use dejavm_snapshot::{Place, Span};
 use zstd::bulk::Decompressor;
 
 use crate::error::Error;
-use crate::files::open_file;
 use crate::format::block::{unpack, zeros};
 use crate::format::header::{BLOCK_HEADER, BlockHeader};
 
-/// A log's file.
+/// A log's bytes: a file, or a part of one.
 #[derive(Debug)]
 pub(super) struct LogFile {
     pub path: PathBuf,
-    file: File,
+    bytes: Span,
     /// Its length when it was opened, bytes. It may grow under a living recorder; what comes later
     /// is not looked at.
     pub len: u64,
@@ -44,9 +42,11 @@ pub(super) enum Found {
 }
 
 impl LogFile {
-    pub fn open(path: PathBuf) -> Result<LogFile, Error> {
-        let (file, len) = open_file(&path)?;
-        Ok(LogFile { path, file, len, zstd: Mutex::default() })
+    pub fn open(place: &Place) -> Result<LogFile, Error> {
+        let path = place.path().to_owned();
+        let bytes = place.open().map_err(|e| Error::io("open", &path, e))?;
+        let len = bytes.length();
+        Ok(LogFile { path, bytes, len, zstd: Mutex::default() })
     }
 
     /// The `N` bytes at `offset`; `None` when the file ends before.
@@ -105,6 +105,6 @@ impl LogFile {
     }
 
     fn read(&self, bytes: &mut [u8], offset: u64) -> Result<(), Error> {
-        self.file.read_exact_at(bytes, offset).map_err(|e| Error::io("read", &self.path, e))
+        self.bytes.read_exact_at(bytes, offset).map_err(|e| Error::io("read", &self.path, e))
     }
 }

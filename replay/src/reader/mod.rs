@@ -10,8 +10,11 @@ mod info;
 mod open;
 mod records;
 
+use std::collections::HashSet;
 use std::path::Path;
 use std::sync::Arc;
+
+use dejavm_snapshot::{Place, Snapshot};
 
 pub use info::Info;
 pub(crate) use info::rung_name;
@@ -19,7 +22,9 @@ pub use records::{Exits, Records};
 
 use crate::digest::RunDigest;
 use crate::error::Error;
-use crate::manifest::{Manifest, RunEnd, SnapshotRef};
+use crate::home::Home;
+use crate::manifest::{CheckpointRef, Manifest, RunEnd};
+use crate::record::{Answer, BlobId, BlobKind};
 use open::Inner;
 
 /// A recording, open for reading. Clones share the open file; they may be used from many threads.
@@ -53,18 +58,42 @@ pub enum Ending {
 }
 
 impl Recording {
-    /// Opens the recording in `dir`: checks its manifest, its log's headers and its index. The
+    /// Opens a recording, a directory or a pack: checks its manifest, its log's headers and its index. The
     /// content of blocks is checked when it is read; [`Recording::verify`] reads all of it.
     ///
     /// # Errors
     /// [`Error`], naming the file and the place. A log that a killed recorder left is no error.
-    pub fn open(dir: impl AsRef<Path>) -> Result<Recording, Error> {
-        Ok(Recording(Arc::new(Inner::open(dir.as_ref())?)))
+    pub fn open(path: impl AsRef<Path>) -> Result<Recording, Error> {
+        Ok(Recording(Arc::new(Inner::open(Home::open(path.as_ref())?)?)))
     }
 
-    /// The directory, as it was given.
-    pub fn dir(&self) -> &Path {
-        &self.0.dir
+    /// The path of the directory or pack, as it was given.
+    pub fn path(&self) -> &Path {
+        self.0.home.path()
+    }
+
+    /// Where it is.
+    pub(crate) fn home(&self) -> &Home {
+        &self.0.home
+    }
+
+    /// Length of the log, bytes.
+    pub(crate) fn log_bytes(&self) -> u64 {
+        self.0.file.len
+    }
+
+    /// Checks an answer whose content, if it has one, was checked already.
+    pub(crate) fn check_answer(
+        &self,
+        answer: &Answer,
+        checked: &mut HashSet<(BlobKind, BlobId)>,
+    ) -> Result<(), Error> {
+        self.0.check_answer(answer, checked)
+    }
+
+    /// The log's path; in a pack, its name for messages.
+    pub(crate) fn log_path(&self) -> &Path {
+        &self.0.file.path
     }
 
     /// Its manifest.
@@ -72,14 +101,27 @@ impl Recording {
         &self.0.manifest
     }
 
-    /// The path of the start snapshot, in the recording's directory. It may be missing.
-    pub fn snapshot_path(&self) -> std::path::PathBuf {
-        self.0.dir.join(&self.0.manifest.snapshot.file)
+    /// Where the start snapshot is. It may be missing.
+    pub fn start(&self) -> Place {
+        self.0.home.place(&self.0.manifest.snapshot.file)
     }
 
-    /// The path of a snapshot that the manifest speaks of. It may be missing.
-    pub fn path_of(&self, snapshot: &SnapshotRef) -> std::path::PathBuf {
-        self.0.dir.join(&snapshot.file)
+    /// Opens the start snapshot, with its parents. Whether it is the one that the manifest names is for the
+    /// caller to check.
+    ///
+    /// # Errors
+    /// As [`Snapshot::open`].
+    pub fn open_snapshot(&self) -> dejavm_snapshot::Result<Arc<Snapshot>> {
+        self.0.home.open_snapshot(&self.0.manifest.snapshot.file)
+    }
+
+    /// Opens a checkpoint of the manifest's, with its parents. Whether it is the one that the manifest names is
+    /// for the caller to check.
+    ///
+    /// # Errors
+    /// As [`Snapshot::open`].
+    pub fn open_checkpoint(&self, checkpoint: &CheckpointRef) -> dejavm_snapshot::Result<Arc<Snapshot>> {
+        self.0.home.open_snapshot(&checkpoint.snapshot.file)
     }
 
     /// How its log ends.
@@ -141,13 +183,16 @@ impl Recording {
         Ok(digest)
     }
 
-    /// Reads every record and every content.
+    /// Reads every record and every content; of a pack, every byte.
     ///
     /// # Errors
     /// The first thing that is wrong. A log that a killed recorder left is no error.
     pub fn verify(&self) -> Result<(), Error> {
+        if let Home::Pack(pack) = &self.0.home {
+            pack.verify()?;
+        }
         // Many answers may speak of one content, which is read once.
-        let mut checked = std::collections::HashSet::new();
+        let mut checked = HashSet::new();
         for record in self.records() {
             match record? {
                 crate::Record::World(world) => self.0.check_answer(&world.answer, &mut checked)?,

@@ -1,7 +1,6 @@
 //! Opening a log: where its blocks are, and where it ends.
 
 use std::collections::HashMap;
-use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 
 use super::Ending;
@@ -12,13 +11,14 @@ use crate::error::Error;
 use crate::format::ends::{FILE_HEADER, TRAILER, check_file_header, parse_trailer};
 use crate::format::header::{BLOCK_HEADER, BlockHeader, BlockKind};
 use crate::format::stored::{BlobEntry, EndBlock, Index, RecordsEntry};
+use crate::home::Home;
 use crate::manifest::{LOG_FILE, MANIFEST_FILE, Manifest};
 use crate::record::BlobId;
 
 /// An open recording.
 #[derive(Debug)]
 pub(super) struct Inner {
-    pub dir: PathBuf,
+    pub home: Home,
     pub manifest: Manifest,
     pub file: LogFile,
     pub ending: Ending,
@@ -38,9 +38,9 @@ struct Layout {
 }
 
 impl Inner {
-    pub fn open(dir: &Path) -> Result<Inner, Error> {
-        let manifest = Manifest::read(dir)?;
-        let file = LogFile::open(dir.join(LOG_FILE))?;
+    pub fn open(home: Home) -> Result<Inner, Error> {
+        let manifest = Manifest::read_at(&home.place(MANIFEST_FILE))?;
+        let file = LogFile::open(&home.place(LOG_FILE))?;
         let Some(header) = file.array_at::<FILE_HEADER>(0)? else {
             return Err(file.corrupt(file.len, "the file ends within its header: the recorder wrote nothing"));
         };
@@ -51,16 +51,7 @@ impl Inner {
         };
         let Layout { ending, stop, mut index } = layout;
         let blobs = std::mem::take(&mut index.blobs).into_iter().map(|entry| (entry.id, entry)).collect();
-        let inner = Inner {
-            dir: dir.to_owned(),
-            manifest,
-            file,
-            ending,
-            stop,
-            index,
-            blobs,
-            ahead: Mutex::default(),
-        };
+        let inner = Inner { home, manifest, file, ending, stop, index, blobs, ahead: Mutex::default() };
         inner.agree()?;
         Ok(inner)
     }
@@ -73,7 +64,7 @@ impl Inner {
         }
         let count = self.index.records.iter().fold(0u64, |n, entry| n.saturating_add(u64::from(entry.exits)));
         let wrong = |what: &str| Error::Manifest {
-            path: self.dir.join(MANIFEST_FILE),
+            path: self.home.place(MANIFEST_FILE).path().to_owned(),
             why: format!("its {what} is not the log's: they are not of one recording"),
         };
         match &self.ending {

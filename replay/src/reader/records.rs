@@ -33,6 +33,8 @@ pub struct Records {
     skip: u64,
     /// Reads the contents between the records, too, for whoever asks for them later.
     contents_too: bool,
+    /// Bytes of the block that was read last, uncompressed.
+    block_bytes: usize,
     done: bool,
 }
 
@@ -47,6 +49,7 @@ impl Records {
             block: Vec::new().into_iter(),
             skip: 0,
             contents_too: false,
+            block_bytes: 0,
             done: false,
         }
     }
@@ -108,6 +111,7 @@ impl Records {
         {
             return Err(bad(format!("block {} stands where block {due} is due", header.number)));
         }
+        self.block_bytes = header.raw_len as usize;
         // Limited by the length of the file.
         self.number = Some(header.number.wrapping_add(1));
         match header.kind {
@@ -179,6 +183,16 @@ impl Records {
     /// The log's path.
     pub(crate) fn path(&self) -> &Path {
         &self.inner.file.path
+    }
+
+    /// Bytes of the block that the last chunk was of, uncompressed.
+    pub(crate) fn block_bytes(&self) -> usize {
+        self.block_bytes
+    }
+
+    /// How far it has read: bytes of the log, and how many of them there are to read.
+    pub(crate) fn progress(&self) -> (u64, u64) {
+        (self.offset, self.inner.stop)
     }
 
     /// What is left of the block that is being read, or the next one that has records.

@@ -1,6 +1,7 @@
 //! Writing a recording.
 
 mod queue;
+mod rewrite;
 mod sync;
 mod taps;
 mod writer;
@@ -23,6 +24,7 @@ use crate::format::{FORMAT_VERSION, MAX_RECORDS};
 use crate::manifest::{CheckpointRef, Durable, LOG_FILE, MANIFEST_FILE, Manifest, RunEnd};
 use crate::thinning::spare;
 use queue::{Close, Queue};
+pub(crate) use rewrite::rewrite;
 use writer::{LogWriter, Sink};
 
 /// How a log is cut and compressed.

@@ -21,7 +21,7 @@ use crate::format::header::{BLOCK_HEADER, BlockHeader, BlockKind};
 use crate::format::stored::{BlobEntry, EndBlock, ExitCoder, Index, Long, RecordsEntry, Stored};
 use crate::format::{MAX_BLOCK, MAX_RECORDS};
 use crate::manifest::RunEnd;
-use crate::record::{Answer, BlobId, KeyedRecord, WorldRecord};
+use crate::record::{Answer, BlobId, KeyedRecord, Record, WorldRecord};
 
 /// Where a log goes.
 pub(super) trait Sink: Send {
@@ -176,26 +176,38 @@ impl LogWriter {
     /// Writes a batch: first the contents that it is the first to refer to, then its keyed answers,
     /// then its records.
     pub fn write_batch(&mut self, batch: Vec<Entry>) -> Result<(), Stopped> {
-        let first_exit = batch.iter().find_map(|entry| match entry {
-            Entry::Exit(exit) => Some(exit.number),
+        let mut records = Vec::with_capacity(batch.len());
+        for entry in batch {
+            records.push(match entry {
+                Entry::Exit(exit) => Record::Exit(exit),
+                Entry::Fault(fault) => Record::Fault(fault),
+                Entry::World(asked, response) => {
+                    Record::World(WorldRecord { asked, answer: self.answer(response)? })
+                }
+                Entry::Keyed(path, block, response) => {
+                    Record::Keyed(KeyedRecord { path, block, answer: self.answer(response)? })
+                }
+            });
+        }
+        self.write_records(records)
+    }
+
+    /// Writes records whose contents are in the log already: the keyed answers, then the others.
+    pub fn write_records(&mut self, all: Vec<Record>) -> Result<(), Stopped> {
+        let first_exit = all.iter().find_map(|record| match record {
+            Record::Exit(exit) => Some(exit.number),
             _ => None,
         });
         let first_exit = first_exit.unwrap_or(self.next_exit);
         let mut coder = ExitCoder::new(first_exit, self.digest);
-        let mut records = Vec::with_capacity(batch.len());
+        let mut records = Vec::with_capacity(all.len());
         let mut keyed = Vec::new();
-        for entry in batch {
-            match entry {
-                Entry::Exit(exit) => records.push(Stored::Exit(coder.store(exit))),
-                Entry::Fault(fault) => records.push(Stored::Fault(fault)),
-                Entry::World(asked, response) => {
-                    let answer = self.answer(response)?;
-                    records.push(Stored::World(WorldRecord { asked, answer }));
-                }
-                Entry::Keyed(path, block, response) => {
-                    let answer = self.answer(response)?;
-                    keyed.push(KeyedRecord { path, block, answer });
-                }
+        for record in all {
+            match record {
+                Record::Exit(exit) => records.push(Stored::Exit(coder.store(exit))),
+                Record::Fault(fault) => records.push(Stored::Fault(fault)),
+                Record::World(world) => records.push(Stored::World(world)),
+                Record::Keyed(answer) => keyed.push(answer),
             }
         }
         if !keyed.is_empty() {
@@ -221,6 +233,25 @@ impl LogWriter {
             self.digest = coder.digest();
         }
         Ok(())
+    }
+
+    /// Writes a content, unless it is in the log already.
+    pub fn write_content(&mut self, id: BlobId, content: &[u8]) -> Result<(), Stopped> {
+        if self.has_content(id) {
+            return Ok(());
+        }
+        let len = u32::try_from(content.len()).map_err(io::Error::other)?;
+        let offset = self.offset;
+        self.write_block(BlockKind::Blob, id.0, self.next_exit, 0, content)?;
+        self.index.blobs.push(BlobEntry { id, offset, len });
+        self.blobs.insert(id);
+        self.blob_bytes += u64::from(len);
+        Ok(())
+    }
+
+    /// Whether a content is in the log.
+    pub fn has_content(&self, id: BlobId) -> bool {
+        self.blobs.contains(&id)
     }
 
     /// Ends the log; one that is full ends with that.
@@ -258,13 +289,7 @@ impl LogWriter {
             Long::Bytes(kind, content) => {
                 let id = BlobId::of(&content);
                 let len = u32::try_from(content.len()).map_err(io::Error::other)?;
-                if !self.blobs.contains(&id) {
-                    let offset = self.offset;
-                    self.write_block(BlockKind::Blob, id.0, self.next_exit, 0, &content)?;
-                    self.index.blobs.push(BlobEntry { id, offset, len });
-                    self.blobs.insert(id);
-                    self.blob_bytes += u64::from(len);
-                }
+                self.write_content(id, &content)?;
                 Ok(Answer::Blob { kind, id, len })
             }
         }

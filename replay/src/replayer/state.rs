@@ -139,8 +139,8 @@ impl State {
         let response = self.recording.response(&world.answer).map_err(|e| self.fail(e))?;
         if !possible(&request, &response) {
             let why = format!("the answer to {} is more than was asked for", request.name());
-            let path = self.recording.dir().join(crate::LOG_FILE);
-            return Err(self.fail(Error::corrupt(&path, 0, why)));
+            let error = Error::corrupt(self.recording.log_path(), 0, why);
+            return Err(self.fail(error));
         }
         Ok(Reply::Recorded(response))
     }
@@ -156,8 +156,7 @@ impl State {
         }
         if let Ending::Damaged { offset, why } = self.recording.ending() {
             // It may be in the part that cannot be read.
-            let path = self.recording.dir().join(crate::LOG_FILE);
-            let error = Error::corrupt(&path, *offset, why.clone());
+            let error = Error::corrupt(self.recording.log_path(), *offset, why.clone());
             return Err(self.fail(error));
         }
         // Behind the last exit of a killed recorder's log, blocks may have been asked for that it

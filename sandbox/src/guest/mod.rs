@@ -6,5 +6,5 @@ mod save;
 mod state;
 
 pub use machine::{Checkpoint, Machine};
-pub use save::{open, save_start};
+pub use save::{save_start, state_of};
 pub use state::{Anew, Claims, MachineState};

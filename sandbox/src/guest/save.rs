@@ -1,7 +1,6 @@
 //! Snapshots of machines: reading one, and writing one of a machine that has not run.
 
 use std::path::Path;
-use std::sync::Arc;
 
 use dejavm_snapshot::{Content, ContentsError, PageContents, Snapshot, Summary, WriteOptions};
 
@@ -14,15 +13,14 @@ pub(super) fn encode(state: &MachineState) -> Result<Vec<u8>, SaveError> {
     Ok(dejavm_snapshot::codec::encode(state)?)
 }
 
-/// The state and pages of a snapshot file.
+/// The state of a machine, out of its snapshot.
 ///
 /// # Errors
-/// When it is not a snapshot, or damaged.
-pub fn open(path: impl AsRef<Path>) -> Result<(MachineState, Arc<Snapshot>), StartError> {
-    let snapshot = Snapshot::open(path)?;
+/// When the snapshot is damaged, or not one of a machine's.
+pub fn state_of(snapshot: &Snapshot) -> Result<MachineState, StartError> {
     let state: MachineState = dejavm_snapshot::codec::decode(snapshot.state()?)?;
     state.check(snapshot.page_count())?;
-    Ok((state, snapshot))
+    Ok(state)
 }
 
 /// Writes the snapshot of a machine that has not run yet: the head of a recording, which brings it

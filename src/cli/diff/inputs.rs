@@ -50,7 +50,7 @@ struct Given {
 impl Given {
     fn of(recording: &Recording) -> Result<Given> {
         let mut given = Given {
-            state: Image::open(recording.snapshot_path())?.state().clone(),
+            state: Image::of_start(recording)?.state().clone(),
             metadata: BTreeMap::new(),
             blocks: BTreeMap::new(),
             input: (0, DefaultHasher::new()),

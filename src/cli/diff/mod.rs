@@ -36,10 +36,10 @@ Examples:
   dejavm -q diff good bad && echo the same")]
 pub struct Args {
     /// A recording.
-    #[arg(value_name = "DIR")]
+    #[arg(value_name = "RECORDING")]
     left: PathBuf,
     /// Another one.
-    #[arg(value_name = "DIR")]
+    #[arg(value_name = "RECORDING")]
     right: PathBuf,
     /// Compares only this task's exits. May be repeated.
     #[arg(short, value_name = "TASK")]

@@ -50,8 +50,8 @@ Examples:
   dejavm find rec --last write to 0x7ffe1040:4
   dejavm debug rec --at \"$(dejavm find rec --first write to result.txt | cut -f1)\"")]
 pub struct Args {
-    /// The recording.
-    #[arg(value_name = "DIR")]
+    /// The recording: its directory, or its pack.
+    #[arg(value_name = "RECORDING")]
     dir: PathBuf,
     /// What to look for, in one word or several.
     #[arg(value_name = "EXPRESSION", required = true)]
@@ -68,7 +68,7 @@ pub struct Args {
 pub fn main(args: Args) -> Result {
     let query = grammar::query(&args.expression).map_err(Failure::new)?;
     let recording = Recording::open(&args.dir)?;
-    if Image::open(recording.snapshot_path())?.state().program().is_none() {
+    if Image::of_start(&recording)?.state().program().is_none() {
         return Err(Failure::new("a bare-metal guest makes no system calls: see dejavm log"));
     }
     let mut hits = Hits::new(&args.hits, u64::MAX);

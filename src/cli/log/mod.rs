@@ -32,8 +32,8 @@ Examples:
   dejavm log rec --json | jq -r 'select(.call == \"openat\").decoded'
   dejavm log rec --digest")]
 pub struct Args {
-    /// The recording.
-    #[arg(value_name = "DIR")]
+    /// The recording: its directory, or its pack.
+    #[arg(value_name = "RECORDING")]
     dir: PathBuf,
     /// Shows only these system calls: trace=NAMES or NAMES, with commas; classes are file, process,
     /// network, signal, ipc, desc, memory and clock, with or without %; a ! in front of all means all

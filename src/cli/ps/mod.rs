@@ -25,8 +25,8 @@ Examples:
   dejavm ps rec --json | jq -r 'select(.status == \"killed by SIGSEGV\").pid'
   dejavm log rec -p 3")]
 pub struct Args {
-    /// The recording.
-    #[arg(value_name = "DIR")]
+    /// The recording: its directory, or its pack.
+    #[arg(value_name = "RECORDING")]
     dir: PathBuf,
     /// One JSON object a line.
     #[arg(long)]

@@ -36,8 +36,8 @@ Examples:
   dejavm report rec -o report.html
   dejavm report rec -o - | gzip > report.html.gz")]
 pub struct Args {
-    /// The recording.
-    #[arg(value_name = "DIR")]
+    /// The recording: its directory, or its pack.
+    #[arg(value_name = "RECORDING")]
     dir: PathBuf,
     /// The file to write; - is standard output.
     #[arg(short, value_name = "FILE")]

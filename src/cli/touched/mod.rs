@@ -37,8 +37,8 @@ Examples:
 What changes memory is found in a replay that counts instructions: see \"What it cannot do yet\" in docs/debugging.md
 for what that costs.")]
 pub struct Args {
-    /// The recording.
-    #[arg(value_name = "DIR")]
+    /// The recording: its directory, or its pack.
+    #[arg(value_name = "RECORDING")]
     dir: PathBuf,
     /// An address as 0x7ffe1000 (8 bytes unless a length is given), a variable or function of the program's
     /// file by its name there, or else a file: a pattern, as with `dejavm find`. With a slash in it, it is a file.

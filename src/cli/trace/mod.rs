@@ -30,8 +30,8 @@ Examples:
   dejavm trace rec -o rec.pftrace
   dejavm trace rec -o - | gzip > rec.pftrace.gz")]
 pub struct Args {
-    /// The recording.
-    #[arg(value_name = "DIR")]
+    /// The recording: its directory, or its pack.
+    #[arg(value_name = "RECORDING")]
     dir: PathBuf,
     /// The file to write; - is standard output.
     #[arg(short, value_name = "FILE")]

@@ -1,0 +1,53 @@
+//! `dejavm pack`
+
+use std::path::PathBuf;
+
+use dejavm::replay::{PackOptions, Recording};
+
+use super::failure::say;
+use super::progress::Progress;
+use super::stats::bytes;
+use super::{Result, Voice};
+
+/// Puts a recording into one file, smaller than its directory, that all commands take in its place.
+///
+/// The whole log is read and checked, and compressed anew; the digest and every replay stay the same. The pack
+/// holds what the guest read, its environment included: nothing can be taken out without changing the run.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
+  dejavm pack rec -o crash.dvr
+  dejavm replay crash.dvr
+  dejavm debug crash.dvr
+  dejavm inspect crash.dvr --verify
+  dejavm unpack crash.dvr -o rec")]
+pub struct Args {
+    /// The recording: a directory, or a pack.
+    #[arg(value_name = "RECORDING")]
+    recording: PathBuf,
+    /// The file; one that is there is replaced.
+    #[arg(short, long, value_name = "FILE")]
+    output: PathBuf,
+    /// How hard to compress, from 1 (fast) to 22 (small).
+    #[arg(long, value_name = "N", default_value_t = 19, value_parser = clap::value_parser!(i32).range(1..=22))]
+    level: i32,
+}
+
+pub fn main(args: Args, voice: Voice) -> Result {
+    let recording = Recording::open(&args.recording)?;
+    let mut options = PackOptions::default();
+    options.level = args.level;
+    let mut bar = Progress::new(voice);
+    let packed = recording.pack(&args.output, &options, &mut |done, total| bar.show(done, total))?;
+    bar.done();
+    if !voice.quiet {
+        let ratio = packed.bytes as f64 / packed.from_bytes.max(1) as f64 * 100.0;
+        say(format_args!(
+            "{}: {}, {ratio:.0} % of {}",
+            args.output.display(),
+            bytes(packed.bytes),
+            bytes(packed.from_bytes)
+        ));
+    }
+    Ok(0)
+}
