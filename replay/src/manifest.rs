@@ -1,11 +1,10 @@
 //! `manifest.json`: what a recording is, for people and tools.
 
 use std::io::{Read, Write};
-use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
 use dejavm_sandbox::guest::Anew;
-use dejavm_snapshot::{ContentId, Place};
+use dejavm_snapshot::{ContentId, NewFile, Place};
 use serde::{Deserialize, Serialize};
 
 use crate::digest::RunDigest;
@@ -193,19 +192,9 @@ impl Manifest {
         let path = dir.join(MANIFEST_FILE);
         let text = self.to_text().map_err(|why| Error::Manifest { path: path.clone(), why })?;
         let write = || -> std::io::Result<()> {
-            // As the log, and the start snapshot.
-            let mode = std::fs::Permissions::from_mode(0o600);
-            let mut file = tempfile::Builder::new().prefix(".manifest").permissions(mode).tempfile_in(dir)?;
+            let mut file = NewFile::create(&path)?;
             file.write_all(&text)?;
-            if durable == Durable::Now {
-                file.as_file().sync_all()?;
-            }
-            file.persist(&path).map_err(|e| e.error)?;
-            if durable == Durable::Now {
-                // The rename itself must reach the disk too.
-                std::fs::File::open(dir)?.sync_all()?;
-            }
-            Ok(())
+            file.finish(durable == Durable::Now)
         };
         write().map_err(|e| Error::io("write", &path, e))
     }

@@ -57,6 +57,7 @@ mod info;
 mod layer;
 mod limits;
 mod lookup;
+mod new_file;
 mod output;
 mod place;
 mod planner;
@@ -78,6 +79,7 @@ pub use limits::{
     CLUSTER_PAGES, FORMAT_VERSION, MAX_DICTIONARY_BYTES, MAX_LAYERS, MAX_PAGES, MAX_STATE_BYTES,
     MAX_WORKING_SET_PAGES, PAGE_SIZE,
 };
+pub use new_file::{NewFile, directory_of};
 pub use place::{Place, Span, SpanReader};
 pub use reader::PageReader;
 pub use regroup::add_working_set;

@@ -1,29 +1,24 @@
 //! Writing a snapshot file so that at no time a part of one is seen under its
 //! final name.
 
-use std::fs::{File, Permissions};
+use std::fs::Permissions;
 use std::io::{BufWriter, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
-use tempfile::NamedTempFile;
 use xxhash_rust::xxh3::Xxh3;
 
 use crate::error::{Error, Result};
 use crate::header::{Extent, HEADER_LEN, Header, align, encode_footer};
 use crate::layer::Layer;
+use crate::new_file::NewFile;
 
 /// Bytes gathered before they go to the file.
 const BUFFER_LEN: usize = 1 << 20;
 
-/// Marks an unfinished file. One is left behind only if the process is killed.
-const TEMPORARY_PREFIX: &str = ".dejavm-";
-const TEMPORARY_SUFFIX: &str = ".tmp";
-
-/// A snapshot file being written: under a temporary name in the directory of
-/// its final one, readable by the owner only.
+/// A snapshot file being written.
 pub(crate) struct Output {
     target: PathBuf,
-    file: BufWriter<NamedTempFile>,
+    file: BufWriter<NewFile>,
     position: u64,
     section_start: u64,
     section_hash: Xxh3,
@@ -32,11 +27,7 @@ pub(crate) struct Output {
 impl Output {
     /// Starts a file that is to be `target`.
     pub(crate) fn create(target: &Path) -> Result<Self> {
-        let file = tempfile::Builder::new()
-            .prefix(TEMPORARY_PREFIX)
-            .suffix(TEMPORARY_SUFFIX)
-            .tempfile_in(directory_of(target))
-            .map_err(Error::io("create a temporary file beside", target))?;
+        let file = NewFile::create(target).map_err(Error::io("create a temporary file beside", target))?;
         let mut output = Self {
             target: target.to_path_buf(),
             file: BufWriter::with_capacity(BUFFER_LEN, file),
@@ -112,19 +103,9 @@ impl Output {
             .map_err(failed("write"))?;
         let file = self.file.into_inner().map_err(|error| failed("write")(error.into_error()))?;
         if let Some(permissions) = permissions {
-            file.as_file().set_permissions(permissions).map_err(failed("set the permissions of"))?;
+            file.set_permissions(permissions).map_err(failed("set the permissions of"))?;
         }
-        if durable {
-            file.as_file().sync_all().map_err(failed("sync"))?;
-        }
-        file.persist(&self.target).map_err(|error| failed("replace")(error.error))?;
-        if durable {
-            // The new name is an entry of the directory, durable only with it.
-            let directory = directory_of(&self.target);
-            File::open(directory)
-                .and_then(|directory| directory.sync_all())
-                .map_err(Error::io("sync", directory))?;
-        }
+        file.finish(durable).map_err(failed("name and sync"))?;
         Ok(length)
     }
 
@@ -136,13 +117,5 @@ impl Output {
         self.section_start = self.position;
         self.section_hash = Xxh3::new();
         Ok(())
-    }
-}
-
-/// The directory a path's last name is in.
-pub(crate) fn directory_of(path: &Path) -> &Path {
-    match path.parent() {
-        Some(directory) if directory != Path::new("") => directory,
-        _ => Path::new("."),
     }
 }

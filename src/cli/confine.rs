@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use dejavm::snapshot::directory_of;
 use dejavm::{Error, Sandbox};
 
 /// Confines this process to what the sandbox needs, unless told otherwise. The file is one that will
@@ -24,14 +25,6 @@ pub fn confine(sandbox: &Sandbox, no_confine: bool, writes: Option<&Path>) -> Re
     let confined = confinement.apply()?;
     tracing::info!("{confined}");
     Ok(())
-}
-
-/// The directory that a file is in.
-pub fn directory_of(file: &Path) -> &Path {
-    match file.parent() {
-        Some(dir) if !dir.as_os_str().is_empty() => dir,
-        _ => Path::new("."),
-    }
 }
 
 /// What the standard library reads to name the functions of a backtrace.

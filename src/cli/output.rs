@@ -5,9 +5,8 @@ use std::io::{self, BufWriter, Write};
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 
-use tempfile::NamedTempFile;
+use dejavm::snapshot::NewFile;
 
-use super::confine::directory_of;
 use super::{Failure, Result};
 
 /// A file that is being written, readable by its owner only: recordings may hold secrets.
@@ -20,7 +19,7 @@ pub struct Output {
 #[derive(Debug)]
 enum To {
     /// A regular file, under a temporary name until it is whole.
-    File(BufWriter<NamedTempFile>),
+    File(BufWriter<NewFile>),
     /// Standard output, or what is no regular file.
     Stream(BufWriter<File>),
 }
@@ -39,9 +38,7 @@ impl Output {
         } else if is_stream {
             To::Stream(BufWriter::new(OpenOptions::new().write(true).open(target).map_err(failed)?))
         } else {
-            let mut name = tempfile::Builder::new();
-            let file = name.prefix(".dejavm-").suffix(".tmp").tempfile_in(directory_of(target));
-            To::File(BufWriter::new(file.map_err(failed)?))
+            To::File(BufWriter::new(NewFile::create(target).map_err(failed)?))
         };
         Ok(Output { target: target.to_owned(), to })
     }
@@ -63,11 +60,9 @@ impl Output {
     pub fn finish(self) -> Result<()> {
         let Output { target, to } = self;
         let finished = match to {
-            To::File(file) => file.into_inner().map_err(|e| e.into_error()).and_then(|file| {
-                file.as_file().sync_all()?;
-                file.persist(&target).map_err(|e| e.error)?;
-                File::open(directory_of(&target))?.sync_all()
-            }),
+            To::File(file) => {
+                file.into_inner().map_err(|e| e.into_error()).and_then(|file| file.finish(true))
+            }
             To::Stream(mut file) => file.flush(),
         };
         finished.map_err(|e| failure(&target, e))

@@ -3,13 +3,13 @@
 use std::fs::File;
 use std::io::{self, Seek, SeekFrom, Write};
 use std::os::unix::ffi::OsStrExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 
 use dejavm_snapshot::{
-    Content, ContentsError, PAGE_SIZE, PageContents, PageReader, Snapshot, Span, WriteOptions,
+    Content, ContentsError, NewFile, PAGE_SIZE, PageContents, PageReader, Snapshot, Span, WriteOptions,
+    directory_of,
 };
-use tempfile::NamedTempFile;
 
 use super::checksum;
 use super::format::{HEADER, Header, Member, align, encode_table};
@@ -117,10 +117,9 @@ impl PageContents for Pages {
     }
 }
 
-/// A pack that is being written, under a temporary name in the directory of its final one.
+/// A pack that is being written.
 struct PackWriter {
-    target: PathBuf,
-    file: NamedTempFile,
+    file: NewFile,
     /// What comes first has its place; how much of them, in `written`.
     members: Vec<Member>,
     written: usize,
@@ -133,13 +132,10 @@ struct PackWriter {
 impl PackWriter {
     /// Starts a pack with members of these names, in this order.
     fn create(target: &Path, names: Vec<Vec<u8>>) -> Result<PackWriter, Error> {
-        let file =
-            tempfile::Builder::new().prefix(".dejavm-").suffix(".tmp").tempfile_in(directory_of(target));
-        let file = file.map_err(|e| Error::io("make a file beside", target, e))?;
+        let file = NewFile::create(target).map_err(|e| Error::io("make a file beside", target, e))?;
         let member = |name| Member { name, offset: 0, length: 0, checksum: 0 };
         let members: Vec<Member> = names.into_iter().map(member).collect();
-        let mut writer =
-            PackWriter { target: target.to_owned(), file, members, written: 0, end: 0, scratch: Vec::new() };
+        let mut writer = PackWriter { file, members, written: 0, end: 0, scratch: Vec::new() };
         // As long as it will be.
         writer.end = HEADER as u64 + writer.table()?.len() as u64;
         Ok(writer)
@@ -154,17 +150,18 @@ impl PackWriter {
     }
 
     fn io(&self, e: io::Error) -> Error {
-        Error::io("write", &self.target, e)
+        Error::io("write", self.file.target(), e)
     }
 
     /// Writes the next member: what `write` writes to the file, from where that stands.
     fn member(&mut self, write: impl FnOnce(&mut File, &Path) -> Result<(), Error>) -> Result<(), Error> {
         let offset = align(self.end).ok_or_else(|| self.io(io::ErrorKind::FileTooLarge.into()))?;
         // What is between is a hole, which reads as zeros.
+        let target = self.file.target().to_owned();
+        let io = |e| Error::io("write", &target, e);
         let file = self.file.as_file_mut();
-        let io = |e| Error::io("write", &self.target, e);
         file.set_len(offset).and_then(|()| file.seek(SeekFrom::Start(offset))).map_err(io)?;
-        write(file, &self.target)?;
+        write(file, &target)?;
         self.end = file.metadata().map_err(io)?.len();
         let length = self.end.saturating_sub(offset);
         let whole = Span::open(self.file.path()).map_err(io)?;
@@ -191,9 +188,11 @@ impl PackWriter {
         level: i32,
         progress: &mut dyn FnMut(u64, u64),
     ) -> Result<Option<Span>, Error> {
-        let dir =
-            tempfile::Builder::new().prefix(".dejavm-").suffix(".tmp").tempdir_in(directory_of(&self.target));
-        let dir = dir.map_err(|e| Error::io("make a directory beside", &self.target, e))?;
+        let dir = tempfile::Builder::new()
+            .prefix(".dejavm-")
+            .suffix(".tmp")
+            .tempdir_in(directory_of(self.file.target()));
+        let dir = dir.map_err(|e| Error::io("make a directory beside", self.file.target(), e))?;
         let path = dir.path().join("snapshot");
         self.scratch.push(dir);
         let options = WriteOptions { level, durable: false, ..WriteOptions::default() };
@@ -208,35 +207,21 @@ impl PackWriter {
     }
 
     /// Gives the pack its header, and its name. Returns its length, bytes.
-    fn finish(mut self) -> Result<u64, Error> {
+    fn finish(self) -> Result<u64, Error> {
         let table = self.table()?;
         let header = Header {
             table_len: table.len() as u32,
             file_len: self.end,
             table_checksum: xxhash_rust::xxh3::xxh3_64(&table),
         };
-        let directory = directory_of(&self.target).to_owned();
-        let file = self.file.as_file_mut();
+        let PackWriter { mut file, end, .. } = self;
+        let target = file.target().to_owned();
         let written = file
             .seek(SeekFrom::Start(0))
             .and_then(|_| file.write_all(&header.to_bytes()))
             .and_then(|()| file.write_all(&table))
-            .and_then(|()| file.sync_all());
-        written.map_err(|e| Error::io("write", &self.target, e))?;
-        let target = self.target;
-        self.file.persist(&target).map_err(|e| Error::io("write", &target, e.error))?;
-        // The name, too, must reach the disk.
-        File::open(&directory)
-            .and_then(|directory| directory.sync_all())
-            .map_err(|e| Error::io("sync", &directory, e))?;
-        Ok(self.end)
-    }
-}
-
-/// The directory that a path's last name is in.
-fn directory_of(path: &Path) -> &Path {
-    match path.parent() {
-        Some(directory) if directory != Path::new("") => directory,
-        _ => Path::new("."),
+            .and_then(|()| file.finish(true));
+        written.map_err(|e| Error::io("write", &target, e))?;
+        Ok(end)
     }
 }

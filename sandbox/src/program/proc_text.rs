@@ -90,7 +90,7 @@ pub fn text(pid: u32, file: ProcFile, subject: &Subject<'_>) -> Option<Vec<u8>> 
         ProcFile::Stat => status::stat(subject).into_bytes(),
         ProcFile::Statm => {
             let page = PAGE_SIZE as u64;
-            let (size, resident) = (mapped_bytes(space) / page, resident_bytes(account) / page);
+            let (size, resident) = (space.mapped_bytes(|_| true) / page, resident_bytes(account) / page);
             format!("{size} {resident} 0 0 0 {resident} 0\n").into_bytes()
         }
         ProcFile::Status => status::status(subject).into_bytes(),
@@ -121,10 +121,6 @@ fn cpu_ticks(clock: &Clock) -> u64 {
 /// What is charged to the program, since what is resident depends on the host.
 fn resident_bytes(account: &Account) -> u64 {
     account.charged()
-}
-
-fn mapped_bytes(space: &AddressSpace) -> u64 {
-    space.state.vmas.iter().map(|(start, vma)| vma.end - start).sum()
 }
 
 fn maps(space: &AddressSpace) -> Vec<u8> {

@@ -17,7 +17,7 @@ impl GuestMemory for Looked<'_> {
     }
 
     fn holdings(&self) -> Option<Holdings> {
-        let mapped = self.0.space.state.vmas.iter().map(|(start, vma)| vma.end - start).sum();
+        let mapped = self.0.space.mapped_bytes(|_| true);
         Some(Holdings { mapped, descriptors: self.0.files.count() })
     }
 

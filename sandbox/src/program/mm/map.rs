@@ -399,6 +399,12 @@ impl AddressSpace {
         memory.state.account.expect(own, 0)
     }
 
+    /// Bytes of the mappings that count.
+    pub fn mapped_bytes(&self, counts: impl Fn(&Vma) -> bool) -> u64 {
+        let vmas = self.state.vmas.iter().filter(|(_, vma)| counts(vma));
+        vmas.map(|(start, vma)| vma.end - start).sum()
+    }
+
     /// How far a range is mapped without a gap.
     pub fn mapped_until(&self, range: &Range<u64>) -> u64 {
         let mut at = range.start;

@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-use super::{Subject, cpu_ticks, mapped_bytes, resident_bytes};
+use super::{Subject, cpu_ticks, resident_bytes};
 use crate::program::process::Process;
 use crate::ram::PAGE_SIZE;
 
@@ -45,7 +45,7 @@ pub fn stat(subject: &Subject<'_>) -> String {
     const START: u32 = 100;
     let Subject { tid, task, process, space, actions, account, clock, threads, .. } = *subject;
     let name = String::from_utf8_lossy(&task.name);
-    let bytes = mapped_bytes(space);
+    let bytes = space.mapped_bytes(|_| true);
     let scheduling = task.settings.scheduling;
     let real_time = scheduling.priority > 0;
     let priority = if real_time { -1 - scheduling.priority as i32 } else { 20 + scheduling.nice };
@@ -102,7 +102,7 @@ pub fn status(subject: &Subject<'_>) -> String {
         let all = space.state.vmas.iter().filter(|(_, vma)| counts(vma));
         all.map(|(start, vma)| vma.end - start).sum::<u64>() / 1024
     };
-    let (size, resident) = (mapped_bytes(space) / 1024, resident_bytes(account) / 1024);
+    let (size, resident) = (space.mapped_bytes(|_| true) / 1024, resident_bytes(account) / 1024);
     let stack = of(|vma| &*vma.name == b"[stack]");
     let data = of(|vma| vma.protection.write && vma.name.is_empty() || &*vma.name == b"[heap]");
     let code = of(|vma| vma.protection.exec);

@@ -105,7 +105,7 @@ impl Kernel {
         let limit = |index: usize| self.process.limits[index].0;
         let over = |limit: u64, more: u64, counts: fn(&Vma) -> bool| {
             // Sums are over all mappings: only where there is a limit.
-            more > 0 && limit != u64::MAX && self.mapped_bytes(counts).saturating_add(more) > limit
+            more > 0 && limit != u64::MAX && self.space.mapped_bytes(counts).saturating_add(more) > limit
         };
         if over(limit(limits::AS), bytes, |_| true) || over(limit(limits::DATA), data, is_data) {
             return Err(Errno::ENOMEM.into());
@@ -120,7 +120,7 @@ impl Kernel {
         if limit == u64::MAX {
             return None;
         }
-        let mut data = self.mapped_bytes(is_data);
+        let mut data = self.space.mapped_bytes(is_data);
         let mut at = range.start;
         for (start, vma) in self.space.mappings_in(&range) {
             let part = start.max(range.start)..vma.end.min(range.end);
@@ -147,11 +147,6 @@ impl Kernel {
         let vmas =
             self.space.state.vmas.range(..range.end).rev().take_while(|(_, vma)| vma.end > range.start);
         vmas.map(|(start, vma)| vma.end.min(range.end) - start.max(&range.start)).sum()
-    }
-
-    fn mapped_bytes(&self, counts: fn(&Vma) -> bool) -> u64 {
-        let vmas = self.space.state.vmas.iter().filter(|(_, vma)| counts(vma));
-        vmas.map(|(start, vma)| vma.end - start).sum()
     }
 }
 
