@@ -1,8 +1,11 @@
 //! A hunt finds mistakes between threads that plain runs do not show, and keeps a run that replays.
+//!
+//! `DEJAVM_TEST_FULL=1` runs each program natively 1,000 times before, which shows nothing.
 
 mod common;
 
 use std::path::Path;
+use std::process::Command;
 
 use common::{Finished, Input, finish, tool};
 
@@ -21,7 +24,10 @@ fn errors(finished: &Finished) -> String {
 fn found(part: &str, how: &str, status: i32) {
     let dir = tempfile::tempdir().expect("a temporary directory");
     let program = common::guest(dir.path(), "races.c", &["-pthread"]);
-    // Not natively: there a loaded machine does find them, now and then.
+    for run in 0..if common::full() { 1000 } else { 20 } {
+        let native = finish(Command::new(&program).arg(part), Input::Pipe(b""));
+        assert_eq!((native.status, native.text()), (0, "to the end\n".into()), "native run {run}");
+    }
     for seed in ["0", "1", "2", "3", "4"] {
         let mut plain = common::dejavm(["run", "--seed", seed, "--ro"]);
         let plain = finish(plain.arg(dir.path()).arg("--").arg(&program).arg(part), Input::Pipe(b""));

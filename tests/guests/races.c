@@ -1,4 +1,5 @@
-// Mistakes between two threads that an ordinary run hardly ever shows.
+// Mistakes between two threads that an ordinary run does not show: one is through with its part long before the
+// other begins, unless it loses the CPU between two instructions, and for milliseconds.
 #include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -9,6 +10,12 @@ static pthread_cond_t c = PTHREAD_COND_INITIALIZER;
 static volatile int ready, users = 2, sum;
 static char *shared;
 
+// Some work.
+static void count(void) {
+    for (int i = 0; i < 16; i++)
+        sum += i;
+}
+
 // The flag is set, and looked at, without the lock.
 static void *waker(void *arg) {
     ready = 1;
@@ -18,6 +25,7 @@ static void *waker(void *arg) {
 
 static void *waiter(void *arg) {
     if (!ready) {
+        count();
         pthread_mutex_lock(&a);
         pthread_cond_wait(&c, &a);
         pthread_mutex_unlock(&a);
@@ -27,8 +35,8 @@ static void *waiter(void *arg) {
 
 static void both(pthread_mutex_t *first, pthread_mutex_t *second) {
     pthread_mutex_lock(first);
+    count();
     pthread_mutex_lock(second);
-    sum++;
     pthread_mutex_unlock(second);
     pthread_mutex_unlock(first);
 }
@@ -43,20 +51,30 @@ static void *backwards(void *arg) {
     return arg;
 }
 
-// The count goes down and is looked at in two steps.
+// The count goes down, and is looked at a little later.
 static void *user(void *arg) {
     users--;
+    count();
     if (users == 0)
         free(shared);
     return arg;
 }
 
-static void two(void *(*one)(void *), void *(*other)(void *)) {
-    pthread_t threads[2];
-    pthread_create(&threads[0], 0, one, 0);
-    pthread_create(&threads[1], 0, other, 0);
-    pthread_join(threads[0], 0);
-    pthread_join(threads[1], 0);
+static void *(*late)(void *);
+
+static void *later(void *arg) {
+    // Some 2 ms.
+    for (volatile int i = 0; i < 1000000; i++)
+        ;
+    return late(arg);
+}
+
+static void two(void *(*early)(void *), void *(*other)(void *)) {
+    pthread_t thread;
+    late = other;
+    pthread_create(&thread, 0, later, 0);
+    early(0);
+    pthread_join(thread, 0);
 }
 
 int main(int argc, char **argv) {
