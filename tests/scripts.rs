@@ -17,7 +17,7 @@ fn checkout(programs: &[(&str, &str)]) -> TempDir {
     for name in ["scripts", "bin", "target/release", "target/test-kernel"] {
         fs::create_dir_all(dir.path().join(name)).expect("a directory");
     }
-    for script in ["demo", "test", "install-test-programs"] {
+    for script in ["demo", "test", "test-binaries", "install-test-programs"] {
         fs::copy(scripts.join(script), dir.path().join("scripts").join(script)).expect("a copy");
     }
     fs::write(dir.path().join("target/test-kernel/linux-image-1"), "").expect("a file");
@@ -85,4 +85,39 @@ fn the_tests_name_what_they_install_and_how_long_they_take() {
     assert!(!stderr.contains("apt-get"), "nothing is changed where nothing is missing: {stderr}");
     assert!(stderr.starts_with("test: ") && stderr.contains(" minutes"), "{stderr}");
     assert!(stderr.contains("\ncargo test ") && output.status.success(), "{output:?}");
+}
+
+#[test]
+fn a_test_that_fails_is_shown_and_fails_the_whole() {
+    let artifact = |package: &str, name: &str| {
+        format!(
+            r#"{{"manifest_path":"'"$PWD"'/Cargo.toml","package_id":"path+file:///x#{package}@0.1.0",
+            "target":{{"kind":["test"],"name":"{name}"}},"profile":{{"test":true}},"executable":"'"$PWD"'/bin/{name}"}}"#
+        )
+        .replace('\n', "")
+    };
+    let cargo = |names: &[&str]| {
+        let lines: Vec<String> = names.iter().map(|name| artifact("dejavm", name)).collect();
+        format!("case \"$*\" in *json*) echo '{}' ;; esac", lines.join("'; echo '"))
+    };
+    let has = ("bin/dpkg", "echo 'Status: install ok installed'");
+    let good = ("bin/good", "echo 'test one ... ok'; echo 'test two ... ok'");
+    let bad = ("bin/bad", "echo 'test three ... FAILED'; echo why it failed; exit 101");
+    let test = |names: &[&str]| {
+        let cargo = cargo(names);
+        let output = run(&checkout(&[("bin/cargo", &cargo), has, APT_CACHE, good, bad]), "test");
+        (output.status.code(), words(&output).0)
+    };
+    let (status, said) = test(&["good"]);
+    assert_eq!(status, Some(0), "{said}");
+    assert!(
+        said.contains("ok     dejavm/good: 2 tests") && said.contains("2 tests passed, 0 failed"),
+        "{said}"
+    );
+    let (status, said) = test(&["good", "bad"]);
+    assert_eq!(status, Some(1), "{said}");
+    for text in ["ok     dejavm/good: 2 tests", "FAILED dejavm/bad: status 101", "\nwhy it failed\n"] {
+        assert!(said.contains(text), "{said}");
+    }
+    assert!(said.contains("2 tests passed, 1 failed"), "{said}");
 }
