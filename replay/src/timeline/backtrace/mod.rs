@@ -12,7 +12,7 @@ use dejavm_sandbox::program::mm::Backing;
 use super::Timeline;
 use super::mapped::FileReader;
 use module::{Module, Place};
-use unwind::{Registers, Stack};
+use unwind::{Registers, Stack, Unwound};
 
 /// Most frames of a backtrace: a stack may be as deep as memory is, or go round in circles.
 pub const MOST_FRAMES: usize = 256;
@@ -75,14 +75,15 @@ impl Timeline {
                 Frame { address, stack, interrupted: at_next && !frames.is_empty(), ..Frame::default() };
             walk.describe(code, &mut frame);
             frames.push(frame);
-            let Some((caller, interrupted)) = walk.caller(code, &registers, frames.len() == 1) else { break };
             // A stack grows downwards, but for the one that a signal's handler runs on.
-            let goes_on = interrupted || caller.rsp() > stack;
-            if caller.rip() == 0 || !goes_on {
+            (registers, at_next) = match walk.caller(code, &registers, frames.len() == 1) {
+                Unwound::Caller(caller) if caller.rsp() > stack => (caller, false),
+                Unwound::Interrupted(caller) => (caller, true),
+                _ => break,
+            };
+            if registers.rip() == 0 {
                 break;
             }
-            registers = caller;
-            at_next = interrupted;
         }
         frames
     }
@@ -122,20 +123,21 @@ impl Walk<'_> {
         frame.source = source;
     }
 
-    /// The registers of the function that has called the one at this address, and whether it was a signal's
-    /// handler.
-    fn caller(&mut self, code: u64, registers: &Registers, innermost: bool) -> Option<(Registers, bool)> {
+    /// What called the function at this address.
+    fn caller(&mut self, code: u64, registers: &Registers, innermost: bool) -> Unwound {
         let stack = Stack(self.timeline);
         let is_nowhere = innermost && !self.is_mapped(code);
-        match self.module(code) {
-            Some((module, _, known)) => match module.unwind(known, registers, &stack) {
-                Some(unwound) => unwound,
-                None => Some((registers.by_frame_pointer(&stack)?, false)),
-            },
-            // What was called is no code: the call has pushed where it came from.
-            None if is_nowhere => Some((registers.by_return(&stack)?, false)),
-            None => Some((registers.by_frame_pointer(&stack)?, false)),
+        let module = self.module(code);
+        let is_module = module.is_some();
+        if let Some(unwound) = module.and_then(|(module, _, known)| module.unwind(known, registers, &stack)) {
+            return unwound;
         }
+        let caller = match is_nowhere && !is_module {
+            // What was called is no code: the call has pushed where it came from.
+            true => registers.by_return(&stack),
+            false => registers.by_frame_pointer(&stack),
+        };
+        caller.map_or(Unwound::Outermost, Unwound::Caller)
     }
 
     fn is_mapped(&self, address: u64) -> bool {

@@ -13,7 +13,7 @@ use object::read::elf::{FileHeader, ProgramHeader, SectionHeader, SectionTable, 
 use object::read::{ReadCache, ReadRef};
 use object::{LittleEndian, SectionIndex, slice_from_all_bytes};
 
-use super::unwind::{Bytes, Registers, Stack, Tables};
+use super::unwind::{Bytes, Registers, Stack, Tables, Unwound};
 
 /// Most bytes of a function's name.
 const MOST_OF_NAME: usize = 1024;
@@ -102,12 +102,7 @@ impl Module {
     }
 
     /// [`Tables::unwind`].
-    pub fn unwind(
-        &self,
-        address: u64,
-        registers: &Registers,
-        stack: &Stack<'_>,
-    ) -> Option<Option<(Registers, bool)>> {
+    pub fn unwind(&self, address: u64, registers: &Registers, stack: &Stack<'_>) -> Option<Unwound> {
         self.tables.as_ref()?.unwind(address, registers, stack)
     }
 

@@ -90,6 +90,17 @@ impl Registers {
     }
 }
 
+/// What a frame was entered from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Unwound {
+    /// This function called it, and goes on with these registers.
+    Caller(Registers),
+    /// It is a signal's trampoline, and this function was interrupted.
+    Interrupted(Registers),
+    /// Nothing called it.
+    Outermost,
+}
+
 /// An `.eh_frame`.
 #[derive(Debug)]
 pub(super) struct Tables {
@@ -105,14 +116,8 @@ impl Tables {
         Tables { section, bases: BaseAddresses::default().set_eh_frame(address) }
     }
 
-    /// The caller's registers, by the tables for an address, and whether that is a signal's trampoline, whose
-    /// caller was interrupted. `None` when the tables have nothing for it; nothing in it when there is no caller.
-    pub fn unwind(
-        &self,
-        address: u64,
-        registers: &Registers,
-        stack: &Stack<'_>,
-    ) -> Option<Option<(Registers, bool)>> {
+    /// The caller's frame, by the tables for an address. `None` when they have nothing for it.
+    pub fn unwind(&self, address: u64, registers: &Registers, stack: &Stack<'_>) -> Option<Unwound> {
         let entry = self.section.fde_for_address(&self.bases, address, EhFrame::cie_from_offset).ok()?;
         let encoding = entry.cie().encoding();
         let mut context = UnwindContext::new();
@@ -126,7 +131,7 @@ impl Tables {
                 expression.get(&self.section).ok().and_then(|expression| frame.evaluate(expression, None))
             }
         };
-        let Some(cfa) = cfa else { return Some(None) };
+        let Some(cfa) = cfa else { return Some(Unwound::Outermost) };
         let mut caller = Registers([None; COUNT]);
         for number in (0..).take(COUNT).map(Register) {
             let value = match row.register(number) {
@@ -139,8 +144,11 @@ impl Tables {
         if caller.get(X86_64::RSP).is_none() {
             caller.set(X86_64::RSP, Some(cfa));
         }
-        let called = caller.get(X86_64::RA).is_some();
-        Some(called.then(|| (caller, entry.is_signal_trampoline())))
+        Some(match caller.get(X86_64::RA) {
+            None => Unwound::Outermost,
+            Some(_) if entry.is_signal_trampoline() => Unwound::Interrupted(caller),
+            Some(_) => Unwound::Caller(caller),
+        })
     }
 }
 
