@@ -10,6 +10,7 @@ use dejavm_sandbox::host::stop::StopHandle;
 use dejavm_sandbox::machine::MachineOptions;
 use dejavm_sandbox::world::{Grant, HostPath, HostWorld, KnownFile, OutputBuffer};
 
+use crate::recording::LogLimits;
 use crate::sink::{CAPTURE_LIMIT, Sink};
 use crate::source::Source;
 use crate::tee::SharedObserver;
@@ -86,6 +87,7 @@ pub(crate) struct Common {
     pub record: Option<PathBuf>,
     pub max_log: Option<u64>,
     pub checkpoints: Option<Duration>,
+    pub ring: Option<u64>,
     /// What stops it.
     pub stop: Option<StopHandle>,
     pub machine: MachineOptions,
@@ -108,6 +110,7 @@ impl Default for Common {
             record: None,
             max_log: None,
             checkpoints: None,
+            ring: None,
             stop: None,
             machine: MachineOptions { prefetch: true, ..MachineOptions::default() },
             ceilings: Ceilings::default(),
@@ -133,6 +136,11 @@ pub(crate) struct Wiring {
 }
 
 impl Common {
+    /// How long the log of a recording may become.
+    pub fn log_limits(&self) -> LogLimits {
+        LogLimits { max_log: self.max_log, ring: self.ring }
+    }
+
     pub fn wiring(&self) -> Result<Wiring, Error> {
         let stop = match &self.stop {
             Some(stop) => stop.clone(),
@@ -373,6 +381,18 @@ macro_rules! live_setters {
         #[must_use]
         pub fn checkpoints(mut self, every: std::time::Duration) -> Self {
             self.common.checkpoints = Some(every);
+            self
+        }
+
+        /// Keeps only the last part of the recorded run, for one that goes on for days: when the log comes to
+        /// this many bytes, 64 KiB at least, the older part is dropped, and the recording starts from a
+        /// checkpoint of the run. At least a third of it is always kept. The checkpoint comes besides, and for a
+        /// while the next one. What is in the directory is a whole recording at any moment, whenever the
+        /// process is killed. The log is cut while [`run`](crate::Sandbox::run) runs, and where
+        /// [`run_until`](crate::Sandbox::run_until) begins. There is no [`max_log`](Self::max_log) then.
+        #[must_use]
+        pub fn ring(mut self, bytes: u64) -> Self {
+            self.common.ring = Some(bytes);
             self
         }
 

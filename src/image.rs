@@ -210,7 +210,7 @@ impl Restore {
         let world: Box<dyn World> =
             Box::new(wiring.host_world(grants, common.host_files.known(&state), stdin)?);
         let taps = match &common.record {
-            Some(dir) => recording::of_image(dir, &state, anew, &image.snapshot, world, common.max_log)?,
+            Some(dir) => recording::of_image(dir, &state, anew, &image.snapshot, world, common.log_limits())?,
             None => Taps::none(world),
         };
         let Taps { world, observer, recording } = taps;

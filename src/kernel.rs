@@ -144,7 +144,7 @@ impl Kernel {
         let pages = state.pages();
         let state = MachineState::Kernel(Box::new(state));
         let taps = match &common.record {
-            Some(dir) => recording::of_start(dir, &state, &loaded.memory, pages, world, common.max_log)?,
+            Some(dir) => recording::of_start(dir, &state, &loaded.memory, pages, world, common.log_limits())?,
             None => Taps::none(world),
         };
         let Taps { world, observer, recording } = taps;

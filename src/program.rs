@@ -230,7 +230,7 @@ impl Program {
         let world: Box<dyn World> = Box::new(world);
         let state = MachineState::Program(Box::new(state));
         let taps = match &common.record {
-            Some(dir) => recording::of_start(dir, &state, &Zeros, 0, world, common.max_log)?,
+            Some(dir) => recording::of_start(dir, &state, &Zeros, 0, world, common.log_limits())?,
             None => Taps::none(world),
         };
         let Taps { world, observer, recording } = taps;

@@ -15,7 +15,7 @@ use dejavm_sandbox::exit::Observer;
 use dejavm_sandbox::guest::{Anew, Machine, MachineState, save_start};
 use dejavm_sandbox::program::clock::ClockMode;
 use dejavm_sandbox::ram::PageSource;
-use dejavm_sandbox::world::World;
+use dejavm_sandbox::world::{World, WorldError};
 use dejavm_snapshot::{ContentId, Snapshot};
 
 use crate::{Error, Outcome};
@@ -51,6 +51,21 @@ pub(crate) struct Recording {
     made: bool,
     /// Time between two checkpoints, and when the last one was made.
     checkpoints: Option<(Duration, Instant)>,
+    /// Whether the older part of its log is dropped.
+    is_ring: bool,
+    /// Bytes that its log may take before, until a snapshot was larger.
+    ring: Option<u64>,
+    /// The exit behind which the machine was kept last.
+    last_kept: u64,
+}
+
+/// How long the log of a recording may become, bytes.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct LogLimits {
+    /// Until the run is ended.
+    pub max_log: Option<u64>,
+    /// Until the older part is dropped.
+    pub ring: Option<u64>,
 }
 
 /// Checkpoints that are kept at most.
@@ -64,13 +79,13 @@ pub(crate) fn of_start(
     memory: &dyn PageSource,
     pages: u64,
     world: Box<dyn World>,
-    max_log: Option<u64>,
+    limits: LogLimits,
 ) -> Result<Taps, Error> {
     let made = make_recording_dir(dir)?;
     let start = dir.join(START_FILE);
     let summary = save_start(&start, state, memory, pages)?;
     let anew = Anew::default();
-    start_recorder(dir, made, vec![start], START_FILE.into(), summary.id, state, anew, world, max_log)
+    start_recorder(dir, made, vec![start], START_FILE.into(), summary.id, state, anew, world, limits)
 }
 
 /// Starts the recording of a restored sandbox.
@@ -80,7 +95,7 @@ pub(crate) fn of_image(
     anew: Anew,
     snapshot: &Snapshot,
     world: Box<dyn World>,
-    max_log: Option<u64>,
+    limits: LogLimits,
 ) -> Result<Taps, Error> {
     let made = make_recording_dir(dir)?;
     // Layers find their parents by name; the top one keeps its own, lest it take a parent's.
@@ -97,7 +112,7 @@ pub(crate) fn of_image(
         parent = layer.parent();
     }
     let name = name.to_string_lossy().into_owned();
-    start_recorder(dir, made, files, name, snapshot.id(), state, anew, world, max_log)
+    start_recorder(dir, made, files, name, snapshot.id(), state, anew, world, limits)
 }
 
 /// Makes the directory of a recording, readable by this user only; whether it is new. One that is there must
@@ -148,7 +163,7 @@ fn start_recorder(
     state: &MachineState,
     anew: Anew,
     world: Box<dyn World>,
-    max_log: Option<u64>,
+    limits: LogLimits,
 ) -> Result<Taps, Error> {
     let mut manifest = Manifest::new(id);
     manifest.snapshot.file = start;
@@ -168,12 +183,24 @@ fn start_recorder(
     manifest.cpu = state.cpu();
     let mut options = RecorderOptions::default();
     options.begin_later = true;
-    options.max_log = max_log;
+    options.max_log = limits.max_log;
+    options.ring = limits.ring;
+    let name_of = |file: &PathBuf| Some(file.file_name()?.to_string_lossy().into_owned());
+    options.start_files = files.iter().filter_map(name_of).collect();
     let recorder = Recorder::create_with(dir, manifest, options)?;
     Ok(Taps {
         world: recorder.world(world),
         observer: Some(recorder.observer()),
-        recording: Some(Recording { recorder, dir: dir.to_owned(), files, made, checkpoints: None }),
+        recording: Some(Recording {
+            recorder,
+            dir: dir.to_owned(),
+            files,
+            made,
+            checkpoints: None,
+            is_ring: limits.ring.is_some(),
+            ring: limits.ring,
+            last_kept: 0,
+        }),
     })
 }
 
@@ -193,21 +220,38 @@ impl Recording {
         self.checkpoints = Some((every, Instant::now()));
     }
 
-    /// Whether there are checkpoints to keep.
-    pub fn keeps_checkpoints(&self) -> bool {
-        self.checkpoints.is_some()
+    /// Exits between two looks at whether there is a checkpoint to keep, if there ever is.
+    pub fn looks_every(&self) -> Option<u64> {
+        /// To look at the time.
+        const TIME: u64 = 64;
+        /// To look at the length of the log, which may grow by megabytes between.
+        const LENGTH: u64 = 16;
+        match (self.is_ring, self.checkpoints) {
+            (true, _) => Some(LENGTH),
+            (false, Some(_)) => Some(TIME),
+            (false, None) => None,
+        }
     }
 
-    /// Keeps the machine as it is, if it is time for that. A recording is whole without: that it cannot be done
-    /// is told, and no more are made.
-    pub fn checkpoint(&mut self, machine: &mut Machine) {
+    /// Keeps the machine as it is, if it is time for that.
+    ///
+    /// # Errors
+    /// When the log, which is a ring, cannot begin anew. A recording is whole without other checkpoints: that
+    /// one cannot be made is told, and no more are.
+    pub fn checkpoint(&mut self, machine: &mut Machine) -> Result<(), WorldError> {
+        if machine.core().exits == self.last_kept {
+            return Ok(());
+        }
+        if self.recorder.wants_start() {
+            return self.begin_anew(machine).map_err(|why| {
+                WorldError::Recorder(format!("the older part of the log cannot be dropped: {why}"))
+            });
+        }
         let Some((every, _)) = self.checkpoints.filter(|(every, last)| last.elapsed() >= *every) else {
-            return;
+            return Ok(());
         };
         let exit = machine.core().exits;
-        let name = format!("checkpoint-{exit}.dvm");
-        let kept = machine.keep(self.dir.join(&name)).map_err(|e| e.to_string()).and_then(|summary| {
-            let checkpoint = CheckpointRef { exit, snapshot: SnapshotRef { file: name, id: summary.id } };
+        let kept = self.keep(machine).and_then(|(checkpoint, _)| {
             self.recorder.add_checkpoint(checkpoint, MOST_CHECKPOINTS).map_err(|e| e.to_string())
         });
         // From now on: else a run whose checkpoints take longer than `every` would do nothing else.
@@ -218,6 +262,31 @@ impl Recording {
                 None
             }
         };
+        Ok(())
+    }
+
+    /// Begins the log anew, from the machine as it is.
+    fn begin_anew(&mut self, machine: &mut Machine) -> Result<(), String> {
+        let (checkpoint, bytes) = self.keep(machine)?;
+        if let Some(ring) = self.ring.take_if(|ring| bytes > *ring) {
+            // By default, too: the directory becomes larger than whoever made it may think.
+            tracing::error!(
+                "a snapshot of the program takes {bytes} bytes, more than the {ring} that --ring keeps of its log: \
+                 each time that a third of that was written, another one is"
+            );
+        }
+        let clock = machine.program().map_or(0, |program| program.kernel.clock.realtime());
+        machine.drop_blocks();
+        self.recorder.add_start(checkpoint, clock).map_err(|e| e.to_string())
+    }
+
+    /// Writes a snapshot of the machine as it is; gives its length in bytes, too.
+    fn keep(&mut self, machine: &mut Machine) -> Result<(CheckpointRef, u64), String> {
+        let exit = machine.core().exits;
+        let file = format!("checkpoint-{exit}.dvm");
+        let summary = machine.keep(self.dir.join(&file)).map_err(|e| e.to_string())?;
+        self.last_kept = exit;
+        Ok((CheckpointRef { exit, snapshot: SnapshotRef { file, id: summary.id } }, summary.file_bytes))
     }
 
     /// Seals the recording of a run that came back.

@@ -152,17 +152,18 @@ impl Sandbox {
 
     /// Runs the machine, and keeps checkpoints of a recorded run meanwhile.
     fn run_with_checkpoints(&mut self, point: PauseAt) -> Result<RunEnd, RunError> {
-        /// Exits between two looks at the time.
-        const STRIDE: u64 = 64;
         loop {
-            let look = self.recording.as_ref().is_some_and(Recording::keeps_checkpoints);
-            let pause = match (&point, look) {
-                (PauseAt::Never, true) => PauseAt::Exit(self.machine.core().exits + STRIDE),
+            if let Some(recording) = &mut self.recording {
+                recording.checkpoint(&mut self.machine)?;
+            }
+            let looks = self.recording.as_ref().and_then(Recording::looks_every);
+            let pause = match (&point, looks) {
+                (PauseAt::Never, Some(exits)) => PauseAt::Exit(self.machine.core().exits + exits),
                 _ => point.clone(),
             };
             let observer = self.observer.as_deref_mut().map(|o| o as &mut dyn Observer);
-            match (self.machine.run(RunOptions { pause, observer })?, &point, &mut self.recording) {
-                (RunEnd::Paused, PauseAt::Never, Some(recording)) => recording.checkpoint(&mut self.machine),
+            match (self.machine.run(RunOptions { pause, observer })?, &point, &self.recording) {
+                (RunEnd::Paused, PauseAt::Never, Some(_)) => {}
                 (end, ..) => return Ok(end),
             }
         }

@@ -136,3 +136,73 @@ fn a_race() {
     assert!(said.lines().any(|line| line.starts_with("! chaos: ")), "{said}");
     assert!(said.contains("the tasks ran in another order"), "{said}");
 }
+
+/// Behind the first difference: the registers that differ and the stacks, also where the program is not installed.
+#[test]
+fn the_state_at_the_first_difference() {
+    let dir = dir();
+    let source = "#include <unistd.h>\n\
+        __attribute__((noinline)) int inner(int n) {\n  if (n > 1) return getpgid(n);\n  return getpgid(n);\n}\n\
+        int main(int count, char **words) {\n  getppid();\n  inner(count);\n  return 0;\n}\n";
+    write(&dir.path().join("stacks.c"), source);
+    let words = ["-g", "-O0", "-o", "stacks", "stacks.c"];
+    let built = Command::new(common::native("gcc")).current_dir(dir.path()).args(words).status();
+    assert!(built.is_ok_and(|status| status.success()), "gcc");
+    record(dir.path(), "one", &["--", "./stacks"]);
+    record(dir.path(), "other", &["--", "./stacks", "more"]);
+    std::fs::remove_file(dir.path().join("stacks")).expect("removed");
+    // Without what its start may do besides.
+    let state = |said: &str| -> Vec<String> {
+        let from = said.lines().skip_while(|line| !line.starts_with("@@ before exit"));
+        let until = |line: &&str| line[1..].starts_with(' ') || line.starts_with("@@ before");
+        from.take_while(until).map(str::to_owned).collect()
+    };
+    let check = |said: &str| {
+        let state = state(said);
+        assert!(state.len() > 3 && state.len() < 40, "{said}");
+        let has = |what: &[&str]| state.iter().any(|line| what.iter().all(|what| line.contains(what)));
+        assert!(has(&["!", "rsp", "0x", " | 0x"]) && !has(&["!", " rip "]), "{said}");
+        assert_eq!(said.matches("@@ before exit").count(), 1, "the first one's only: {said}");
+    };
+    let said = diff(dir.path());
+    check(&said);
+
+    // The first difference is the one that is looked for, with the program's arguments being the same.
+    let run = |name: &str, text: &str| {
+        write(&dir.path().join("n"), text);
+        record(dir.path(), name, &["--", "./reads"]);
+    };
+    let source = "#include <unistd.h>\n#include <fcntl.h>\n\
+        __attribute__((noinline)) int inner(int n) {\n  return getpgid(n);\n}\n\
+        int main(void) {\n  char c[2] = {0};\n  int fd = open(\"n\", O_RDONLY);\n  read(fd, c, 1);\n  return inner(c[0]) & 0;\n}\n";
+    write(&dir.path().join("reads.c"), source);
+    let words = ["-g", "-O0", "-o", "reads", "reads.c"];
+    let built = Command::new(common::native("gcc")).current_dir(dir.path()).args(words).status();
+    assert!(built.is_ok_and(|status| status.success()), "gcc");
+    std::fs::remove_dir_all(dir.path().join("one")).expect("removed");
+    std::fs::remove_dir_all(dir.path().join("other")).expect("removed");
+    run("one", "5");
+    run("other", "7");
+    std::fs::remove_file(dir.path().join("reads")).expect("removed");
+    let said = tool(dir.path(), ["diff", "one", "other", "--addresses"]);
+    assert_eq!(said.status, 1, "{said:?}");
+    let said = String::from_utf8(said.stdout).expect("UTF-8");
+    let lines = state(&said);
+    assert!(lines.iter().any(|line| line.contains(" main+") && line.contains("reads.c:9")), "{said}");
+    assert!(!lines.iter().any(|line| line.starts_with('!')), "what was read comes behind it: {said}");
+    assert!(lines[1..].iter().all(|line| line.starts_with(' ')), "one stack: {said}");
+
+    // As packs, and where one side cannot be moved in.
+    for name in ["one", "other"] {
+        tool(dir.path(), ["pack", name, "-o", &format!("{name}.dvr")]).text();
+    }
+    let packs = tool(dir.path(), ["diff", "one.dvr", "other.dvr", "--addresses"]);
+    assert_eq!(state(&String::from_utf8_lossy(&packs.stdout)), lines);
+    std::fs::remove_file(dir.path().join("other/start.dvm")).expect("removed");
+    let broken = tool(dir.path(), ["diff", "one", "other", "--addresses"]);
+    assert_eq!(broken.status, 1, "{broken:?}");
+    let broken = String::from_utf8(broken.stdout).expect("UTF-8");
+    assert_eq!(broken.matches("! other: its state is not known: ").count(), 1, "{broken}");
+    assert!(broken.contains("@@ before exit") && broken.contains("reads.c:9"), "{broken}");
+    assert!(!tool(dir.path(), ["diff", "--raw", "one", "other"]).stdout.is_empty());
+}

@@ -65,7 +65,7 @@ impl RunEnd {
 }
 
 /// What a recording is. The embedder fills in what it knows; [`crate::Recorder`] keeps the last
-/// four fields.
+/// four fields, and `log`, `dropped` and `checkpoints`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Manifest {
     /// Format version of the recording, [`FORMAT_VERSION`] for a new one.
@@ -85,6 +85,12 @@ pub struct Manifest {
     pub clock: String,
     /// The snapshot that the run started from.
     pub snapshot: SnapshotRef,
+    /// File name of the log in the recording's directory, [`LOG_FILE`] but for a ring that was cut: no slash.
+    #[serde(default = "log_file", skip_serializing_if = "is_log_file")]
+    pub log: String,
+    /// Number of compared exits that came before the start snapshot and were dropped: those of a ring.
+    #[serde(default, skip_serializing_if = "is_none")]
+    pub dropped: u64,
     /// Checkpoints, in the order of their exits.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub checkpoints: Vec<CheckpointRef>,
@@ -102,6 +108,18 @@ pub struct Manifest {
     /// Digest of them, 32 hexadecimal digits.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub digest: Option<String>,
+}
+
+fn log_file() -> String {
+    LOG_FILE.into()
+}
+
+fn is_log_file(name: &str) -> bool {
+    name == LOG_FILE
+}
+
+fn is_none(number: &u64) -> bool {
+    *number == 0
 }
 
 /// A checkpoint of a recorded run. None is needed to replay it.
@@ -144,6 +162,8 @@ impl Manifest {
             start: 0,
             clock: "virtual".into(),
             snapshot: SnapshotRef { file: START_FILE.into(), id: snapshot_id },
+            log: LOG_FILE.into(),
+            dropped: 0,
             checkpoints: Vec::new(),
             cpu: String::new(),
             complete: false,
@@ -212,12 +232,12 @@ impl Manifest {
         if self.format == 0 {
             return Err("there is no format version 0".into());
         }
-        for SnapshotRef { file, .. } in
-            [&self.snapshot].into_iter().chain(self.checkpoints.iter().map(|checkpoint| &checkpoint.snapshot))
-        {
+        let kept = self.checkpoints.iter().map(|checkpoint| &checkpoint.snapshot);
+        let snapshots = [&self.snapshot].into_iter().chain(kept).map(|snapshot| ("snapshot", &snapshot.file));
+        for (what, file) in snapshots.chain([("log", &self.log)]) {
             let plain = !file.contains('/') && !file.contains(char::is_control);
             if file.is_empty() || file == "." || file == ".." || !plain {
-                return Err(format!("a snapshot must be a file beside it, not {file:?}"));
+                return Err(format!("a {what} must be a file beside it, not {file:?}"));
             }
         }
         if !self.checkpoints.is_sorted_by(|one, next| one.exit < next.exit) {

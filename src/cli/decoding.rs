@@ -1,5 +1,6 @@
 //! Replays that look: what the system calls of a recording pointed to.
 
+use std::ffi::OsString;
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -26,6 +27,14 @@ pub struct ReplayOptions {
 }
 
 impl ReplayOptions {
+    /// The words of a command line that say the same.
+    pub fn words(&self) -> Vec<OsString> {
+        let ReplayOptions { any_cpu, ceilings: CeilingOptions { memory, disk } } = self;
+        let sizes = [("--memory", memory), ("--disk", disk)];
+        let sizes = sizes.into_iter().flat_map(|(name, bytes)| [name.into(), bytes.to_string().into()]);
+        any_cpu.then(|| "--any-cpu".into()).into_iter().chain(sizes).collect()
+    }
+
     /// A replay of a recording as these options say.
     pub fn replay(&self, recording: &Recording) -> Replay {
         Replay::of(recording.clone())

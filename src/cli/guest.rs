@@ -21,6 +21,8 @@ pub struct Recorded<'a> {
     pub max_log: Option<u64>,
     /// Time between two of its checkpoints.
     pub checkpoints: Option<Duration>,
+    /// Bytes of its log that are kept.
+    pub ring: Option<u64>,
 }
 
 /// What makes a new guest.
@@ -84,6 +86,9 @@ impl NewGuest {
             }
             if let Some(every) = recorded.checkpoints {
                 program = program.checkpoints(every);
+            }
+            if let Some(bytes) = recorded.ring {
+                program = program.ring(bytes);
             }
         }
         if let Some(stop) = stop {

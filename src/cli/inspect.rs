@@ -205,6 +205,13 @@ fn recording(args: &Args, out: &mut dyn Write) -> Result<()> {
         shown(&manifest.clock),
         manifest.start
     )?;
+    if let (1.., Some((first, last))) = (manifest.dropped, recording.exit_range()) {
+        writeln!(
+            out,
+            "part         exits {first} to {last}, the {} before were dropped (--ring)",
+            manifest.dropped
+        )?;
+    }
     writeln!(out, "cpu          {}", shown(&manifest.cpu))?;
     writeln!(out, "ending       {}", shown(&info.ending))?;
     let kinds: u64 = info.faults_by_rung.values().sum();

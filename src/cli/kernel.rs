@@ -49,7 +49,7 @@ pub fn main(args: Args, voice: Voice) -> Result {
     let signals = Signals::block()?;
     let host = super::host()?;
     let Args { image, memory, record, max_log, options, run } = args;
-    let record = record.as_deref().map(|dir| guest::Recorded { dir, max_log, checkpoints: None });
+    let record = record.as_deref().map(|dir| guest::Recorded { dir, max_log, checkpoints: None, ring: None });
     let sandbox = signals
         .while_loading(|stop| guest::kernel(&image, &options, &run, memory, record, &host, Some(stop)))?;
     guest::warn_of_unpacking(&sandbox, &host, voice);

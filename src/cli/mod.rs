@@ -22,6 +22,7 @@ mod output;
 mod pack;
 mod parse;
 mod pattern;
+mod place;
 mod progress;
 mod ps;
 mod record;

@@ -35,6 +35,14 @@ pub fn size(text: &str) -> Result<u64, String> {
     number.checked_mul(1 << shift).ok_or_else(|| "too large".into())
 }
 
+/// Bytes of a log that are kept: some blocks at least.
+pub fn ring(text: &str) -> Result<u64, String> {
+    match size(text)? {
+        bytes if bytes < 64 << 10 => Err("too little: give 64K at least".into()),
+        bytes => Ok(bytes),
+    }
+}
+
 /// A time span: a number with `us`, `ms`, `s`, `m` or `h` behind it; seconds without.
 pub fn duration(text: &str) -> Result<Duration, String> {
     let bad = || "not a time: give a number with us, ms, s, m or h behind it, such as 500ms".to_owned();

@@ -20,6 +20,7 @@ use super::{Result, Voice, confine, parse, streams};
 Examples:
   dejavm record -o rec -- sqlite3 :memory: 'select random()'
   dejavm record -o rec --clock host -- date
+  dejavm record -o rec --ring 200M -- python3 service.py
   dejavm record -o rec --kernel target/guests/guest < words
   dejavm replay rec
   dejavm log rec"
@@ -36,6 +37,16 @@ pub struct Args {
     /// the end without running there again. Of a long run the last ones are kept, and some before them.
     #[arg(long, value_name = "EVERY", value_parser = parse::duration, conflicts_with = "kernel")]
     checkpoints: Option<Duration>,
+    /// Keeps only the last part of the run, for one that goes on for days: a third of this size at least, such as
+    /// 100M, of the log, which takes no more, and the program's state where that begins. The directory holds a
+    /// recording at any moment, whenever dejavm is killed.
+    #[arg(
+        long,
+        value_name = "SIZE",
+        value_parser = parse::ring,
+        conflicts_with_all = ["kernel", "max_log"]
+    )]
+    ring: Option<u64>,
     #[command(flatten)]
     new: NewGuest,
 }
@@ -43,7 +54,8 @@ pub struct Args {
 pub fn main(args: Args, voice: Voice) -> Result {
     let signals = Signals::block()?;
     let host = super::host()?;
-    let recorded = Recorded { dir: &args.output, max_log: args.max_log, checkpoints: args.checkpoints };
+    let recorded =
+        Recorded { dir: &args.output, max_log: args.max_log, checkpoints: args.checkpoints, ring: args.ring };
     let sandbox = signals.while_loading(|stop| {
         args.new.start(streams::to_record(), Some(recorded), &host, Some(stop), voice)
     })?;

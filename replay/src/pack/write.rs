@@ -66,7 +66,7 @@ impl Recording {
         names
             .extend(chain.iter().skip(1).map(|s| s.path().file_name().unwrap_or_default().as_bytes().into()));
         let mut writer = PackWriter::create(path, names)?;
-        let manifest = Manifest { checkpoints: Vec::new(), ..self.manifest().clone() };
+        let manifest = Manifest { checkpoints: Vec::new(), log: LOG_FILE.into(), ..self.manifest().clone() };
         let manifest = manifest.to_text().map_err(|why| writer.bad(why))?;
         writer.member(|file, path| file.write_all(&manifest).map_err(|e| Error::io("write", path, e)))?;
         let scale = |done: u64, total: u64| done.saturating_mul(1000) / total.max(1);

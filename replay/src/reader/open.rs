@@ -12,7 +12,7 @@ use crate::format::ends::{FILE_HEADER, TRAILER, check_file_header, parse_trailer
 use crate::format::header::{BLOCK_HEADER, BlockHeader, BlockKind};
 use crate::format::stored::{BlobEntry, EndBlock, Index, RecordsEntry};
 use crate::home::Home;
-use crate::manifest::{LOG_FILE, MANIFEST_FILE, Manifest};
+use crate::manifest::{MANIFEST_FILE, Manifest};
 use crate::record::BlobId;
 
 /// An open recording.
@@ -40,7 +40,7 @@ struct Layout {
 impl Inner {
     pub fn open(home: Home) -> Result<Inner, Error> {
         let manifest = Manifest::read_at(&home.place(MANIFEST_FILE))?;
-        let file = LogFile::open(&home.place(LOG_FILE))?;
+        let file = LogFile::open(&home.place(&manifest.log))?;
         let Some(header) = file.array_at::<FILE_HEADER>(0)? else {
             return Err(file.corrupt(file.len, "the file ends within its header: the recorder wrote nothing"));
         };

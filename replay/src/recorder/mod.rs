@@ -1,7 +1,9 @@
 //! Writing a recording.
 
+mod head;
 mod queue;
 mod rewrite;
+mod ring;
 mod sync;
 mod taps;
 mod writer;
@@ -9,8 +11,8 @@ mod writer;
 #[cfg(test)]
 mod tests;
 
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
-use std::path::{Path, PathBuf};
+use std::os::unix::fs::DirBuilderExt;
+use std::path::Path;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -23,8 +25,10 @@ use crate::error::Error;
 use crate::format::{FORMAT_VERSION, MAX_RECORDS};
 use crate::manifest::{CheckpointRef, Durable, LOG_FILE, MANIFEST_FILE, Manifest, RunEnd};
 use crate::thinning::spare;
+use head::Head;
 use queue::{Close, Queue};
 pub(crate) use rewrite::rewrite;
+use ring::{Logs, new_log};
 use writer::{LogWriter, Sink};
 
 /// How a log is cut and compressed.
@@ -47,7 +51,17 @@ pub struct RecorderOptions {
     /// is ended by [`WorldError::LogFull`](dejavm_sandbox::world::WorldError::LogFull), and its log
     /// sealed with what there is: see [`Summary::full`].
     pub max_log: Option<u64>,
+    /// Bytes that the log may take, 64 KiB at least, before its older part is dropped: the log is a ring, if the
+    /// run gives it [checkpoints to start from](Recorder::add_start) when it
+    /// [wants one](Recorder::wants_start). There is no `max_log` then.
+    pub ring: Option<u64>,
+    /// Names of the files that the start snapshot is made of, itself and its parents, which a ring drops with
+    /// the log that starts there.
+    pub start_files: Vec<String>,
 }
+
+/// The lowest limit of a ring: some blocks.
+const MIN_RING: u64 = 64 << 10;
 
 /// The lowest limit of a log: room for its ends.
 const MIN_LOG: u64 = 4 << 10;
@@ -60,6 +74,8 @@ impl Default for RecorderOptions {
             flush_after: Duration::from_millis(100),
             begin_later: false,
             max_log: None,
+            ring: None,
+            start_files: Vec::new(),
         }
     }
 }
@@ -72,11 +88,12 @@ impl Default for RecorderOptions {
 /// dropped or killed before leaves one that can be replayed as far as it goes.
 #[derive(Debug)]
 pub struct Recorder {
-    dir: PathBuf,
-    manifest: Manifest,
+    head: Arc<Head>,
     queue: Arc<Queue>,
     /// Until the thread has it.
-    writer: Option<LogWriter>,
+    writer: Option<Logs>,
+    /// The exit behind which the last log of a ring begins.
+    next_start: Option<u64>,
     flush_after: Duration,
     thread: Option<JoinHandle<Result<Summary, std::io::Error>>>,
 }
@@ -130,6 +147,8 @@ impl Recorder {
         }
         let manifest = Manifest {
             format: FORMAT_VERSION,
+            log: LOG_FILE.into(),
+            dropped: 0,
             complete: false,
             end: None,
             exits: None,
@@ -137,8 +156,7 @@ impl Recorder {
             ..manifest
         };
         manifest.write(dir, Durable::Later)?;
-        let file = std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path);
-        let file = file.map_err(|e| Error::io("make", &path, e))?;
+        let file = new_log(&path).map_err(|e| Error::io("make", &path, e))?;
         Recorder::start(dir, manifest, Box::new(file), &options)
     }
 
@@ -150,15 +168,22 @@ impl Recorder {
     ) -> Result<Recorder, Error> {
         let path = dir.join(LOG_FILE);
         let io = |e| Error::io("write", &path, e);
-        let limit = options.max_log.map(|bytes| bytes.max(MIN_LOG));
-        let mut writer = LogWriter::new(sink, dir, options.level.clamp(1, 22), limit).map_err(io)?;
+        let ring = options.ring.map(|bytes| bytes.max(MIN_RING));
+        let limit = options.max_log.map(|bytes| bytes.max(MIN_LOG)).filter(|_| ring.is_none());
+        let level = options.level.clamp(1, 22);
+        let mut writer = LogWriter::new(sink, dir, level, limit).map_err(io)?;
         // Written before anything else runs: a log is never without its header for long.
         writer.write_header().map_err(io)?;
+        let head = Arc::new(Head::new(dir, manifest));
+        let logs = Logs::new(writer, head.clone(), level, options.start_files.clone());
+        // Of a ring, some blocks to each part.
+        let most = ring.map_or(MAX_RECORDS as u64 / 2, |bytes| bytes / 8);
+        let block_bytes = options.block_bytes.clamp(256, MAX_RECORDS / 2).min(most as usize);
         let mut recorder = Recorder {
-            dir: dir.to_owned(),
-            manifest,
-            queue: Arc::new(Queue::new(options.block_bytes.clamp(256, MAX_RECORDS / 2))),
-            writer: Some(writer),
+            head,
+            queue: Arc::new(Queue::new(block_bytes, ring)),
+            writer: Some(logs),
+            next_start: None,
             flush_after: options.flush_after,
             thread: None,
         };
@@ -178,7 +203,7 @@ impl Recorder {
         let thread = std::thread::Builder::new()
             .name("dejavm-log".into())
             .spawn(move || writer::run(writer, &queue, flush_after))
-            .map_err(|e| Error::io("start a thread to write", &self.dir.join(LOG_FILE), e))?;
+            .map_err(|e| Error::io("start a thread to write", &self.head.log_path(), e))?;
         self.thread = Some(thread);
         self.queue.begin();
         Ok(())
@@ -197,18 +222,24 @@ impl Recorder {
     }
 
     /// Notes a checkpoint of the run, whose file is in the directory already, and is brought to the disk at the end. Of more than `most` the one goes,
-    /// with its file, whose neighbours are nearest to each other as seen from the last.
+    /// with its file, whose neighbours are nearest to each other as seen from the last. Those that the log may
+    /// start from are not counted.
     ///
     /// # Errors
     /// [`Error::Manifest`] when it is not behind the one before, [`Error::Io`].
     pub fn add_checkpoint(&mut self, checkpoint: CheckpointRef, most: usize) -> Result<(), Error> {
-        self.manifest.checkpoints.push(checkpoint);
-        let exits: Vec<u64> = self.manifest.checkpoints.iter().map(|checkpoint| checkpoint.exit).collect();
-        let spare = (exits.len() > most.max(1)).then(|| spare(&exits)).flatten();
-        let spare = spare.map(|at| self.manifest.checkpoints.remove(at));
-        self.manifest.write(&self.dir, Durable::Later)?;
+        let next_start = self.next_start.filter(|_| self.queue.gauge.has_begun());
+        let spare = self.head.change(Durable::Later, |manifest| {
+            let kept = &mut manifest.checkpoints;
+            kept.push(checkpoint);
+            let exits: Vec<u64> =
+                kept.iter().map(|kept| kept.exit).filter(|exit| Some(*exit) != next_start).collect();
+            let spare = (exits.len() > most.max(1)).then(|| spare(&exits)).flatten();
+            let at = spare.and_then(|spare| kept.iter().position(|kept| kept.exit == exits[spare]));
+            at.map(|at| kept.remove(at))
+        })?;
         if let Some(spare) = spare {
-            let path = self.dir.join(&spare.snapshot.file);
+            let path = self.head.dir().join(&spare.snapshot.file);
             std::fs::remove_file(&path).map_err(|e| Error::io("remove", &path, e))?;
         }
         Ok(())
@@ -225,21 +256,19 @@ impl Recorder {
         let end = end.shortened();
         let summary = self
             .stop(Close::Seal(end.clone()))
-            .map_err(|why| Error::Recorder { path: self.dir.join(LOG_FILE), why })?;
+            .map_err(|why| Error::Recorder { path: self.head.log_path(), why })?;
         let end = if summary.full { RunEnd::log_full() } else { end };
-        let manifest = Manifest {
-            complete: true,
-            end: Some(end),
-            exits: Some(summary.exits),
-            digest: Some(summary.digest.to_string()),
-            ..self.manifest.clone()
-        };
-        for checkpoint in &manifest.checkpoints {
-            let path = self.dir.join(&checkpoint.snapshot.file);
+        for checkpoint in self.head.manifest().checkpoints {
+            let path = self.head.dir().join(&checkpoint.snapshot.file);
             let synced = std::fs::File::open(&path).and_then(|file| file.sync_all());
             synced.map_err(|e| Error::io("write", &path, e))?;
         }
-        manifest.write(&self.dir, Durable::Now)?;
+        self.head.change(Durable::Now, |manifest| {
+            manifest.complete = true;
+            manifest.end = Some(end);
+            manifest.exits = Some(summary.exits);
+            manifest.digest = Some(summary.digest.to_string());
+        })?;
         Ok(summary)
     }
 
@@ -258,7 +287,7 @@ impl Drop for Recorder {
         if self.thread.is_some()
             && let Err(why) = self.stop(Close::Abandon)
         {
-            tracing::warn!(dir = %self.dir.display(), why, "the log of an unfinished recording is cut short");
+            tracing::warn!(dir = %self.head.dir().display(), why, "the log of an unfinished recording is cut short");
         }
     }
 }

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use dejavm_sandbox::exit::{Exit, Fault};
 use dejavm_sandbox::world::{HostPath, Response, TerminalAnswer, WorldError};
 
+use super::ring::{Gauge, NewStart};
 use crate::format::INLINE_LIMIT;
 use crate::manifest::RunEnd;
 use crate::record::Asked;
@@ -16,12 +17,14 @@ use crate::record::Asked;
 const MAX_WAITING: usize = 16;
 
 /// One thing to log, as the run hands it over.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) enum Entry {
     Exit(Exit),
     Fault(Fault),
     World(Asked, Response),
     Keyed(HostPath, u64, Response),
+    /// A log begins anew: always the first of a batch.
+    Start(Box<NewStart>),
 }
 
 /// About how many bytes something takes.
@@ -38,6 +41,7 @@ impl Entry {
         let (record, response) = match self {
             Entry::Exit(_) => (100, None),
             Entry::Fault(_) => (20, None),
+            Entry::Start(_) => (0, None),
             Entry::World(asked, response) => {
                 let path = match asked {
                     Asked::Metadata { path } | Asked::ReadLink { path } | Asked::ReadDir { path } => {
@@ -94,6 +98,8 @@ pub(super) struct Queue {
     /// Told when the writer took something.
     room: Condvar,
     batch_bytes: usize,
+    /// Of the log.
+    pub gauge: Gauge,
 }
 
 #[derive(Debug, Default)]
@@ -129,8 +135,10 @@ impl Stop {
 }
 
 impl Queue {
-    pub fn new(batch_bytes: usize) -> Queue {
-        Queue { state: Mutex::default(), work: Condvar::new(), room: Condvar::new(), batch_bytes }
+    /// Batches have so many bytes; the log is a ring of so many.
+    pub fn new(batch_bytes: usize, ring: Option<u64>) -> Queue {
+        let gauge = Gauge::new(ring);
+        Queue { state: Mutex::default(), work: Condvar::new(), room: Condvar::new(), batch_bytes, gauge }
     }
 
     /// From now on there is a writer.
@@ -149,6 +157,9 @@ impl Queue {
         }
         if let Entry::Exit(exit) = &entry {
             state.next_exit = next_exit(state.next_exit, exit.number)?;
+        }
+        if matches!(entry, Entry::Start(_)) && !state.open.is_empty() {
+            state.cut();
         }
         // The writer sleeps without a limit while nothing is open: it must start its clock.
         let first = state.open.is_empty();

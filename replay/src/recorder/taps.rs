@@ -16,11 +16,13 @@ pub(super) struct RecordingWorld {
     inner: Box<dyn World>,
     /// Keyed questions whose answer is in the log already.
     known: HashSet<(HostPath, u64)>,
+    /// How often the log had begun anew when that was so.
+    starts: u64,
 }
 
 impl RecordingWorld {
     pub fn new(queue: Arc<Queue>, inner: Box<dyn World>) -> RecordingWorld {
-        RecordingWorld { queue, inner, known: HashSet::new() }
+        RecordingWorld { queue, inner, known: HashSet::new(), starts: 0 }
     }
 }
 
@@ -36,6 +38,11 @@ impl World for RecordingWorld {
             return Ok(response);
         }
         if let Request::ReadBlock { path, block } = request {
+            let starts = self.queue.gauge.starts();
+            if starts != self.starts {
+                self.known.clear();
+                self.starts = starts;
+            }
             let key = (path.clone(), block);
             if !self.known.contains(&key) {
                 self.queue.push(Entry::Keyed(key.0.clone(), block, response.clone()))?;

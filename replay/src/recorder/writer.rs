@@ -11,6 +11,7 @@ use zstd::bulk::Compressor;
 
 use super::Summary;
 use super::queue::{Close, Entry, Queue, Work};
+use super::ring::Logs;
 use super::sync::Syncer;
 use crate::codec;
 use crate::digest::RunDigest;
@@ -50,7 +51,7 @@ impl Sink for File {
 }
 
 /// The thread's whole life. However it ends, the queue refuses entries afterwards.
-pub(super) fn run(mut writer: LogWriter, queue: &Queue, flush_after: Duration) -> io::Result<Summary> {
+pub(super) fn run(mut writer: Logs, queue: &Queue, flush_after: Duration) -> io::Result<Summary> {
     struct Fuse<'a>(&'a Queue, String);
     impl Drop for Fuse<'_> {
         fn drop(&mut self) {
@@ -65,13 +66,16 @@ pub(super) fn run(mut writer: LogWriter, queue: &Queue, flush_after: Duration) -
         }
         match queue.take(flush_after) {
             // Taken before the log was full.
-            Work::Batch(_) if writer.full => {}
-            Work::Batch(batch) => match writer.write_batch(batch) {
+            Work::Batch(_) if writer.is_full() => {}
+            Work::Batch(batch) => match writer.write_batch(batch, queue) {
                 Ok(()) => {}
                 Err(Stopped::Full(limit)) => queue.full(limit),
                 Err(Stopped::Io(e)) => break Err(e),
             },
-            Work::Close(Close::Abandon) => break Ok(writer.summary()),
+            Work::Close(Close::Abandon) => {
+                writer.abandon();
+                break Ok(writer.summary());
+            }
             Work::Close(Close::Seal(end)) => {
                 break match writer.seal(end) {
                     Err(Stopped::Full(_)) => Err(io::ErrorKind::FileTooLarge.into()),
@@ -179,6 +183,7 @@ impl LogWriter {
         let mut records = Vec::with_capacity(batch.len());
         for entry in batch {
             records.push(match entry {
+                Entry::Start(_) => continue,
                 Entry::Exit(exit) => Record::Exit(exit),
                 Entry::Fault(fault) => Record::Fault(fault),
                 Entry::World(asked, response) => {
@@ -247,6 +252,21 @@ impl LogWriter {
         self.blobs.insert(id);
         self.blob_bytes += u64::from(len);
         Ok(())
+    }
+
+    /// Bytes written so far.
+    pub fn len(&self) -> u64 {
+        self.offset
+    }
+
+    /// Number of the first exit, once there is one.
+    pub fn first_exit(&self) -> Option<u64> {
+        self.index.records.first().map(|entry| entry.first_exit)
+    }
+
+    /// Makes sure that what was written is on the disk.
+    pub fn sync(&mut self) -> io::Result<()> {
+        self.sink.sync()
     }
 
     /// Whether a content is in the log.

@@ -150,6 +150,16 @@ impl Machine {
         }
     }
 
+    /// Gives up the blocks of host files that are at hand: what is read of them from now on is asked of the
+    /// outside again, so that a log that begins here has it. Nothing changes for the guest.
+    pub fn drop_blocks(&mut self) {
+        match self {
+            Machine::Program(machine) => machine.kernel.outside.fs().drop_blocks(),
+            // It reads no files.
+            Machine::Kernel(_) => {}
+        }
+    }
+
     /// Reads the guest's memory by its virtual addresses, whatever their protection. Nothing changes
     /// for the guest, and no page is brought in.
     ///

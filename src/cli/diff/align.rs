@@ -22,8 +22,8 @@ const REACH: usize = 64;
 /// What was found of the next exits.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Step {
-    /// Both have it.
-    Same(Entry),
+    /// Both have it: the left one's, and its number in the right one.
+    Same(Entry, u64),
     /// Both have it, and it came out otherwise.
     Changed(Entry, Entry),
     /// Only the left one has it.
@@ -127,7 +127,7 @@ impl Aligner<'_> {
 
 /// Two exits with the same key.
 fn alike(left: Entry, right: Entry) -> Step {
-    if left.wrote_otherwise(&right) { Step::Changed(left, right) } else { Step::Same(left) }
+    if left.wrote_otherwise(&right) { Step::Changed(left, right) } else { Step::Same(left, right.number) }
 }
 
 /// Whether edits lead to the ends of both sides.
@@ -196,7 +196,7 @@ mod tests {
         let mut steps = Vec::new();
         let told = Aligner::new(&mut source).run(&mut |step| {
             match step {
-                Step::Same(_) => {}
+                Step::Same(..) => {}
                 Step::Changed(left, right) => steps.push(format!("{}/{}", left.text, right.text)),
                 Step::Left(entry) => steps.push(format!("-{}", entry.text)),
                 Step::Right(entry) => steps.push(format!("+{}", entry.text)),

@@ -4,6 +4,7 @@ mod align;
 mod inputs;
 mod myers;
 mod show;
+mod states;
 mod stream;
 
 use std::path::{Path, PathBuf};
@@ -15,6 +16,7 @@ use super::failure::say;
 use super::{Failure, Result, Voice};
 use align::Aligner;
 use show::Printer;
+use states::States;
 use stream::{Keys, Streams};
 
 /// Compares two recordings exit by exit, as `diff` compares lines.
@@ -24,7 +26,8 @@ use stream::{Keys, Streams};
 ///
 /// Exits that only one of them has are told apart from those that came out otherwise, and of these is said what
 /// differs: an argument, the result, or what was written into memory. Both are replayed for it, so that what
-/// pointers point to is compared, and not where that is. The exit status is 0 when they are the same, 1 when they
+/// pointers point to is compared, and not where that is. Behind the first difference stands what both were at
+/// before it: the registers that differ, and who called whom. The exit status is 0 when they are the same, 1 when they
 /// differ, and 125 on trouble.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
@@ -53,18 +56,31 @@ pub struct Args {
     /// Compares what is in the logs and nothing more; replays nothing.
     #[arg(long)]
     raw: bool,
+    /// Reads two exits' numbers, and says what the recordings are at before them.
+    #[arg(long, hide = true)]
+    states: bool,
     #[command(flatten)]
     decode: DecodeOptions,
 }
 
 pub fn main(args: Args, voice: Voice) -> Result {
+    let paths = [&*args.left, &*args.right];
+    if args.states {
+        return states::main(paths, &args.decode.replay);
+    }
     let left = open(&args.left)?;
     let right = open(&args.right)?;
     if left.digest()? == right.digest()? {
         return Ok(0);
     }
     let names = [&args.left, &args.right].map(|dir| dir.display().to_string());
-    let mut printer = Printer::new(names, args.context as usize, voice.quiet);
+    let states = match args.raw || voice.quiet {
+        true => States::none(),
+        // Before the process is confined.
+        false => States::start(paths, &args.decode.replay)?,
+    };
+    let before = [&left, &right].map(|recording| recording.exit_range().map_or(0, |(first, _)| first - 1));
+    let mut printer = Printer::new(names, before, args.context as usize, voice.quiet, states);
     printer.given(inputs::differences([&left, &right])?)?;
     let keys = Keys { addresses: args.addresses, tasks: args.p.iter().copied().collect() };
     let mut streams = Streams::start([&left, &right], &keys, (!args.raw).then_some(&args.decode))?;

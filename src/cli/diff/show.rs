@@ -4,6 +4,7 @@ use std::collections::{HashMap, VecDeque};
 use std::io::{BufWriter, Stdout, Write};
 
 use super::align::Step;
+use super::states::States;
 use super::stream::Entry;
 use crate::cli::Result;
 use crate::cli::log::wants_colour;
@@ -27,11 +28,16 @@ pub struct Printer {
     named: bool,
     /// Exits that only one has, by what they are: how many more of them the left one has than the right one.
     order: HashMap<u64, i64>,
+    /// Asked for the state at the first difference.
+    states: States,
+    /// Numbers of the last exits of both that were told of.
+    last: [u64; 2],
 }
 
 impl Printer {
-    /// For recordings of these names.
-    pub fn new(names: [String; 2], context: usize, quiet: bool) -> Printer {
+    /// For recordings of these names, which begin behind these exits. The state at their first difference is
+    /// asked of `states`.
+    pub fn new(names: [String; 2], before: [u64; 2], context: usize, quiet: bool, states: States) -> Printer {
         Printer {
             out: BufWriter::new(std::io::stdout()),
             names,
@@ -45,6 +51,8 @@ impl Printer {
             only: [0; 2],
             named: false,
             order: HashMap::new(),
+            states,
+            last: before,
         }
     }
 
@@ -66,7 +74,10 @@ impl Printer {
     /// When it cannot be written.
     pub fn step(&mut self, step: Step) -> Result<()> {
         match step {
-            Step::Same(entry) => return self.same(entry),
+            Step::Same(entry, right) => {
+                self.last = [entry.number, right];
+                return self.same(entry);
+            }
             Step::Changed(left, right) => {
                 self.changed += 1;
                 self.differs()?;
@@ -74,18 +85,21 @@ impl Printer {
                 self.line('+', &right)?;
                 let what = what_differs(&left, &right);
                 self.write(&format!("!           {what}"), "\x1b[33m")?;
+                self.states([left.number, right.number])?;
             }
             Step::Left(entry) => {
                 self.only[0] += 1;
                 *self.order.entry(entry.key).or_default() += 1;
                 self.differs()?;
                 self.line('-', &entry)?;
+                self.states([entry.number, self.last[1] + 1])?;
             }
             Step::Right(entry) => {
                 self.only[1] += 1;
                 *self.order.entry(entry.key).or_default() -= 1;
                 self.differs()?;
                 self.line('+', &entry)?;
+                self.states([self.last[0] + 1, entry.number])?;
             }
         }
         self.behind = self.context;
@@ -115,6 +129,21 @@ impl Printer {
         }
         self.out.flush()?;
         Ok(differ)
+    }
+
+    /// Behind the first difference: what both were at before it.
+    fn states(&mut self, exits: [u64; 2]) -> Result<()> {
+        for line in std::mem::replace(&mut self.states, States::none()).before(exits) {
+            let colour = match line.as_bytes().first() {
+                Some(b'-') => "\x1b[31m",
+                Some(b'+') => "\x1b[32m",
+                Some(b'!') => "\x1b[33m",
+                Some(b'@') => "\x1b[36m",
+                _ => "",
+            };
+            self.write(&line, colour)?;
+        }
+        Ok(())
     }
 
     fn same(&mut self, entry: Entry) -> Result<()> {

@@ -55,7 +55,7 @@ pub fn main(number: u64, dir: &Path, new: &mut NewGuest, voice: Voice) -> Result
     new.guest.chaos = new.guest.chaos.map(|chaos| chaos.wrapping_add(number));
     let signals = Signals::block()?;
     let host = crate::cli::host()?;
-    let recorded = Recorded { dir, max_log: None, checkpoints: None };
+    let recorded = Recorded { dir, max_log: None, checkpoints: None, ring: None };
     let sandbox = signals
         .while_loading(|stop| new.start(streams::to_record(), Some(recorded), &host, Some(stop), voice))?;
     confine::confine(&sandbox, new.run.no_confine, None)?;

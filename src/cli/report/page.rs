@@ -7,11 +7,12 @@ use dejavm::replay::text::signal_name;
 use dejavm::replay::{Ending, Recording, RunEnd};
 use dejavm::sandbox::machine::End;
 
-use super::crash::{Crash, Place};
+use super::crash::Crash;
 use super::html::{Text, seconds};
 use super::kept::Kept;
 use super::lanes;
 use super::seen::Seen;
+use crate::cli::place::Place;
 use crate::cli::ps::tasks::Task;
 use crate::cli::ps::{status, words};
 

@@ -70,6 +70,12 @@ pub(super) struct BlockCache {
 }
 
 impl BlockCache {
+    /// Gives all blocks up, as if others had been read since.
+    pub fn clear(&mut self) {
+        self.blocks.clear();
+        self.order.clear();
+    }
+
     fn get(&mut self, key: &Key) -> Option<Arc<[u8]>> {
         let (bytes, stamp) = self.blocks.get_mut(key)?;
         self.order.remove(stamp);

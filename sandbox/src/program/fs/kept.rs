@@ -154,6 +154,11 @@ impl Fs {
         self.kept.has(file.path()) || world.has_block(file.path(), block)
     }
 
+    /// Gives up the host's blocks that are at hand: the outside is asked again for what is read of them.
+    pub fn drop_blocks(&mut self) {
+        self.cache.clear();
+    }
+
     /// Takes the host for all content from now on.
     pub fn forget_kept(&mut self) {
         self.kept = KeptFiles::default();
