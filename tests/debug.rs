@@ -204,6 +204,31 @@ fn a_stripped_static_program_by_its_instructions() {
     }
 }
 
+/// Commands by which gdb is sent SIGINT soon after it has let the program go on.
+const INTERRUPT: &str = "\
+python
+import os, subprocess
+def interrupt(event):
+    subprocess.Popen(['sh', '-c', 'sleep 0.1; kill -INT $0', str(os.getpid())])
+gdb.events.cont.connect(interrupt)
+end";
+
+#[test]
+fn an_interrupt_is_obeyed_in_both_directions() {
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    record(dir.path(), "compute", &[]);
+    // Forwards, it is behind the last exit then, where the computation begins: not at its end.
+    let said = gdb(dir.path(), &[], &[INTERRUPT, "continue", "print counter"]);
+    tells(&said, &["SIGINT", "$1 = 0"]);
+    // Backwards, it is where it was: also where that is known only by the way there.
+    for way in [&["break write if counter", "continue"][..], &[]] {
+        let commands =
+            [way, &["delete", INTERRUPT, "reverse-continue", "print counter", "backtrace"]].concat();
+        let options: &[&str] = if way.is_empty() { &["--end"] } else { &[] };
+        tells(&gdb(dir.path(), options, &commands), &["SIGINT", "$1 = 599999999", "main"]);
+    }
+}
+
 #[test]
 fn what_cannot_be_debugged_is_told() {
     let dir = tempfile::tempdir().expect("a temporary directory");

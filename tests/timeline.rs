@@ -4,6 +4,7 @@ mod common;
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use common::tool;
 use dejavm::replay::{Position, Stop, Stops, Timeline, TimelineError};
@@ -54,6 +55,10 @@ impl Seen {
 /// Moves about at random.
 fn walk(recording: &Path, evict: Option<Evict>, seed: u64, moves: u64, seen: &mut Seen) {
     let mut timeline = timeline(recording, evict);
+    if seed % 3 == 2 {
+        // At each stop.
+        timeline.set_checkpoint_interval(Duration::ZERO);
+    }
     let mut random = Random(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1);
     timeline.seek_end().expect("an end");
     let last = timeline.exit();

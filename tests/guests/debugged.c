@@ -75,6 +75,10 @@ int main(int argc, char **argv) {
     } else if (!strcmp(part, "count")) {
         for (int i = 0; i < 60; i++) count(i);
         raise(SIGKILL);
+    } else if (!strcmp(part, "compute")) {
+        write(1, "begin\n", 6);
+        for (int i = 0; i < 600000000; i++) counter = i;
+        write(1, "end\n", 4);
     }
     return 2;
 }

@@ -7,16 +7,15 @@ mod arch;
 mod files;
 mod host_io;
 mod interrupt;
+mod link;
 mod monitor;
+mod packets;
 mod target;
 
 use std::io;
-use std::net::TcpStream;
-use std::os::fd::AsFd;
-use std::os::unix::net::UnixStream;
 
 use gdbstub::common::{Signal, Tid};
-use gdbstub::conn::{Connection, ConnectionExt};
+use gdbstub::conn::ConnectionExt;
 use gdbstub::stub::run_blocking::{BlockingEventLoop, Event, WaitForStopReasonError};
 use gdbstub::stub::{DisconnectReason, GdbStub, GdbStubError, MultiThreadStopReason};
 use gdbstub::target::ext::base::reverse_exec::ReplayLogPosition;
@@ -24,7 +23,9 @@ use gdbstub::target::ext::breakpoints::WatchKind;
 
 use crate::timeline::{Stop, Stops, Timeline, TimelineError};
 use files::Files;
-use interrupt::Interrupt;
+use interrupt::Inbox;
+pub use link::DebugConnection;
+use link::{Alive, Link};
 
 /// Why a debugger's session failed.
 #[derive(Debug, thiserror::Error)]
@@ -39,15 +40,6 @@ pub enum DebugError {
     /// The debugger said something that the protocol does not have.
     #[error("the debugger's protocol: {0}")]
     Protocol(String),
-}
-
-/// Where the debugger is.
-#[derive(Debug)]
-pub enum DebugConnection {
-    /// At the other end of a socket of this machine.
-    Unix(UnixStream),
-    /// At the other end of a network connection.
-    Tcp(TcpStream),
 }
 
 /// How a session ended.
@@ -76,6 +68,9 @@ struct Debugger {
     files: Files,
     /// The next move.
     next: Move,
+    /// What the debugger says.
+    inbox: Inbox,
+    alive: Alive,
 }
 
 /// Serves a debugger until it goes away. The timeline stays where it was left by `timeline`'s last move.
@@ -83,25 +78,25 @@ struct Debugger {
 /// # Errors
 /// [`DebugError`].
 pub fn serve(timeline: Timeline, connection: DebugConnection) -> Result<DebugEnd, DebugError> {
-    let debugger = Debugger { timeline, stops: Stops::default(), files: Files::default(), next: Move::Run };
-    match connection {
-        DebugConnection::Unix(stream) => serve_on(debugger, stream),
-        DebugConnection::Tcp(stream) => {
-            stream.set_nodelay(true)?;
-            serve_on(debugger, stream)
-        }
+    let inbox = Inbox::default();
+    let link = Link::new(connection, inbox.clone())?;
+    let alive = link.alive()?;
+    let (stops, files) = (Stops::default(), Files::default());
+    let mut debugger = Debugger { timeline, stops, files, next: Move::Run, inbox, alive };
+    match GdbStub::new(link).run_blocking::<EventLoop>(&mut debugger) {
+        Ok(DisconnectReason::Kill) => Ok(DebugEnd::Killed),
+        Ok(_) => Ok(DebugEnd::Detached),
+        Err(error) => match failure(error) {
+            DebugError::Connection(e) if is_gone(&e) => Ok(DebugEnd::Detached),
+            error => Err(error),
+        },
     }
 }
 
-fn serve_on<C>(mut debugger: Debugger, connection: C) -> Result<DebugEnd, DebugError>
-where
-    C: ConnectionExt<Error = io::Error> + AsFd + Send,
-{
-    match GdbStub::new(connection).run_blocking::<EventLoop<C>>(&mut debugger) {
-        Ok(DisconnectReason::Kill) => Ok(DebugEnd::Killed),
-        Ok(_) => Ok(DebugEnd::Detached),
-        Err(error) => Err(failure(error)),
-    }
+/// Whether the debugger went without a word.
+fn is_gone(error: &io::Error) -> bool {
+    use io::ErrorKind::{BrokenPipe, ConnectionReset, UnexpectedEof};
+    matches!(error.kind(), BrokenPipe | ConnectionReset | UnexpectedEof)
 }
 
 fn failure(error: GdbStubError<TimelineError, io::Error>) -> DebugError {
@@ -120,27 +115,19 @@ fn failure(error: GdbStubError<TimelineError, io::Error>) -> DebugError {
     DebugError::Protocol(error.to_string())
 }
 
-struct EventLoop<C>(std::marker::PhantomData<C>);
+struct EventLoop;
 
-impl<C> BlockingEventLoop for EventLoop<C>
-where
-    C: ConnectionExt<Error = io::Error> + AsFd + Send,
-{
+impl BlockingEventLoop for EventLoop {
     type Target = Debugger;
-    type Connection = C;
+    type Connection = Link;
     type StopReason = MultiThreadStopReason<u64>;
 
     fn wait_for_stop_reason(
         target: &mut Debugger,
-        connection: &mut C,
-    ) -> Result<
-        Event<MultiThreadStopReason<u64>>,
-        WaitForStopReasonError<TimelineError, <C as Connection>::Error>,
-    > {
-        let stop = target.timeline.stop_handle();
+        connection: &mut Link,
+    ) -> Result<Event<MultiThreadStopReason<u64>>, WaitForStopReasonError<TimelineError, io::Error>> {
         let moved = {
-            let _interrupt =
-                Interrupt::watch(connection, stop).map_err(WaitForStopReasonError::Connection)?;
+            let _watch = target.inbox.watch(target.timeline.stop_handle());
             target.go()
         };
         match moved {

@@ -210,7 +210,7 @@ impl MonitorCmd for Debugger {
         command: &[u8],
         mut out: ConsoleOutput<'_>,
     ) -> Result<(), TimelineError> {
-        let text = self.monitor(&String::from_utf8_lossy(command));
+        let text = self.monitor(&String::from_utf8_lossy(command))?;
         out.write_raw(text.as_bytes());
         Ok(())
     }

@@ -23,11 +23,21 @@ impl Timeline {
     /// One step back: to before the last instruction, or, behind an exit, to before what caused it.
     ///
     /// # Errors
-    /// Those of moving.
+    /// Those of moving. After [`TimelineError::Interrupted`] the position is what it was.
     pub fn reverse_step(&mut self) -> Result<Stop, TimelineError> {
         if self.is_at_start() {
             return Ok(Stop::Start);
         }
+        self.keep_if_far()?;
+        let here = self.place.clone();
+        let stepped = self.step_back();
+        if matches!(stepped, Err(TimelineError::Interrupted)) {
+            (self.place, self.spoilt) = (here, true);
+        }
+        stepped
+    }
+
+    fn step_back(&mut self) -> Result<Stop, TimelineError> {
         let before = self.seen();
         let here = match self.place.hops.last() {
             // Its count is no matter.
@@ -62,6 +72,7 @@ impl Timeline {
             // It cannot be counted while something else is looked for.
             self.position()?;
         }
+        self.keep_if_far()?;
         let here = self.place.clone();
         let mut until = here.clone();
         loop {

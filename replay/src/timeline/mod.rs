@@ -11,6 +11,7 @@ mod checkpoints;
 mod digest;
 mod error;
 mod files;
+mod kept;
 mod mapped;
 mod moves;
 mod place;
@@ -38,6 +39,7 @@ pub use stops::{Stop, Stops};
 use crate::manifest::RunEnd;
 use crate::reader::Recording;
 use checkpoints::Checkpoints;
+use kept::Kept;
 use place::Place;
 use runner::Runner;
 
@@ -75,6 +77,8 @@ pub struct Timeline {
     spoilt: bool,
     /// When the last checkpoint was taken, or gone back to.
     checkpointed: Instant,
+    /// Where it was long to come to.
+    kept: Option<Kept>,
     /// The last place at which the program is there.
     end: Option<Place>,
     /// The last exit of a run that did not end by itself: what the program would do behind it was not seen.
@@ -107,6 +111,7 @@ impl Timeline {
             place: start.into(),
             spoilt: false,
             checkpointed: Instant::now(),
+            kept: None,
             end: None,
             last,
             traps: 0,
@@ -166,6 +171,11 @@ impl Timeline {
     pub fn look_at_memory(&self, address: u64, out: &mut [u8]) -> usize {
         let Some(program) = self.machine().program() else { return 0 };
         program.kernel.space.look(&program.kernel.memory, address, out)
+    }
+
+    /// Sets the time of replaying between two checkpoints from here on: 100 ms at first.
+    pub fn set_checkpoint_interval(&mut self, every: Duration) {
+        self.options.every = every;
     }
 
     /// What stops moves: they fail with [`TimelineError::Interrupted`] as soon as its deadline has passed.

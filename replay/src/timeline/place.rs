@@ -38,6 +38,22 @@ impl Hop {
         }
     }
 
+    /// What of this hop is left behind another. Writes are not told apart: one that was stopped before is met
+    /// again.
+    fn beyond(&self, other: &Hop) -> Option<Hop> {
+        match (self, other) {
+            (Hop::Steps(count), Hop::Steps(made)) => Some(Hop::Steps(count.checked_sub(*made)?)),
+            (
+                Hop::Reach { process, address, count },
+                Hop::Reach { process: there, address: at, count: met },
+            ) => {
+                let count = count.checked_sub(*met).filter(|_| (process, address) == (there, at))?;
+                Some(Hop::Reach { process: *process, address: *address, count })
+            }
+            _ => (self == other).then_some(Hop::Steps(0)),
+        }
+    }
+
     /// What is to be stopped at on the way.
     pub fn stops(&self) -> Stops {
         match self {
@@ -98,6 +114,18 @@ impl Place {
         place
     }
 
+    /// What leads on to this place from another, if it is on the way there.
+    pub fn beyond(&self, other: &Place) -> Option<Vec<Hop>> {
+        let behind = self.hops.get(..other.hops.len())?;
+        let (last, others) = (behind.split_last(), other.hops.split_last());
+        let (Some((last, before)), Some((other_last, others))) = (last, others) else {
+            return (self.base == other.base).then(|| self.hops.clone());
+        };
+        let rest = last.beyond(other_last).filter(|_| self.base == other.base && before == others)?;
+        let rest = Some(rest).filter(|rest| rest.count() > 0);
+        Some(rest.into_iter().chain(self.hops[other.hops.len()..].iter().cloned()).collect())
+    }
+
     /// Some steps were made from here.
     pub fn step(&mut self, steps: u64) {
         match self.hops.last_mut() {
@@ -129,5 +157,27 @@ mod tests {
         let reach = |address, count| Hop::Reach { process: stops.process, address, count };
         let hops = [reach(0x10, 2), reach(0x20, 1), Hop::Steps(4)];
         assert_eq!(place.hops, hops);
+    }
+
+    #[test]
+    fn what_leads_on_from_a_place_on_the_way() {
+        let place = |hops: &[Hop]| Place { base: Position::behind(4), hops: hops.to_vec() };
+        let reach = |address, count| Hop::Reach { process: 2, address, count };
+        let trap = |count| Hop::Trap { process: 2, addresses: Arc::new([0..8]), count };
+        let whole = place(&[reach(0x10, 3), Hop::Steps(2)]);
+        assert_eq!(whole.beyond(&place(&[])), Some(whole.hops.clone()));
+        assert_eq!(whole.beyond(&place(&[reach(0x10, 1)])), Some(vec![reach(0x10, 2), Hop::Steps(2)]));
+        assert_eq!(whole.beyond(&place(&[reach(0x10, 3)])), Some(vec![Hop::Steps(2)]));
+        assert_eq!(whole.beyond(&place(&[reach(0x10, 3), Hop::Steps(1)])), Some(vec![Hop::Steps(1)]));
+        assert_eq!(whole.beyond(&whole), Some(vec![]));
+        let written = place(&[trap(3), Hop::Steps(1)]);
+        assert_eq!(written.beyond(&place(&[trap(3)])), Some(vec![Hop::Steps(1)]));
+        let not =
+            [&[reach(0x10, 4)][..], &[reach(0x20, 1)], &[reach(0x10, 2), Hop::Steps(1)], &[Hop::Steps(3)]];
+        for other in not {
+            assert_eq!(whole.beyond(&place(other)), None, "{other:?}");
+        }
+        assert_eq!(written.beyond(&place(&[trap(2)])), None);
+        assert_eq!(whole.beyond(&Position::behind(3).into()), None);
     }
 }

@@ -55,6 +55,20 @@ impl Timeline {
         if !self.spoilt && self.place == *place {
             return Ok(());
         }
+        let hops = match self.go_to_kept(place)? {
+            Some(rest) => rest,
+            None => {
+                self.go_to_position(base)?;
+                place.hops.clone()
+            }
+        };
+        self.hop(base, &hops)?;
+        // However it was come here.
+        self.place = place.clone();
+        Ok(())
+    }
+
+    fn go_to_position(&mut self, base: Position) -> Result<(), TimelineError> {
         let Some((at, checkpoint)) = self.checkpoints.at(base) else {
             return Err(self.no_such_position(base));
         };
@@ -83,8 +97,12 @@ impl Timeline {
             self.step_exactly(steps - STEPS)?;
             self.checkpoint()?;
         }
-        self.step_exactly(base.steps - self.place.base.steps)?;
-        for hop in &place.hops {
+        self.step_exactly(base.steps - self.place.base.steps)
+    }
+
+    /// Goes on from a position, or from where it was come to from there.
+    fn hop(&mut self, base: Position, hops: &[Hop]) -> Result<(), TimelineError> {
+        for hop in hops {
             let stops = hop.stops();
             let mut left = hop.count();
             while left > 0 {
@@ -105,8 +123,6 @@ impl Timeline {
                 };
             }
         }
-        // However it was come here.
-        self.place = place.clone();
         Ok(())
     }
 
@@ -139,14 +155,22 @@ impl Timeline {
                 return Ok(Came::Exit);
             }
             let trap = trap.map(|trap| trap - (self.traps - before));
-            let ran = self.run_machine(Reach { exit: Some(stride), trap, ..Reach::default() })?;
+            let ran = self.run_machine(Reach { exit: Some(stride), trap, ..Reach::default() });
             let now = self.runner.exits();
-            if ran != Ran::Ended && now != exits {
+            let known = match ran {
+                Ok(Ran::Exit | Ran::Halted(_)) | Err(TimelineError::Interrupted) => now != exits,
+                Ok(Ran::Ended) | Err(_) => false,
+            };
+            if known {
                 self.place = Position::behind(now).into();
             }
-            match ran {
+            match ran? {
                 Ran::Exit => self.checkpoint_if_due()?,
-                Ran::Halted(halt) => return Ok(self.halted(halt, stops)),
+                Ran::Halted(halt) => {
+                    let came = self.halted(halt, stops);
+                    self.keep_if_far()?;
+                    return Ok(came);
+                }
                 Ran::Ended => return Ok(Came::Ended),
             }
         }
@@ -245,7 +269,8 @@ impl Timeline {
 
     fn run_machine(&mut self, reach: Reach) -> Result<Ran, TimelineError> {
         let mut ran = self.runner.run(reach);
-        if ran.is_ok() && self.last.is_some_and(|last| self.runner.exits() > last) {
+        let interrupted = matches!(ran, Err(TimelineError::Interrupted));
+        if (ran.is_ok() || interrupted) && self.last.is_some_and(|last| self.runner.exits() > last) {
             ran = Ok(Ran::Ended);
         }
         self.traps += self.runner.traps();
