@@ -111,7 +111,7 @@ impl Timeline {
     ) -> Result<Option<(Place, Stop)>, TimelineError> {
         let mut last = None;
         self.go(&from.into())?;
-        if self.stands_at(stops) && !self.is_behind_exit() {
+        if self.stands_at(stops)? && !self.is_behind_exit() {
             last = Some((self.place.clone(), Stop::Breakpoint(self.rip())));
         }
         while self.place.base.exit < until.base.exit {
@@ -132,24 +132,28 @@ impl Timeline {
         }
         let steps = until.base.steps.saturating_sub(self.place.base.steps);
         let hops = [Hop::Steps(steps)].into_iter().chain(until.hops.iter().cloned());
-        for hop in hops {
-            self.look_along(&hop, until, stops, &mut last)?;
+        let mut hops = hops.peekable();
+        while let Some(hop) = hops.next() {
+            let is_last = hops.peek().is_none();
+            self.look_along(&hop, is_last, until, stops, &mut last)?;
         }
         Ok(last)
     }
 
-    /// Goes along a hop to a place, and notes what it meets of stops before that place.
+    /// Goes along a hop to a place, the last or another, and notes what it meets of stops before that place.
     fn look_along(
         &mut self,
         hop: &Hop,
+        is_last: bool,
         until: &Place,
         stops: &Stops,
         last: &mut Option<(Place, Stop)>,
     ) -> Result<(), TimelineError> {
         let mut all = stops.clone();
-        if let Hop::Reach { address, .. } = hop {
-            all.breakpoints.insert(*address);
+        if let Hop::Reach { address, conditions, .. } = hop {
+            all.add(*address, conditions);
         }
+        let reached = hop.stops();
         let mut left = hop.count();
         while left > 0 {
             let traps = self.traps;
@@ -160,29 +164,25 @@ impl Timeline {
             };
             left -= match (hop, &came) {
                 (Hop::Steps(_), Came::Stepped | Came::Breakpoint(_) | Came::Written(_)) => 1,
-                (Hop::Reach { address, .. }, Came::Breakpoint(at)) => u64::from(at == address),
+                (Hop::Reach { .. }, Came::Breakpoint(_)) => u64::from(self.stands_at(&reached)?),
                 (Hop::Reach { .. }, Came::Written(_)) => 0,
                 (Hop::Trap { .. }, Came::Trapped | Came::Breakpoint(_) | Came::Written(_)) => {
                     self.traps - traps
                 }
                 _ => return Err(self.no_such_position(until.base)),
             };
-            self.note(came, until, stops, last);
+            if is_last && left == 0 {
+                break;
+            }
+            match came {
+                Came::Written(addresses) => *last = Some((self.place.clone(), Stop::Written(addresses))),
+                _ if self.stands_at(stops)? => {
+                    *last = Some((self.place.clone(), Stop::Breakpoint(self.rip())));
+                }
+                _ => {}
+            }
         }
         Ok(())
-    }
-
-    fn note(&self, came: Came, until: &Place, stops: &Stops, last: &mut Option<(Place, Stop)>) {
-        if self.place == *until {
-            return;
-        }
-        match came {
-            Came::Written(addresses) => *last = Some((self.place.clone(), Stop::Written(addresses))),
-            _ if self.stands_at(stops) => {
-                *last = Some((self.place.clone(), Stop::Breakpoint(self.rip())));
-            }
-            _ => {}
-        }
     }
 
     /// Where the program is before what made an exit, or behind the exit before, where a call waited until then.

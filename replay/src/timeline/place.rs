@@ -6,6 +6,8 @@
 use std::ops::Range;
 use std::sync::Arc;
 
+use dejavm_sandbox::program::patch::Condition;
+
 use super::{Position, Stops};
 
 /// A moment of a run: from a position, by hops.
@@ -21,8 +23,8 @@ pub(super) struct Place {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Hop {
     /// To where the instruction at `address` is about to run in `process` for the `count`th time, not counting the
-    /// start of this hop.
-    Reach { process: u32, address: u64, count: u64 },
+    /// start of this hop, and, if there are conditions, one of them holds.
+    Reach { process: u32, address: u64, conditions: Arc<[Condition]>, count: u64 },
     /// So many steps.
     Steps(u64),
     /// To where an instruction is about to write to a page with some of these addresses in it for the `count`th
@@ -58,7 +60,11 @@ impl Hop {
     pub fn stops(&self) -> Stops {
         match self {
             Hop::Steps(_) => Stops::default(),
-            Hop::Reach { process, address, .. } => Stops { process: *process, ..Stops::at([*address]) },
+            Hop::Reach { process, address, conditions, .. } => {
+                let mut stops = Stops { process: *process, ..Stops::default() };
+                stops.add(*address, conditions);
+                stops
+            }
             Hop::Trap { process, addresses, .. } => {
                 Stops { process: *process, writes: addresses.to_vec(), ..Stops::default() }
             }
@@ -80,13 +86,19 @@ impl Place {
 
     /// A breakpoint was reached from here, within the same exit.
     pub fn reach(&mut self, stops: &Stops, reached: u64) {
+        let held = stops.conditions_at(reached);
         match self.hops.last_mut() {
-            Some(Hop::Reach { process, address, count })
-                if (*process, *address) == (stops.process, reached) =>
+            Some(Hop::Reach { process, address, conditions, count })
+                if (*process, *address, &**conditions) == (stops.process, reached, held) =>
             {
                 *count += 1;
             }
-            _ => self.hops.push(Hop::Reach { process: stops.process, address: reached, count: 1 }),
+            _ => self.hops.push(Hop::Reach {
+                process: stops.process,
+                address: reached,
+                conditions: held.into(),
+                count: 1,
+            }),
         }
     }
 
@@ -146,17 +158,27 @@ mod tests {
         let mut place = Place::from(Position::behind(4));
         place.step(2);
         assert_eq!(place.position(), Some(Position { exit: 4, steps: 2 }));
-        let stops = Stops::default();
+        let condition = Condition::new(&[0x22, 1, 0x27]).unwrap();
+        let mut stops = Stops::default();
         place.reach(&stops, 0x10);
         place.reach(&stops, 0x10);
+        place.reach(&stops, 0x20);
+        stops.add(0x20, &[condition.clone()]);
+        place.reach(&stops, 0x20);
         place.reach(&stops, 0x20);
         place.step(1);
         place.step(3);
         place.step(0);
         assert_eq!(place.position(), None);
-        let reach = |address, count| Hop::Reach { process: stops.process, address, count };
-        let hops = [reach(0x10, 2), reach(0x20, 1), Hop::Steps(4)];
+        let reach = |address, conditions: &[Condition], count| Hop::Reach {
+            process: stops.process,
+            address,
+            conditions: conditions.into(),
+            count,
+        };
+        let hops = [reach(0x10, &[], 2), reach(0x20, &[], 1), reach(0x20, &[condition], 2), Hop::Steps(4)];
         assert_eq!(place.hops, hops);
+        assert_eq!(place.hops[2].stops(), stops);
     }
 
     #[test]

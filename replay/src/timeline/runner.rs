@@ -120,10 +120,24 @@ impl Runner {
                 if program.debug.breakpoints != stops.breakpoints {
                     program.debug.breakpoints.clone_from(&stops.breakpoints);
                 }
+                if program.debug.conditions != stops.conditions {
+                    program.debug.conditions.clone_from(&stops.conditions);
+                }
                 Ok(program.watch(&stops.writes)?)
             }
             None if stops.is_empty() => Ok(()),
             None => Err(TimelineError::BareMetal),
+        }
+    }
+
+    /// Whether an instruction that is stopped at is about to run, and the conditions hold for that.
+    pub fn stands_at(&mut self, stops: &Stops) -> Result<bool, TimelineError> {
+        let rip = self.machine.registers().general.rip;
+        match self.machine.program_mut() {
+            Some(program) if program.kernel.pid() == stops.process && stops.breakpoints.contains(&rip) => {
+                Ok(program.holds(stops.conditions_at(rip))?)
+            }
+            _ => Ok(false),
         }
     }
 

@@ -39,10 +39,9 @@ impl Timeline {
         self.place.position().is_some_and(|position| position.steps == 0)
     }
 
-    /// Whether an instruction with a breakpoint is about to run.
-    pub(super) fn stands_at(&self, stops: &Stops) -> bool {
-        let process = self.machine().program().map_or(0, |program| program.kernel.pid());
-        process == stops.process && stops.breakpoints.contains(&self.rip())
+    /// Whether an instruction with a breakpoint is about to run, which stops it.
+    pub(super) fn stands_at(&mut self, stops: &Stops) -> Result<bool, TimelineError> {
+        self.runner.stands_at(stops)
     }
 
     pub(super) fn no_such_position(&self, wanted: Position) -> TimelineError {
@@ -135,7 +134,7 @@ impl Timeline {
         trap: Option<u64>,
     ) -> Result<Came, TimelineError> {
         let before = self.traps;
-        if !self.is_behind_exit() && self.stands_at(stops) {
+        if !self.is_behind_exit() && self.stands_at(stops)? {
             // What one stands at does not stop the run.
             match self.steps(1, stops, trap)? {
                 Came::Stepped => {}
@@ -240,7 +239,7 @@ impl Timeline {
                 Ran::Ended => return Ok(Came::Ended),
             }
             steps -= 1;
-            if self.stands_at(stops) {
+            if self.stands_at(stops)? {
                 return Ok(Came::Breakpoint(self.rip()));
             }
         }

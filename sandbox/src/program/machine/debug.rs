@@ -9,13 +9,14 @@
 //!
 //! Nothing of this is part of the machine's state.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 
 use super::Machine;
 use super::delivery::Resume;
 use crate::machine::{RunEnd, RunError};
 use crate::program::kernel::Kernel;
+use crate::program::patch::Condition;
 use crate::program::process::PROGRAM_PID;
 use crate::ram::PAGE_SIZE;
 use crate::x86::flags::rflags::RESUME_FLAG;
@@ -59,6 +60,8 @@ pub struct Debug {
     /// Stops before the instructions at these addresses, but for the one that a run begins with while the
     /// program is stepped, or that it was stopped before already.
     pub breakpoints: BTreeSet<u64>,
+    /// What must hold at those that stop only then: one of these. Where there is nothing, nothing must.
+    pub conditions: BTreeMap<u64, Vec<Condition>>,
     /// The process that they are in.
     pub process: u32,
     /// Stops before the first instruction behind an exit.
@@ -76,6 +79,8 @@ pub struct Debug {
     watched: Vec<Watched>,
     /// The pages that an instruction writes to which is let through.
     lets_through: BTreeSet<u64>,
+    /// The address of the instruction that runs next, where that is not to stop for its breakpoint.
+    pub(super) passes: Option<u64>,
     /// No instruction has run since the last exit.
     behind_exit: bool,
     /// What stands in memory: address there, and what belongs there.
@@ -86,6 +91,7 @@ impl Default for Debug {
     fn default() -> Debug {
         Debug {
             breakpoints: BTreeSet::new(),
+            conditions: BTreeMap::new(),
             process: PROGRAM_PID,
             entry: false,
             steps: None,
@@ -94,6 +100,7 @@ impl Default for Debug {
             halt: None,
             watched: Vec::new(),
             lets_through: BTreeSet::new(),
+            passes: None,
             behind_exit: true,
             inserted: Vec::new(),
         }
@@ -111,11 +118,12 @@ impl Debug {
         self.behind_exit = true;
         self.traps = 0;
         self.lets_through.clear();
+        self.passes = None;
     }
 
     /// Whether the next instruction is to be stepped.
     pub(super) fn steps(&self) -> bool {
-        self.steps.is_some() || !self.lets_through.is_empty()
+        self.steps.is_some() || !self.lets_through.is_empty() || self.passes.is_some()
     }
 
     fn pages(&self) -> BTreeSet<u64> {
@@ -187,10 +195,6 @@ impl Machine {
         changed
     }
 
-    fn breaks_at(&self, rip: u64) -> bool {
-        self.kernel.pid() == self.debug.process && self.debug.breakpoints.contains(&rip)
-    }
-
     /// The program is about to be entered: puts the breakpoints into its code, where that is in memory. Some
     /// when the run stops here.
     pub(super) fn begin_entry(&mut self) -> Result<Option<RunEnd>, RunError> {
@@ -202,8 +206,8 @@ impl Machine {
             self.debug.halt = Some(Halt::WrittenByExit(changed));
             return Ok(Some(RunEnd::Paused));
         }
-        let rip = self.kernel.task.regs.general.rip;
-        if behind_exit && (self.debug.entry || self.breaks_at(rip)) {
+        let general = self.kernel.task.regs.general;
+        if behind_exit && (self.debug.entry || self.stops_at(&general)?) {
             self.debug.halt = Some(Halt::Entry);
             return Ok(Some(RunEnd::Paused));
         }
@@ -219,7 +223,8 @@ impl Machine {
         }
         // A debugger's step goes on from there. Whoever else steps has not been stopped there yet: KVM may have been
         // interrupted before it told of the trap.
-        let skip = self.debug.steps().then(|| self.core.vcpu.regs().rip);
+        let stepped = || self.debug.steps().then(|| self.core.vcpu.regs().rip);
+        let skip = self.debug.passes.or_else(stepped);
         let ram = &self.kernel.memory.ram;
         for address in self.debug.breakpoints.iter().copied().filter(|address| Some(*address) != skip) {
             let Some(page) = self.kernel.space.walk(&self.kernel.memory, address) else { continue };
@@ -253,21 +258,29 @@ impl Machine {
     pub(super) fn debug_step(&mut self, frame: &Frame) -> Result<Option<RunEnd>, RunError> {
         let through = !std::mem::take(&mut self.debug.lets_through).is_empty();
         let changed = if through { self.changed() } else { None };
+        let stops = changed.is_none() && self.stops_at(&self.general_at(frame))?;
+        self.debug.passes = (!stops && self.breaks_at(frame.rip)).then_some(frame.rip);
         let halt = match self.debug.steps {
             _ if changed.is_some() => Halt::Written(changed.unwrap_or_default()),
-            _ if self.breaks_at(frame.rip) => Halt::Breakpoint(frame.rip),
+            _ if stops => Halt::Breakpoint(frame.rip),
             Some(steps) if self.stepper.steps >= steps => Halt::Stepped,
             _ => return Ok(None),
         };
         self.halt(halt, frame).map(Some)
     }
 
-    /// A #GP at this frame: some when it is a breakpoint of the debugger.
-    pub(super) fn debug_trap(&mut self, frame: &Frame) -> Result<Option<RunEnd>, RunError> {
-        match self.breaks_at(frame.rip) {
-            true => self.halt(Halt::Breakpoint(frame.rip), frame).map(Some),
-            false => Ok(None),
+    /// A #GP at this frame: some when it is a breakpoint of the debugger. What has to go on then is inside.
+    pub(super) fn debug_trap(&mut self, frame: &Frame) -> Result<Option<Option<RunEnd>>, RunError> {
+        if !self.breaks_at(frame.rip) {
+            return Ok(None);
         }
+        if self.stops_at(&self.general_at(frame))? {
+            return self.halt(Halt::Breakpoint(frame.rip), frame).map(|end| Some(Some(end)));
+        }
+        self.debug.passes = Some(frame.rip);
+        self.take_frame(&Frame { rflags: frame.rflags & !RESUME_FLAG, ..*frame });
+        self.resume(Resume::Full)?;
+        Ok(Some(None))
     }
 
     /// A page fault of a write at this frame: some when it is for what is watched. What has to go on then is

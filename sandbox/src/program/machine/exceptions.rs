@@ -72,7 +72,7 @@ impl Machine {
         if vector == vector::PROTECTION
             && let Some(end) = self.debug_trap(frame)?
         {
-            return Ok(Some(end));
+            return Ok(end);
         }
         if vector == vector::INVALID_OPCODE && self.lacked_pages(frame, options)? {
             return Ok(None);
@@ -277,11 +277,16 @@ impl Machine {
 
     /// Takes the program's registers out of the vCPU, which is in a stub, and the exception frame.
     pub(super) fn take_frame(&mut self, frame: &Frame) {
-        self.kernel.task.regs.general = General {
+        self.kernel.task.regs.general = self.general_at(frame);
+    }
+
+    /// The program's registers, while the vCPU is in a stub, with this exception frame.
+    pub(super) fn general_at(&self, frame: &Frame) -> General {
+        General {
             rip: frame.rip,
             rsp: frame.rsp,
             rflags: signal::kept_flags(self.program_flags(frame.rflags)),
             ..General::from(self.core.vcpu.regs())
-        };
+        }
     }
 }

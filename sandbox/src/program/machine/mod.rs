@@ -3,6 +3,7 @@
 mod as_handler;
 mod call;
 mod circle;
+mod conditions;
 mod debug;
 mod delivery;
 mod error;
@@ -335,6 +336,8 @@ impl Guest for Machine {
         }
         self.kernel.effects.watch(options.observer.is_some());
         self.debug.halt = None;
+        // What a debugger's step begins at has been stopped at already.
+        self.debug.passes = self.debug.steps.map(|_| self.kernel.task.regs.general.rip);
         if self.begins_to_step() {
             // A restored program whose timer is armed, or one that a debugger steps.
             self.resume(Resume::Full)?;
