@@ -96,6 +96,15 @@ impl Link {
         &self.incoming.conditions
     }
 
+    /// Says something on the debugger's console, while it waits for a stop.
+    ///
+    /// # Errors
+    /// When the debugger is gone.
+    pub fn say(&mut self, text: &str) -> io::Result<()> {
+        let digits: String = text.bytes().map(|byte| format!("{byte:02x}")).collect();
+        self.connection.writer().write_all(&packet_of(format!("O{digits}").as_bytes()))
+    }
+
     /// What tells the debugger now and then that its command is being carried out.
     ///
     /// # Errors

@@ -12,6 +12,7 @@ mod monitor;
 mod packets;
 mod target;
 
+use std::collections::BTreeMap;
 use std::io;
 
 use gdbstub::common::{Signal, Tid};
@@ -21,11 +22,15 @@ use gdbstub::stub::{DisconnectReason, GdbStub, GdbStubError, MultiThreadStopReas
 use gdbstub::target::ext::base::reverse_exec::ReplayLogPosition;
 use gdbstub::target::ext::breakpoints::WatchKind;
 
-use crate::timeline::{Stop, Stops, Timeline, TimelineError};
+use dejavm_sandbox::program::machine::AccessWatch;
+use dejavm_sandbox::program::patch::Condition;
+
+use crate::timeline::{Mark, Moment, Stop, Stops, Timeline, TimelineError};
 use files::Files;
 use interrupt::Inbox;
 pub use link::DebugConnection;
 use link::{Alive, Link};
+use packets::Conditions;
 
 /// Why a debugger's session failed.
 #[derive(Debug, thiserror::Error)]
@@ -61,6 +66,13 @@ enum Move {
     ReverseStep,
 }
 
+/// Where the next move goes, whatever it is.
+#[derive(Clone, Debug)]
+enum Goto {
+    Moment(Moment),
+    Mark(Mark),
+}
+
 /// A recording, as a debugger sees it.
 struct Debugger {
     timeline: Timeline,
@@ -68,6 +80,8 @@ struct Debugger {
     files: Files,
     /// The next move.
     next: Move,
+    goto: Option<Goto>,
+    mark: Option<Mark>,
     /// What the debugger says.
     inbox: Inbox,
     alive: Alive,
@@ -82,7 +96,8 @@ pub fn serve(timeline: Timeline, connection: DebugConnection) -> Result<DebugEnd
     let link = Link::new(connection, inbox.clone())?;
     let alive = link.alive()?;
     let (stops, files) = (Stops::default(), Files::default());
-    let mut debugger = Debugger { timeline, stops, files, next: Move::Run, inbox, alive };
+    let mut debugger =
+        Debugger { timeline, stops, files, next: Move::Run, goto: None, mark: None, inbox, alive };
     match GdbStub::new(link).run_blocking::<EventLoop>(&mut debugger) {
         Ok(DisconnectReason::Kill) => Ok(DebugEnd::Killed),
         Ok(_) => Ok(DebugEnd::Detached),
@@ -115,6 +130,16 @@ fn failure(error: GdbStubError<TimelineError, io::Error>) -> DebugError {
     DebugError::Protocol(error.to_string())
 }
 
+/// Conditions of breakpoints. Where one of them is beyond what can be evaluated here, there are none: gdb looks at
+/// them again where it is told of a stop.
+fn compiled(conditions: &Conditions) -> BTreeMap<u64, Vec<Condition>> {
+    let compile = |(address, all): (&u64, &Vec<Vec<u8>>)| {
+        let all = all.iter().map(|bytes| Condition::new(bytes)).collect::<Result<Vec<Condition>, _>>();
+        Some((*address, all.ok()?))
+    };
+    conditions.iter().filter_map(compile).collect()
+}
+
 struct EventLoop;
 
 impl BlockingEventLoop for EventLoop {
@@ -128,7 +153,11 @@ impl BlockingEventLoop for EventLoop {
     ) -> Result<Event<MultiThreadStopReason<u64>>, WaitForStopReasonError<TimelineError, io::Error>> {
         let moved = {
             let _watch = target.inbox.watch(target.timeline.stop_handle());
-            target.go()
+            target.stops.conditions = compiled(connection.conditions());
+            match target.goto.take() {
+                Some(goto) => target.go_to(&goto),
+                None => target.go(),
+            }
         };
         match moved {
             Err(TimelineError::Interrupted) => {
@@ -137,6 +166,10 @@ impl BlockingEventLoop for EventLoop {
                 Ok(Event::IncomingData(byte))
             }
             Ok(reason) => Ok(Event::TargetStopped(reason)),
+            Err(e @ TimelineError::NoSuchPosition { .. }) => {
+                connection.say(&format!("{e}\n")).map_err(WaitForStopReasonError::Connection)?;
+                Ok(Event::TargetStopped(target.arrived()))
+            }
             Err(e) => Err(WaitForStopReasonError::Target(e)),
         }
     }
@@ -148,6 +181,20 @@ impl BlockingEventLoop for EventLoop {
 }
 
 impl Debugger {
+    /// Goes there.
+    fn go_to(&mut self, goto: &Goto) -> Result<MultiThreadStopReason<u64>, TimelineError> {
+        match goto {
+            Goto::Moment(moment) => self.timeline.seek(*moment)?,
+            Goto::Mark(mark) => self.timeline.return_to(mark)?,
+        }
+        Ok(self.arrived())
+    }
+
+    /// A move is over that was to be over here. gdb asks for nothing else when it is told where a step ended.
+    fn arrived(&self) -> MultiThreadStopReason<u64> {
+        MultiThreadStopReason::SignalWithThread { tid: self.current(), signal: Signal::SIGTRAP }
+    }
+
     /// Makes the next move.
     fn go(&mut self) -> Result<MultiThreadStopReason<u64>, TimelineError> {
         let stop = match self.next {
@@ -157,12 +204,11 @@ impl Debugger {
             Move::ReverseStep => self.timeline.reverse_step()?,
         };
         let tid = self.current();
-        Ok(match stop {
-            // gdb asks for nothing else when it is told where a step ended.
-            Stop::Arrived => MultiThreadStopReason::SignalWithThread { tid, signal: Signal::SIGTRAP },
+        Ok(match &stop {
+            Stop::Arrived => self.arrived(),
             Stop::Breakpoint(_) => MultiThreadStopReason::SwBreak(tid),
-            Stop::Written(addresses) => {
-                MultiThreadStopReason::Watch { tid, kind: WatchKind::Write, addr: addresses.start }
+            Stop::Written(addresses) | Stop::Accessed(addresses) => {
+                MultiThreadStopReason::Watch { tid, kind: self.kind_of(&stop), addr: addresses.start }
             }
             Stop::End => match self.timeline.fatal_signal()? {
                 Some(signal) => MultiThreadStopReason::SignalWithThread { tid, signal: Signal(signal) },
@@ -170,6 +216,22 @@ impl Debugger {
             },
             Stop::Start => MultiThreadStopReason::ReplayLog { tid: Some(tid), pos: ReplayLogPosition::Begin },
         })
+    }
+
+    /// As what gdb is told that something was touched which it watches: there may be several kinds of watchpoints
+    /// for the same addresses.
+    fn kind_of(&self, stop: &Stop) -> WatchKind {
+        let both = |addresses| self.stops.accesses.contains(&AccessWatch { addresses, writes: true });
+        match stop {
+            Stop::Written(addresses) => {
+                let writes = self.stops.writes.iter().filter(|range| *range == addresses).count();
+                let accesses = self.stops.accesses.iter();
+                let both = accesses.filter(|watch| watch.writes && watch.addresses == *addresses).count();
+                if writes > both { WatchKind::Write } else { WatchKind::ReadWrite }
+            }
+            Stop::Accessed(addresses) if both(addresses.clone()) => WatchKind::ReadWrite,
+            _ => WatchKind::Read,
+        }
     }
 
     /// The running task, as a thread of gdb's.

@@ -1,13 +1,16 @@
 //! Commands of gdb's `monitor`.
 
-use super::Debugger;
+use super::{Debugger, Goto};
 use crate::text::format_exit;
 use crate::timeline::{Moment, TimelineError};
 
 /// What there is.
 const HELP: &str = "\
 monitor when               the position: exits, and steps since the last
-monitor seek POSITION      goes there: EXIT, EXIT+STEPS, or EXIT- for before it (then: maintenance flush register-cache)
+monitor seek POSITION      goes there: EXIT, EXIT+STEPS, or EXIT- for before it; gdb is not told: it has `seek POSITION`
+monitor goto POSITION      the next step or run goes there instead, so that gdb is told
+monitor mark               remembers this place, for `monitor goto mark`
+monitor process [N]        the process that breakpoints and watchpoints are for
 monitor log [N]            the exits around here
 monitor tasks              the tasks of the program
 monitor checkpoints        how many there are, and what they take
@@ -45,6 +48,32 @@ impl Debugger {
                     format!("at {moment}\n")
                 }
                 Err(e) => format!("{e}\n"),
+            },
+            (Some("goto"), Some("mark")) => match &self.mark {
+                Some(mark) => {
+                    self.goto = Some(Goto::Mark(mark.clone()));
+                    String::new()
+                }
+                None => "there is no mark yet\n".into(),
+            },
+            (Some("goto"), Some(moment)) => match moment.parse::<Moment>() {
+                Ok(moment) => {
+                    self.goto = Some(Goto::Moment(moment));
+                    String::new()
+                }
+                Err(e) => format!("{e}\n"),
+            },
+            (Some("mark"), None) => {
+                self.mark = Some(self.timeline.mark());
+                String::new()
+            }
+            (Some("process"), None) => format!("{}\n", self.stops.process),
+            (Some("process"), Some(number)) => match number.parse() {
+                Ok(number) => {
+                    self.stops.process = number;
+                    String::new()
+                }
+                Err(_) => format!("{number:?} is no number of a process\n"),
             },
             (Some("log"), count) => self.log(count.and_then(|count| count.parse().ok()).unwrap_or(10)),
             (Some("tasks"), None) => self.tasks(),

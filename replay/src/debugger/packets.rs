@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 
 /// What is added to the answer to `qSupported`.
-const FEATURES: &[u8] = b"";
+const FEATURES: &[u8] = b";ConditionalBreakpoints+";
 
 /// Bytes of a packet that is looked at. gdbstub says that it takes 4 KiB.
 const PACKET_MAX: usize = 64 << 10;

@@ -1,5 +1,7 @@
 //! What gdbstub asks of a target.
 
+use std::ops::Range;
+
 use gdbstub::common::{Signal, Tid};
 use gdbstub::target::ext::auxv::{Auxv, AuxvOps};
 use gdbstub::target::ext::base::BaseOps;
@@ -16,10 +18,12 @@ use gdbstub::target::ext::host_io::HostIoOps;
 use gdbstub::target::ext::monitor_cmd::{ConsoleOutput, MonitorCmd, MonitorCmdOps};
 use gdbstub::target::{Target, TargetError, TargetResult};
 
+use dejavm_sandbox::program::machine::AccessWatch;
+
 use super::arch::{Amd64, Registers};
 use super::host_io::part;
 use super::{Debugger, Move};
-use crate::timeline::TimelineError;
+use crate::timeline::{Stops, TimelineError};
 
 /// What gdb is told of what a recording does not let happen: it cannot be changed.
 const READ_ONLY: u8 = 30;
@@ -171,19 +175,35 @@ const WATCHED: u64 = 4096;
 
 impl HwWatchpoint for Debugger {
     fn add_hw_watchpoint(&mut self, address: u64, len: u64, kind: WatchKind) -> TargetResult<bool, Self> {
-        // Reads are not seen.
-        if kind != WatchKind::Write || len == 0 || len > WATCHED {
+        if len == 0 || len > WATCHED {
             return Ok(false);
         }
         let Some(end) = address.checked_add(len) else { return Ok(false) };
-        self.stops.writes.push(address..end);
+        // A system call that changes what is watched stops, one that reads it does not.
+        if kind != WatchKind::Read {
+            self.stops.writes.push(address..end);
+        }
+        if kind != WatchKind::Write {
+            let writes = kind == WatchKind::ReadWrite;
+            self.stops.accesses.push(AccessWatch { addresses: address..end, writes });
+        }
         Ok(true)
     }
 
-    fn remove_hw_watchpoint(&mut self, address: u64, len: u64, _kind: WatchKind) -> TargetResult<bool, Self> {
-        let known = |range: &std::ops::Range<u64>| range.start == address && range.end - address == len;
-        let found = self.stops.writes.iter().position(known);
-        Ok(found.map(|at| self.stops.writes.remove(at)).is_some())
+    fn remove_hw_watchpoint(&mut self, address: u64, len: u64, kind: WatchKind) -> TargetResult<bool, Self> {
+        let known = |range: &Range<u64>| range.start == address && range.end - address == len;
+        let Stops { writes, accesses, .. } = &mut self.stops;
+        let mut found = true;
+        if kind != WatchKind::Read {
+            found &= writes.iter().position(known).map(|at| writes.remove(at)).is_some();
+        }
+        if kind != WatchKind::Write {
+            let same = |watch: &AccessWatch| {
+                known(&watch.addresses) && watch.writes == (kind == WatchKind::ReadWrite)
+            };
+            found &= accesses.iter().position(same).map(|at| accesses.remove(at)).is_some();
+        }
+        Ok(found)
     }
 }
 

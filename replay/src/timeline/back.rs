@@ -66,7 +66,9 @@ impl Timeline {
         let of_others = |hop: &Hop| match hop {
             Hop::Steps(_) => false,
             Hop::Reach { process, .. } => *process != stops.process,
-            Hop::Trap { process, addresses, .. } => *process != stops.process || **addresses != *stops.writes,
+            Hop::Trap { process, addresses, accesses, .. } => {
+                *process != stops.process || **addresses != *stops.writes || **accesses != *stops.accesses
+            }
         };
         if self.place.hops.iter().any(of_others) {
             // It cannot be counted while something else is looked for.
@@ -87,7 +89,7 @@ impl Timeline {
             match self.last_reached(from, &until, stops) {
                 Ok(Some((place, stop))) => {
                     let place = match stop {
-                        Stop::Written(_) => self.before_write(&place)?,
+                        Stop::Written(_) | Stop::Accessed(_) => self.before_write(&place)?,
                         _ => place,
                     };
                     self.go(&place)?;
@@ -118,6 +120,7 @@ impl Timeline {
             match self.next(until.base.exit, stops, None)? {
                 Came::Breakpoint(address) => last = Some((self.place.clone(), Stop::Breakpoint(address))),
                 Came::Written(addresses) => last = Some((self.place.clone(), Stop::Written(addresses))),
+                Came::Accessed(addresses) => last = Some((self.place.clone(), Stop::Accessed(addresses))),
                 Came::Exit => {
                     // What the exit wrote is there already.
                     if let Some(addresses) = self.runner.changed() {
@@ -163,12 +166,16 @@ impl Timeline {
                 Hop::Trap { .. } => self.next(until.base.exit + 1, &all, Some(left))?,
             };
             left -= match (hop, &came) {
-                (Hop::Steps(_), Came::Stepped | Came::Breakpoint(_) | Came::Written(_)) => 1,
+                (
+                    Hop::Steps(_),
+                    Came::Stepped | Came::Breakpoint(_) | Came::Written(_) | Came::Accessed(_),
+                ) => 1,
                 (Hop::Reach { .. }, Came::Breakpoint(_)) => u64::from(self.stands_at(&reached)?),
-                (Hop::Reach { .. }, Came::Written(_)) => 0,
-                (Hop::Trap { .. }, Came::Trapped | Came::Breakpoint(_) | Came::Written(_)) => {
-                    self.traps - traps
-                }
+                (Hop::Reach { .. }, Came::Written(_) | Came::Accessed(_)) => 0,
+                (
+                    Hop::Trap { .. },
+                    Came::Trapped | Came::Breakpoint(_) | Came::Written(_) | Came::Accessed(_),
+                ) => self.traps - traps,
                 _ => return Err(self.no_such_position(until.base)),
             };
             if is_last && left == 0 {
@@ -176,6 +183,7 @@ impl Timeline {
             }
             match came {
                 Came::Written(addresses) => *last = Some((self.place.clone(), Stop::Written(addresses))),
+                Came::Accessed(addresses) => *last = Some((self.place.clone(), Stop::Accessed(addresses))),
                 _ if self.stands_at(stops)? => {
                     *last = Some((self.place.clone(), Stop::Breakpoint(self.rip())));
                 }
@@ -219,7 +227,11 @@ impl Timeline {
             match self.next(exit.number, &stops, None)? {
                 Came::Breakpoint(_) if self.seen().0 == exit.task => last = self.place.clone(),
                 Came::Exit | Came::Ended => return Ok(last),
-                Came::Breakpoint(_) | Came::Stepped | Came::Trapped | Came::Written(_) => {}
+                Came::Breakpoint(_)
+                | Came::Stepped
+                | Came::Trapped
+                | Came::Written(_)
+                | Came::Accessed(_) => {}
             }
         }
     }

@@ -16,7 +16,29 @@ pub(super) struct Kept {
     checkpoint: Checkpoint,
 }
 
+/// A place to come back to. It costs nothing until then.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Mark(Place);
+
 impl Timeline {
+    /// This place.
+    pub(crate) fn mark(&self) -> Mark {
+        Mark(self.place.clone())
+    }
+
+    /// Goes back to a place.
+    ///
+    /// # Errors
+    /// Those of moving. After [`TimelineError::Interrupted`] the position is what it was.
+    pub(crate) fn return_to(&mut self, mark: &Mark) -> Result<(), TimelineError> {
+        let here = self.place.clone();
+        let went = self.go(&mark.0);
+        if matches!(went, Err(TimelineError::Interrupted)) {
+            (self.place, self.spoilt) = (here, true);
+        }
+        went
+    }
+
     /// Keeps the machine as it is here, if it takes long to come here again: checkpoints have positions.
     pub(super) fn keep_if_far(&mut self) -> Result<(), TimelineError> {
         let is_kept = self.kept.as_ref().is_some_and(|kept| kept.place == self.place);

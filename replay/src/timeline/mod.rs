@@ -40,6 +40,7 @@ use crate::manifest::RunEnd;
 use crate::reader::Recording;
 use checkpoints::Checkpoints;
 use kept::Kept;
+pub(crate) use kept::Mark;
 use place::Place;
 use runner::Runner;
 

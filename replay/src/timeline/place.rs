@@ -6,6 +6,7 @@
 use std::ops::Range;
 use std::sync::Arc;
 
+use dejavm_sandbox::program::machine::AccessWatch;
 use dejavm_sandbox::program::patch::Condition;
 
 use super::{Position, Stops};
@@ -27,9 +28,9 @@ pub(super) enum Hop {
     Reach { process: u32, address: u64, conditions: Arc<[Condition]>, count: u64 },
     /// So many steps.
     Steps(u64),
-    /// To where an instruction is about to write to a page with some of these addresses in it for the `count`th
-    /// time.
-    Trap { process: u32, addresses: Arc<[Range<u64>]>, count: u64 },
+    /// To where an instruction is about to write to a page with some of these addresses in it, or to make any use of
+    /// one in which accesses are looked for, for the `count`th time.
+    Trap { process: u32, addresses: Arc<[Range<u64>]>, accesses: Arc<[AccessWatch]>, count: u64 },
 }
 
 impl Hop {
@@ -40,17 +41,23 @@ impl Hop {
         }
     }
 
+    /// The same, to where what ends it comes for another time.
+    fn with_count(&self, times: u64) -> Hop {
+        let mut hop = self.clone();
+        match &mut hop {
+            Hop::Steps(count) | Hop::Reach { count, .. } | Hop::Trap { count, .. } => *count = times,
+        }
+        hop
+    }
+
     /// What of this hop is left behind another. Writes are not told apart: one that was stopped before is met
     /// again.
     fn beyond(&self, other: &Hop) -> Option<Hop> {
         match (self, other) {
             (Hop::Steps(count), Hop::Steps(made)) => Some(Hop::Steps(count.checked_sub(*made)?)),
-            (
-                Hop::Reach { process, address, count },
-                Hop::Reach { process: there, address: at, count: met },
-            ) => {
-                let count = count.checked_sub(*met).filter(|_| (process, address) == (there, at))?;
-                Some(Hop::Reach { process: *process, address: *address, count })
+            (Hop::Reach { count, .. }, Hop::Reach { count: met, .. }) => {
+                let left = self.with_count(count.checked_sub(*met)?);
+                (self.with_count(*met) == *other).then_some(left)
             }
             _ => (self == other).then_some(Hop::Steps(0)),
         }
@@ -65,9 +72,12 @@ impl Hop {
                 stops.add(*address, conditions);
                 stops
             }
-            Hop::Trap { process, addresses, .. } => {
-                Stops { process: *process, writes: addresses.to_vec(), ..Stops::default() }
-            }
+            Hop::Trap { process, addresses, accesses, .. } => Stops {
+                process: *process,
+                writes: addresses.to_vec(),
+                accesses: accesses.to_vec(),
+                ..Stops::default()
+            },
         }
     }
 }
@@ -111,7 +121,8 @@ impl Place {
 
     /// An instruction is about to run that is the `count`th so.
     pub fn trap(&mut self, stops: &Stops, count: u64) {
-        self.hops.push(Hop::Trap { process: stops.process, addresses: (&stops.writes[..]).into(), count });
+        let (addresses, accesses) = ((&stops.writes[..]).into(), (&stops.accesses[..]).into());
+        self.hops.push(Hop::Trap { process: stops.process, addresses, accesses, count });
     }
 
     /// One step back, of a place whose last hop is by steps.
@@ -184,8 +195,9 @@ mod tests {
     #[test]
     fn what_leads_on_from_a_place_on_the_way() {
         let place = |hops: &[Hop]| Place { base: Position::behind(4), hops: hops.to_vec() };
-        let reach = |address, count| Hop::Reach { process: 2, address, count };
-        let trap = |count| Hop::Trap { process: 2, addresses: Arc::new([0..8]), count };
+        let reach = |address, count| Hop::Reach { process: 2, address, conditions: Arc::new([]), count };
+        let trap =
+            |count| Hop::Trap { process: 2, addresses: Arc::new([0..8]), accesses: Arc::new([]), count };
         let whole = place(&[reach(0x10, 3), Hop::Steps(2)]);
         assert_eq!(whole.beyond(&place(&[])), Some(whole.hops.clone()));
         assert_eq!(whole.beyond(&place(&[reach(0x10, 1)])), Some(vec![reach(0x10, 2), Hop::Steps(2)]));

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 
+use dejavm_sandbox::program::machine::AccessWatch;
 use dejavm_sandbox::program::patch::Condition;
 use dejavm_sandbox::program::process::PROGRAM_PID;
 
@@ -18,6 +19,8 @@ pub struct Stops {
     pub conditions: BTreeMap<u64, Vec<Condition>>,
     /// Memory: where it changes.
     pub writes: Vec<Range<u64>>,
+    /// Memory: where an instruction uses it. What system calls read or write is none of it.
+    pub accesses: Vec<AccessWatch>,
 }
 
 impl Default for Stops {
@@ -27,6 +30,7 @@ impl Default for Stops {
             breakpoints: BTreeSet::new(),
             conditions: BTreeMap::new(),
             writes: Vec::new(),
+            accesses: Vec::new(),
         }
     }
 }
@@ -63,7 +67,7 @@ impl Stops {
 
     /// Whether there is nothing to stop at.
     pub fn is_empty(&self) -> bool {
-        self.breakpoints.is_empty() && self.writes.is_empty()
+        self.breakpoints.is_empty() && self.writes.is_empty() && self.accesses.is_empty()
     }
 }
 
@@ -77,6 +81,9 @@ pub enum Stop {
     /// What is watched at these addresses was changed: forwards, by the instruction or the exit before; backwards,
     /// by the one that comes next.
     Written(Range<u64>),
+    /// What is watched at these addresses was used, as it was asked for, and not changed: forwards, by the
+    /// instruction before; backwards, by the one that comes next.
+    Accessed(Range<u64>),
     /// This is the last moment of the recording at which the program is there.
     End,
     /// This is the first moment of the recording.

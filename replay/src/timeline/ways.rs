@@ -25,6 +25,8 @@ pub(super) enum Came {
     Breakpoint(u64),
     /// Behind the step, or the exit, that changed what is watched.
     Written(Range<u64>),
+    /// Behind the step that used what is watched.
+    Accessed(Range<u64>),
     /// Behind the steps that were to be made.
     Stepped,
     /// Before the write that was to be gone to.
@@ -116,7 +118,7 @@ impl Timeline {
                         _ => return Err(self.no_such_position(base)),
                     },
                     Hop::Trap { .. } => match self.next(base.exit + 1, &stops, Some(left))? {
-                        Came::Trapped | Came::Written(_) => self.traps - traps,
+                        Came::Trapped | Came::Written(_) | Came::Accessed(_) => self.traps - traps,
                         _ => return Err(self.no_such_position(base)),
                     },
                 };
@@ -191,6 +193,10 @@ impl Timeline {
                 self.place.write(stops, self.runner.traps());
                 Came::Written(addresses)
             }
+            Halt::Accessed(addresses) => {
+                self.place.write(stops, self.runner.traps());
+                Came::Accessed(addresses)
+            }
             Halt::Trap => {
                 self.place.trap(stops, self.runner.traps());
                 Came::Trapped
@@ -260,6 +266,7 @@ impl Timeline {
             Ran::Halted(Halt::Written(addresses) | Halt::WrittenByExit(addresses)) => {
                 Came::Written(addresses)
             }
+            Ran::Halted(Halt::Accessed(addresses)) => Came::Accessed(addresses),
             Ran::Halted(Halt::Trap) => Came::Trapped,
             Ran::Halted(Halt::Stepped | Halt::Entry) => Came::Stepped,
             Ran::Ended => Came::Ended,

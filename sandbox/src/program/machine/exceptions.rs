@@ -162,9 +162,7 @@ impl Machine {
         if access == Access::Exec && legacy::is_vsyscall(frame.rip) {
             return self.vsyscall(frame, options);
         }
-        if access == Access::Write
-            && let Some(end) = self.watch_trap(address, frame)?
-        {
+        if let Some(end) = self.watch_trap(address, access, frame)? {
             return Ok(end);
         }
         let Kernel { space, memory, .. } = &mut self.kernel;

@@ -1,5 +1,6 @@
 //! A program machine: which room answers which exit.
 
+mod access;
 mod as_handler;
 mod call;
 mod circle;
@@ -39,6 +40,7 @@ use crate::vcpu::registers::UserRegisters;
 use crate::world::WorldError;
 use crate::x86::flags::rflags::{RESUME_FLAG, TRAP_FLAG};
 use crate::x86::vector;
+pub use access::AccessWatch;
 use circle::{Search, Watch};
 pub use debug::{Debug, Halt};
 pub use delivery::Death;
