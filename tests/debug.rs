@@ -345,6 +345,62 @@ fn commands_of_its_own() {
     }
 }
 
+#[test]
+fn what_is_called_and_set_happens_in_a_copy() {
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    record(dir.path(), "count", &[]);
+    let dies = "\
+python
+try:
+    gdb.execute('call (int)raise(9)')
+except gdb.error as e:
+    print('refused:', e)
+end";
+    for way in WAYS {
+        let said = gdb(
+            dir.path(),
+            way,
+            &[
+                "break count if i == 45",
+                "continue",
+                "monitor when",
+                "print deep(3)",
+                "call count(1)",
+                "print counter",
+                "set var seen = 77",
+                "print seen",
+                "print $xmm3.v4_int32[0] = 5",
+                "print $xmm3.v4_int32[0]",
+                "set var $ignored = ((int (*)(const char *))puts)(\"from the copy\")",
+                "set var $ignored = ((int (*)(void *))fflush)(0)",
+                dies,
+                "print counter",
+                "set var counter = 70",
+                "print counter",
+                "monitor when",
+                "stepi",
+                "reverse-stepi",
+                "print counter",
+                "set var $rsp = 8",
+                "reverse-stepi",
+                "stepi",
+                "backtrace",
+                "delete",
+                "continue",
+                "print counter",
+                "print seen",
+            ],
+        );
+        tells(&said, &["count (i=45)", "$1 = 3", "$2 = 23", "$3 = 77", "$4 = 5", "$5 = 5", "refused: "]);
+        tells(&said, &["$6 = 22", "$7 = 70", "$8 = 22", "main", "SIGKILL", "$9 = 30", "$10 = 0"]);
+        // On standard error.
+        tells(&said, &["bottom", "from the copy", "given up"]);
+        let places: Vec<&str> =
+            said.lines().filter(|line| line.contains('+') && !line.contains(' ')).collect();
+        assert!(matches!(places[..], [before, behind] if before == behind), "{said}");
+    }
+}
+
 /// gdb waits for a long time, and is answered again when it has given up.
 #[test]
 fn commands_may_take_long_and_be_given_up() {

@@ -25,7 +25,7 @@ const COMMANDS: &str = include_str!("debug.py");
 /// gdb starts at the recording's start, with the program's file out of the recording; `continue` goes to its end or its crash, and
 /// reverse-continue, reverse-step, reverse-next and reverse-finish go back. `seek`, `when`,
 /// `reverse-to-write` and `last-write` are commands besides gdb's, and `monitor help` tells of more. What
-/// is recorded cannot be changed: memory and registers are to be read.
+/// is recorded cannot be changed: what is set or called happens in a copy.
 ///
 /// The exit status is gdb's.
 #[derive(Debug, clap::Args)]

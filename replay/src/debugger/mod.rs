@@ -4,6 +4,7 @@
 //! recording started with.
 
 mod arch;
+mod calls;
 mod files;
 mod host_io;
 mod interrupt;
@@ -25,7 +26,7 @@ use gdbstub::target::ext::breakpoints::WatchKind;
 use dejavm_sandbox::program::machine::AccessWatch;
 use dejavm_sandbox::program::patch::Condition;
 
-use crate::timeline::{Mark, Moment, Stop, Stops, Timeline, TimelineError};
+use crate::timeline::{Mark, Moment, Scratch, Stop, Stops, Timeline, TimelineError};
 use files::Files;
 use interrupt::Inbox;
 pub use link::DebugConnection;
@@ -82,6 +83,8 @@ struct Debugger {
     next: Move,
     goto: Option<Goto>,
     mark: Option<Mark>,
+    /// What the debugger changed here, and where it calls.
+    copy: Option<Scratch>,
     /// What the debugger says.
     inbox: Inbox,
     alive: Alive,
@@ -96,8 +99,17 @@ pub fn serve(timeline: Timeline, connection: DebugConnection) -> Result<DebugEnd
     let link = Link::new(connection, inbox.clone())?;
     let alive = link.alive()?;
     let (stops, files) = (Stops::default(), Files::default());
-    let mut debugger =
-        Debugger { timeline, stops, files, next: Move::Run, goto: None, mark: None, inbox, alive };
+    let mut debugger = Debugger {
+        timeline,
+        stops,
+        files,
+        next: Move::Run,
+        goto: None,
+        mark: None,
+        copy: None,
+        inbox,
+        alive,
+    };
     match GdbStub::new(link).run_blocking::<EventLoop>(&mut debugger) {
         Ok(DisconnectReason::Kill) => Ok(DebugEnd::Killed),
         Ok(_) => Ok(DebugEnd::Detached),
@@ -151,6 +163,16 @@ impl BlockingEventLoop for EventLoop {
         target: &mut Debugger,
         connection: &mut Link,
     ) -> Result<Event<MultiThreadStopReason<u64>>, WaitForStopReasonError<TimelineError, io::Error>> {
+        if target.moves_copy().map_err(WaitForStopReasonError::Target)? {
+            let (reason, said) = {
+                let _watch = target.inbox.watch(target.timeline.stop_handle());
+                target.go_in_copy()
+            };
+            if !said.is_empty() {
+                connection.say(&said).map_err(WaitForStopReasonError::Connection)?;
+            }
+            return Ok(Event::TargetStopped(reason));
+        }
         let moved = {
             let _watch = target.inbox.watch(target.timeline.stop_handle());
             target.stops.conditions = compiled(connection.conditions());
@@ -236,7 +258,8 @@ impl Debugger {
 
     /// The running task, as a thread of gdb's.
     fn current(&self) -> Tid {
-        let tid = self.timeline.machine().program().map_or(1, |program| program.kernel.tid());
+        let recorded = || self.timeline.machine().program().map_or(1, |program| program.kernel.tid());
+        let tid = self.copy.as_ref().map_or_else(recorded, Scratch::current);
         Tid::new(tid as usize).unwrap_or(Tid::MIN)
     }
 }

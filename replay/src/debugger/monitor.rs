@@ -22,6 +22,11 @@ impl Debugger {
     /// # Errors
     /// When it was interrupted, and the position is lost.
     pub fn monitor(&mut self, command: &str) -> Result<String, TimelineError> {
+        // What was changed here is gone when it is moved on from here.
+        let moves = command.trim_start().starts_with("seek");
+        if moves {
+            self.copy = None;
+        }
         let answered = {
             // Without them it goes as well, and gdb may have something to say of the time that it takes.
             let _signs = self.alive.show().ok();

@@ -25,7 +25,7 @@ use super::host_io::part;
 use super::{Debugger, Move};
 use crate::timeline::{Stops, TimelineError};
 
-/// What gdb is told of what a recording does not let happen: it cannot be changed.
+/// What gdb is told of what cannot be changed, also not in a copy of the recorded program.
 const READ_ONLY: u8 = 30;
 
 impl Target for Debugger {
@@ -64,26 +64,31 @@ impl Target for Debugger {
 
 impl MultiThreadBase for Debugger {
     fn read_registers(&mut self, registers: &mut Registers, tid: Tid) -> TargetResult<(), Self> {
-        let found = self.timeline.task(tid.get() as u32).map_err(TargetError::Fatal)?;
-        let (regs, fp) = found.ok_or(TargetError::NonFatal)?;
-        *registers = Registers::of(&regs, &fp);
+        let found = self.registers(tid).map_err(TargetError::Fatal)?;
+        *registers = found.ok_or(TargetError::NonFatal)?;
         Ok(())
     }
 
-    fn write_registers(&mut self, _registers: &Registers, _tid: Tid) -> TargetResult<(), Self> {
-        Err(TargetError::Errno(READ_ONLY))
+    fn write_registers(&mut self, registers: &Registers, tid: Tid) -> TargetResult<(), Self> {
+        match self.set_registers(registers, tid).map_err(TargetError::Fatal)? {
+            true => Ok(()),
+            false => Err(TargetError::Errno(READ_ONLY)),
+        }
     }
 
     fn read_addrs(&mut self, start: u64, data: &mut [u8], _tid: Tid) -> TargetResult<usize, Self> {
         // As much as there is.
-        match self.timeline.look_at_memory(start, data) {
+        match self.read_memory(start, data) {
             0 => Err(TargetError::NonFatal),
             n => Ok(n),
         }
     }
 
-    fn write_addrs(&mut self, _start: u64, _data: &[u8], _tid: Tid) -> TargetResult<(), Self> {
-        Err(TargetError::Errno(READ_ONLY))
+    fn write_addrs(&mut self, start: u64, data: &[u8], _tid: Tid) -> TargetResult<(), Self> {
+        match self.write_memory(start, data).map_err(TargetError::Fatal)? {
+            n if n == data.len() => Ok(()),
+            _ => Err(TargetError::Errno(READ_ONLY)),
+        }
     }
 
     fn list_active_threads(&mut self, found: &mut dyn FnMut(Tid)) -> Result<(), TimelineError> {

@@ -17,6 +17,7 @@ mod moves;
 mod place;
 mod position;
 mod runner;
+mod scratch;
 mod stops;
 mod ways;
 
@@ -34,6 +35,7 @@ pub use error::TimelineError;
 pub use files::{FileError, Files, Found, FoundKind};
 pub(crate) use mapped::OpenFile;
 pub use position::{BadPosition, Moment, Position};
+pub(crate) use scratch::{Scratch, ScratchStop};
 pub use stops::{Stop, Stops};
 
 use crate::manifest::RunEnd;
@@ -170,8 +172,7 @@ impl Timeline {
 
     /// As [`Timeline::read_memory`]; returns how many bytes there were before the first that could not be read.
     pub fn look_at_memory(&self, address: u64, out: &mut [u8]) -> usize {
-        let Some(program) = self.machine().program() else { return 0 };
-        program.kernel.space.look(&program.kernel.memory, address, out)
+        look_at_memory_of(self.machine(), address, out)
     }
 
     /// Sets the time of replaying between two checkpoints from here on: 100 ms at first.
@@ -203,13 +204,7 @@ impl Timeline {
     /// # Errors
     /// When KVM refuses.
     pub fn task(&mut self, tid: u32) -> Result<Option<(UserRegisters, ExtendedState)>, TimelineError> {
-        let Some(program) = self.runner.machine_mut().program_mut() else { return Ok(None) };
-        let tasks = program.tasks()?;
-        let found = tasks.of(tid).map(|task| {
-            let fp = task.fp.as_ref().map_or_else(ExtendedState::initial, |fp| (**fp).clone());
-            (task.regs, fp)
-        });
-        Ok(found)
+        task_of(self.runner.machine_mut(), tid)
     }
 
     /// The running program's auxiliary vector, as in `/proc/PID/auxv`.
@@ -260,6 +255,22 @@ impl Timeline {
     pub fn is_at_start(&self) -> bool {
         self.place == Place::from(self.start())
     }
+}
+
+/// The registers of a task of a machine.
+fn task_of(machine: &mut Machine, tid: u32) -> Result<Option<(UserRegisters, ExtendedState)>, TimelineError> {
+    let Some(program) = machine.program_mut() else { return Ok(None) };
+    let tasks = program.tasks()?;
+    Ok(tasks.of(tid).map(|task| {
+        let fp = task.fp.as_ref().map_or_else(ExtendedState::initial, |fp| (**fp).clone());
+        (task.regs, fp)
+    }))
+}
+
+/// Reads memory of a machine's running task, as far as it is there; how many bytes.
+fn look_at_memory_of(machine: &Machine, address: u64, out: &mut [u8]) -> usize {
+    let Some(program) = machine.program() else { return 0 };
+    program.kernel.space.look(&program.kernel.memory, address, out)
 }
 
 impl std::fmt::Debug for Timeline {

@@ -9,7 +9,7 @@ use crate::machine::{Guest, RunEnd, RunError, RunOptions};
 use crate::program::entry::HANDLER;
 use crate::program::exception::{self, code};
 use crate::program::kernel::Kernel;
-use crate::program::mm::{self, Access, FaultAnswer, patch};
+use crate::program::mm::{self, Access, FaultAnswer, Vma, patch};
 use crate::program::signal::{self, Info};
 use crate::vcpu::Exit;
 use crate::vcpu::registers::General;
@@ -161,6 +161,14 @@ impl Machine {
         };
         if access == Access::Exec && legacy::is_vsyscall(frame.rip) {
             return self.vsyscall(frame, options);
+        }
+        // A debugger that calls a function has it return to its stack, where nothing may run.
+        let runs = |(_, vma): (u64, &Vma)| vma.protection.exec;
+        if access == Access::Exec
+            && !self.kernel.space.find(address).is_some_and(runs)
+            && let Some(end) = self.debug_trap(frame)?
+        {
+            return Ok(end);
         }
         if let Some(end) = self.watch_trap(address, access, frame)? {
             return Ok(end);

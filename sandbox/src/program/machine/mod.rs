@@ -3,6 +3,7 @@
 mod access;
 mod as_handler;
 mod call;
+mod change;
 mod circle;
 mod conditions;
 mod debug;
