@@ -4,9 +4,10 @@ mod common;
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use common::tool;
-use dejavm::replay::{Position, Stop, Stops, Timeline, TimelineError};
+use dejavm::replay::{AccessWatch, Position, Stop, Stops, Timeline, TimelineError};
 use dejavm::{Evict, Host, Replay};
 
 /// Records a program in `dir`.
@@ -54,6 +55,10 @@ impl Seen {
 /// Moves about at random.
 fn walk(recording: &Path, evict: Option<Evict>, seed: u64, moves: u64, seen: &mut Seen) {
     let mut timeline = timeline(recording, evict);
+    if seed % 3 == 2 {
+        // At each stop.
+        timeline.set_checkpoint_interval(Duration::ZERO);
+    }
     let mut random = Random(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1);
     timeline.seek_end().expect("an end");
     let last = timeline.exit();
@@ -69,7 +74,10 @@ fn walk(recording: &Path, evict: Option<Evict>, seed: u64, moves: u64, seen: &mu
         // What is near the stack's top is written often.
         let near = stacks.get(random.below(stacks.len() as u64) as usize).map(|rsp: &u64| rsp - 8..rsp + 8);
         let writes = near.into_iter().filter(|_| random.below(2) == 0).collect();
-        let stops = Stops { writes, ..Stops::at(breakpoints) };
+        let used = stacks.get(random.below(stacks.len() as u64) as usize).map(|rsp: &u64| rsp - 8..rsp + 8);
+        let watch = |addresses| AccessWatch { addresses, writes: seed % 2 == 0 };
+        let accesses = used.into_iter().filter(|_| random.below(3) == 0).map(watch).collect();
+        let stops = Stops { writes, accesses, ..Stops::at(breakpoints) };
         let how = match random.below(7) {
             0 | 1 => {
                 let exit = random.below(last + 1);

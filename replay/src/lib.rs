@@ -75,6 +75,8 @@ mod timeline;
 
 pub(crate) use dejavm_snapshot::codec;
 
+pub use dejavm_sandbox::program::machine::AccessWatch;
+pub use dejavm_sandbox::program::patch::{Condition, ConditionError};
 pub use digest::{DigestHandle, RunDigest};
 pub use error::Error;
 pub use format::{FORMAT_VERSION, INLINE_LIMIT, MAX_BLOCK, MAX_RECORDS};

@@ -17,11 +17,15 @@ use super::decoding::ReplayOptions;
 use super::failure::say;
 use super::{Failure, Result};
 
+/// Commands for recordings, in gdb's Python.
+const COMMANDS: &str = include_str!("debug.py");
+
 /// Debugs a recorded program with gdb, forwards and backwards.
 ///
 /// gdb starts at the recording's start, with the program's file out of the recording; `continue` goes to its end or its crash, and
-/// reverse-continue, reverse-step, reverse-next and reverse-finish go back. `monitor help` tells of more. What
-/// is recorded cannot be changed: memory and registers are to be read.
+/// reverse-continue, reverse-step, reverse-next and reverse-finish go back. `seek`, `when`,
+/// `reverse-to-write` and `last-write` are commands besides gdb's, and `monitor help` tells of more. What
+/// is recorded cannot be changed: what is set or called happens in a copy.
 ///
 /// The exit status is gdb's.
 #[derive(Debug, clap::Args)]
@@ -98,7 +102,10 @@ fn serve_gdb(timeline: Timeline, args: &Args) -> Result {
     let path = dir.path().join("gdb");
     let io = |e| Failure::new(format_args!("the socket to gdb: {e}"));
     let listener = UnixListener::bind(&path).map_err(io)?;
-    let mut gdb = start(args, &path)?;
+    let commands = dir.path().join("dejavm.py");
+    std::fs::write(&commands, COMMANDS)
+        .map_err(|e| Failure::new(format_args!("{}: {e}", commands.display())))?;
+    let mut gdb = start(args, &path, &commands)?;
     // gdb may end without having called: then nobody would.
     let ended = thread::scope(|scope| {
         let serving = scope.spawn(move || match listener.accept() {
@@ -118,10 +125,10 @@ fn serve_gdb(timeline: Timeline, args: &Args) -> Result {
     }
 }
 
-fn start(args: &Args, socket: &Path) -> Result<Child> {
+fn start(args: &Args, socket: &Path, commands: &Path) -> Result<Child> {
     let mut command = Command::new(&args.gdb);
     // The program's file, and its libraries, come from the recording.
-    command.arg("-q");
+    command.arg("-q").arg("-iex").arg(format!("source {}", commands.display()));
     command.arg("-ex").arg(format!("target remote {}", socket.display())).args(&args.gdb_args);
     command.spawn().map_err(|e| {
         let name = args.gdb.display();

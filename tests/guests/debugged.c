@@ -47,6 +47,22 @@ void count(int i) {
     counter += i & 1;
 }
 
+volatile struct {
+    long before, value, behind;
+} watched;
+
+void store(long value) {
+    watched.value = value;
+}
+
+void load(void) {
+    seen = watched.value;
+}
+
+void neighbours(void) {
+    watched.behind = watched.before;
+}
+
 int main(int argc, char **argv) {
     const char *part = argv[1];
     if (!strcmp(part, "heap")) {
@@ -75,6 +91,22 @@ int main(int argc, char **argv) {
     } else if (!strcmp(part, "count")) {
         for (int i = 0; i < 60; i++) count(i);
         raise(SIGKILL);
+    } else if (!strcmp(part, "uses")) {
+        int ends[2];
+        store(1);
+        neighbours();
+        load();
+        pipe(ends);
+        write(ends[1], (void *)&watched.value, sizeof watched.value);
+        store(2);
+        read(ends[0], (void *)&watched.value, sizeof watched.value);
+        store(1);
+        load();
+        raise(SIGKILL);
+    } else if (!strcmp(part, "compute")) {
+        write(1, "begin\n", 6);
+        for (int i = 0; i < 600000000; i++) counter = i;
+        write(1, "end\n", 4);
     }
     return 2;
 }

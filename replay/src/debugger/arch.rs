@@ -40,6 +40,11 @@ pub(super) struct Registers {
 const ST: usize = 32;
 const XMM: usize = 160;
 const YMM_HIGH: usize = 576;
+const MXCSR: usize = 24;
+/// Which parts are in use: x87, SSE and AVX are bits 0 to 2 (section 13.4.2).
+const XSTATE_BV: usize = 512;
+/// Bytes of an area with whatever there is.
+const AREA_MAX: usize = 4096;
 /// Bytes of an area with all of these.
 const AREA: usize = YMM_HIGH + 16 * 16;
 
@@ -68,12 +73,57 @@ impl Registers {
         let x87 = [half(0), half(2), half(4) & 0xff, 0, word(8), 0, word(16), half(6)];
         bytes.extend(x87.iter().flat_map(|value| value.to_le_bytes()));
         bytes.extend(&area[XMM..XMM + 16 * 16]);
-        bytes.extend(word(24).to_le_bytes());
+        bytes.extend(word(MXCSR).to_le_bytes());
         bytes.extend(u64::MAX.to_le_bytes());
         bytes.extend(regs.fs_base.to_le_bytes());
         bytes.extend(regs.gs_base.to_le_bytes());
         bytes.extend(&area[YMM_HIGH..AREA]);
         Registers { rip: g.rip, bytes }
+    }
+}
+
+impl Registers {
+    /// These, for a task that has others: `None` if they are too few. Segments and the x87's control registers
+    /// are left as they are.
+    pub fn put(&self, regs: &UserRegisters, fp: &ExtendedState) -> Option<(UserRegisters, ExtendedState)> {
+        let mut rest = &self.bytes[..];
+        let mut take = |n: usize| {
+            let (taken, left) = rest.split_at_checked(n)?;
+            rest = left;
+            Some(taken)
+        };
+        let (mut regs, mut area) = (*regs, fp.image(AREA_MAX));
+        let g = &mut regs.general;
+        let general = [
+            &mut g.rax, &mut g.rbx, &mut g.rcx, &mut g.rdx, &mut g.rsi, &mut g.rdi, &mut g.rbp, &mut g.rsp,
+            &mut g.r8, &mut g.r9, &mut g.r10, &mut g.r11, &mut g.r12, &mut g.r13, &mut g.r14, &mut g.r15,
+            &mut g.rip,
+        ];
+        for register in general {
+            *register = u64::from_le_bytes(take(8)?.try_into().ok()?);
+        }
+        g.rflags = u64::from(u32::from_le_bytes(take(4)?.try_into().ok()?));
+        take(SELECTORS.len() * 4)?;
+        let before = area.clone();
+        for n in 0..8 {
+            area[ST + n * 16..ST + n * 16 + 10].copy_from_slice(take(10)?);
+        }
+        take(8 * 4)?;
+        area[XMM..XMM + 16 * 16].copy_from_slice(take(16 * 16)?);
+        area[MXCSR..MXCSR + 4].copy_from_slice(take(4)?);
+        // The number of the system call.
+        take(8)?;
+        regs.fs_base = u64::from_le_bytes(take(8)?.try_into().ok()?);
+        regs.gs_base = u64::from_le_bytes(take(8)?.try_into().ok()?);
+        area[YMM_HIGH..AREA].copy_from_slice(take(16 * 16)?);
+        // What was not in use yet is, where it is set.
+        let parts = [(0..XMM, 1), (XMM..XMM + 16 * 16, 2), (YMM_HIGH..AREA, 4)];
+        for (part, bit) in parts {
+            if area[part.clone()] != before[part] {
+                area[XSTATE_BV] |= bit;
+            }
+        }
+        Some((regs, ExtendedState::from_bytes(&area)))
     }
 }
 
@@ -108,5 +158,26 @@ mod tests {
         let mut sent = 0;
         Registers::of(&UserRegisters::default(), &ExtendedState::initial()).gdb_serialize(|_| sent += 1);
         assert_eq!(sent * 8, bits);
+    }
+
+    #[test]
+    fn what_is_put_is_what_was_sent() {
+        let (mut regs, mut area) = (UserRegisters::default(), vec![0; AREA]);
+        regs.general.rip = 0x401000;
+        regs.general.r15 = 15;
+        regs.general.rflags = 0x246;
+        regs.fs_base = 0x7000;
+        area[XMM] = 1;
+        area[YMM_HIGH] = 2;
+        area[ST + 16] = 3;
+        area[MXCSR] = 0x80;
+        let sent = Registers::of(&regs, &ExtendedState::from_bytes(&area));
+        let (put, fp) = sent.put(&UserRegisters::default(), &ExtendedState::initial()).unwrap();
+        assert_eq!(put, regs);
+        assert_eq!(fp.image(AREA)[XSTATE_BV], 7);
+        assert_eq!(fp.image(AREA)[XMM..XMM + 256], area[XMM..XMM + 256]);
+        let mut cut = sent.clone();
+        cut.bytes.pop();
+        assert_eq!(cut.put(&regs, &fp), None);
     }
 }

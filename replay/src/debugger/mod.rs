@@ -4,27 +4,34 @@
 //! recording started with.
 
 mod arch;
+mod calls;
 mod files;
 mod host_io;
 mod interrupt;
+mod link;
 mod monitor;
+mod packets;
 mod target;
 
+use std::collections::BTreeMap;
 use std::io;
-use std::net::TcpStream;
-use std::os::fd::AsFd;
-use std::os::unix::net::UnixStream;
 
 use gdbstub::common::{Signal, Tid};
-use gdbstub::conn::{Connection, ConnectionExt};
+use gdbstub::conn::ConnectionExt;
 use gdbstub::stub::run_blocking::{BlockingEventLoop, Event, WaitForStopReasonError};
 use gdbstub::stub::{DisconnectReason, GdbStub, GdbStubError, MultiThreadStopReason};
 use gdbstub::target::ext::base::reverse_exec::ReplayLogPosition;
 use gdbstub::target::ext::breakpoints::WatchKind;
 
-use crate::timeline::{Stop, Stops, Timeline, TimelineError};
+use dejavm_sandbox::program::machine::AccessWatch;
+use dejavm_sandbox::program::patch::Condition;
+
+use crate::timeline::{Mark, Moment, Scratch, Stop, Stops, Timeline, TimelineError};
 use files::Files;
-use interrupt::Interrupt;
+use interrupt::Inbox;
+pub use link::DebugConnection;
+use link::{Alive, Link};
+use packets::Conditions;
 
 /// Why a debugger's session failed.
 #[derive(Debug, thiserror::Error)]
@@ -39,15 +46,6 @@ pub enum DebugError {
     /// The debugger said something that the protocol does not have.
     #[error("the debugger's protocol: {0}")]
     Protocol(String),
-}
-
-/// Where the debugger is.
-#[derive(Debug)]
-pub enum DebugConnection {
-    /// At the other end of a socket of this machine.
-    Unix(UnixStream),
-    /// At the other end of a network connection.
-    Tcp(TcpStream),
 }
 
 /// How a session ended.
@@ -69,6 +67,13 @@ enum Move {
     ReverseStep,
 }
 
+/// Where the next move goes, whatever it is.
+#[derive(Clone, Debug)]
+enum Goto {
+    Moment(Moment),
+    Mark(Mark),
+}
+
 /// A recording, as a debugger sees it.
 struct Debugger {
     timeline: Timeline,
@@ -76,6 +81,13 @@ struct Debugger {
     files: Files,
     /// The next move.
     next: Move,
+    goto: Option<Goto>,
+    mark: Option<Mark>,
+    /// What the debugger changed here, and where it calls.
+    copy: Option<Scratch>,
+    /// What the debugger says.
+    inbox: Inbox,
+    alive: Alive,
 }
 
 /// Serves a debugger until it goes away. The timeline stays where it was left by `timeline`'s last move.
@@ -83,25 +95,35 @@ struct Debugger {
 /// # Errors
 /// [`DebugError`].
 pub fn serve(timeline: Timeline, connection: DebugConnection) -> Result<DebugEnd, DebugError> {
-    let debugger = Debugger { timeline, stops: Stops::default(), files: Files::default(), next: Move::Run };
-    match connection {
-        DebugConnection::Unix(stream) => serve_on(debugger, stream),
-        DebugConnection::Tcp(stream) => {
-            stream.set_nodelay(true)?;
-            serve_on(debugger, stream)
-        }
+    let inbox = Inbox::default();
+    let link = Link::new(connection, inbox.clone())?;
+    let alive = link.alive()?;
+    let (stops, files) = (Stops::default(), Files::default());
+    let mut debugger = Debugger {
+        timeline,
+        stops,
+        files,
+        next: Move::Run,
+        goto: None,
+        mark: None,
+        copy: None,
+        inbox,
+        alive,
+    };
+    match GdbStub::new(link).run_blocking::<EventLoop>(&mut debugger) {
+        Ok(DisconnectReason::Kill) => Ok(DebugEnd::Killed),
+        Ok(_) => Ok(DebugEnd::Detached),
+        Err(error) => match failure(error) {
+            DebugError::Connection(e) if is_gone(&e) => Ok(DebugEnd::Detached),
+            error => Err(error),
+        },
     }
 }
 
-fn serve_on<C>(mut debugger: Debugger, connection: C) -> Result<DebugEnd, DebugError>
-where
-    C: ConnectionExt<Error = io::Error> + AsFd + Send,
-{
-    match GdbStub::new(connection).run_blocking::<EventLoop<C>>(&mut debugger) {
-        Ok(DisconnectReason::Kill) => Ok(DebugEnd::Killed),
-        Ok(_) => Ok(DebugEnd::Detached),
-        Err(error) => Err(failure(error)),
-    }
+/// Whether the debugger went without a word.
+fn is_gone(error: &io::Error) -> bool {
+    use io::ErrorKind::{BrokenPipe, ConnectionReset, UnexpectedEof};
+    matches!(error.kind(), BrokenPipe | ConnectionReset | UnexpectedEof)
 }
 
 fn failure(error: GdbStubError<TimelineError, io::Error>) -> DebugError {
@@ -120,28 +142,44 @@ fn failure(error: GdbStubError<TimelineError, io::Error>) -> DebugError {
     DebugError::Protocol(error.to_string())
 }
 
-struct EventLoop<C>(std::marker::PhantomData<C>);
+/// Conditions of breakpoints. Where one of them is beyond what can be evaluated here, there are none: gdb looks at
+/// them again where it is told of a stop.
+fn compiled(conditions: &Conditions) -> BTreeMap<u64, Vec<Condition>> {
+    let compile = |(address, all): (&u64, &Vec<Vec<u8>>)| {
+        let all = all.iter().map(|bytes| Condition::new(bytes)).collect::<Result<Vec<Condition>, _>>();
+        Some((*address, all.ok()?))
+    };
+    conditions.iter().filter_map(compile).collect()
+}
 
-impl<C> BlockingEventLoop for EventLoop<C>
-where
-    C: ConnectionExt<Error = io::Error> + AsFd + Send,
-{
+struct EventLoop;
+
+impl BlockingEventLoop for EventLoop {
     type Target = Debugger;
-    type Connection = C;
+    type Connection = Link;
     type StopReason = MultiThreadStopReason<u64>;
 
     fn wait_for_stop_reason(
         target: &mut Debugger,
-        connection: &mut C,
-    ) -> Result<
-        Event<MultiThreadStopReason<u64>>,
-        WaitForStopReasonError<TimelineError, <C as Connection>::Error>,
-    > {
-        let stop = target.timeline.stop_handle();
+        connection: &mut Link,
+    ) -> Result<Event<MultiThreadStopReason<u64>>, WaitForStopReasonError<TimelineError, io::Error>> {
+        if target.moves_copy().map_err(WaitForStopReasonError::Target)? {
+            let (reason, said) = {
+                let _watch = target.inbox.watch(target.timeline.stop_handle());
+                target.go_in_copy()
+            };
+            if !said.is_empty() {
+                connection.say(&said).map_err(WaitForStopReasonError::Connection)?;
+            }
+            return Ok(Event::TargetStopped(reason));
+        }
         let moved = {
-            let _interrupt =
-                Interrupt::watch(connection, stop).map_err(WaitForStopReasonError::Connection)?;
-            target.go()
+            let _watch = target.inbox.watch(target.timeline.stop_handle());
+            target.stops.conditions = compiled(connection.conditions());
+            match target.goto.take() {
+                Some(goto) => target.go_to(&goto),
+                None => target.go(),
+            }
         };
         match moved {
             Err(TimelineError::Interrupted) => {
@@ -150,6 +188,10 @@ where
                 Ok(Event::IncomingData(byte))
             }
             Ok(reason) => Ok(Event::TargetStopped(reason)),
+            Err(e @ TimelineError::NoSuchPosition { .. }) => {
+                connection.say(&format!("{e}\n")).map_err(WaitForStopReasonError::Connection)?;
+                Ok(Event::TargetStopped(target.arrived()))
+            }
             Err(e) => Err(WaitForStopReasonError::Target(e)),
         }
     }
@@ -161,6 +203,20 @@ where
 }
 
 impl Debugger {
+    /// Goes there.
+    fn go_to(&mut self, goto: &Goto) -> Result<MultiThreadStopReason<u64>, TimelineError> {
+        match goto {
+            Goto::Moment(moment) => self.timeline.seek(*moment)?,
+            Goto::Mark(mark) => self.timeline.return_to(mark)?,
+        }
+        Ok(self.arrived())
+    }
+
+    /// A move is over that was to be over here. gdb asks for nothing else when it is told where a step ended.
+    fn arrived(&self) -> MultiThreadStopReason<u64> {
+        MultiThreadStopReason::SignalWithThread { tid: self.current(), signal: Signal::SIGTRAP }
+    }
+
     /// Makes the next move.
     fn go(&mut self) -> Result<MultiThreadStopReason<u64>, TimelineError> {
         let stop = match self.next {
@@ -170,12 +226,11 @@ impl Debugger {
             Move::ReverseStep => self.timeline.reverse_step()?,
         };
         let tid = self.current();
-        Ok(match stop {
-            // gdb asks for nothing else when it is told where a step ended.
-            Stop::Arrived => MultiThreadStopReason::SignalWithThread { tid, signal: Signal::SIGTRAP },
+        Ok(match &stop {
+            Stop::Arrived => self.arrived(),
             Stop::Breakpoint(_) => MultiThreadStopReason::SwBreak(tid),
-            Stop::Written(addresses) => {
-                MultiThreadStopReason::Watch { tid, kind: WatchKind::Write, addr: addresses.start }
+            Stop::Written(addresses) | Stop::Accessed(addresses) => {
+                MultiThreadStopReason::Watch { tid, kind: self.kind_of(&stop), addr: addresses.start }
             }
             Stop::End => match self.timeline.fatal_signal()? {
                 Some(signal) => MultiThreadStopReason::SignalWithThread { tid, signal: Signal(signal) },
@@ -185,9 +240,26 @@ impl Debugger {
         })
     }
 
+    /// As what gdb is told that something was touched which it watches: there may be several kinds of watchpoints
+    /// for the same addresses.
+    fn kind_of(&self, stop: &Stop) -> WatchKind {
+        let both = |addresses| self.stops.accesses.contains(&AccessWatch { addresses, writes: true });
+        match stop {
+            Stop::Written(addresses) => {
+                let writes = self.stops.writes.iter().filter(|range| *range == addresses).count();
+                let accesses = self.stops.accesses.iter();
+                let both = accesses.filter(|watch| watch.writes && watch.addresses == *addresses).count();
+                if writes > both { WatchKind::Write } else { WatchKind::ReadWrite }
+            }
+            Stop::Accessed(addresses) if both(addresses.clone()) => WatchKind::ReadWrite,
+            _ => WatchKind::Read,
+        }
+    }
+
     /// The running task, as a thread of gdb's.
     fn current(&self) -> Tid {
-        let tid = self.timeline.machine().program().map_or(1, |program| program.kernel.tid());
+        let recorded = || self.timeline.machine().program().map_or(1, |program| program.kernel.tid());
+        let tid = self.copy.as_ref().map_or_else(recorded, Scratch::current);
         Tid::new(tid as usize).unwrap_or(Tid::MIN)
     }
 }

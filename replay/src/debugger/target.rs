@@ -1,5 +1,7 @@
 //! What gdbstub asks of a target.
 
+use std::ops::Range;
+
 use gdbstub::common::{Signal, Tid};
 use gdbstub::target::ext::auxv::{Auxv, AuxvOps};
 use gdbstub::target::ext::base::BaseOps;
@@ -16,12 +18,14 @@ use gdbstub::target::ext::host_io::HostIoOps;
 use gdbstub::target::ext::monitor_cmd::{ConsoleOutput, MonitorCmd, MonitorCmdOps};
 use gdbstub::target::{Target, TargetError, TargetResult};
 
+use dejavm_sandbox::program::machine::AccessWatch;
+
 use super::arch::{Amd64, Registers};
 use super::host_io::part;
 use super::{Debugger, Move};
-use crate::timeline::TimelineError;
+use crate::timeline::{Stops, TimelineError};
 
-/// What gdb is told of what a recording does not let happen: it cannot be changed.
+/// What gdb is told of what cannot be changed, also not in a copy of the recorded program.
 const READ_ONLY: u8 = 30;
 
 impl Target for Debugger {
@@ -60,26 +64,31 @@ impl Target for Debugger {
 
 impl MultiThreadBase for Debugger {
     fn read_registers(&mut self, registers: &mut Registers, tid: Tid) -> TargetResult<(), Self> {
-        let found = self.timeline.task(tid.get() as u32).map_err(TargetError::Fatal)?;
-        let (regs, fp) = found.ok_or(TargetError::NonFatal)?;
-        *registers = Registers::of(&regs, &fp);
+        let found = self.registers(tid).map_err(TargetError::Fatal)?;
+        *registers = found.ok_or(TargetError::NonFatal)?;
         Ok(())
     }
 
-    fn write_registers(&mut self, _registers: &Registers, _tid: Tid) -> TargetResult<(), Self> {
-        Err(TargetError::Errno(READ_ONLY))
+    fn write_registers(&mut self, registers: &Registers, tid: Tid) -> TargetResult<(), Self> {
+        match self.set_registers(registers, tid).map_err(TargetError::Fatal)? {
+            true => Ok(()),
+            false => Err(TargetError::Errno(READ_ONLY)),
+        }
     }
 
     fn read_addrs(&mut self, start: u64, data: &mut [u8], _tid: Tid) -> TargetResult<usize, Self> {
         // As much as there is.
-        match self.timeline.look_at_memory(start, data) {
+        match self.read_memory(start, data) {
             0 => Err(TargetError::NonFatal),
             n => Ok(n),
         }
     }
 
-    fn write_addrs(&mut self, _start: u64, _data: &[u8], _tid: Tid) -> TargetResult<(), Self> {
-        Err(TargetError::Errno(READ_ONLY))
+    fn write_addrs(&mut self, start: u64, data: &[u8], _tid: Tid) -> TargetResult<(), Self> {
+        match self.write_memory(start, data).map_err(TargetError::Fatal)? {
+            n if n == data.len() => Ok(()),
+            _ => Err(TargetError::Errno(READ_ONLY)),
+        }
     }
 
     fn list_active_threads(&mut self, found: &mut dyn FnMut(Tid)) -> Result<(), TimelineError> {
@@ -171,19 +180,35 @@ const WATCHED: u64 = 4096;
 
 impl HwWatchpoint for Debugger {
     fn add_hw_watchpoint(&mut self, address: u64, len: u64, kind: WatchKind) -> TargetResult<bool, Self> {
-        // Reads are not seen.
-        if kind != WatchKind::Write || len == 0 || len > WATCHED {
+        if len == 0 || len > WATCHED {
             return Ok(false);
         }
         let Some(end) = address.checked_add(len) else { return Ok(false) };
-        self.stops.writes.push(address..end);
+        // A system call that changes what is watched stops, one that reads it does not.
+        if kind != WatchKind::Read {
+            self.stops.writes.push(address..end);
+        }
+        if kind != WatchKind::Write {
+            let writes = kind == WatchKind::ReadWrite;
+            self.stops.accesses.push(AccessWatch { addresses: address..end, writes });
+        }
         Ok(true)
     }
 
-    fn remove_hw_watchpoint(&mut self, address: u64, len: u64, _kind: WatchKind) -> TargetResult<bool, Self> {
-        let known = |range: &std::ops::Range<u64>| range.start == address && range.end - address == len;
-        let found = self.stops.writes.iter().position(known);
-        Ok(found.map(|at| self.stops.writes.remove(at)).is_some())
+    fn remove_hw_watchpoint(&mut self, address: u64, len: u64, kind: WatchKind) -> TargetResult<bool, Self> {
+        let known = |range: &Range<u64>| range.start == address && range.end - address == len;
+        let Stops { writes, accesses, .. } = &mut self.stops;
+        let mut found = true;
+        if kind != WatchKind::Read {
+            found &= writes.iter().position(known).map(|at| writes.remove(at)).is_some();
+        }
+        if kind != WatchKind::Write {
+            let same = |watch: &AccessWatch| {
+                known(&watch.addresses) && watch.writes == (kind == WatchKind::ReadWrite)
+            };
+            found &= accesses.iter().position(same).map(|at| accesses.remove(at)).is_some();
+        }
+        Ok(found)
     }
 }
 
@@ -210,7 +235,7 @@ impl MonitorCmd for Debugger {
         command: &[u8],
         mut out: ConsoleOutput<'_>,
     ) -> Result<(), TimelineError> {
-        let text = self.monitor(&String::from_utf8_lossy(command));
+        let text = self.monitor(&String::from_utf8_lossy(command))?;
         out.write_raw(text.as_bytes());
         Ok(())
     }

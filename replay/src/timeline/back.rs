@@ -23,11 +23,21 @@ impl Timeline {
     /// One step back: to before the last instruction, or, behind an exit, to before what caused it.
     ///
     /// # Errors
-    /// Those of moving.
+    /// Those of moving. After [`TimelineError::Interrupted`] the position is what it was.
     pub fn reverse_step(&mut self) -> Result<Stop, TimelineError> {
         if self.is_at_start() {
             return Ok(Stop::Start);
         }
+        self.keep_if_far()?;
+        let here = self.place.clone();
+        let stepped = self.step_back();
+        if matches!(stepped, Err(TimelineError::Interrupted)) {
+            (self.place, self.spoilt) = (here, true);
+        }
+        stepped
+    }
+
+    fn step_back(&mut self) -> Result<Stop, TimelineError> {
         let before = self.seen();
         let here = match self.place.hops.last() {
             // Its count is no matter.
@@ -56,12 +66,15 @@ impl Timeline {
         let of_others = |hop: &Hop| match hop {
             Hop::Steps(_) => false,
             Hop::Reach { process, .. } => *process != stops.process,
-            Hop::Trap { process, addresses, .. } => *process != stops.process || **addresses != *stops.writes,
+            Hop::Trap { process, addresses, accesses, .. } => {
+                *process != stops.process || **addresses != *stops.writes || **accesses != *stops.accesses
+            }
         };
         if self.place.hops.iter().any(of_others) {
             // It cannot be counted while something else is looked for.
             self.position()?;
         }
+        self.keep_if_far()?;
         let here = self.place.clone();
         let mut until = here.clone();
         loop {
@@ -76,7 +89,7 @@ impl Timeline {
             match self.last_reached(from, &until, stops) {
                 Ok(Some((place, stop))) => {
                     let place = match stop {
-                        Stop::Written(_) => self.before_write(&place)?,
+                        Stop::Written(_) | Stop::Accessed(_) => self.before_write(&place)?,
                         _ => place,
                     };
                     self.go(&place)?;
@@ -100,13 +113,14 @@ impl Timeline {
     ) -> Result<Option<(Place, Stop)>, TimelineError> {
         let mut last = None;
         self.go(&from.into())?;
-        if self.stands_at(stops) && !self.is_behind_exit() {
+        if self.stands_at(stops)? && !self.is_behind_exit() {
             last = Some((self.place.clone(), Stop::Breakpoint(self.rip())));
         }
         while self.place.base.exit < until.base.exit {
             match self.next(until.base.exit, stops, None)? {
                 Came::Breakpoint(address) => last = Some((self.place.clone(), Stop::Breakpoint(address))),
                 Came::Written(addresses) => last = Some((self.place.clone(), Stop::Written(addresses))),
+                Came::Accessed(addresses) => last = Some((self.place.clone(), Stop::Accessed(addresses))),
                 Came::Exit => {
                     // What the exit wrote is there already.
                     if let Some(addresses) = self.runner.changed() {
@@ -121,24 +135,28 @@ impl Timeline {
         }
         let steps = until.base.steps.saturating_sub(self.place.base.steps);
         let hops = [Hop::Steps(steps)].into_iter().chain(until.hops.iter().cloned());
-        for hop in hops {
-            self.look_along(&hop, until, stops, &mut last)?;
+        let mut hops = hops.peekable();
+        while let Some(hop) = hops.next() {
+            let is_last = hops.peek().is_none();
+            self.look_along(&hop, is_last, until, stops, &mut last)?;
         }
         Ok(last)
     }
 
-    /// Goes along a hop to a place, and notes what it meets of stops before that place.
+    /// Goes along a hop to a place, the last or another, and notes what it meets of stops before that place.
     fn look_along(
         &mut self,
         hop: &Hop,
+        is_last: bool,
         until: &Place,
         stops: &Stops,
         last: &mut Option<(Place, Stop)>,
     ) -> Result<(), TimelineError> {
         let mut all = stops.clone();
-        if let Hop::Reach { address, .. } = hop {
-            all.breakpoints.insert(*address);
+        if let Hop::Reach { address, conditions, .. } = hop {
+            all.add(*address, conditions);
         }
+        let reached = hop.stops();
         let mut left = hop.count();
         while left > 0 {
             let traps = self.traps;
@@ -148,30 +166,31 @@ impl Timeline {
                 Hop::Trap { .. } => self.next(until.base.exit + 1, &all, Some(left))?,
             };
             left -= match (hop, &came) {
-                (Hop::Steps(_), Came::Stepped | Came::Breakpoint(_) | Came::Written(_)) => 1,
-                (Hop::Reach { address, .. }, Came::Breakpoint(at)) => u64::from(at == address),
-                (Hop::Reach { .. }, Came::Written(_)) => 0,
-                (Hop::Trap { .. }, Came::Trapped | Came::Breakpoint(_) | Came::Written(_)) => {
-                    self.traps - traps
-                }
+                (
+                    Hop::Steps(_),
+                    Came::Stepped | Came::Breakpoint(_) | Came::Written(_) | Came::Accessed(_),
+                ) => 1,
+                (Hop::Reach { .. }, Came::Breakpoint(_)) => u64::from(self.stands_at(&reached)?),
+                (Hop::Reach { .. }, Came::Written(_) | Came::Accessed(_)) => 0,
+                (
+                    Hop::Trap { .. },
+                    Came::Trapped | Came::Breakpoint(_) | Came::Written(_) | Came::Accessed(_),
+                ) => self.traps - traps,
                 _ => return Err(self.no_such_position(until.base)),
             };
-            self.note(came, until, stops, last);
+            if is_last && left == 0 {
+                break;
+            }
+            match came {
+                Came::Written(addresses) => *last = Some((self.place.clone(), Stop::Written(addresses))),
+                Came::Accessed(addresses) => *last = Some((self.place.clone(), Stop::Accessed(addresses))),
+                _ if self.stands_at(stops)? => {
+                    *last = Some((self.place.clone(), Stop::Breakpoint(self.rip())));
+                }
+                _ => {}
+            }
         }
         Ok(())
-    }
-
-    fn note(&self, came: Came, until: &Place, stops: &Stops, last: &mut Option<(Place, Stop)>) {
-        if self.place == *until {
-            return;
-        }
-        match came {
-            Came::Written(addresses) => *last = Some((self.place.clone(), Stop::Written(addresses))),
-            _ if self.stands_at(stops) => {
-                *last = Some((self.place.clone(), Stop::Breakpoint(self.rip())));
-            }
-            _ => {}
-        }
     }
 
     /// Where the program is before what made an exit, or behind the exit before, where a call waited until then.
@@ -208,7 +227,11 @@ impl Timeline {
             match self.next(exit.number, &stops, None)? {
                 Came::Breakpoint(_) if self.seen().0 == exit.task => last = self.place.clone(),
                 Came::Exit | Came::Ended => return Ok(last),
-                Came::Breakpoint(_) | Came::Stepped | Came::Trapped | Came::Written(_) => {}
+                Came::Breakpoint(_)
+                | Came::Stepped
+                | Came::Trapped
+                | Came::Written(_)
+                | Came::Accessed(_) => {}
             }
         }
     }

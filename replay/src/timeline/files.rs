@@ -115,7 +115,7 @@ impl Found {
 }
 
 /// What the outside was asked for and does not have.
-enum Lack {
+pub(super) enum Lack {
     /// What a file is.
     File,
     /// The names in a directory.
@@ -126,13 +126,19 @@ enum Lack {
     Damaged(Box<crate::Error>),
 }
 
-type Lacks = Arc<Mutex<Option<Lack>>>;
+pub(super) type Lacks = Arc<Mutex<Option<Lack>>>;
 
 /// What the recording holds of the host's files.
-struct Held {
+pub(super) struct Held {
     recording: Recording,
     keyed: Keyed,
     lacks: Lacks,
+}
+
+impl Held {
+    pub(super) fn new(recording: Recording, lacks: Lacks) -> Result<Held, TimelineError> {
+        Ok(Held { keyed: recording.keyed()?, recording, lacks })
+    }
 }
 
 impl World for Held {
@@ -172,8 +178,7 @@ impl Timeline {
     pub fn files(&mut self) -> Result<Files, TimelineError> {
         let Checkpoint { state, memory } = self.machine_mut().checkpoint()?;
         let lacks = Lacks::default();
-        let recording = self.recording.clone();
-        let held = Held { keyed: recording.keyed()?, recording, lacks: lacks.clone() };
+        let held = Held::new(self.recording.clone(), lacks.clone())?;
         let options = MachineOptions { prefetch: false, evict: None, ..self.options.machine.clone() };
         let machine =
             Machine::start(state, memory, Box::new(held), self.host.clone(), self.stop.clone(), &options)?;

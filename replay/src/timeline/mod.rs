@@ -11,11 +11,13 @@ mod checkpoints;
 mod digest;
 mod error;
 mod files;
+mod kept;
 mod mapped;
 mod moves;
 mod place;
 mod position;
 mod runner;
+mod scratch;
 mod stops;
 mod ways;
 
@@ -33,11 +35,14 @@ pub use error::TimelineError;
 pub use files::{FileError, Files, Found, FoundKind};
 pub(crate) use mapped::OpenFile;
 pub use position::{BadPosition, Moment, Position};
+pub(crate) use scratch::{Scratch, ScratchStop};
 pub use stops::{Stop, Stops};
 
 use crate::manifest::RunEnd;
 use crate::reader::Recording;
 use checkpoints::Checkpoints;
+use kept::Kept;
+pub(crate) use kept::Mark;
 use place::Place;
 use runner::Runner;
 
@@ -75,6 +80,8 @@ pub struct Timeline {
     spoilt: bool,
     /// When the last checkpoint was taken, or gone back to.
     checkpointed: Instant,
+    /// Where it was long to come to.
+    kept: Option<Kept>,
     /// The last place at which the program is there.
     end: Option<Place>,
     /// The last exit of a run that did not end by itself: what the program would do behind it was not seen.
@@ -107,6 +114,7 @@ impl Timeline {
             place: start.into(),
             spoilt: false,
             checkpointed: Instant::now(),
+            kept: None,
             end: None,
             last,
             traps: 0,
@@ -164,8 +172,12 @@ impl Timeline {
 
     /// As [`Timeline::read_memory`]; returns how many bytes there were before the first that could not be read.
     pub fn look_at_memory(&self, address: u64, out: &mut [u8]) -> usize {
-        let Some(program) = self.machine().program() else { return 0 };
-        program.kernel.space.look(&program.kernel.memory, address, out)
+        look_at_memory_of(self.machine(), address, out)
+    }
+
+    /// Sets the time of replaying between two checkpoints from here on: 100 ms at first.
+    pub fn set_checkpoint_interval(&mut self, every: Duration) {
+        self.options.every = every;
     }
 
     /// What stops moves: they fail with [`TimelineError::Interrupted`] as soon as its deadline has passed.
@@ -192,13 +204,7 @@ impl Timeline {
     /// # Errors
     /// When KVM refuses.
     pub fn task(&mut self, tid: u32) -> Result<Option<(UserRegisters, ExtendedState)>, TimelineError> {
-        let Some(program) = self.runner.machine_mut().program_mut() else { return Ok(None) };
-        let tasks = program.tasks()?;
-        let found = tasks.of(tid).map(|task| {
-            let fp = task.fp.as_ref().map_or_else(ExtendedState::initial, |fp| (**fp).clone());
-            (task.regs, fp)
-        });
-        Ok(found)
+        task_of(self.runner.machine_mut(), tid)
     }
 
     /// The running program's auxiliary vector, as in `/proc/PID/auxv`.
@@ -249,6 +255,22 @@ impl Timeline {
     pub fn is_at_start(&self) -> bool {
         self.place == Place::from(self.start())
     }
+}
+
+/// The registers of a task of a machine.
+fn task_of(machine: &mut Machine, tid: u32) -> Result<Option<(UserRegisters, ExtendedState)>, TimelineError> {
+    let Some(program) = machine.program_mut() else { return Ok(None) };
+    let tasks = program.tasks()?;
+    Ok(tasks.of(tid).map(|task| {
+        let fp = task.fp.as_ref().map_or_else(ExtendedState::initial, |fp| (**fp).clone());
+        (task.regs, fp)
+    }))
+}
+
+/// Reads memory of a machine's running task, as far as it is there; how many bytes.
+fn look_at_memory_of(machine: &Machine, address: u64, out: &mut [u8]) -> usize {
+    let Some(program) = machine.program() else { return 0 };
+    program.kernel.space.look(&program.kernel.memory, address, out)
 }
 
 impl std::fmt::Debug for Timeline {

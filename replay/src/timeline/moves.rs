@@ -11,12 +11,19 @@ impl Timeline {
     /// counted now: they cost some 40 microseconds each, once.
     ///
     /// # Errors
-    /// Those of moving.
+    /// Those of moving. After [`TimelineError::Interrupted`] the position is what it was.
     pub fn position(&mut self) -> Result<Position, TimelineError> {
         if let Some(position) = self.place.position() {
             return Ok(position);
         }
-        let Place { base, hops } = self.place.clone();
+        self.keep_if_far()?;
+        let here = self.place.clone();
+        self.count(here.clone()).inspect_err(|_| (self.place, self.spoilt) = (here, true))
+    }
+
+    /// Goes to a place by counted steps.
+    fn count(&mut self, place: Place) -> Result<Position, TimelineError> {
+        let Place { base, hops } = place;
         self.go(&base.into())?;
         for hop in hops {
             let mut left = hop.count();
@@ -29,9 +36,10 @@ impl Timeline {
                 self.checkpoint_if_due()?;
                 left -= match (&hop, came) {
                     (Hop::Reach { .. }, Came::Breakpoint(_)) | (Hop::Steps(_), Came::Stepped) => 1,
-                    (Hop::Trap { .. }, Came::Trapped | Came::Stepped | Came::Written(_)) => {
-                        self.traps - traps
-                    }
+                    (
+                        Hop::Trap { .. },
+                        Came::Trapped | Came::Stepped | Came::Written(_) | Came::Accessed(_),
+                    ) => self.traps - traps,
                     (Hop::Reach { .. }, Came::Stepped) => 0,
                     _ => return Err(self.no_such_position(self.place.base)),
                 };
@@ -43,9 +51,11 @@ impl Timeline {
     /// Goes to a position, or to before an exit.
     ///
     /// # Errors
-    /// [`TimelineError::NoSuchPosition`] where the recording has none such; the position is then what it was.
+    /// [`TimelineError::NoSuchPosition`] where the recording has none such, and
+    /// [`TimelineError::Interrupted`]; the position is then what it was.
     pub fn seek(&mut self, moment: impl Into<Moment>) -> Result<(), TimelineError> {
         let wanted = moment.into();
+        self.keep_if_far()?;
         let before = self.place.clone();
         let went = match wanted {
             Moment::At(position) => self.go(&position.into()),
@@ -56,6 +66,10 @@ impl Timeline {
                 self.go(&before)?;
                 let end = self.end_place()?.base;
                 Err(TimelineError::NoSuchPosition { wanted, start: self.start(), end })
+            }
+            Err(TimelineError::Interrupted) => {
+                (self.place, self.spoilt) = (before, true);
+                Err(TimelineError::Interrupted)
             }
             other => other,
         }
@@ -99,6 +113,7 @@ impl Timeline {
         match self.next(u64::MAX, stops, None)? {
             Came::Breakpoint(address) => Ok(Stop::Breakpoint(address)),
             Came::Written(addresses) => Ok(Stop::Written(addresses)),
+            Came::Accessed(addresses) => Ok(Stop::Accessed(addresses)),
             _ => {
                 self.seek_end()?;
                 Ok(Stop::End)

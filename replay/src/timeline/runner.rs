@@ -32,7 +32,8 @@ pub(super) struct Reach {
     pub entry: bool,
     /// So many instructions, one by one.
     pub steps: Option<u64>,
-    /// Before the instruction that is the so manieth to write to a page in which something is watched.
+    /// Before the instruction that is the so manieth to use a page in which something is watched in the way that
+    /// is.
     pub trap: Option<u64>,
 }
 
@@ -114,12 +115,17 @@ impl Runner {
         match self.machine.program_mut() {
             Some(program) => {
                 if program.debug.process != stops.process {
+                    program.watch_accesses(&[])?;
                     program.watch(&[])?;
                     program.debug.process = stops.process;
                 }
                 if program.debug.breakpoints != stops.breakpoints {
                     program.debug.breakpoints.clone_from(&stops.breakpoints);
                 }
+                if program.debug.conditions != stops.conditions {
+                    program.debug.conditions.clone_from(&stops.conditions);
+                }
+                program.watch_accesses(&stops.accesses)?;
                 Ok(program.watch(&stops.writes)?)
             }
             None if stops.is_empty() => Ok(()),
@@ -127,7 +133,18 @@ impl Runner {
         }
     }
 
-    /// Writes to pages of what is watched since the machine was run last, or since the last exit.
+    /// Whether an instruction that is stopped at is about to run, and the conditions hold for that.
+    pub fn stands_at(&mut self, stops: &Stops) -> Result<bool, TimelineError> {
+        let rip = self.machine.registers().general.rip;
+        match self.machine.program_mut() {
+            Some(program) if program.kernel.pid() == stops.process && stops.breakpoints.contains(&rip) => {
+                Ok(program.holds(stops.conditions_at(rip))?)
+            }
+            _ => Ok(false),
+        }
+    }
+
+    /// Uses of pages of what is watched since the machine was run last, or since the last exit.
     pub fn traps(&self) -> u64 {
         self.machine.program().map_or(0, |program| program.debug.traps)
     }

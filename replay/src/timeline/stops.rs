@@ -1,8 +1,10 @@
 //! What moves stop at, and why they end.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 
+use dejavm_sandbox::program::machine::AccessWatch;
+use dejavm_sandbox::program::patch::Condition;
 use dejavm_sandbox::program::process::PROGRAM_PID;
 
 /// What moves stop at.
@@ -12,13 +14,24 @@ pub struct Stops {
     pub process: u32,
     /// Addresses of instructions.
     pub breakpoints: BTreeSet<u64>,
+    /// What must hold at those that stop only then: one of these. Breakpoints that are not named here, or with no
+    /// condition, stop always.
+    pub conditions: BTreeMap<u64, Vec<Condition>>,
     /// Memory: where it changes.
     pub writes: Vec<Range<u64>>,
+    /// Memory: where an instruction uses it. What system calls read or write is none of it.
+    pub accesses: Vec<AccessWatch>,
 }
 
 impl Default for Stops {
     fn default() -> Stops {
-        Stops { process: PROGRAM_PID, breakpoints: BTreeSet::new(), writes: Vec::new() }
+        Stops {
+            process: PROGRAM_PID,
+            breakpoints: BTreeSet::new(),
+            conditions: BTreeMap::new(),
+            writes: Vec::new(),
+            accesses: Vec::new(),
+        }
     }
 }
 
@@ -28,9 +41,33 @@ impl Stops {
         Stops { breakpoints: breakpoints.into_iter().collect(), ..Stops::default() }
     }
 
+    /// What must hold at an address to stop there: one of these, or nothing.
+    pub(super) fn conditions_at(&self, address: u64) -> &[Condition] {
+        self.conditions.get(&address).map_or(&[], Vec::as_slice)
+    }
+
+    /// Stops at one more instruction, when one of these conditions holds, or always if there is none. What it stops
+    /// at already, it still does.
+    pub(super) fn add(&mut self, address: u64, conditions: &[Condition]) {
+        let is_new = self.breakpoints.insert(address);
+        let always = conditions.is_empty() || !is_new && self.conditions_at(address).is_empty();
+        if is_new || always {
+            self.conditions.remove(&address);
+        }
+        if always {
+            return;
+        }
+        let all = self.conditions.entry(address).or_default();
+        for condition in conditions {
+            if !all.contains(condition) {
+                all.push(condition.clone());
+            }
+        }
+    }
+
     /// Whether there is nothing to stop at.
     pub fn is_empty(&self) -> bool {
-        self.breakpoints.is_empty() && self.writes.is_empty()
+        self.breakpoints.is_empty() && self.writes.is_empty() && self.accesses.is_empty()
     }
 }
 
@@ -44,8 +81,33 @@ pub enum Stop {
     /// What is watched at these addresses was changed: forwards, by the instruction or the exit before; backwards,
     /// by the one that comes next.
     Written(Range<u64>),
+    /// What is watched at these addresses was used, as it was asked for, and not changed: forwards, by the
+    /// instruction before; backwards, by the one that comes next.
+    Accessed(Range<u64>),
     /// This is the last moment of the recording at which the program is there.
     End,
     /// This is the first moment of the recording.
     Start,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn breakpoints_of_several_stop_when_one_of_them_does() {
+        // `const8 N; end`.
+        let condition = |n| Condition::new(&[0x22, n, 0x27]).unwrap();
+        let mut stops = Stops::at([1]);
+        stops.add(1, &[condition(0)]);
+        assert_eq!(stops, Stops::at([1]));
+        stops.add(2, &[condition(0)]);
+        stops.add(2, &[condition(1), condition(0)]);
+        assert_eq!(stops.conditions_at(2), [condition(0), condition(1)]);
+        stops.add(2, &[]);
+        assert_eq!(stops, Stops::at([1, 2]));
+        stops.conditions.insert(3, vec![condition(0)]);
+        stops.add(3, &[condition(1)]);
+        assert_eq!(stops.conditions_at(3), [condition(1)], "there was no breakpoint");
+    }
 }

@@ -25,6 +25,8 @@ pub(super) enum Came {
     Breakpoint(u64),
     /// Behind the step, or the exit, that changed what is watched.
     Written(Range<u64>),
+    /// Behind the step that used what is watched.
+    Accessed(Range<u64>),
     /// Behind the steps that were to be made.
     Stepped,
     /// Before the write that was to be gone to.
@@ -39,10 +41,9 @@ impl Timeline {
         self.place.position().is_some_and(|position| position.steps == 0)
     }
 
-    /// Whether an instruction with a breakpoint is about to run.
-    pub(super) fn stands_at(&self, stops: &Stops) -> bool {
-        let process = self.machine().program().map_or(0, |program| program.kernel.pid());
-        process == stops.process && stops.breakpoints.contains(&self.rip())
+    /// Whether an instruction with a breakpoint is about to run, which stops it.
+    pub(super) fn stands_at(&mut self, stops: &Stops) -> Result<bool, TimelineError> {
+        self.runner.stands_at(stops)
     }
 
     pub(super) fn no_such_position(&self, wanted: Position) -> TimelineError {
@@ -55,6 +56,20 @@ impl Timeline {
         if !self.spoilt && self.place == *place {
             return Ok(());
         }
+        let hops = match self.go_to_kept(place)? {
+            Some(rest) => rest,
+            None => {
+                self.go_to_position(base)?;
+                place.hops.clone()
+            }
+        };
+        self.hop(base, &hops)?;
+        // However it was come here.
+        self.place = place.clone();
+        Ok(())
+    }
+
+    fn go_to_position(&mut self, base: Position) -> Result<(), TimelineError> {
         let Some((at, checkpoint)) = self.checkpoints.at(base) else {
             return Err(self.no_such_position(base));
         };
@@ -83,8 +98,12 @@ impl Timeline {
             self.step_exactly(steps - STEPS)?;
             self.checkpoint()?;
         }
-        self.step_exactly(base.steps - self.place.base.steps)?;
-        for hop in &place.hops {
+        self.step_exactly(base.steps - self.place.base.steps)
+    }
+
+    /// Goes on from a position, or from where it was come to from there.
+    fn hop(&mut self, base: Position, hops: &[Hop]) -> Result<(), TimelineError> {
+        for hop in hops {
             let stops = hop.stops();
             let mut left = hop.count();
             while left > 0 {
@@ -99,14 +118,12 @@ impl Timeline {
                         _ => return Err(self.no_such_position(base)),
                     },
                     Hop::Trap { .. } => match self.next(base.exit + 1, &stops, Some(left))? {
-                        Came::Trapped | Came::Written(_) => self.traps - traps,
+                        Came::Trapped | Came::Written(_) | Came::Accessed(_) => self.traps - traps,
                         _ => return Err(self.no_such_position(base)),
                     },
                 };
             }
         }
-        // However it was come here.
-        self.place = place.clone();
         Ok(())
     }
 
@@ -119,7 +136,7 @@ impl Timeline {
         trap: Option<u64>,
     ) -> Result<Came, TimelineError> {
         let before = self.traps;
-        if !self.is_behind_exit() && self.stands_at(stops) {
+        if !self.is_behind_exit() && self.stands_at(stops)? {
             // What one stands at does not stop the run.
             match self.steps(1, stops, trap)? {
                 Came::Stepped => {}
@@ -139,14 +156,22 @@ impl Timeline {
                 return Ok(Came::Exit);
             }
             let trap = trap.map(|trap| trap - (self.traps - before));
-            let ran = self.run_machine(Reach { exit: Some(stride), trap, ..Reach::default() })?;
+            let ran = self.run_machine(Reach { exit: Some(stride), trap, ..Reach::default() });
             let now = self.runner.exits();
-            if ran != Ran::Ended && now != exits {
+            let known = match ran {
+                Ok(Ran::Exit | Ran::Halted(_)) | Err(TimelineError::Interrupted) => now != exits,
+                Ok(Ran::Ended) | Err(_) => false,
+            };
+            if known {
                 self.place = Position::behind(now).into();
             }
-            match ran {
+            match ran? {
                 Ran::Exit => self.checkpoint_if_due()?,
-                Ran::Halted(halt) => return Ok(self.halted(halt, stops)),
+                Ran::Halted(halt) => {
+                    let came = self.halted(halt, stops);
+                    self.keep_if_far()?;
+                    return Ok(came);
+                }
                 Ran::Ended => return Ok(Came::Ended),
             }
         }
@@ -167,6 +192,10 @@ impl Timeline {
             Halt::Written(addresses) => {
                 self.place.write(stops, self.runner.traps());
                 Came::Written(addresses)
+            }
+            Halt::Accessed(addresses) => {
+                self.place.write(stops, self.runner.traps());
+                Came::Accessed(addresses)
             }
             Halt::Trap => {
                 self.place.trap(stops, self.runner.traps());
@@ -216,7 +245,7 @@ impl Timeline {
                 Ran::Ended => return Ok(Came::Ended),
             }
             steps -= 1;
-            if self.stands_at(stops) {
+            if self.stands_at(stops)? {
                 return Ok(Came::Breakpoint(self.rip()));
             }
         }
@@ -237,6 +266,7 @@ impl Timeline {
             Ran::Halted(Halt::Written(addresses) | Halt::WrittenByExit(addresses)) => {
                 Came::Written(addresses)
             }
+            Ran::Halted(Halt::Accessed(addresses)) => Came::Accessed(addresses),
             Ran::Halted(Halt::Trap) => Came::Trapped,
             Ran::Halted(Halt::Stepped | Halt::Entry) => Came::Stepped,
             Ran::Ended => Came::Ended,
@@ -245,7 +275,8 @@ impl Timeline {
 
     fn run_machine(&mut self, reach: Reach) -> Result<Ran, TimelineError> {
         let mut ran = self.runner.run(reach);
-        if ran.is_ok() && self.last.is_some_and(|last| self.runner.exits() > last) {
+        let interrupted = matches!(ran, Err(TimelineError::Interrupted));
+        if (ran.is_ok() || interrupted) && self.last.is_some_and(|last| self.runner.exits() > last) {
             ran = Ok(Ran::Ended);
         }
         self.traps += self.runner.traps();

@@ -134,6 +134,40 @@ pub(crate) fn written(bytes: &[u8], place: &Place) -> Option<SmallVec<[(u64, u64
     used.filter(|memory| writes(memory.access())).map(place_of).collect()
 }
 
+/// A use that an instruction makes of memory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct MemoryUse {
+    /// Where it begins.
+    pub address: u64,
+    /// Bytes.
+    pub len: u64,
+    pub reads: bool,
+    pub writes: bool,
+}
+
+/// The uses that the instruction in `bytes` makes of memory, or one round of it if it is repeated; `None` if that
+/// cannot be said.
+pub(crate) fn used(bytes: &[u8], place: &Place) -> Option<SmallVec<[MemoryUse; 4]>> {
+    let instruction = Decoder::with_ip(place.bits, bytes, place.general.rip, DecoderOptions::NONE).decode();
+    if instruction.is_invalid() {
+        return None;
+    }
+    let mut factory = InstructionInfoFactory::new();
+    let used = factory.info(&instruction).used_memory().iter();
+    let use_of = |memory: &iced_x86::UsedMemory| {
+        let (reads, writes) = match memory.access() {
+            OpAccess::Read | OpAccess::CondRead => (true, false),
+            OpAccess::Write | OpAccess::CondWrite => (false, true),
+            OpAccess::ReadWrite | OpAccess::ReadCondWrite => (true, true),
+            _ => (false, false),
+        };
+        let address = memory.virtual_address(0, |register, _, _| place.value(register))?;
+        let len = memory.memory_size().size() as u64;
+        (len > 0).then_some(MemoryUse { address, len, reads, writes })
+    };
+    used.map(use_of).collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -181,5 +215,33 @@ mod tests {
         // nothing
         assert!(operand_addresses(&[0x90], &regs).is_empty());
         assert!(operand_addresses(&[], &regs).is_empty());
+    }
+
+    #[test]
+    fn what_instructions_use() {
+        let general =
+            General { rip: 0x1000, rax: 0x2000, rsi: 0x3000, rdi: 0x4000, rsp: 0x6000, ..Default::default() };
+        let place = Place::from(&UserRegisters { general, fs_base: 0x9000, gs_base: 0 });
+        let used = |code: &[u8]| {
+            let uses = used(code, &place)?;
+            Some(
+                uses.iter().map(|used| (used.address, used.len, used.reads, used.writes)).collect::<Vec<_>>(),
+            )
+        };
+        // mov rcx, [rax]; mov [rax], ecx; add [rax], cl; pop rcx; ret; fs: mov eax, [0x10]; lea rcx, [rax]
+        assert_eq!(used(&[0x48, 0x8b, 0x08]), Some(vec![(0x2000, 8, true, false)]));
+        assert_eq!(used(&[0x89, 0x08]), Some(vec![(0x2000, 4, false, true)]));
+        assert_eq!(used(&[0x00, 0x08]), Some(vec![(0x2000, 1, true, true)]));
+        assert_eq!(used(&[0x59]), Some(vec![(0x6000, 8, true, false)]));
+        assert_eq!(used(&[0xc3]), Some(vec![(0x6000, 8, true, false)]));
+        let of_threads = [0x64, 0x8b, 0x04, 0x25, 0x10, 0, 0, 0];
+        assert_eq!(used(&of_threads), Some(vec![(0x9010, 4, true, false)]));
+        assert_eq!(used(&[0x48, 0x8d, 0x08]), Some(vec![]));
+        // rep movsb: a round of it.
+        assert_eq!(used(&[0xf3, 0xa4]), Some(vec![(0x4000, 1, false, true), (0x3000, 1, true, false)]));
+        // xsave [rax]; vpgatherdd xmm0, [rax + xmm1 * 4], xmm2; nothing that is an instruction
+        for unknown in [&[0x0f, 0xae, 0x20][..], &[0xc4, 0xe2, 0x69, 0x90, 0x04, 0x88], &[0x06]] {
+            assert_eq!(used(unknown), None, "{unknown:x?}");
+        }
     }
 }

@@ -21,8 +21,8 @@ use crate::host::thread::{BlockedSignals, Signal, let_rdtsc_run};
 use crate::ram::{PAGE_SIZE, PageError, Ram};
 use crate::vcpu::{Data, Exit, Vcpu};
 
+pub(crate) use decode::{MemoryUse, fetch, used, written};
 pub use decode::{Place, operand_addresses};
-pub(crate) use decode::{fetch, written};
 
 /// How often one fault (an instruction and the page that it wants) may come back without a page
 /// having come.

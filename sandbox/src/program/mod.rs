@@ -26,6 +26,7 @@ pub mod machine;
 pub mod mm;
 mod net;
 pub mod outside;
+pub mod patch;
 mod proc_text;
 pub mod process;
 pub mod sched;

@@ -5,17 +5,21 @@
 //! then, the monitor for a system call of the program or the debugger, sees what the program has there.
 //!
 //! What is watched lies in pages that the program may not write meanwhile. An instruction that does so all the
-//! same is let through alone, and what it changed is looked at behind it.
+//! same is let through alone, and what it changed is looked at behind it. For what instructions only read, see
+//! [`super::access`].
 //!
 //! Nothing of this is part of the machine's state.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 
 use super::Machine;
+use super::access::{Accesses, pages_of};
 use super::delivery::Resume;
 use crate::machine::{RunEnd, RunError};
 use crate::program::kernel::Kernel;
+use crate::program::mm::Access;
+use crate::program::patch::Condition;
 use crate::program::process::PROGRAM_PID;
 use crate::ram::PAGE_SIZE;
 use crate::x86::flags::rflags::RESUME_FLAG;
@@ -24,7 +28,7 @@ use crate::x86::frame::Frame;
 /// `hlt`.
 const TRAP: u8 = 0xf4;
 
-const PAGE: u64 = PAGE_SIZE as u64;
+pub(super) const PAGE: u64 = PAGE_SIZE as u64;
 
 /// Why a run came back paused, where a debugger asked for it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -40,6 +44,8 @@ pub enum Halt {
     Written(Range<u64>),
     /// The first instruction behind an exit is about to run, and what is watched has changed since the last.
     WrittenByExit(Range<u64>),
+    /// The instruction that ran last used what is watched for that.
+    Accessed(Range<u64>),
     /// An instruction is about to write to a page in which something is watched, for the last time that was
     /// asked for.
     Trap,
@@ -59,6 +65,8 @@ pub struct Debug {
     /// Stops before the instructions at these addresses, but for the one that a run begins with while the
     /// program is stepped, or that it was stopped before already.
     pub breakpoints: BTreeSet<u64>,
+    /// What must hold at those that stop only then: one of these. Where there is nothing, nothing must.
+    pub conditions: BTreeMap<u64, Vec<Condition>>,
     /// The process that they are in.
     pub process: u32,
     /// Stops before the first instruction behind an exit.
@@ -74,8 +82,12 @@ pub struct Debug {
     /// Why the last run came back.
     pub halt: Option<Halt>,
     watched: Vec<Watched>,
-    /// The pages that an instruction writes to which is let through.
-    lets_through: BTreeSet<u64>,
+    /// Of which instructions, and not only changes, are looked for.
+    pub(super) accesses: Accesses,
+    /// The pages that an instruction writes to, or uses, which is let through.
+    pub(super) lets_through: BTreeSet<u64>,
+    /// The address of the instruction that runs next, where that is not to stop for its breakpoint.
+    pub(super) passes: Option<u64>,
     /// No instruction has run since the last exit.
     behind_exit: bool,
     /// What stands in memory: address there, and what belongs there.
@@ -86,6 +98,7 @@ impl Default for Debug {
     fn default() -> Debug {
         Debug {
             breakpoints: BTreeSet::new(),
+            conditions: BTreeMap::new(),
             process: PROGRAM_PID,
             entry: false,
             steps: None,
@@ -93,7 +106,9 @@ impl Default for Debug {
             traps: 0,
             halt: None,
             watched: Vec::new(),
+            accesses: Accesses::default(),
             lets_through: BTreeSet::new(),
+            passes: None,
             behind_exit: true,
             inserted: Vec::new(),
         }
@@ -103,7 +118,7 @@ impl Default for Debug {
 impl Debug {
     /// Whether anything is to be looked for while the program is not stepped.
     pub(super) fn is_idle(&self) -> bool {
-        self.breakpoints.is_empty() && self.watched.is_empty() && !self.entry
+        self.breakpoints.is_empty() && self.watched.is_empty() && self.accesses.is_empty() && !self.entry
     }
 
     /// An exit was answered.
@@ -111,17 +126,16 @@ impl Debug {
         self.behind_exit = true;
         self.traps = 0;
         self.lets_through.clear();
+        self.passes = None;
     }
 
     /// Whether the next instruction is to be stepped.
     pub(super) fn steps(&self) -> bool {
-        self.steps.is_some() || !self.lets_through.is_empty()
+        self.steps.is_some() || !self.lets_through.is_empty() || self.passes.is_some()
     }
 
     fn pages(&self) -> BTreeSet<u64> {
-        let pages = |watched: &Watched| {
-            (watched.addresses.start / PAGE..watched.addresses.end.div_ceil(PAGE)).map(|page| page * PAGE)
-        };
+        let pages = |watched: &Watched| pages_of(&watched.addresses);
         self.watched.iter().flat_map(pages).collect()
     }
 }
@@ -187,10 +201,6 @@ impl Machine {
         changed
     }
 
-    fn breaks_at(&self, rip: u64) -> bool {
-        self.kernel.pid() == self.debug.process && self.debug.breakpoints.contains(&rip)
-    }
-
     /// The program is about to be entered: puts the breakpoints into its code, where that is in memory. Some
     /// when the run stops here.
     pub(super) fn begin_entry(&mut self) -> Result<Option<RunEnd>, RunError> {
@@ -202,24 +212,27 @@ impl Machine {
             self.debug.halt = Some(Halt::WrittenByExit(changed));
             return Ok(Some(RunEnd::Paused));
         }
-        let rip = self.kernel.task.regs.general.rip;
-        if behind_exit && (self.debug.entry || self.breaks_at(rip)) {
+        let general = self.kernel.task.regs.general;
+        if behind_exit && (self.debug.entry || self.stops_at(&general)?) {
             self.debug.halt = Some(Halt::Entry);
             return Ok(Some(RunEnd::Paused));
         }
         if self.kernel.pid() != self.debug.process {
             return Ok(None);
         }
+        self.close_pages()?;
         let clock = self.kernel.space.state.image.clock_page;
+        let closed = self.debug.accesses.pages();
         for page in self.debug.pages() {
             // The clock's is written by the handler of breakpoints, too: what changes there is seen at exits.
-            if page != clock && !self.debug.lets_through.contains(&page) {
+            if page != clock && !closed.contains(&page) && !self.debug.lets_through.contains(&page) {
                 self.kernel.space.set_writable(&self.kernel.memory, page, false)?;
             }
         }
         // A debugger's step goes on from there. Whoever else steps has not been stopped there yet: KVM may have been
         // interrupted before it told of the trap.
-        let skip = self.debug.steps().then(|| self.core.vcpu.regs().rip);
+        let stepped = || self.debug.steps().then(|| self.core.vcpu.regs().rip);
+        let skip = self.debug.passes.or_else(stepped);
         let ram = &self.kernel.memory.ram;
         for address in self.debug.breakpoints.iter().copied().filter(|address| Some(*address) != skip) {
             let Some(page) = self.kernel.space.walk(&self.kernel.memory, address) else { continue };
@@ -253,38 +266,52 @@ impl Machine {
     pub(super) fn debug_step(&mut self, frame: &Frame) -> Result<Option<RunEnd>, RunError> {
         let through = !std::mem::take(&mut self.debug.lets_through).is_empty();
         let changed = if through { self.changed() } else { None };
-        let halt = match self.debug.steps {
+        let used = self.debug.accesses.take_hit().filter(|_| through);
+        let stops = changed.is_none() && used.is_none() && self.stops_at(&self.general_at(frame))?;
+        self.debug.passes = (!stops && self.breaks_at(frame.rip)).then_some(frame.rip);
+        let halt = match (self.debug.steps, used) {
             _ if changed.is_some() => Halt::Written(changed.unwrap_or_default()),
-            _ if self.breaks_at(frame.rip) => Halt::Breakpoint(frame.rip),
-            Some(steps) if self.stepper.steps >= steps => Halt::Stepped,
+            (_, Some(addresses)) => Halt::Accessed(addresses),
+            _ if stops => Halt::Breakpoint(frame.rip),
+            (Some(steps), None) if self.stepper.steps >= steps => Halt::Stepped,
             _ => return Ok(None),
         };
         self.halt(halt, frame).map(Some)
     }
 
-    /// A #GP at this frame: some when it is a breakpoint of the debugger.
-    pub(super) fn debug_trap(&mut self, frame: &Frame) -> Result<Option<RunEnd>, RunError> {
-        match self.breaks_at(frame.rip) {
-            true => self.halt(Halt::Breakpoint(frame.rip), frame).map(Some),
-            false => Ok(None),
+    /// A #GP at this frame: some when it is a breakpoint of the debugger. What has to go on then is inside.
+    pub(super) fn debug_trap(&mut self, frame: &Frame) -> Result<Option<Option<RunEnd>>, RunError> {
+        if !self.breaks_at(frame.rip) {
+            return Ok(None);
         }
+        if self.stops_at(&self.general_at(frame))? {
+            return self.halt(Halt::Breakpoint(frame.rip), frame).map(|end| Some(Some(end)));
+        }
+        self.debug.passes = Some(frame.rip);
+        self.take_frame(&Frame { rflags: frame.rflags & !RESUME_FLAG, ..*frame });
+        self.resume(Resume::Full)?;
+        Ok(Some(None))
     }
 
-    /// A page fault of a write at this frame: some when it is for what is watched. What has to go on then is
-    /// inside.
+    /// A page fault at this frame: some when it is for what is watched. What has to go on then is inside.
     pub(super) fn watch_trap(
         &mut self,
         address: u64,
+        access: Access,
         frame: &Frame,
     ) -> Result<Option<Option<RunEnd>>, RunError> {
         let page = address / PAGE * PAGE;
-        let watched = !self.debug.watched.is_empty()
-            && self.kernel.pid() == self.debug.process
-            && self.debug.pages().contains(&page);
-        if !watched || !self.kernel.space.find(address).is_some_and(|(_, vma)| vma.protection.write) {
+        let watches = !self.debug.watched.is_empty() || !self.debug.accesses.is_empty();
+        if !watches || self.kernel.pid() != self.debug.process {
             return Ok(None);
         }
-        if !self.kernel.space.set_writable(&self.kernel.memory, page, true)? {
+        let Kernel { space, memory, .. } = &self.kernel;
+        if !space.find(address).is_some_and(|(_, vma)| vma.protection.allows(access)) {
+            return Ok(None);
+        }
+        let is_write = access == Access::Write && self.debug.pages().contains(&page);
+        let allowed = is_write && space.set_writable(memory, page, true)?;
+        if !self.open_page(page, access, frame)? && !allowed {
             return Ok(None);
         }
         // One instruction may write to several.

@@ -9,7 +9,7 @@ use crate::machine::{Guest, RunEnd, RunError, RunOptions};
 use crate::program::entry::HANDLER;
 use crate::program::exception::{self, code};
 use crate::program::kernel::Kernel;
-use crate::program::mm::{self, Access, FaultAnswer, patch};
+use crate::program::mm::{self, Access, FaultAnswer, Vma, patch};
 use crate::program::signal::{self, Info};
 use crate::vcpu::Exit;
 use crate::vcpu::registers::General;
@@ -72,7 +72,7 @@ impl Machine {
         if vector == vector::PROTECTION
             && let Some(end) = self.debug_trap(frame)?
         {
-            return Ok(Some(end));
+            return Ok(end);
         }
         if vector == vector::INVALID_OPCODE && self.lacked_pages(frame, options)? {
             return Ok(None);
@@ -162,9 +162,15 @@ impl Machine {
         if access == Access::Exec && legacy::is_vsyscall(frame.rip) {
             return self.vsyscall(frame, options);
         }
-        if access == Access::Write
-            && let Some(end) = self.watch_trap(address, frame)?
+        // A debugger that calls a function has it return to its stack, where nothing may run.
+        let runs = |(_, vma): (u64, &Vma)| vma.protection.exec;
+        if access == Access::Exec
+            && !self.kernel.space.find(address).is_some_and(runs)
+            && let Some(end) = self.debug_trap(frame)?
         {
+            return Ok(end);
+        }
+        if let Some(end) = self.watch_trap(address, access, frame)? {
             return Ok(end);
         }
         let Kernel { space, memory, .. } = &mut self.kernel;
@@ -277,11 +283,16 @@ impl Machine {
 
     /// Takes the program's registers out of the vCPU, which is in a stub, and the exception frame.
     pub(super) fn take_frame(&mut self, frame: &Frame) {
-        self.kernel.task.regs.general = General {
+        self.kernel.task.regs.general = self.general_at(frame);
+    }
+
+    /// The program's registers, while the vCPU is in a stub, with this exception frame.
+    pub(super) fn general_at(&self, frame: &Frame) -> General {
+        General {
             rip: frame.rip,
             rsp: frame.rsp,
             rflags: signal::kept_flags(self.program_flags(frame.rflags)),
             ..General::from(self.core.vcpu.regs())
-        };
+        }
     }
 }

@@ -1,8 +1,11 @@
 //! A program machine: which room answers which exit.
 
+mod access;
 mod as_handler;
 mod call;
+mod change;
 mod circle;
+mod conditions;
 mod debug;
 mod delivery;
 mod error;
@@ -38,6 +41,7 @@ use crate::vcpu::registers::UserRegisters;
 use crate::world::WorldError;
 use crate::x86::flags::rflags::{RESUME_FLAG, TRAP_FLAG};
 use crate::x86::vector;
+pub use access::AccessWatch;
 use circle::{Search, Watch};
 pub use debug::{Debug, Halt};
 pub use delivery::Death;
@@ -335,6 +339,8 @@ impl Guest for Machine {
         }
         self.kernel.effects.watch(options.observer.is_some());
         self.debug.halt = None;
+        // What a debugger's step begins at has been stopped at already.
+        self.debug.passes = self.debug.steps.map(|_| self.kernel.task.regs.general.rip);
         if self.begins_to_step() {
             // A restored program whose timer is armed, or one that a debugger steps.
             self.resume(Resume::Full)?;

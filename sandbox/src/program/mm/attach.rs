@@ -125,6 +125,11 @@ impl AddressSpace {
             self.fill(memory, tables::region_start(region)..tables::region_start(region + 1))?;
             return Ok(FaultAnswer::Attached);
         }
+        if self.tables.get(&memory.system, address) & USER == 0 {
+            // A debugger looked for what uses it, and does no more.
+            self.fill(memory, tables::region_start(region)..tables::region_start(region + 1))?;
+            return Ok(FaultAnswer::Attached);
+        }
         if access == Access::Write && !own {
             return Ok(FaultAnswer::Attached);
         }
@@ -158,6 +163,23 @@ impl AddressSpace {
         }
         self.tables.set(&memory.system, address, entry ^ WRITABLE);
         if let (false, Some(page)) = (writable, memory.ram.page_at(entry & ADDRESS)) {
+            memory.ram.invalidate(page..page + 1)?;
+        }
+        Ok(true)
+    }
+
+    /// Takes a page out of the program's reach by its entry alone, or gives it back; whatever fills the tables again
+    /// gives it back, too. The monitor reaches it either way. Whether anything was changed.
+    ///
+    /// # Errors
+    /// When KVM refuses to look again.
+    pub fn set_reachable(&self, memory: &Memory, address: u64, reachable: bool) -> Result<bool, PageError> {
+        let entry = self.tables.get(&memory.system, address);
+        if entry & PRESENT == 0 || (entry & USER != 0) == reachable {
+            return Ok(false);
+        }
+        self.tables.set(&memory.system, address, entry ^ USER);
+        if let (false, Some(page)) = (reachable, memory.ram.page_at(entry & ADDRESS)) {
             memory.ram.invalidate(page..page + 1)?;
         }
         Ok(true)

@@ -1,0 +1,66 @@
+//! The machine as it was at a place to which there is no position: to come back there without running there again.
+
+use std::time::Instant;
+
+use dejavm_sandbox::guest::Checkpoint;
+
+use super::place::{Hop, Place};
+use super::runner::Runner;
+use super::{Position, Timeline, TimelineError};
+
+/// A machine that is kept at a place.
+pub(super) struct Kept {
+    place: Place,
+    /// Steps that the machine had made since the last exit, as far as it was stepped.
+    steps: u64,
+    checkpoint: Checkpoint,
+}
+
+/// A place to come back to. It costs nothing until then.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Mark(Place);
+
+impl Timeline {
+    /// This place.
+    pub(crate) fn mark(&self) -> Mark {
+        Mark(self.place.clone())
+    }
+
+    /// Goes back to a place.
+    ///
+    /// # Errors
+    /// Those of moving. After [`TimelineError::Interrupted`] the position is what it was.
+    pub(crate) fn return_to(&mut self, mark: &Mark) -> Result<(), TimelineError> {
+        let here = self.place.clone();
+        let went = self.go(&mark.0);
+        if matches!(went, Err(TimelineError::Interrupted)) {
+            (self.place, self.spoilt) = (here, true);
+        }
+        went
+    }
+
+    /// Keeps the machine as it is here, if it takes long to come here again: checkpoints have positions.
+    pub(super) fn keep_if_far(&mut self) -> Result<(), TimelineError> {
+        let is_kept = self.kept.as_ref().is_some_and(|kept| kept.place == self.place);
+        let far = self.checkpointed.elapsed() >= self.options.every;
+        if far && !is_kept && !self.spoilt && self.place.position().is_none() {
+            let (place, steps) = (self.place.clone(), self.runner.steps());
+            self.kept = Some(Kept { place, steps, checkpoint: self.runner.machine_mut().checkpoint()? });
+            self.checkpointed = Instant::now();
+        }
+        Ok(())
+    }
+
+    /// Goes to where the machine is kept, if that is on the way to a place. What leads on from there.
+    pub(super) fn go_to_kept(&mut self, place: &Place) -> Result<Option<Vec<Hop>>, TimelineError> {
+        let Some(kept) = &self.kept else { return Ok(None) };
+        let Some(rest) = place.beyond(&kept.place) else { return Ok(None) };
+        // As if it had made them, and was about to make the next.
+        let at = Position { exit: kept.place.base.exit, steps: kept.steps.saturating_add(1) };
+        let (recording, options) = (&self.recording, &self.options.machine);
+        self.runner = Runner::start(&kept.checkpoint, at, recording, &self.host, options, &self.stop)?;
+        (self.place, self.spoilt) = (kept.place.clone(), false);
+        self.checkpointed = Instant::now();
+        Ok(Some(rest))
+    }
+}

@@ -1,0 +1,152 @@
+//! A copy of the program at one moment, to be changed and thrown away: the timeline never learns of it.
+
+use std::collections::BTreeSet;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use dejavm_sandbox::errno::Errno;
+use dejavm_sandbox::guest::{Checkpoint, Machine};
+use dejavm_sandbox::machine::{MachineOptions, PauseAt, RunEnd, RunOptions};
+use dejavm_sandbox::program::machine::Halt;
+use dejavm_sandbox::vcpu::registers::{ExtendedState, UserRegisters};
+use dejavm_sandbox::world::{HostPath, Request, Response, World, WorldError};
+
+use super::files::{Held, Lacks};
+use super::{Timeline, TimelineError};
+
+/// Bytes of what a copy writes that are kept.
+const OUTPUT_MAX: usize = 64 << 10;
+
+type Output = Arc<Mutex<Vec<u8>>>;
+
+/// The outside of a copy: what the recording holds of the host's files, and room for output.
+struct Apart {
+    held: Held,
+    output: Output,
+}
+
+impl World for Apart {
+    fn ask(&mut self, request: Request<'_>) -> Result<Response, WorldError> {
+        let data = match request {
+            Request::Output { data, .. } => data,
+            // There is none.
+            Request::Terminal(_) => return Ok(Response::Terminal(Err(Errno::ENOTTY))),
+            Request::OutputFile { .. } => return Ok(Response::OutputFile(Err(Errno::ESPIPE))),
+            other => return self.held.ask(other),
+        };
+        let mut output = self.output.lock().unwrap_or_else(PoisonError::into_inner);
+        let room = OUTPUT_MAX - output.len().min(OUTPUT_MAX);
+        output.extend(&data[..data.len().min(room)]);
+        Ok(Response::Output(Ok(data.len())))
+    }
+
+    fn has_block(&self, path: &HostPath, block: u64) -> bool {
+        self.held.has_block(path, block)
+    }
+}
+
+/// Why a copy stopped.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum ScratchStop {
+    /// Before an instruction with a breakpoint.
+    Breakpoint,
+    /// Behind a step.
+    Stepped,
+    /// It cannot go on: it ended, or asked for what the recording does not hold, or was interrupted.
+    Gone,
+}
+
+/// A copy of the program.
+pub(crate) struct Scratch {
+    machine: Machine,
+    output: Output,
+}
+
+impl Timeline {
+    /// A copy of the program as it is here. `None` where, right behind an exit, a signal is about to be delivered or
+    /// another task to run.
+    pub(crate) fn scratch(&mut self) -> Result<Option<Scratch>, TimelineError> {
+        let Checkpoint { state, memory } = self.machine_mut().checkpoint()?;
+        let output = Output::default();
+        let held = Held::new(self.recording.clone(), Lacks::default())?;
+        let world = Box::new(Apart { held, output: output.clone() });
+        let options = MachineOptions { prefetch: false, evict: None, ..self.options.machine.clone() };
+        let mut machine =
+            Machine::start(state, memory, world, self.host.clone(), self.stop.clone(), &options)?;
+        if self.is_behind_exit() {
+            if !enter(&mut machine) || (tid_of(&machine), machine.registers()) != self.seen() {
+                return Ok(None);
+            }
+        } else if let Some(program) = machine.program_mut() {
+            // It is on its way.
+            program.set_steps(self.runner.steps());
+        }
+        Ok(Some(Scratch { machine, output }))
+    }
+}
+
+/// Lets a machine go from behind an exit to before the next instruction; whether there is one.
+fn enter(machine: &mut Machine) -> bool {
+    let pause = PauseAt::Exit(machine.core().exits + 1);
+    let Some(program) = machine.program_mut() else { return false };
+    program.debug.entry = true;
+    let ran = machine.run(RunOptions { pause, observer: None });
+    let Some(program) = machine.program_mut() else { return false };
+    program.debug.entry = false;
+    matches!((ran, &program.debug.halt), (Ok(RunEnd::Paused), Some(Halt::Entry)))
+}
+
+fn tid_of(machine: &Machine) -> u32 {
+    machine.program().map_or(0, |program| program.kernel.tid())
+}
+
+impl Scratch {
+    /// As [`Timeline::task`].
+    pub fn task(&mut self, tid: u32) -> Result<Option<(UserRegisters, ExtendedState)>, TimelineError> {
+        super::task_of(&mut self.machine, tid)
+    }
+
+    /// As [`Timeline::look_at_memory`].
+    pub fn look_at_memory(&self, address: u64, out: &mut [u8]) -> usize {
+        super::look_at_memory_of(&self.machine, address, out)
+    }
+
+    /// Gives the running task other registers; whether that can be.
+    pub fn set_registers(&mut self, regs: &UserRegisters, fp: &ExtendedState) -> Result<bool, TimelineError> {
+        let Some(program) = self.machine.program_mut() else { return Ok(false) };
+        Ok(program.set_registers(regs, fp)?)
+    }
+
+    /// Writes memory; how many bytes.
+    pub fn write_memory(&mut self, address: u64, data: &[u8]) -> Result<usize, TimelineError> {
+        let Some(program) = self.machine.program_mut() else { return Ok(0) };
+        Ok(program.write_memory(address, data)?)
+    }
+
+    /// The task that runs.
+    pub fn current(&self) -> u32 {
+        tid_of(&self.machine)
+    }
+
+    /// What it has written since this was asked last.
+    pub fn take_output(&mut self) -> Vec<u8> {
+        std::mem::take(&mut self.output.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Goes on, by a step or up to a breakpoint.
+    pub fn run(&mut self, breakpoints: &BTreeSet<u64>, step: bool) -> ScratchStop {
+        let exits = self.machine.core().exits;
+        let Some(program) = self.machine.program_mut() else { return ScratchStop::Gone };
+        program.debug.breakpoints.clone_from(breakpoints);
+        program.debug.steps = step.then(|| program.steps().saturating_add(1));
+        let pause = PauseAt::Exit(if step { exits + 1 } else { u64::MAX });
+        match self.machine.run(RunOptions { pause, observer: None }) {
+            Ok(RunEnd::Paused) => {}
+            // Errors are of what is thrown away.
+            _ => return ScratchStop::Gone,
+        }
+        match self.machine.program().and_then(|program| program.debug.halt.as_ref()) {
+            Some(Halt::Breakpoint(_) | Halt::Entry) => ScratchStop::Breakpoint,
+            _ => ScratchStop::Stepped,
+        }
+    }
+}

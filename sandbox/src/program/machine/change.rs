@@ -1,0 +1,43 @@
+//! Changes from outside to a program whose machine is thrown away afterwards: what a debugger sets.
+
+use super::Machine;
+use super::delivery::Resume;
+use crate::machine::RunError;
+use crate::program::kernel::Kernel;
+use crate::program::signal;
+use crate::vcpu::registers::{ExtendedState, General, USER_COMPONENTS, UserRegisters};
+
+/// Where the lower half of the address space ends.
+const USER_END: u64 = 1 << 47;
+
+impl Machine {
+    /// Gives the running task other registers; of RFLAGS, what a program can set. Whether they are such that a
+    /// program can have: if not, nothing is changed.
+    ///
+    /// # Errors
+    /// When KVM refuses.
+    pub fn set_registers(&mut self, regs: &UserRegisters, fp: &ExtendedState) -> Result<bool, RunError> {
+        let rflags = signal::kept_flags(regs.general.rflags);
+        let regs = UserRegisters { general: General { rflags, ..regs.general }, ..*regs };
+        if !regs.is_valid(USER_END) || !fp.is_valid(USER_COMPONENTS) {
+            return Ok(false);
+        }
+        if self.core.vcpu.set_extended_state(fp).is_err() {
+            // This CPU lacks something of it.
+            return Ok(false);
+        }
+        self.kernel.task.regs = regs;
+        self.resume(Resume::Full)?;
+        Ok(true)
+    }
+
+    /// Writes memory of the running process, whatever its protection; returns how many bytes were written before
+    /// the first that is not mapped.
+    ///
+    /// # Errors
+    /// When a page cannot be brought in.
+    pub fn write_memory(&mut self, address: u64, data: &[u8]) -> Result<usize, RunError> {
+        let Kernel { space, memory, .. } = &mut self.kernel;
+        Ok(space.write_any(memory, address, data)?)
+    }
+}
