@@ -154,7 +154,10 @@ fn the_state_at_the_first_difference() {
     // Without what its start may do besides.
     let state = |said: &str| -> Vec<String> {
         let from = said.lines().skip_while(|line| !line.starts_with("@@ before exit"));
-        let until = |line: &&str| line[1..].starts_with(' ') || line.starts_with("@@ before");
+        let until = |line: &&str| {
+            let is_frame = line[1..].trim_start().starts_with('#');
+            is_frame || line.contains(" | 0x") || line.starts_with("@@ before")
+        };
         from.take_while(until).map(str::to_owned).collect()
     };
     let check = |said: &str| {
@@ -168,9 +171,9 @@ fn the_state_at_the_first_difference() {
     check(&said);
 
     // The first difference is the one that is looked for, with the program's arguments being the same.
-    let run = |name: &str, text: &str| {
+    let run = |name: &str, text: &str, memory: &str| {
         write(&dir.path().join("n"), text);
-        record(dir.path(), name, &["--", "./reads"]);
+        record(dir.path(), name, &["--memory", memory, "--", "./reads"]);
     };
     let source = "#include <unistd.h>\n#include <fcntl.h>\n\
         __attribute__((noinline)) int inner(int n) {\n  return getpgid(n);\n}\n\
@@ -181,8 +184,9 @@ fn the_state_at_the_first_difference() {
     assert!(built.is_ok_and(|status| status.success()), "gcc");
     std::fs::remove_dir_all(dir.path().join("one")).expect("removed");
     std::fs::remove_dir_all(dir.path().join("other")).expect("removed");
-    run("one", "5");
-    run("other", "7");
+    run("one", "5", "512M");
+    run("other", "7", "512M");
+    run("large", "7", "2G");
     std::fs::remove_file(dir.path().join("reads")).expect("removed");
     let said = tool(dir.path(), ["diff", "one", "other", "--addresses"]);
     assert_eq!(said.status, 1, "{said:?}");
@@ -198,11 +202,15 @@ fn the_state_at_the_first_difference() {
     }
     let packs = tool(dir.path(), ["diff", "one.dvr", "other.dvr", "--addresses"]);
     assert_eq!(state(&String::from_utf8_lossy(&packs.stdout)), lines);
-    std::fs::remove_file(dir.path().join("other/start.dvm")).expect("removed");
-    let broken = tool(dir.path(), ["diff", "one", "other", "--addresses"]);
-    assert_eq!(broken.status, 1, "{broken:?}");
-    let broken = String::from_utf8(broken.stdout).expect("UTF-8");
-    assert_eq!(broken.matches("! other: its state is not known: ").count(), 1, "{broken}");
-    assert!(broken.contains("@@ before exit") && broken.contains("reads.c:9"), "{broken}");
+    // One that claims more memory than is allowed.
+    let refused = tool(dir.path(), ["diff", "one", "large", "--addresses"]);
+    assert_eq!(refused.status, 1, "{refused:?}");
+    let refused = String::from_utf8(refused.stdout).expect("UTF-8");
+    let known = refused.lines().filter(|line| line.contains("its state is not known: "));
+    assert!(known.collect::<Vec<_>>()[..].iter().all(|line| line.starts_with("! large: ")), "{refused}");
+    assert!(
+        refused.contains("! large: its state is not known: ") && refused.contains("\n-        #0  0x"),
+        "{refused}"
+    );
     assert!(!tool(dir.path(), ["diff", "--raw", "one", "other"]).stdout.is_empty());
 }

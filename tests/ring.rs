@@ -21,7 +21,7 @@ while True:
     if not piece: break
     n += 1
     if n % 16 == 0: open('service.py').read()
-    if n == 150: import decimal
+    if n == 90: import decimal
     print(n, zlib.crc32(piece), flush=True)
     for i in range(10): os.getppid()
 print('end')
@@ -38,7 +38,7 @@ fn input() -> Vec<u8> {
         state ^= state << 17;
         state.to_le_bytes()
     };
-    (0..384 << 10).flat_map(step).collect()
+    (0..192 << 10).flat_map(step).collect()
 }
 
 fn service(dir: &Path, options: &[&str]) -> std::process::Command {
@@ -82,7 +82,7 @@ fn the_disk_does_not_fill_and_what_is_kept_replays() {
     let snapshot = fs::metadata(rec.join(&manifest.snapshot.file)).expect("a snapshot").len();
     let (first, last) = recording.exit_range().expect("exits");
     assert_eq!(first, manifest.dropped + 1, "exits have the numbers of the whole run");
-    assert!(manifest.dropped > 1000 && last - first > 100, "{first} to {last}");
+    assert!(manifest.dropped > 1000 && last - first > 20, "{first} to {last}");
     // What the run is ahead of who writes comes besides.
     let slack = 256 << 10;
     assert!(log > RING / 4 && log < RING + slack, "{log}");
@@ -94,7 +94,7 @@ fn the_disk_does_not_fill_and_what_is_kept_replays() {
     // As other recordings, as it is and as a pack.
     let whole = String::from_utf8_lossy(&said.stdout).into_owned();
     let replayed = tool(dir.path(), ["replay", "rec"]).text();
-    assert!(whole.ends_with(&replayed) && replayed.lines().count() > 10, "{replayed}");
+    assert!(whole.ends_with(&replayed) && replayed.lines().count() > 1, "{replayed}");
     tool(dir.path(), ["pack", "rec", "-o", "rec.dvr"]).text();
     assert_eq!(tool(dir.path(), ["replay", "rec.dvr"]).text(), replayed);
     assert_eq!(tool(dir.path(), ["diff", "rec", "rec.dvr"]).text(), "");
@@ -126,11 +126,11 @@ fn checkpoints_are_kept_beside_a_ring() {
     common::require_kvm();
     let dir = tempfile::tempdir().expect("a temporary directory");
     let options = ["--ring", "512K", "--checkpoints", "1ms"];
-    let said = finish(&mut service(dir.path(), &options), Input::Pipe(&input()));
+    let said = finish(&mut service(dir.path(), &options), Input::Pipe(&input()[..400_000]));
     assert_eq!(said.status, 0, "{said:?}");
     let rec = dir.path().join("rec");
     let manifest = Recording::open(&rec).expect("a recording").manifest().clone();
-    assert!(manifest.dropped > 1000 && !manifest.checkpoints.is_empty(), "{manifest:?}");
+    assert!(manifest.dropped > 100 && !manifest.checkpoints.is_empty(), "{manifest:?}");
     assert!(manifest.checkpoints.iter().all(|kept| kept.exit > manifest.dropped), "{manifest:?}");
     let files = fs::read_dir(&rec).expect("a directory").count();
     assert_eq!(files, 3 + manifest.checkpoints.len(), "those before its start are gone");
@@ -151,10 +151,11 @@ fn killed_at_any_moment() {
         native.args(["-S", "service.py"]).current_dir(dir.path());
         finish(&mut native, Input::Pipe(&input)).text()
     };
-    let mut cut = 0;
-    for lines in [1, 20, 30, 41, 60, 77, 130, 151, 200, 260, 370] {
+    let cut = [1, 20, 41, 77, 91, 130, 170].map(|lines| (lines, "512K"));
+    let not_yet = [1, 91].map(|lines| (lines, "64M"));
+    for (lines, ring) in cut.into_iter().chain(not_yet) {
         let dir = tempfile::tempdir().expect("a temporary directory");
-        let mut command = service(dir.path(), &["--ring", "512K"]);
+        let mut command = service(dir.path(), &["--ring", ring]);
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null());
         let mut child = command.spawn().expect("dejavm");
         let mut pipe = child.stdin.take().expect("a pipe");
@@ -169,13 +170,12 @@ fn killed_at_any_moment() {
 
         let recording = Recording::open(dir.path().join("rec")).expect("a recording");
         recording.verify().expect("a sound log");
-        cut += u32::from(recording.manifest().dropped > 0);
+        assert_eq!(recording.manifest().dropped > 0, ring == "512K", "after {lines} lines");
         let replayed = tool(dir.path(), ["-q", "replay", "rec"]);
         assert_eq!(replayed.status, 120, "after {lines} lines: {replayed:?}");
         let text = String::from_utf8(replayed.stdout).expect("text");
         assert!(whole.contains(&text), "after {lines} lines: {text}");
     }
-    assert!((2..10).contains(&cut), "{cut} of them were cut");
 }
 
 #[test]

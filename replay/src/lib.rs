@@ -58,6 +58,7 @@
 
 #![forbid(unsafe_code)]
 
+mod beside;
 pub mod debugger;
 mod digest;
 mod error;

@@ -17,6 +17,7 @@ use super::{Result, Voice};
 #[command(after_help = "\
 Examples:
   dejavm pack rec -o crash.dvr
+  dejavm pack rec -o crash.dvr --debug-files
   dejavm replay crash.dvr
   dejavm debug crash.dvr
   dejavm inspect crash.dvr --verify
@@ -31,19 +32,33 @@ pub struct Args {
     /// How hard to compress, from 1 (fast) to 22 (small).
     #[arg(long, value_name = "N", default_value_t = 19, value_parser = clap::value_parser!(i32).range(1..=22))]
     level: i32,
+    /// Puts in the programs and libraries that the guest read, each as a whole, and their debug files, as far as
+    /// this machine has the very files: backtraces and debuggers then have names and lines anywhere.
+    #[arg(long)]
+    debug_files: bool,
+    /// A directory of debug files, by build ID as in /usr/lib/debug, which is looked into last. May be repeated.
+    #[arg(long, value_name = "DIR", requires = "debug_files")]
+    debug_dir: Vec<PathBuf>,
 }
 
 pub fn main(args: Args, voice: Voice) -> Result {
     let recording = Recording::open(&args.recording)?;
     let mut options = PackOptions::default();
     options.level = args.level;
+    options.debug_files = args.debug_files;
+    options.debug_dirs.splice(0..0, args.debug_dir);
     let mut bar = Progress::new(voice);
     let packed = recording.pack(&args.output, &options, &mut |done, total| bar.show(done, total))?;
     bar.done();
     if !voice.quiet {
         let ratio = packed.bytes as f64 / packed.from_bytes.max(1) as f64 * 100.0;
+        let files = match packed.files {
+            0 => String::new(),
+            1 => ", with 1 file of its programs".into(),
+            n => format!(", with {n} files of its programs"),
+        };
         say(format_args!(
-            "{}: {}, {ratio:.0} % of {}",
+            "{}: {}, {ratio:.0} % of {}{files}",
             args.output.display(),
             bytes(packed.bytes),
             bytes(packed.from_bytes)

@@ -1,12 +1,14 @@
 //! The files that a debugger has open, for its symbols.
 
 use super::Debugger;
+use crate::beside::BuildId;
 use crate::timeline::OpenFile;
 
 /// Files that a debugger may have open.
 const OPEN_MAX: usize = 256;
 
-/// Where debug files lie that are found by a program's build ID: those of this machine are given out, too.
+/// Where debug files lie that are found by a program's build ID: those of the pack, and of this machine, are given
+/// out, too.
 const DEBUG_FILES: &[u8] = b"/usr/lib/debug/";
 
 /// The files that a debugger has open, by descriptor.
@@ -39,9 +41,12 @@ impl Files {
 }
 
 impl Debugger {
-    /// Opens a file that the program has mapped, or a debug file of this machine.
+    /// Opens a file that the program has mapped, or a debug file of the pack's or of this machine.
     pub(super) fn open_file(&self, path: &[u8]) -> Option<OpenFile> {
-        let debug_file = || path.starts_with(DEBUG_FILES).then(|| OpenFile::of_this_machine(path)).flatten();
-        self.timeline.open_mapped_file(path).or_else(debug_file)
+        if !path.starts_with(DEBUG_FILES) {
+            return self.timeline.open_mapped_file(path);
+        }
+        let by_id = BuildId::of_debug_path(path).and_then(|id| self.timeline.open_debug_file(&id));
+        by_id.or_else(|| OpenFile::of_this_machine(path))
     }
 }

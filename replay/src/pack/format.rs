@@ -25,8 +25,9 @@ const MAGIC: [u8; 8] = *b"\x89DVR\r\n\x1a\n";
 /// Feature bits that this version knows: none yet.
 const KNOWN_FEATURES: u32 = 0;
 
-/// Members that a pack has at most: the manifest, the log, a chain of snapshots, debug files, and as many again.
-const MAX_MEMBERS: usize = 40;
+/// Members that a pack has at most: the manifest, the log, a chain of snapshots; programs, libraries, and their
+/// debug files.
+const MAX_MEMBERS: usize = 40 + 512;
 
 /// Longest name of a member, bytes: that of a file.
 const MAX_NAME: usize = 255;

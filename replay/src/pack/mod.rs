@@ -2,6 +2,7 @@
 //!
 //! A pack holds the files of a recording's directory as they are, one after another: each is read where it lies.
 
+mod extra;
 mod format;
 mod unpack;
 mod write;

@@ -3,7 +3,7 @@
 use std::fs::File;
 use std::io::{self, Seek, SeekFrom, Write};
 use std::os::unix::ffi::OsStrExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use dejavm_snapshot::{
@@ -13,6 +13,7 @@ use dejavm_snapshot::{
 
 use super::checksum;
 use super::format::{HEADER, Header, Member, align, encode_table};
+use crate::beside::DEBUG_DIR;
 use crate::error::Error;
 use crate::manifest::{LOG_FILE, MANIFEST_FILE, Manifest};
 use crate::reader::Recording;
@@ -24,11 +25,16 @@ use crate::recorder::rewrite;
 pub struct PackOptions {
     /// zstd level, 1 to 22; 19 by default. Higher ones are smaller and slower.
     pub level: i32,
+    /// Puts in what this machine has of the programs and libraries that were read: each as a whole, and its debug
+    /// file. Not by default.
+    pub debug_files: bool,
+    /// Directories of debug files, each with `.build-id/xx/xxxx.debug`: `/usr/lib/debug` by default.
+    pub debug_dirs: Vec<PathBuf>,
 }
 
 impl Default for PackOptions {
     fn default() -> PackOptions {
-        PackOptions { level: 19 }
+        PackOptions { level: 19, debug_files: false, debug_dirs: vec![DEBUG_DIR.into()] }
     }
 }
 
@@ -40,6 +46,8 @@ pub struct PackSummary {
     pub bytes: u64,
     /// Length of the recording's files before, together, bytes.
     pub from_bytes: u64,
+    /// Number of files of programs and libraries that it has besides.
+    pub files: usize,
 }
 
 /// The parts of the work that progress is told of: reading the log, and the pages of the snapshots.
@@ -65,6 +73,9 @@ impl Recording {
         let mut names = vec![MANIFEST_FILE.as_bytes().to_vec(), LOG_FILE.into(), start.into()];
         names
             .extend(chain.iter().skip(1).map(|s| s.path().file_name().unwrap_or_default().as_bytes().into()));
+        let scratch = scratch(path)?;
+        let extras = self.extras(options, scratch.path())?;
+        names.extend(extras.iter().map(|(name, _)| name.as_bytes().to_vec()));
         let mut writer = PackWriter::create(path, names)?;
         let manifest = Manifest { checkpoints: Vec::new(), log: LOG_FILE.into(), ..self.manifest().clone() };
         let manifest = manifest.to_text().map_err(|why| writer.bad(why))?;
@@ -83,10 +94,13 @@ impl Recording {
             let bytes = smaller.unwrap_or_else(|| snapshot.bytes());
             writer.copy(&bytes)?;
         }
+        for (_, bytes) in &extras {
+            writer.copy(bytes)?;
+        }
         let from_bytes = manifest.len() as u64
             + self.log_bytes()
             + chain.iter().map(|snapshot| snapshot.bytes().length()).sum::<u64>();
-        Ok(PackSummary { bytes: writer.finish()?, from_bytes })
+        Ok(PackSummary { bytes: writer.finish()?, from_bytes, files: extras.len() })
     }
 
     /// The start snapshot and its parents.
@@ -115,6 +129,12 @@ impl PageContents for Pages {
         self.0.read(page, out)?;
         Ok(Content::Data)
     }
+}
+
+/// A directory for temporary files beside a file.
+fn scratch(target: &Path) -> Result<tempfile::TempDir, Error> {
+    let dir = tempfile::Builder::new().prefix(".dejavm-").suffix(".tmp").tempdir_in(directory_of(target));
+    dir.map_err(|e| Error::io("make a directory beside", target, e))
 }
 
 /// A pack that is being written.
@@ -188,11 +208,7 @@ impl PackWriter {
         level: i32,
         progress: &mut dyn FnMut(u64, u64),
     ) -> Result<Option<Span>, Error> {
-        let dir = tempfile::Builder::new()
-            .prefix(".dejavm-")
-            .suffix(".tmp")
-            .tempdir_in(directory_of(self.file.target()));
-        let dir = dir.map_err(|e| Error::io("make a directory beside", self.file.target(), e))?;
+        let dir = scratch(self.file.target())?;
         let path = dir.path().join("snapshot");
         self.scratch.push(dir);
         let options = WriteOptions { level, durable: false, ..WriteOptions::default() };

@@ -1,7 +1,8 @@
 //! The program's files, as the program saw them, out of the recording.
 //!
 //! A recording has of a file what the program read, in blocks of 64 KiB. What it lacks comes from the file of
-//! the same name on this machine, if that is of the same length and begins as the recorded one does.
+//! the same build ID in the pack, or the file of the same name on this machine, if that is of the same length and
+//! begins as the recorded one does. Debug files are found by the build ID: in the pack, then on this machine.
 
 use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom};
@@ -14,21 +15,31 @@ use dejavm_sandbox::program::mm::Backing;
 use dejavm_sandbox::ram::PAGE_SIZE;
 
 use super::Timeline;
+use crate::beside::{Beside, BuildId, DEBUG_DIR, Kind};
 
 /// A file that is open.
 #[derive(Debug)]
 pub(crate) struct OpenFile {
     recorded: Option<ContentRef>,
-    here: Option<File>,
+    here: Option<Here>,
     /// Bytes.
     len: u64,
+}
+
+/// Where all of a file is.
+#[derive(Debug)]
+enum Here {
+    /// On this machine.
+    File(File),
+    /// With the recording.
+    Beside(Beside),
 }
 
 impl OpenFile {
     /// One of this machine.
     pub fn of_this_machine(path: &[u8]) -> Option<OpenFile> {
         let (file, len) = of_this_machine(path)?;
-        Some(OpenFile { recorded: None, here: Some(file), len })
+        Some(OpenFile { recorded: None, here: Some(Here::File(file)), len })
     }
 
     /// Bytes.
@@ -54,6 +65,11 @@ impl Timeline {
 
     /// Opens a content of so many bytes, which has this path.
     pub(crate) fn open_content(&self, content: ContentRef, len: u64, path: &[u8]) -> OpenFile {
+        let id = self.build_id(content, len);
+        let beside = id.and_then(|id| Beside::open(self.recording.home(), Kind::File, &id));
+        if let Some(beside) = beside.filter(|beside| beside.len() == len) {
+            return OpenFile { recorded: Some(content), here: Some(Here::Beside(beside)), len };
+        }
         let begins_alike = |file: &File| {
             let (mut recorded, mut found) = ([0; PAGE_SIZE], [0; PAGE_SIZE]);
             let n = PAGE_SIZE.min(usize::try_from(len).unwrap_or(PAGE_SIZE));
@@ -62,7 +78,22 @@ impl Timeline {
                 && recorded == found
         };
         let here = of_this_machine(path).filter(|(file, length)| *length == len && begins_alike(file));
-        OpenFile { recorded: Some(content), here: here.map(|(file, _)| file), len }
+        OpenFile { recorded: Some(content), here: here.map(|(file, _)| Here::File(file)), len }
+    }
+
+    /// The build ID of a content of so many bytes, if that part of it was read.
+    pub(crate) fn build_id(&self, content: ContentRef, len: u64) -> Option<BuildId> {
+        let file = OpenFile { recorded: Some(content), here: None, len };
+        BuildId::of(FileReader::new(self, file))
+    }
+
+    /// Opens the debug file of a build ID.
+    pub(crate) fn open_debug_file(&self, id: &BuildId) -> Option<OpenFile> {
+        if let Some(beside) = Beside::open(self.recording.home(), Kind::Debug, id) {
+            let len = beside.len();
+            return Some(OpenFile { recorded: None, here: Some(Here::Beside(beside)), len });
+        }
+        OpenFile::of_this_machine(id.debug_path(Path::new(DEBUG_DIR)).as_os_str().as_bytes())
     }
 
     /// The content of a file that the running program has mapped, and its length. Mappings are named by what
@@ -101,7 +132,8 @@ impl Timeline {
             file.recorded.and_then(|content| self.recorded_page(content, offset - within as u64, &mut page));
         match (recorded, &file.here) {
             (Some(()), _) => out[..n].copy_from_slice(&page[within..within + n]),
-            (None, Some(here)) => here.read_exact_at(&mut out[..n], offset).ok()?,
+            (None, Some(Here::File(file))) => file.read_exact_at(&mut out[..n], offset).ok()?,
+            (None, Some(Here::Beside(file))) => file.read(offset, &mut out[..n])?,
             (None, None) => return None,
         }
         Some(n)

@@ -57,7 +57,8 @@ impl fmt::Display for Frame {
 impl Timeline {
     /// The frames of the running task, the innermost first, [`MOST_FRAMES`] at most. They are found by the unwind
     /// tables (`.eh_frame`) of the files that the program has mapped, as they are in the recording or, where it
-    /// lacks a part and this machine has the same file, there; where there is none, by frame pointers. A stack
+    /// lacks a part and its pack or this machine has the same file, there; names and lines also by their debug
+    /// files; where there is none, by frame pointers. A stack
     /// that is damaged ends early. Empty for a bare-metal guest.
     pub fn backtrace(&self) -> Vec<Frame> {
         if self.machine().program().is_none() {
@@ -106,7 +107,12 @@ impl Walk<'_> {
         let budget = &mut self.budget;
         let module = self.modules.entry(content).or_insert_with(|| {
             let file = self.timeline.open_content(content, len, &vma.name);
-            Module::load(FileReader::new(self.timeline, file), budget)
+            let mut module = Module::load(FileReader::new(self.timeline, file), budget)?;
+            let id = self.timeline.build_id(content, len).filter(|_| module.lacks_names());
+            if let Some(debug) = id.and_then(|id| self.timeline.open_debug_file(&id)) {
+                module.add_debug_file(FileReader::new(self.timeline, debug), budget);
+            }
+            Some(module)
         });
         let module = module.as_ref()?;
         let address = module.address(offset.checked_add(address - start)?)?;

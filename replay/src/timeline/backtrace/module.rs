@@ -92,6 +92,23 @@ impl Module {
         Some(module)
     }
 
+    /// Whether there is something that a debug file may have.
+    pub fn lacks_names(&self) -> bool {
+        self.lines.is_none()
+    }
+
+    /// Takes names and lines from the file's debug file, too.
+    pub fn add_debug_file(&mut self, file: impl Read + Seek, budget: &mut u64) {
+        let data = &ReadCache::new(file);
+        let Ok(header) = FileHeader64::<LittleEndian>::parse(data) else { return };
+        let Ok(sections) = header.endian().and_then(|endian| header.sections(endian, data)) else { return };
+        let mut sections = Sections { sections, data, budget };
+        // All functions' names before those that other files see.
+        let known = std::mem::replace(&mut self.symbols, sections.symbols());
+        self.symbols.extend(known);
+        self.lines = sections.lines();
+    }
+
     /// The address that a byte of the file is for.
     pub fn address(&self, offset: u64) -> Option<u64> {
         let holds =

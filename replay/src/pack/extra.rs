@@ -1,0 +1,156 @@
+//! What of the host's files goes into a pack besides.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::ffi::OsStr;
+use std::io::Cursor;
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+
+use dejavm_sandbox::guest::{MachineState, state_of};
+use dejavm_sandbox::program::fs::MountSource;
+use dejavm_sandbox::world::{BLOCK_SIZE, HostPath, Response};
+use dejavm_snapshot::Span;
+
+use super::PackOptions;
+use crate::beside::{self, BuildId, Kind};
+use crate::error::Error;
+use crate::reader::Recording;
+use crate::record::{Answer, Asked, Record};
+
+/// Programs and libraries that are looked at, at most.
+const MOST: usize = 256;
+
+/// Longest file that is put into a pack, bytes.
+const LONGEST: u64 = 512 << 20;
+
+/// A program or a library that the recorded program read.
+struct Elf {
+    id: BuildId,
+    /// Where it is on the host, if the guest saw it by the same name.
+    path: PathBuf,
+    /// Bytes, if the log says so.
+    size: Option<u64>,
+    blocks: BTreeMap<u64, Answer>,
+}
+
+impl Recording {
+    /// The files that go into a pack besides, by their names in it; those that are not there yet are made in
+    /// `scratch`.
+    pub(super) fn extras(&self, options: &PackOptions, scratch: &Path) -> Result<Vec<(String, Span)>, Error> {
+        let mut extras = Vec::new();
+        let mut names = BTreeSet::new();
+        for elf in self.programs()? {
+            for kind in [Kind::File, Kind::Debug] {
+                let name = kind.name(&elf.id);
+                if !names.insert(name.clone()) {
+                    continue;
+                }
+                if let Ok(there) = self.home().place(&name).open() {
+                    extras.push((name, there));
+                    continue;
+                }
+                if !options.debug_files {
+                    continue;
+                }
+                let content = match kind {
+                    Kind::File => self.whole(&elf)?,
+                    Kind::Debug => options
+                        .debug_dirs
+                        .iter()
+                        .find_map(|dir| read(&elf.id.debug_path(dir)).filter(|content| is(content, &elf.id))),
+                };
+                let Some(content) = content else { continue };
+                let path = scratch.join(&name);
+                beside::write(&path, &content, options.level.clamp(1, 22))?;
+                extras.push((name, Span::open(&path).map_err(|e| Error::io("read", &path, e))?));
+            }
+        }
+        Ok(extras)
+    }
+
+    /// The programs and libraries that were read, as far as their beginning is in the log.
+    fn programs(&self) -> Result<Vec<Elf>, Error> {
+        let mut read: BTreeMap<HostPathKey, BTreeMap<u64, Answer>> = BTreeMap::new();
+        let mut sizes: HashMap<HostPath, u64> = HashMap::new();
+        for record in self.records() {
+            match record? {
+                Record::Keyed(keyed) => {
+                    let key = (keyed.path.grant, keyed.path.path);
+                    read.entry(key).or_default().entry(keyed.block).or_insert(keyed.answer);
+                }
+                Record::World(world) => {
+                    if let (Asked::Metadata { path }, Answer::Inline(Response::Metadata(Ok(metadata)))) =
+                        (world.asked, world.answer)
+                    {
+                        sizes.insert(path, metadata.size);
+                    }
+                }
+                Record::Exit(_) | Record::Fault(_) => {}
+            }
+        }
+        let snapshot = self.open_snapshot()?;
+        // One of another kind has no files to be found.
+        let Ok(state) = state_of(&snapshot) else { return Ok(Vec::new()) };
+        let mut programs = Vec::new();
+        for ((grant, path), blocks) in read {
+            let Some(first) = blocks.get(&0) else { continue };
+            let Response::Block(Ok(bytes)) = self.response(first)? else { continue };
+            let Some(id) = BuildId::of(Cursor::new(&bytes[..])) else { continue };
+            let path = HostPath { grant, path };
+            let size = sizes.get(&path).copied();
+            programs.push(Elf { id, path: path_of(&state, &path), size, blocks });
+            if programs.len() == MOST {
+                break;
+            }
+        }
+        Ok(programs)
+    }
+
+    /// All of a file, where the log has not, and the host has the very file still: with the same ID and length, and
+    /// the same bytes where they are in the log.
+    fn whole(&self, elf: &Elf) -> Result<Option<Vec<u8>>, Error> {
+        let all = elf.size.is_some_and(|size| elf.blocks.len() as u64 >= size.div_ceil(BLOCK_SIZE as u64));
+        if all {
+            return Ok(None);
+        }
+        let Some(content) = read(&elf.path).filter(|content| is(content, &elf.id)) else { return Ok(None) };
+        if elf.size.is_some_and(|size| size != content.len() as u64) {
+            return Ok(None);
+        }
+        for (number, answer) in &elf.blocks {
+            let Response::Block(Ok(recorded)) = self.response(answer)? else { continue };
+            let at = number.checked_mul(BLOCK_SIZE as u64).and_then(|at| usize::try_from(at).ok());
+            let found = at.and_then(|at| content.get(at..at.checked_add(recorded.len())?));
+            if found != Some(&recorded[..]) {
+                return Ok(None);
+            }
+        }
+        Ok(Some(content))
+    }
+}
+
+/// A host path that can be put in order.
+type HostPathKey = (u32, Vec<u8>);
+
+/// A file's path in the guest, which is most often the host's.
+fn path_of(state: &MachineState, path: &HostPath) -> PathBuf {
+    let mounts = state.program().map_or(&[][..], |state| state.fs.mounts());
+    let mount = mounts.iter().find(|mount| match mount.source {
+        MountSource::Directory { grant } | MountSource::File { grant } => grant == path.grant,
+        _ => false,
+    });
+    let root = mount.map_or(&b""[..], |mount| &mount.path);
+    let root = Path::new(OsStr::from_bytes(root));
+    if path.path.is_empty() { root.to_owned() } else { root.join(OsStr::from_bytes(&path.path)) }
+}
+
+fn read(path: &Path) -> Option<Vec<u8>> {
+    let bytes = Span::open(path).ok().filter(|bytes| bytes.length() <= LONGEST)?;
+    let mut content = vec![0; usize::try_from(bytes.length()).ok()?];
+    bytes.read_exact_at(&mut content, 0).ok()?;
+    Some(content)
+}
+
+fn is(content: &[u8], id: &BuildId) -> bool {
+    BuildId::of(Cursor::new(content)).as_ref() == Some(id)
+}
