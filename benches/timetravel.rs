@@ -184,7 +184,8 @@ fn main() -> Result<()> {
         let mut row =
             vec![name.to_string(), exits.to_string(), format!("{plain:.3}"), format!("{:.2}", with / plain)];
         row.extend([checkpoints.to_string(), format!("{:.1}", bytes as f64 / f64::from(1 << 20))]);
-        row.extend([seek, back, run_back, interrupt].map(|ms| format!("{ms:.2}")));
+        row.extend([seek, back, run_back].map(|ms| format!("{ms:.2}")));
+        row.push(if interrupt.is_nan() { "-".into() } else { format!("{interrupt:.2}") });
         rows.push(row);
         // In less time than that none is taken.
         if plain > 0.2 {
