@@ -1,4 +1,5 @@
-//! What moving in recordings costs: to a position, a step back, back to a breakpoint; and what checkpoints take.
+//! What moving in recordings costs: to a position, a step back, back to a breakpoint, an interrupt; and what
+//! checkpoints take.
 //!
 //! `cargo bench --bench timetravel -- [--quick]`
 
@@ -11,7 +12,8 @@ mod support {
 
 use std::path::Path;
 use std::process::{Command, Stdio};
-use std::time::Instant;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use dejavm::replay::{Position, Stops, Timeline, TimelineError};
 use dejavm::{Host, Replay};
@@ -92,6 +94,42 @@ fn moves(timeline: &mut Timeline, count: u64, act: fn(&mut Timeline) -> Result<(
     Ok(median(times))
 }
 
+/// How long a move goes on before it is interrupted.
+const PATIENCE: Duration = Duration::from_millis(50);
+
+/// Milliseconds, the most, from an interrupt of a run, forwards and backwards from some exits, until the timeline is
+/// somewhere again. NaN where all runs were over before.
+fn interrupts(timeline: &mut Timeline, count: u64) -> Result<f64> {
+    let mut most = f64::NAN;
+    for (n, exit) in exits(timeline, count).into_iter().enumerate() {
+        match timeline.seek(Position::behind(exit)) {
+            Ok(()) => {}
+            Err(TimelineError::NoSuchPosition { .. }) => continue,
+            Err(e) => return Err(e.into()),
+        }
+        let (stop, nowhere) = (timeline.stop_handle(), Stops::default());
+        let interrupter = stop.clone();
+        let interrupter = thread::spawn(move || {
+            thread::sleep(PATIENCE);
+            let now = Instant::now();
+            interrupter.set_deadline(Some(now));
+            now
+        });
+        let moved = if n % 2 == 0 { timeline.run(&nowhere) } else { timeline.reverse_run(&nowhere) };
+        let interrupted = interrupter.join().map_err(|_| "a thread that only waits has failed")?;
+        stop.set_deadline(None);
+        match moved {
+            Err(TimelineError::Interrupted) => {
+                timeline.settle()?;
+                most = most.max(interrupted.elapsed().as_secs_f64() * 1e3);
+            }
+            Ok(_) => {}
+            Err(e) => return Err(e.into()),
+        }
+    }
+    Ok(most)
+}
+
 fn main() -> Result<()> {
     let quick = std::env::args().any(|arg| arg == "--quick");
     let (rounds, count) = if quick { (3, 5) } else { (5, 21) };
@@ -106,10 +144,12 @@ fn main() -> Result<()> {
         "seek ms",
         "step back ms",
         "run back ms",
+        "interrupt, most",
     ];
     let mut rows = vec![head.map(String::from).to_vec()];
     let mut results = Vec::new();
     let mut ratios = Vec::new();
+    let mut slowest = f64::NAN;
     for (name, words) in RUNS {
         let dir = tempfile::tempdir()?;
         let dir = dir.path().join("rec");
@@ -138,11 +178,14 @@ fn main() -> Result<()> {
             let stops = Stops::at([timeline.registers().general.rip]);
             Ok(timeline.reverse_run(&stops).map(drop)?)
         })?;
+        let interrupt = interrupts(&mut timeline, count)?;
+        slowest = slowest.max(interrupt);
         let exits = timeline.recording().exit_count();
         let mut row =
             vec![name.to_string(), exits.to_string(), format!("{plain:.3}"), format!("{:.2}", with / plain)];
         row.extend([checkpoints.to_string(), format!("{:.1}", bytes as f64 / f64::from(1 << 20))]);
         row.extend([seek, back, run_back].map(|ms| format!("{ms:.2}")));
+        row.push(if interrupt.is_nan() { "-".into() } else { format!("{interrupt:.2}") });
         rows.push(row);
         // In less time than that none is taken.
         if plain > 0.2 {
@@ -151,15 +194,19 @@ fn main() -> Result<()> {
         results.push(json!({
             "run": name, "exits": exits, "replay_s": plain, "with_checkpoints_s": with, "checkpoints": checkpoints,
             "checkpoint_bytes": bytes, "seek_ms": seek, "reverse_step_ms": back, "reverse_run_ms": run_back,
+            "interrupt_ms": interrupt,
         }));
     }
     println!("Moving in recordings, medians of {count} places; replays, medians of {rounds}");
     print_table(&rows);
-    let goals = [Goal {
-        what: "replays of 0.2 s and more: plain to with checkpoints, median".into(),
-        figure: 1.0 / median(ratios),
-        least: 1.0 / 1.1,
-    }];
+    let goals = [
+        Goal {
+            what: "replays of 0.2 s and more: plain to with checkpoints, median".into(),
+            figure: 1.0 / median(ratios),
+            least: 1.0 / 1.1,
+        },
+        Goal { what: "half a second to the slowest interrupt".into(), figure: 500.0 / slowest, least: 1.0 },
+    ];
     print_goals(&goals);
     let goals: Vec<_> = goals.iter().map(Goal::to_json).collect();
     let path = save("timetravel", &json!({"runs": results, "goals": goals}))?;

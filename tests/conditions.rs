@@ -67,7 +67,7 @@ impl Recorded {
 
     fn timeline(&self, evict: Option<Evict>) -> Timeline {
         let host = Host::probe().expect("a host");
-        let mut replay = Replay::open(&self.path()).expect("a recording");
+        let mut replay = Replay::open(self.path()).expect("a recording");
         if let Some(evict) = evict {
             replay = replay.evict(evict);
         }

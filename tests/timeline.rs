@@ -75,7 +75,7 @@ fn walk(recording: &Path, evict: Option<Evict>, seed: u64, moves: u64, seen: &mu
         let near = stacks.get(random.below(stacks.len() as u64) as usize).map(|rsp: &u64| rsp - 8..rsp + 8);
         let writes = near.into_iter().filter(|_| random.below(2) == 0).collect();
         let used = stacks.get(random.below(stacks.len() as u64) as usize).map(|rsp: &u64| rsp - 8..rsp + 8);
-        let watch = |addresses| AccessWatch { addresses, writes: seed % 2 == 0 };
+        let watch = |addresses| AccessWatch { addresses, writes: seed.is_multiple_of(2) };
         let accesses = used.into_iter().filter(|_| random.below(3) == 0).map(watch).collect();
         let stops = Stops { writes, accesses, ..Stops::at(breakpoints) };
         let how = match random.below(7) {

@@ -81,9 +81,9 @@ impl Debugger {
         let reason = match stop {
             ScratchStop::Breakpoint => MultiThreadStopReason::SwBreak(self.current()),
             ScratchStop::Stepped => self.arrived(),
-            ScratchStop::Gone => {
+            ScratchStop::Gone(why) => {
                 self.copy = None;
-                output.push_str("what was called cannot go on here, and is given up\n");
+                output.push_str(&format!("what was called is given up: {why}\n"));
                 MultiThreadStopReason::SignalWithThread { tid: self.current(), signal: GONE }
             }
         };

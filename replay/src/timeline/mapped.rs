@@ -49,7 +49,7 @@ impl OpenFile {
 }
 
 /// A file of this machine, and its length.
-fn of_this_machine(path: &[u8]) -> Option<(File, u64)> {
+pub(super) fn of_this_machine(path: &[u8]) -> Option<(File, u64)> {
     let path = Path::new(std::ffi::OsStr::from_bytes(path));
     // To open what is no file may take for ever.
     let len = path.metadata().ok().filter(|metadata| metadata.is_file())?.len();

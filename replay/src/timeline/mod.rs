@@ -4,6 +4,7 @@
 //! the way, as memory allows. Between two exits nothing enters the machine, so that whoever comes to a
 //! position finds the same registers and memory there.
 
+mod apart;
 mod back;
 mod backtrace;
 mod before;

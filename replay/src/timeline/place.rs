@@ -174,7 +174,7 @@ mod tests {
         place.reach(&stops, 0x10);
         place.reach(&stops, 0x10);
         place.reach(&stops, 0x20);
-        stops.add(0x20, &[condition.clone()]);
+        stops.add(0x20, std::slice::from_ref(&condition));
         place.reach(&stops, 0x20);
         place.reach(&stops, 0x20);
         place.step(1);
@@ -196,8 +196,12 @@ mod tests {
     fn what_leads_on_from_a_place_on_the_way() {
         let place = |hops: &[Hop]| Place { base: Position::behind(4), hops: hops.to_vec() };
         let reach = |address, count| Hop::Reach { process: 2, address, conditions: Arc::new([]), count };
-        let trap =
-            |count| Hop::Trap { process: 2, addresses: Arc::new([0..8]), accesses: Arc::new([]), count };
+        let trap = |count| Hop::Trap {
+            process: 2,
+            addresses: Arc::new([0..8, 8..16]),
+            accesses: Arc::new([]),
+            count,
+        };
         let whole = place(&[reach(0x10, 3), Hop::Steps(2)]);
         assert_eq!(whole.beyond(&place(&[])), Some(whole.hops.clone()));
         assert_eq!(whole.beyond(&place(&[reach(0x10, 1)])), Some(vec![reach(0x10, 2), Hop::Steps(2)]));

@@ -1,64 +1,32 @@
 //! A copy of the program at one moment, to be changed and thrown away: the timeline never learns of it.
 
 use std::collections::BTreeSet;
-use std::sync::{Arc, Mutex, PoisonError};
 
-use dejavm_sandbox::errno::Errno;
 use dejavm_sandbox::guest::{Checkpoint, Machine};
 use dejavm_sandbox::machine::{MachineOptions, PauseAt, RunEnd, RunOptions};
+use dejavm_sandbox::program::fs::Fs;
 use dejavm_sandbox::program::machine::Halt;
 use dejavm_sandbox::vcpu::registers::{ExtendedState, UserRegisters};
-use dejavm_sandbox::world::{HostPath, Request, Response, World, WorldError};
 
+use super::apart::{Apart, Done};
 use super::files::{Held, Lacks};
 use super::{Timeline, TimelineError};
 
-/// Bytes of what a copy writes that are kept.
-const OUTPUT_MAX: usize = 64 << 10;
-
-type Output = Arc<Mutex<Vec<u8>>>;
-
-/// The outside of a copy: what the recording holds of the host's files, and room for output.
-struct Apart {
-    held: Held,
-    output: Output,
-}
-
-impl World for Apart {
-    fn ask(&mut self, request: Request<'_>) -> Result<Response, WorldError> {
-        let data = match request {
-            Request::Output { data, .. } => data,
-            // There is none.
-            Request::Terminal(_) => return Ok(Response::Terminal(Err(Errno::ENOTTY))),
-            Request::OutputFile { .. } => return Ok(Response::OutputFile(Err(Errno::ESPIPE))),
-            other => return self.held.ask(other),
-        };
-        let mut output = self.output.lock().unwrap_or_else(PoisonError::into_inner);
-        let room = OUTPUT_MAX - output.len().min(OUTPUT_MAX);
-        output.extend(&data[..data.len().min(room)]);
-        Ok(Response::Output(Ok(data.len())))
-    }
-
-    fn has_block(&self, path: &HostPath, block: u64) -> bool {
-        self.held.has_block(path, block)
-    }
-}
-
 /// Why a copy stopped.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum ScratchStop {
     /// Before an instruction with a breakpoint.
     Breakpoint,
     /// Behind a step.
     Stepped,
-    /// It cannot go on: it ended, or asked for what the recording does not hold, or was interrupted.
-    Gone,
+    /// It cannot go on, for this reason.
+    Gone(String),
 }
 
 /// A copy of the program.
 pub(crate) struct Scratch {
     machine: Machine,
-    output: Output,
+    done: Done,
 }
 
 impl Timeline {
@@ -66,9 +34,10 @@ impl Timeline {
     /// another task to run.
     pub(crate) fn scratch(&mut self) -> Result<Option<Scratch>, TimelineError> {
         let Checkpoint { state, memory } = self.machine_mut().checkpoint()?;
-        let output = Output::default();
-        let held = Held::new(self.recording.clone(), Lacks::default())?;
-        let world = Box::new(Apart { held, output: output.clone() });
+        let (held, done) = (Held::new(self.recording.clone(), Lacks::default())?, Done::default());
+        let mounts = |fs: &Fs, ()| fs.mounts().to_vec();
+        let mounts = self.machine().program().map(|program| program.kernel.outside.look(mounts, ()));
+        let world = Box::new(Apart { held, mounts: mounts.unwrap_or_default(), done: done.clone() });
         let options = MachineOptions { prefetch: false, evict: None, ..self.options.machine.clone() };
         let mut machine =
             Machine::start(state, memory, world, self.host.clone(), self.stop.clone(), &options)?;
@@ -80,7 +49,7 @@ impl Timeline {
             // It is on its way.
             program.set_steps(self.runner.steps());
         }
-        Ok(Some(Scratch { machine, output }))
+        Ok(Some(Scratch { machine, done }))
     }
 }
 
@@ -129,20 +98,29 @@ impl Scratch {
 
     /// What it has written since this was asked last.
     pub fn take_output(&mut self) -> Vec<u8> {
-        std::mem::take(&mut self.output.lock().unwrap_or_else(PoisonError::into_inner))
+        self.done.take_output()
     }
 
     /// Goes on, by a step or up to a breakpoint.
     pub fn run(&mut self, breakpoints: &BTreeSet<u64>, step: bool) -> ScratchStop {
         let exits = self.machine.core().exits;
-        let Some(program) = self.machine.program_mut() else { return ScratchStop::Gone };
+        let Some(program) = self.machine.program_mut() else {
+            return ScratchStop::Gone("it is no program".into());
+        };
         program.debug.breakpoints.clone_from(breakpoints);
         program.debug.steps = step.then(|| program.steps().saturating_add(1));
         let pause = PauseAt::Exit(if step { exits + 1 } else { u64::MAX });
-        match self.machine.run(RunOptions { pause, observer: None }) {
-            Ok(RunEnd::Paused) => {}
-            // Errors are of what is thrown away.
-            _ => return ScratchStop::Gone,
+        let why = match self.machine.run(RunOptions { pause, observer: None }) {
+            Ok(RunEnd::Paused) => None,
+            Ok(RunEnd::Stopped | RunEnd::Deadline) => Some("it was interrupted".into()),
+            Ok(RunEnd::Ended(_) | RunEnd::Stuck) => Some("the program has ended there".into()),
+            Err(e) => Some(match self.done.lacked() {
+                Some(what) => format!("the recording lacks what it asks for ({what})"),
+                None => e.to_string(),
+            }),
+        };
+        if let Some(why) = why {
+            return ScratchStop::Gone(why);
         }
         match self.machine.program().and_then(|program| program.debug.halt.as_ref()) {
             Some(Halt::Breakpoint(_) | Halt::Entry) => ScratchStop::Breakpoint,

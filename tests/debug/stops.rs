@@ -1,0 +1,113 @@
+//! What it stops at, besides what all debuggers do: reads, conditions, other processes.
+
+use super::{WAYS, functions, gdb, lines, record, tells};
+
+#[test]
+fn reads_of_memory_are_watched_in_both_directions() {
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    record(dir.path(), "uses", &[]);
+    let next = ["continue", "info symbol $pc"];
+    let last = ["reverse-continue", "info symbol $pc"];
+    for way in WAYS {
+        let reads = [
+            &["rwatch watched.value"][..],
+            &next,
+            &next,
+            &["monitor when", "printf \"at %p %p\\n\", $pc, $sp"],
+            &next,
+            &last,
+            &last,
+            &last,
+        ]
+        .concat();
+        let said = gdb(dir.path(), way, &reads);
+        tells(
+            &said,
+            &[
+                "Hardware read watchpoint 1: watched.value",
+                "Value = 1",
+                "load",
+                "Value = 1",
+                "load",
+                "SIGKILL",
+            ],
+        );
+        tells(
+            &said,
+            &["SIGKILL", "read watchpoint 1", "load", "read watchpoint 1", "load", "No more reverse"],
+        );
+        assert_eq!(functions(&said).iter().filter(|name| **name == "load").count(), 4, "{said}");
+        // It is the position that is come to without.
+        let when = said.lines().find(|line| line.contains('+') && !line.contains(' ')).expect("a position");
+        let there = gdb(dir.path(), &["--at", when], &["printf \"at %p %p\\n\", $pc, $sp"]);
+        assert_eq!(lines(&there, "at "), lines(&said, "at "));
+        let uses = [&["awatch watched.value"][..], &next, &next, &next, &next, &next, &next, &next].concat();
+        let said = gdb(dir.path(), way, &uses);
+        let places = functions(&said);
+        assert_eq!([places[0], places[1], places[2]], ["store", "load", "store"], "{said}");
+        assert!(places[3].contains("read"), "{said}");
+        assert_eq!([places[4], places[5]], ["store", "load"], "{said}");
+        tells(
+            &said,
+            &[
+                "access (read/write) watchpoint 1",
+                "New value = 1",
+                "New value = 2",
+                "Old value = 2",
+                "Value = 1",
+                "Value = 1",
+                "SIGKILL",
+            ],
+        );
+    }
+}
+
+#[test]
+fn conditions_are_not_gdbs_to_evaluate() {
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    record(dir.path(), "count", &[]);
+    let said = gdb(
+        dir.path(),
+        &[],
+        &[
+            "set debug remote 1",
+            "break count if i == 45",
+            "continue",
+            "print counter",
+            "continue",
+            "reverse-continue",
+            "condition 1 i == 20 || i == 21",
+            "reverse-continue",
+            "reverse-continue",
+            "print counter",
+            "condition 1",
+            "reverse-continue",
+            "print i",
+        ],
+    );
+    tells(&said, &["= 22", "SIGKILL", "count (i=45)", "count (i=21)", "count (i=20)", "= 10", "= 19"]);
+    // Five of these, two of gdb's own; gdb would have to look at i some hundred times.
+    let stops = said.lines().filter(|line| line.contains("T05") && line.contains("swbreak:"));
+    assert!(stops.count() < 10, "{said}");
+}
+
+#[test]
+fn other_processes_are_stopped_if_that_is_asked_for() {
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    record(dir.path(), "fork", &[]);
+    let said = gdb(
+        dir.path(),
+        &[],
+        &[
+            "break execl",
+            "continue",
+            "monitor process 3",
+            "reverse-continue",
+            "print counter",
+            "monitor tasks",
+            "monitor process",
+        ],
+    );
+    tells(&said, &["SIGABRT", "Breakpoint 1", "execl", "= 1", "\n3\n"]);
+    tells(&said, &["=> task 3 of process 3"]);
+}
