@@ -57,7 +57,7 @@ impl BuildId {
         let (first, rest) = rest.strip_suffix(".debug")?.split_once('/')?;
         let digits = [first, rest].concat();
         let plain = first.len() == 2 && digits.bytes().all(|byte| byte.is_ascii_hexdigit());
-        if !plain || digits.len() % 2 != 0 || !(4..=2 * MOST_OF_ID).contains(&digits.len()) {
+        if !plain || !digits.len().is_multiple_of(2) || !(4..=2 * MOST_OF_ID).contains(&digits.len()) {
             return None;
         }
         let byte = |at: usize| u8::from_str_radix(&digits[at..at + 2], 16).ok();
@@ -197,8 +197,8 @@ mod tests {
         bytes[middle] ^= 1;
         std::fs::write(&path, &bytes).unwrap();
         if let Some(file) = Beside::open(&home, Kind::File, &id) {
-            let pages = 0..file.len().div_ceil(4096);
-            assert!(pages.into_iter().any(|page| file.read(page * 4096, &mut out).is_none()));
+            let mut pages = 0..file.len().div_ceil(4096);
+            assert!(pages.any(|page| file.read(page * 4096, &mut out).is_none()));
         }
     }
 }

@@ -131,7 +131,7 @@ fn an_unfinished_ring_is_a_recording() {
         drop(recorder);
         cuts += u32::from(check(&rec, &steps, &starts) > 0);
     }
-    assert!((2..6).contains(&cuts), "{cuts}");
+    assert!((2..=6).contains(&cuts), "{cuts}");
 }
 
 #[test]
