@@ -27,13 +27,20 @@ fn commands_of_its_own() {
                 "seek 100000",
                 "seek 1-",
                 "when",
+                "seek 0+2300",
+                "reverse-stepi",
+                "when",
+                // Before the first exit, where no checkpoints are.
+                "seek 2",
+                "when",
             ],
         );
         tells(
             &said,
             &["SIGKILL", "Old value = 30", "New value = 29", "at ", "= 30", "Old value = 30", "= 29"],
         );
-        tells(&said, &["Breakpoint 1, count", "_start", "there is no position 100000"]);
+        tells(&said, &["Breakpoint 1, count", "_start", "0+2299", "\n2\n"]);
+        tells(&said, &["there is no position 100000"]);
         let places = functions(&said);
         assert_eq!(places[0], places[1], "{said}");
         assert_eq!(places[2], "count", "{said}");

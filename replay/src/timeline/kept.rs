@@ -43,7 +43,8 @@ impl Timeline {
     pub(super) fn keep_if_far(&mut self) -> Result<(), TimelineError> {
         let is_kept = self.kept.as_ref().is_some_and(|kept| kept.place == self.place);
         let far = self.checkpointed.elapsed() >= self.options.every;
-        if far && !is_kept && !self.spoilt && self.place.position().is_none() {
+        if far && !is_kept && !self.spoilt && !self.is_before_first_exit() && self.place.position().is_none()
+        {
             let (place, steps) = (self.place.clone(), self.runner.steps());
             self.kept = Some(Kept { place, steps, checkpoint: self.runner.machine_mut().checkpoint()? });
             self.checkpointed = Instant::now();

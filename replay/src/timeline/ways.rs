@@ -293,10 +293,18 @@ impl Timeline {
         }
     }
 
+    /// Whether this is between the start and the first exit. What the outside was asked by then, such as whether a
+    /// file is the snapshot's, belongs to that exit in the log, and a machine that goes on from here would not ask
+    /// it again.
+    pub(super) fn is_before_first_exit(&self) -> bool {
+        self.place.base.exit == self.start().exit && self.place != Place::from(self.start())
+    }
+
     /// Takes a checkpoint here, if the position is known.
     fn checkpoint(&mut self) -> Result<(), TimelineError> {
         if let Some(position) = self.place.position()
             && !self.spoilt
+            && !self.is_before_first_exit()
             && self.checkpoints.at(position).is_none_or(|(at, _)| at != position)
         {
             let checkpoint = self.runner.machine_mut().checkpoint()?;
