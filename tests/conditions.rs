@@ -6,6 +6,7 @@ mod common;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::time::Instant;
 
 use common::tool;
 use dejavm::replay::{Condition, Position, Stop, Stops, Timeline};
@@ -163,7 +164,8 @@ fn where_nothing_holds_the_run_is_the_recorded_one() {
         }
         for evict in [None, Some(Evict { every: 3, seed: 1 })] {
             let mut timeline = recorded.timeline(evict);
-            assert_eq!(timeline.run(&stops).expect("a run"), Stop::End, "{part}");
+            let ran = timeline.run(&stops);
+            assert!(matches!(ran, Ok(Stop::End)), "{part}, {evict:?}: {ran:?}");
             assert_eq!(look(&mut timeline), end, "{part}");
             assert_eq!(timeline.reverse_run(&stops).expect("a run back"), Stop::Start, "{part}");
         }
@@ -235,4 +237,115 @@ fn backwards_from_a_breakpoint_to_another() {
         })
         .collect();
     assert_eq!(rounds, [(3, true), (2, false), (2, true), (1, true)]);
+}
+
+/// All operations give the same inside the guest as in the monitor, which takes what the guest cannot tell.
+#[test]
+fn operations_are_the_same_in_the_guest() {
+    common::require_kvm();
+    let recorded = Recorded::new("loop", 12);
+    let site = "site_mov";
+    let number = |number: i64| [&[0x25][..], &number.to_be_bytes()].concat();
+    let of = |op: u8, a: i64, b: i64| [number(a), number(b), vec![op]].concat();
+    let counter = recorded.symbols["counter"] as i64;
+    // What is computed, and what comes out.
+    let cases: Vec<(Vec<u8>, i64)> = vec![
+        (of(0x02, 5, -7), -2),
+        (of(0x03, 5, 7), -2),
+        (of(0x04, -5, 7), -35),
+        (of(0x05, -7, 2), -3),
+        (of(0x06, -1, 2), i64::MAX),
+        (of(0x07, -7, 2), -1),
+        (of(0x08, 7, 4), 3),
+        (of(0x09, 3, 62), 3 << 62),
+        (of(0x0a, -8, 2), -2),
+        (of(0x0b, -1, 60), 15),
+        ([number(0), vec![0x0e]].concat(), 1),
+        ([number(9), vec![0x0e]].concat(), 0),
+        (of(0x0f, 6, 3), 2),
+        (of(0x10, 6, 3), 7),
+        (of(0x11, 6, 3), 5),
+        ([number(5), vec![0x12]].concat(), -6),
+        (of(0x13, 5, 5), 1),
+        (of(0x13, 5, 6), 0),
+        (of(0x14, -1, 0), 1),
+        (of(0x15, -1, 0), 0),
+        ([number(0x1ff), vec![0x16, 8]].concat(), -1),
+        ([number(-1), vec![0x2a, 12]].concat(), 0xfff),
+        ([number(1), number(2), vec![0x28, 0x02, 0x02]].concat(), 5),
+        ([number(1), number(2), vec![0x29]].concat(), 1),
+        ([number(1), number(2), vec![0x2b, 0x03]].concat(), 1),
+        ([number(1), number(2), number(3), vec![0x33, 0x03, 0x03]].concat(), 4),
+        ([number(7), number(2), number(3), vec![0x32, 2]].concat(), 7),
+        // `a ? 5 : 6`, which starts at byte 0.
+        ([vec![0x22, 1, 0x20, 0, 10, 0x22, 6, 0x21, 0, 12, 0x22, 5]].concat(), 5),
+        (vec![REG, 0, 18], 0x33),
+        (vec![REG, 0, 16], recorded.symbols[site] as i64),
+        // RSP - RSP, RDI - RDI.
+        (vec![REG, 0, 7, REG, 0, 7, 0x03], 0),
+        (vec![REG, 0, 5, REG, 0, 5, 0x03], 0),
+        // The counter is the round's number; so are its parts.
+        ([number(counter), vec![0x1a, REG, 0, 5, 0x03]].concat(), 0),
+        ([number(counter), vec![0x19, REG, 0, 5, 0x03]].concat(), 0),
+        ([number(counter), vec![0x18, REG, 0, 5, 0x03]].concat(), 0),
+        ([number(counter), vec![0x17, REG, 0, 5, 0x03]].concat(), 0),
+    ];
+    let mut timeline = recorded.timeline(None);
+    for (code, expected) in cases {
+        let differs = [&code[..], &number(expected), &[EQUAL, 0x0e, END]].concat();
+        let stops = recorded.stops(site, &[Condition::new(&differs).expect("a condition")]);
+        timeline.seek(timeline.start()).expect("the start");
+        assert_eq!(timeline.run(&stops).expect("a run"), Stop::End, "{code:x?}");
+        let equals = [&code[..], &number(expected), &[EQUAL, END]].concat();
+        let stops = recorded.stops(site, &[Condition::new(&equals).expect("a condition")]);
+        timeline.seek(timeline.start()).expect("the start");
+        assert_ne!(timeline.run(&stops).expect("a run"), Stop::End, "{code:x?}");
+        assert_eq!(round(&timeline), 0, "{code:x?}");
+    }
+    // What the CPU does otherwise, or not at all.
+    for (code, holds) in [(of(0x09, 1, 64), false), (of(0x0a, -1, 64), true), (of(0x05, 1, 0), true)] {
+        let stops =
+            recorded.stops(site, &[Condition::new(&[&code[..], &[END]].concat()).expect("a condition")]);
+        timeline.seek(timeline.start()).expect("the start");
+        assert_eq!(timeline.run(&stops).expect("a run") != Stop::End, holds, "{code:x?}");
+    }
+}
+
+/// Where a condition does not hold, the monitor has nothing to do with it.
+#[test]
+fn what_does_not_hold_makes_no_exit() {
+    common::require_kvm();
+    let recorded = Recorded::new("loop", 3000);
+    for site in SITES {
+        let mut timeline = recorded.timeline(None);
+        assert_eq!(timeline.run(&Stops::default()).expect("a run"), Stop::End);
+        timeline.seek(timeline.start()).expect("the start");
+        let stops = recorded.stops(site, &[is_round(2990)]);
+        assert_ne!(timeline.run(&stops).expect("a run"), Stop::End, "{site}");
+        assert_eq!(round(&timeline), 2990);
+        let judged = timeline.machine().program().expect("a program").debug.judged;
+        // Those at which the code was not in memory yet, and the last.
+        assert!(judged < 20, "{site}: {judged}");
+    }
+}
+
+/// Prints what a million passes cost: `cargo test --release --test conditions -- --ignored --nocapture`.
+#[test]
+#[ignore = "measures"]
+fn a_million_passes() {
+    common::require_kvm();
+    let recorded = Recorded::new("loop", 1_000_000);
+    for site in ["site_mov", "site_rip", "site_call"] {
+        let stops = recorded.stops(site, &[is_round(500_000)]);
+        let mut timeline = recorded.timeline(None);
+        let start = Instant::now();
+        assert_ne!(timeline.run(&stops).expect("a run"), Stop::End);
+        println!("{site}: forwards to the 500,000th in {:.2?}", start.elapsed());
+        assert_eq!(round(&timeline), 500_000);
+        timeline.seek_end().expect("the end");
+        let start = Instant::now();
+        assert_ne!(timeline.reverse_run(&stops).expect("a run back"), Stop::Start);
+        println!("{site}: backwards from the end in {:.2?}", start.elapsed());
+        assert_eq!(round(&timeline), 500_000);
+    }
 }

@@ -110,6 +110,15 @@ impl Vcpu {
         Ok(())
     }
 
+    /// Whether an exception is on its way to the guest: setting registers would lose it.
+    ///
+    /// # Errors
+    /// When KVM refuses.
+    pub fn has_exception(&self) -> Result<bool, VcpuError> {
+        let exception = self.fd.get_vcpu_events().map_err(error("KVM_GET_VCPU_EVENTS"))?.exception;
+        Ok(exception.injected != 0 || exception.pending != 0)
+    }
+
     /// Those of the model-specific registers that KVM has.
     ///
     /// # Errors

@@ -10,7 +10,10 @@
 
 #[cfg(test)]
 mod code;
+mod redirect;
 mod stepped;
+
+pub(crate) use redirect::{HANDLER_GOES_ON, HANDLER_TAKES, SAVED_WORDS, SITES, SLOTS, SLOTS_MAX};
 
 use kvm_bindings::kvm_sregs;
 

@@ -120,6 +120,10 @@ impl Machine {
         if !self.watch.is_due(self.core.exits) || self.stepper.on || !awaited || !in_program {
             return Ok(());
         }
+        // A breakpoint that is about to be told would be forgotten, with RIP behind it.
+        if self.core.vcpu.has_exception()? {
+            return Ok(());
+        }
         self.refresh_bases()?;
         let general = without_traces(general);
         let search = Search::new(self.state_at(general)?, self.watch.steps, None);

@@ -18,7 +18,10 @@ impl Machine {
             return Ok(false);
         }
         match self.debug.conditions.get(&general.rip) {
-            Some(conditions) => one_holds(&conditions.clone(), self, general),
+            Some(conditions) => {
+                self.debug.judged += u64::from(!conditions.is_empty());
+                one_holds(&conditions.clone(), self, general)
+            }
             None => Ok(true),
         }
     }

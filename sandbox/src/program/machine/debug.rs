@@ -1,8 +1,9 @@
 //! What a debugger wants of a run: to stop before instructions, and behind some number of steps.
 //!
 //! A breakpoint is a `hlt` in the code, which raises #GP at CPL 3, and unlike `int3` it is never taken for
-//! one of the monitor's own. It stands there while the guest runs and at no other time: whoever reads the code
-//! then, the monitor for a system call of the program or the debugger, sees what the program has there.
+//! one of the monitor's own; one with conditions is an `int3`, where those are answered in the guest. It stands
+//! there while the guest runs and at no other time: whoever reads the code then, the monitor for a system call of
+//! the program or the debugger, sees what the program has there.
 //!
 //! What is watched lies in pages that the program may not write meanwhile. An instruction that does so all the
 //! same is let through alone, and what it changed is looked at behind it. For what instructions only read, see
@@ -18,8 +19,8 @@ use super::access::{Accesses, pages_of};
 use super::delivery::Resume;
 use crate::machine::{RunEnd, RunError};
 use crate::program::kernel::Kernel;
-use crate::program::mm::Access;
-use crate::program::patch::Condition;
+use crate::program::mm::{Access, patch};
+use crate::program::patch::{Condition, Sites};
 use crate::program::process::PROGRAM_PID;
 use crate::ram::PAGE_SIZE;
 use crate::x86::flags::rflags::RESUME_FLAG;
@@ -90,8 +91,14 @@ pub struct Debug {
     pub(super) passes: Option<u64>,
     /// No instruction has run since the last exit.
     behind_exit: bool,
-    /// What stands in memory: address there, and what belongs there.
-    inserted: Vec<(u64, u8)>,
+    /// What stands in memory: address there, what belongs there, and what stands there.
+    inserted: Vec<(u64, u8, u8)>,
+    /// The breakpoints that are answered in the guest.
+    pub(super) sites: Sites,
+    /// The handler of breakpoints goes to them.
+    redirected: bool,
+    /// Times that the monitor evaluated conditions itself, since that was set to 0.
+    pub judged: u64,
 }
 
 impl Default for Debug {
@@ -111,6 +118,9 @@ impl Default for Debug {
             passes: None,
             behind_exit: true,
             inserted: Vec::new(),
+            sites: Sites::default(),
+            redirected: false,
+            judged: 0,
         }
     }
 }
@@ -233,6 +243,7 @@ impl Machine {
         // interrupted before it told of the trap.
         let stepped = || self.debug.steps().then(|| self.core.vcpu.regs().rip);
         let skip = self.debug.passes.or_else(stepped);
+        self.debug.redirected = self.ready_sites()?;
         let ram = &self.kernel.memory.ram;
         for address in self.debug.breakpoints.iter().copied().filter(|address| Some(*address) != skip) {
             let Some(page) = self.kernel.space.walk(&self.kernel.memory, address) else { continue };
@@ -242,20 +253,25 @@ impl Machine {
             let at = ram.base() + page * PAGE_SIZE as u64 + address % PAGE_SIZE as u64;
             let mut byte = [0];
             ram.read(at, &mut byte)?;
-            ram.write(at, &[TRAP])?;
-            self.debug.inserted.push((at, byte[0]));
+            let in_guest = self.debug.redirected && self.debug.sites.answers(address);
+            let trap = if in_guest { patch::BREAKPOINT } else { TRAP };
+            ram.write(at, &[trap])?;
+            self.debug.inserted.push((at, byte[0], trap));
         }
         Ok(None)
     }
 
     /// The program was left: takes the breakpoints out again.
     pub(super) fn end_entry(&mut self) -> Result<(), RunError> {
+        if std::mem::take(&mut self.debug.redirected) {
+            self.kernel.entry.redirect(&self.kernel.memory, false);
+        }
         let ram = &self.kernel.memory.ram;
-        for (at, byte) in self.debug.inserted.drain(..).rev() {
+        for (at, byte, trap) in self.debug.inserted.drain(..).rev() {
             let mut now = [0];
             ram.read(at, &mut now)?;
             // The program may have written there itself.
-            if now[0] == TRAP {
+            if now[0] == trap {
                 ram.write(at, &[byte])?;
             }
         }

@@ -10,6 +10,7 @@ use crate::program::entry::HANDLER;
 use crate::program::exception::{self, code};
 use crate::program::kernel::Kernel;
 use crate::program::mm::{self, Access, FaultAnswer, Vma, patch};
+use crate::program::patch::Sites;
 use crate::program::signal::{self, Info};
 use crate::vcpu::Exit;
 use crate::vcpu::registers::General;
@@ -39,6 +40,9 @@ impl Machine {
             let exit = Exit::Other(format!("vector {vector}, error {error:#x}, RIP {:#x}", frame.rip));
             return Err(self.crash("an exception in the entry stubs", exit));
         }
+        if Sites::has(frame.rip) {
+            return self.exception_in_sites(vector, error, rsp, &frame, options);
+        }
         self.exception_with(vector, error, rsp, &frame, options)
     }
 
@@ -51,7 +55,7 @@ impl Machine {
         }
     }
 
-    fn exception_with(
+    pub(super) fn exception_with(
         &mut self,
         vector: u8,
         error: u64,
@@ -69,8 +73,8 @@ impl Machine {
         if vector == vector::DEBUG && self.stepper.on {
             return self.step(Some(rsp), frame, options);
         }
-        if vector == vector::PROTECTION
-            && let Some(end) = self.debug_trap(frame)?
+        if let Some(at) = self.debug_trap_at(vector, frame)?
+            && let Some(end) = self.debug_trap(&Frame { rip: at, ..*frame })?
         {
             return Ok(end);
         }
@@ -144,7 +148,7 @@ impl Machine {
 
     /// A page fault: a region whose table is still empty, a translation that KVM kept too long, or the
     /// program's own doing.
-    fn page_fault(
+    pub(super) fn page_fault(
         &mut self,
         error: u64,
         rsp: u64,

@@ -17,6 +17,7 @@ mod legacy;
 mod looking;
 mod ports;
 mod schedule;
+mod sites;
 mod stepping;
 mod taking;
 
@@ -203,6 +204,7 @@ impl Machine {
         options: &mut RunOptions<'_>,
         signals: &BlockedSignals,
     ) -> Result<Option<RunEnd>, RunError> {
+        self.leave_copy(&exit);
         // The frequent exits first.
         match &exit {
             Exit::Out { port: SYSCALL_PORT, .. } if Entry::is_syscall_stub(self.core.vcpu.regs().rip) => {

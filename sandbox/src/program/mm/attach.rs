@@ -141,6 +141,16 @@ impl AddressSpace {
         Ok(FaultAnswer::Stale)
     }
 
+    /// Whether an address can be read and has its memory already, so that a fault there would change no more than
+    /// tables.
+    pub fn is_backed(&self, memory: &Memory, address: u64) -> bool {
+        self.find(address).is_some_and(|(start, vma)| {
+            vma.protection.allows(Access::Read)
+                && !self.is_beyond(memory, start, vma, address)
+                && self.page_behind(memory, start, vma, address).is_some()
+        })
+    }
+
     /// The entry that the guest's tables have for an address, for diagnosis.
     pub fn entry_of(&self, memory: &Memory, address: u64) -> u64 {
         self.tables.get(&memory.system, address)

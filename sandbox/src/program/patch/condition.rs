@@ -130,6 +130,11 @@ impl Condition {
         Ok(Condition { ops: bytecode::parse(bytecode)?.into() })
     }
 
+    /// Its operations. Jumps lead forwards only.
+    pub(super) fn ops(&self) -> &[Op] {
+        &self.ops
+    }
+
     /// Whether it reads the bases of segments, which a program may have changed unseen.
     pub(crate) fn reads_bases(&self) -> bool {
         let is_base = |op: &Op| matches!(op, Op::Register(Register::FsBase | Register::GsBase));
