@@ -2,7 +2,7 @@
 //!
 //! A breakpoint with a [condition](Condition) that is passed a million times must not cost a million exits. While a
 //! debugger has such ones, the handler of breakpoints at CPL 3 ([`crate::program::entry`]) begins with
-//! [code](Sites) that knows them, runs the condition, and where that does not hold goes on with a copy of the
+//! code (`sites`) that knows them, runs the condition, and where that does not hold goes on with a copy of the
 //! instruction. What it cannot do, it leaves to the monitor.
 
 mod bytecode;
