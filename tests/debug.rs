@@ -9,13 +9,16 @@ mod stops;
 use std::path::Path;
 
 use common::tool;
+use tempfile::TempDir;
 
-/// Builds the guest, and records a part of it.
-fn record(dir: &Path, part: &str, flags: &[&str]) {
+/// Builds the guest, and records a part of it, in a directory of its own.
+fn record(part: &str, flags: &[&str]) -> TempDir {
     common::native("gdb");
-    common::guest(dir, "debugged.c", &[&["-g", "-O0"], flags].concat());
-    let recorded = tool(dir, ["record", "-q", "-o", "rec", "--", "./debugged", part]);
-    assert!(dir.join("rec").is_dir(), "{recorded:?}");
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    common::guest(dir.path(), "debugged.c", &[&["-g", "-O0"], flags].concat());
+    let recorded = tool(dir.path(), ["record", "-q", "-o", "rec", "--", "./debugged", part]);
+    assert!(dir.path().join("rec").is_dir(), "{recorded:?}");
+    dir
 }
 
 /// What gdb says to these commands.
@@ -46,8 +49,7 @@ const WAYS: [&[&str]; 2] = [&[], &["--evict", "every=2,seed=1"]];
 
 #[test]
 fn from_a_crash_back_to_the_guilty_store() {
-    let dir = tempfile::tempdir().expect("a temporary directory");
-    record(dir.path(), "heap", &[]);
+    let dir = record("heap", &[]);
     for way in WAYS {
         let said = gdb(
             dir.path(),
@@ -75,8 +77,7 @@ fn from_a_crash_back_to_the_guilty_store() {
 
 #[test]
 fn into_a_signal_handler_and_back() {
-    let dir = tempfile::tempdir().expect("a temporary directory");
-    record(dir.path(), "signal", &[]);
+    let dir = record("signal", &[]);
     for way in WAYS {
         let said = gdb(
             dir.path(),
@@ -107,8 +108,7 @@ fn into_a_signal_handler_and_back() {
 
 #[test]
 fn over_a_fork_and_back() {
-    let dir = tempfile::tempdir().expect("a temporary directory");
-    record(dir.path(), "fork", &[]);
+    let dir = record("fork", &[]);
     for way in WAYS {
         let said = gdb(
             dir.path(),
@@ -134,8 +134,7 @@ fn over_a_fork_and_back() {
 
 #[test]
 fn out_of_a_deep_recursion() {
-    let dir = tempfile::tempdir().expect("a temporary directory");
-    record(dir.path(), "deep", &[]);
+    let dir = record("deep", &[]);
     let said = gdb(
         dir.path(),
         &[],
@@ -158,8 +157,7 @@ fn out_of_a_deep_recursion() {
 
 #[test]
 fn conditions_hold_backwards() {
-    let dir = tempfile::tempdir().expect("a temporary directory");
-    record(dir.path(), "count", &[]);
+    let dir = record("count", &[]);
     for way in WAYS {
         let said = gdb(
             dir.path(),
@@ -179,8 +177,7 @@ fn conditions_hold_backwards() {
 
 #[test]
 fn a_stripped_static_program_by_its_instructions() {
-    let dir = tempfile::tempdir().expect("a temporary directory");
-    record(dir.path(), "heap", &["-static", "-s"]);
+    let dir = record("heap", &["-static", "-s"]);
     for way in WAYS {
         let said = gdb(
             dir.path(),
@@ -221,8 +218,7 @@ fn functions(said: &str) -> Vec<&str> {
 
 #[test]
 fn what_cannot_be_debugged_is_told() {
-    let dir = tempfile::tempdir().expect("a temporary directory");
-    record(dir.path(), "signal", &[]);
+    let dir = record("signal", &[]);
     let failed = tool(dir.path(), ["debug", "rec", "--at", "100000"]);
     assert_eq!(failed.status, 125);
     let text = String::from_utf8_lossy(&failed.stderr).into_owned();

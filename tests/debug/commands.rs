@@ -4,8 +4,7 @@ use super::{WAYS, functions, gdb, lines, record, tells};
 
 #[test]
 fn commands_of_its_own() {
-    let dir = tempfile::tempdir().expect("a temporary directory");
-    record(dir.path(), "count", &[]);
+    let dir = record("count", &[]);
     for way in WAYS {
         let said = gdb(
             dir.path(),
@@ -52,8 +51,7 @@ fn commands_of_its_own() {
 
 #[test]
 fn what_is_called_and_set_happens_in_a_copy() {
-    let dir = tempfile::tempdir().expect("a temporary directory");
-    record(dir.path(), "count", &[]);
+    let dir = record("count", &[]);
     let dies = "\
 python
 try:
@@ -109,8 +107,7 @@ end";
 /// gdb waits for a long time, and is answered again when it has given up.
 #[test]
 fn commands_may_take_long_and_be_given_up() {
-    let dir = tempfile::tempdir().expect("a temporary directory");
-    record(dir.path(), "compute", &[]);
+    let dir = record("compute", &[]);
     // Between the exits are more steps than anybody counts.
     let impatient = "\
 python
@@ -141,8 +138,7 @@ end";
 
 #[test]
 fn an_interrupt_is_obeyed_in_both_directions() {
-    let dir = tempfile::tempdir().expect("a temporary directory");
-    record(dir.path(), "compute", &[]);
+    let dir = record("compute", &[]);
     // Forwards, it is behind the last exit then, where the computation begins: not at its end.
     let said = gdb(dir.path(), &[], &[INTERRUPT, "continue", "print counter"]);
     tells(&said, &["SIGINT", "$1 = 0"]);

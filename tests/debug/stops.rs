@@ -4,8 +4,7 @@ use super::{WAYS, functions, gdb, lines, record, tells};
 
 #[test]
 fn reads_of_memory_are_watched_in_both_directions() {
-    let dir = tempfile::tempdir().expect("a temporary directory");
-    record(dir.path(), "uses", &[]);
+    let dir = record("uses", &[]);
     let next = ["continue", "info symbol $pc"];
     let last = ["reverse-continue", "info symbol $pc"];
     for way in WAYS {
@@ -64,8 +63,7 @@ fn reads_of_memory_are_watched_in_both_directions() {
 
 #[test]
 fn conditions_are_not_gdbs_to_evaluate() {
-    let dir = tempfile::tempdir().expect("a temporary directory");
-    record(dir.path(), "count", &[]);
+    let dir = record("count", &[]);
     let said = gdb(
         dir.path(),
         &[],
@@ -93,8 +91,7 @@ fn conditions_are_not_gdbs_to_evaluate() {
 
 #[test]
 fn other_processes_are_stopped_if_that_is_asked_for() {
-    let dir = tempfile::tempdir().expect("a temporary directory");
-    record(dir.path(), "fork", &[]);
+    let dir = record("fork", &[]);
     let said = gdb(
         dir.path(),
         &[],

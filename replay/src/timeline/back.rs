@@ -119,8 +119,7 @@ impl Timeline {
         while self.place.base.exit < until.base.exit {
             match self.next(until.base.exit, stops, None)? {
                 Came::Breakpoint(address) => last = Some((self.place.clone(), Stop::Breakpoint(address))),
-                Came::Written(addresses) => last = Some((self.place.clone(), Stop::Written(addresses))),
-                Came::Accessed(addresses) => last = Some((self.place.clone(), Stop::Accessed(addresses))),
+                Came::Watched(stop) => last = Some((self.place.clone(), stop)),
                 Came::Exit => {
                     // What the exit wrote is there already.
                     if let Some(addresses) = self.runner.changed() {
@@ -166,24 +165,19 @@ impl Timeline {
                 Hop::Trap { .. } => self.next(until.base.exit + 1, &all, Some(left))?,
             };
             left -= match (hop, &came) {
-                (
-                    Hop::Steps(_),
-                    Came::Stepped | Came::Breakpoint(_) | Came::Written(_) | Came::Accessed(_),
-                ) => 1,
+                (Hop::Steps(_), Came::Stepped | Came::Breakpoint(_) | Came::Watched(_)) => 1,
                 (Hop::Reach { .. }, Came::Breakpoint(_)) => u64::from(self.stands_at(&reached)?),
-                (Hop::Reach { .. }, Came::Written(_) | Came::Accessed(_)) => 0,
-                (
-                    Hop::Trap { .. },
-                    Came::Trapped | Came::Breakpoint(_) | Came::Written(_) | Came::Accessed(_),
-                ) => self.traps - traps,
+                (Hop::Reach { .. }, Came::Watched(_)) => 0,
+                (Hop::Trap { .. }, Came::Trapped | Came::Breakpoint(_) | Came::Watched(_)) => {
+                    self.traps - traps
+                }
                 _ => return Err(self.no_such_position(until.base)),
             };
             if is_last && left == 0 {
                 break;
             }
             match came {
-                Came::Written(addresses) => *last = Some((self.place.clone(), Stop::Written(addresses))),
-                Came::Accessed(addresses) => *last = Some((self.place.clone(), Stop::Accessed(addresses))),
+                Came::Watched(stop) => *last = Some((self.place.clone(), stop)),
                 _ if self.stands_at(stops)? => {
                     *last = Some((self.place.clone(), Stop::Breakpoint(self.rip())));
                 }
@@ -227,11 +221,7 @@ impl Timeline {
             match self.next(exit.number, &stops, None)? {
                 Came::Breakpoint(_) if self.seen().0 == exit.task => last = self.place.clone(),
                 Came::Exit | Came::Ended => return Ok(last),
-                Came::Breakpoint(_)
-                | Came::Stepped
-                | Came::Trapped
-                | Came::Written(_)
-                | Came::Accessed(_) => {}
+                Came::Breakpoint(_) | Came::Stepped | Came::Trapped | Came::Watched(_) => {}
             }
         }
     }

@@ -36,10 +36,9 @@ impl Timeline {
                 self.checkpoint_if_due()?;
                 left -= match (&hop, came) {
                     (Hop::Reach { .. }, Came::Breakpoint(_)) | (Hop::Steps(_), Came::Stepped) => 1,
-                    (
-                        Hop::Trap { .. },
-                        Came::Trapped | Came::Stepped | Came::Written(_) | Came::Accessed(_),
-                    ) => self.traps - traps,
+                    (Hop::Trap { .. }, Came::Trapped | Came::Stepped | Came::Watched(_)) => {
+                        self.traps - traps
+                    }
                     (Hop::Reach { .. }, Came::Stepped) => 0,
                     _ => return Err(self.no_such_position(self.place.base)),
                 };
@@ -112,8 +111,7 @@ impl Timeline {
     pub fn run(&mut self, stops: &Stops) -> Result<Stop, TimelineError> {
         match self.next(u64::MAX, stops, None)? {
             Came::Breakpoint(address) => Ok(Stop::Breakpoint(address)),
-            Came::Written(addresses) => Ok(Stop::Written(addresses)),
-            Came::Accessed(addresses) => Ok(Stop::Accessed(addresses)),
+            Came::Watched(stop) => Ok(stop),
             _ => {
                 self.seek_end()?;
                 Ok(Stop::End)

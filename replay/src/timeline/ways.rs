@@ -7,7 +7,7 @@ use dejavm_sandbox::program::machine::Halt;
 
 use super::place::{Hop, Place};
 use super::runner::{Ran, Reach, Runner};
-use super::{Position, Stops, Timeline, TimelineError};
+use super::{Position, Stop, Stops, Timeline, TimelineError};
 
 /// Exits that are replayed before it is looked whether a checkpoint is due.
 const STRIDE: u64 = 64;
@@ -23,16 +23,19 @@ pub(super) enum Came {
     Exit,
     /// Where the instruction at this address, which has a breakpoint, is about to run.
     Breakpoint(u64),
-    /// Behind the step, or the exit, that changed what is watched.
-    Written(Range<u64>),
-    /// Behind the step that used what is watched.
-    Accessed(Range<u64>),
+    /// Behind the step that changed or used what is watched, or the exit that changed it.
+    Watched(Stop),
     /// Behind the steps that were to be made.
     Stepped,
     /// Before the write that was to be gone to.
     Trapped,
     /// The run goes no farther. The place is where this part began, but the machine is not.
     Ended,
+}
+
+/// What is told of memory that an instruction changed, or used.
+fn watched(addresses: Range<u64>, changed: bool) -> Stop {
+    if changed { Stop::Written(addresses) } else { Stop::Accessed(addresses) }
 }
 
 impl Timeline {
@@ -118,7 +121,7 @@ impl Timeline {
                         _ => return Err(self.no_such_position(base)),
                     },
                     Hop::Trap { .. } => match self.next(base.exit + 1, &stops, Some(left))? {
-                        Came::Trapped | Came::Written(_) | Came::Accessed(_) => self.traps - traps,
+                        Came::Trapped | Came::Watched(_) => self.traps - traps,
                         _ => return Err(self.no_such_position(base)),
                     },
                 };
@@ -187,15 +190,11 @@ impl Timeline {
             }
             Halt::WrittenByExit(addresses) => {
                 self.place.step(1);
-                Came::Written(addresses)
+                Came::Watched(Stop::Written(addresses))
             }
-            Halt::Written(addresses) => {
+            Halt::Watched { addresses, changed } => {
                 self.place.write(stops, self.runner.traps());
-                Came::Written(addresses)
-            }
-            Halt::Accessed(addresses) => {
-                self.place.write(stops, self.runner.traps());
-                Came::Accessed(addresses)
+                Came::Watched(watched(addresses, changed))
             }
             Halt::Trap => {
                 self.place.trap(stops, self.runner.traps());
@@ -263,10 +262,8 @@ impl Timeline {
         Ok(match ran {
             Ran::Exit => Came::Exit,
             Ran::Halted(Halt::Breakpoint(address)) => Came::Breakpoint(address),
-            Ran::Halted(Halt::Written(addresses) | Halt::WrittenByExit(addresses)) => {
-                Came::Written(addresses)
-            }
-            Ran::Halted(Halt::Accessed(addresses)) => Came::Accessed(addresses),
+            Ran::Halted(Halt::WrittenByExit(addresses)) => Came::Watched(Stop::Written(addresses)),
+            Ran::Halted(Halt::Watched { addresses, changed }) => Came::Watched(watched(addresses, changed)),
             Ran::Halted(Halt::Trap) => Came::Trapped,
             Ran::Halted(Halt::Stepped | Halt::Entry) => Came::Stepped,
             Ran::Ended => Came::Ended,

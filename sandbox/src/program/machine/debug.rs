@@ -41,12 +41,16 @@ pub enum Halt {
     Breakpoint(u64),
     /// As many steps were made as were asked for.
     Stepped,
-    /// The instruction that ran last changed what is watched.
-    Written(Range<u64>),
+    /// The instruction that ran last changed what is watched at these addresses, or used it in a way that is
+    /// looked for.
+    Watched {
+        /// Where it is.
+        addresses: Range<u64>,
+        /// Whether it was changed.
+        changed: bool,
+    },
     /// The first instruction behind an exit is about to run, and what is watched has changed since the last.
     WrittenByExit(Range<u64>),
-    /// The instruction that ran last used what is watched for that.
-    Accessed(Range<u64>),
     /// An instruction is about to write to a page in which something is watched, for the last time that was
     /// asked for.
     Trap,
@@ -285,11 +289,11 @@ impl Machine {
         let used = self.debug.accesses.take_hit().filter(|_| through);
         let stops = changed.is_none() && used.is_none() && self.stops_at(&self.general_at(frame))?;
         self.debug.passes = (!stops && self.breaks_at(frame.rip)).then_some(frame.rip);
-        let halt = match (self.debug.steps, used) {
-            _ if changed.is_some() => Halt::Written(changed.unwrap_or_default()),
-            (_, Some(addresses)) => Halt::Accessed(addresses),
+        let halt = match (changed, used, self.debug.steps) {
+            (Some(addresses), ..) => Halt::Watched { addresses, changed: true },
+            (None, Some(addresses), _) => Halt::Watched { addresses, changed: false },
             _ if stops => Halt::Breakpoint(frame.rip),
-            (Some(steps), None) if self.stepper.steps >= steps => Halt::Stepped,
+            (.., Some(steps)) if self.stepper.steps >= steps => Halt::Stepped,
             _ => return Ok(None),
         };
         self.halt(halt, frame).map(Some)
