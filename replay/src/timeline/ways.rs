@@ -200,7 +200,7 @@ impl Timeline {
                 self.place.trap(stops, self.runner.traps());
                 Came::Trapped
             }
-            Halt::Breakpoint(_) | Halt::Stepped => {
+            Halt::Breakpoint(_) | Halt::Stepped | Halt::Branched => {
                 self.place.reach(stops, rip);
                 Came::Breakpoint(rip)
             }
@@ -265,7 +265,7 @@ impl Timeline {
             Ran::Halted(Halt::WrittenByExit(addresses)) => Came::Watched(Stop::Written(addresses)),
             Ran::Halted(Halt::Watched { addresses, changed }) => Came::Watched(watched(addresses, changed)),
             Ran::Halted(Halt::Trap) => Came::Trapped,
-            Ran::Halted(Halt::Stepped | Halt::Entry) => Came::Stepped,
+            Ran::Halted(Halt::Stepped | Halt::Branched | Halt::Entry) => Came::Stepped,
             Ran::Ended => Came::Ended,
         })
     }

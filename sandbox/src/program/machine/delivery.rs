@@ -205,7 +205,9 @@ impl Machine {
         let full = match resume {
             Resume::Full => true,
             // `sysretq` with RFLAGS.TF traps before the first instruction, not behind it.
-            Resume::Syscall => bases != self.loaded_bases || regs.general.rflags & TRAP_FLAG != 0,
+            Resume::Syscall => {
+                bases != self.loaded_bases || regs.general.rflags & TRAP_FLAG != 0 || self.counts_branches()
+            }
         };
         if full {
             // All that matters to a program is set, but for bases that it may have changed itself.

@@ -55,7 +55,11 @@ pub(super) struct Stepper {
 impl Machine {
     /// Whether steps are to be counted from here on.
     fn wants_steps(&self) -> bool {
-        self.passes_time() || self.kernel.sched.counts_steps() || self.search.is_some() || self.debug.steps()
+        self.passes_time()
+            || self.kernel.sched.counts_steps()
+            || self.search.is_some()
+            || self.debug.steps()
+            || self.branches.steps()
     }
 
     /// Whether a step takes time.
@@ -120,7 +124,8 @@ impl Machine {
         }
         let fired = self.passes_time() && self.pass_time()?;
         let turn_over = self.count_step(frame.rip);
-        let goes_on = !fired && !trapped && !turn_over;
+        let slice_over = self.count_stepped_branch(frame)?;
+        let goes_on = !fired && !trapped && !turn_over && !slice_over;
         if goes_on && self.search_step(frame)? {
             return self.lose_turn(frame, options);
         }
@@ -155,6 +160,8 @@ impl Machine {
             self.core.stats.exits.preemptions += 1;
             let steps = self.stepper.steps;
             self.record(ExitKind::Preempted { steps }, frame.rip, 0, options)?;
+        } else if slice_over && !fired && !trapped {
+            self.end_slice(frame.rip, options)?;
         }
         self.go_on(options)
     }
