@@ -32,6 +32,9 @@ pub struct Scheduler {
     slice: Option<NonZeroU64>,
     /// Branches that the running task has left of it.
     branches: u64,
+    /// Something is to happen by time while the running task runs.
+    #[serde(skip)]
+    awaits_time: bool,
     /// No wait is over before this moment, and no interval timer of real time expires; [`u64::MAX`] if none ever
     /// does by itself.
     due: u64,
@@ -74,6 +77,7 @@ impl Scheduler {
             own: false,
             slice: None,
             branches: 0,
+            awaits_time: false,
             due: u64::MAX,
             circles: BTreeMap::new(),
             random: Random::new(seed, SCHEDULE_STREAM),
@@ -191,7 +195,12 @@ impl Scheduler {
 
     /// Whether the running task's branches are counted.
     pub fn counts_branches(&self) -> bool {
-        self.slice.is_some() && self.any_ready()
+        self.slice.is_some() && (self.any_ready() || self.awaits_time)
+    }
+
+    /// Says whether something is to happen by time while the running task runs, which passes as its slices end.
+    pub fn await_time(&mut self, awaits: bool) {
+        self.awaits_time = awaits;
     }
 
     /// Branches that the running task has left of its time slice.
@@ -212,6 +221,8 @@ impl Scheduler {
     /// The running task's time slice is over by its branches.
     pub fn slice_out(&mut self, tid: u32) {
         self.end_slice();
+        // Where no other task can run, it has the next one, too.
+        self.branches = self.slice.map_or(0, NonZeroU64::get);
         self.chaos.iter_mut().for_each(|chaos| chaos.stepped_out(tid));
     }
 

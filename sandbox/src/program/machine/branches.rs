@@ -12,6 +12,7 @@ use super::debug::Halt;
 use super::delivery::Resume;
 use crate::exit::ExitKind;
 use crate::machine::{RunEnd, RunError, RunOptions};
+use crate::program::clock::EXIT_STEP;
 use crate::program::entry::Entry;
 use crate::program::exception;
 use crate::program::mm::USER_END;
@@ -20,6 +21,9 @@ use crate::vcpu::Exit;
 use crate::x86::flags::rflags::{RESUME_FLAG, TRAP_FLAG};
 use crate::x86::frame::Frame;
 use crate::x86::vector;
+
+/// Virtual time that a branch takes, nanoseconds.
+const BRANCH_NS: u64 = 1;
 
 /// What is known of branches since the last exit.
 #[derive(Debug, Default)]
@@ -242,7 +246,7 @@ impl Machine {
     pub(super) fn end_slice(&mut self, rip: u64, options: &mut RunOptions<'_>) -> Result<(), RunError> {
         self.kernel.sched.slice_out(self.kernel.tid());
         self.core.stats.exits.preemptions += 1;
-        self.kernel.tick()?;
+        self.pass_time(self.branches.done.saturating_mul(BRANCH_NS).max(EXIT_STEP))?;
         self.record(ExitKind::Sliced { branches: self.branches.done }, rip, 0, options)
     }
 

@@ -122,7 +122,7 @@ impl Machine {
             Touch::Loads => self.stepper.own = frame.rflags & TRAP_FLAG != 0,
             _ => {}
         }
-        let fired = self.passes_time() && self.pass_time()?;
+        let fired = self.passes_time() && self.pass_time(self.kernel.clock.timer_step.map_or(0, u64::from))?;
         let turn_over = self.count_step(frame.rip);
         let slice_over = self.count_stepped_branch(frame)?;
         let goes_on = !fired && !trapped && !turn_over && !slice_over;
@@ -173,10 +173,9 @@ impl Machine {
         sched.step(tid, || space.find(rip).is_some_and(|(_, vma)| *vma.name == *space.state.image.exe))
     }
 
-    /// The time of one step passes. Whether a timer goes off.
-    fn pass_time(&mut self) -> Result<bool, RunError> {
+    /// So many nanoseconds pass. Whether a timer goes off.
+    pub(super) fn pass_time(&mut self, ns: u64) -> Result<bool, RunError> {
         let Kernel { clock, memory, space, .. } = &mut self.kernel;
-        let ns = clock.timer_step.map_or(0, u64::from);
         let before = clock.cpu();
         clock.pass(memory, space, ns).map_err(SysError::from)?;
         self.kernel.account(before);
