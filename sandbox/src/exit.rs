@@ -55,15 +55,15 @@ pub enum ExitKind {
         /// Instructions stepped since the exit before.
         steps: u64,
     },
-    /// A task lost the CPU, as its time slice was over.
-    Sliced {
-        /// Branches counted since the exit before.
-        branches: u64,
-    },
     /// A task lost the CPU, since it ran in a circle that nothing in it ends.
     Circle {
         /// Instructions of the circle.
         steps: u64,
+    },
+    /// A task lost the CPU, as its time slice was over.
+    Sliced {
+        /// Branches counted since the exit before.
+        branches: u64,
     },
 }
 

@@ -122,7 +122,8 @@ impl Machine {
             Touch::Loads => self.stepper.own = frame.rflags & TRAP_FLAG != 0,
             _ => {}
         }
-        let fired = self.passes_time() && self.pass_time(self.kernel.clock.timer_step.map_or(0, u64::from))?;
+        let fired =
+            self.passes_time() && self.pass_time(self.kernel.clock.timer_step.map_or(0, u64::from))?;
         let turn_over = self.count_step(frame.rip);
         let slice_over = self.count_stepped_branch(frame)?;
         let goes_on = !fired && !trapped && !turn_over && !slice_over;

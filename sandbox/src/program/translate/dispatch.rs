@@ -104,7 +104,7 @@ mod tests {
             text.push(decoder.decode().to_string());
         }
         assert!(pieces.iter().all(|piece| starts.contains(&piece.at)) && starts.contains(&over));
-        let expected = "movzx edx,word ptr [7FFFFFE10029h]";
+        let expected = "movzx edx,word [rel 7FFFFFE10029h]";
         assert!(text.iter().any(|line| line == expected), "{text:#?}");
         assert_eq!(text.iter().filter(|line| *line == "hlt").count(), 2);
         for line in [

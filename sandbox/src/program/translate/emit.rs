@@ -153,20 +153,20 @@ mod tests {
         let mut emitter = Emitter::new(BASE);
         make(&mut emitter);
         let code = emitter.finish();
-        Decoder::with_ip(64, &code, BASE, DecoderOptions::NONE).decode().to_string().replace(' ', "")
+        Decoder::with_ip(64, &code, BASE, DecoderOptions::NONE).decode().to_string()
     }
 
     #[test]
     fn what_it_makes() {
-        assert_eq!(text(|e| e.store(Register::RCX, BASE + 0x100)), "mov[7FFFFFE50100h],rcx");
-        assert_eq!(text(|e| e.load(Register::R9, BASE - 0x100)), "movr9,[7FFFFFE4FF00h]");
-        assert_eq!(text(|e| e.address_of(Register::RAX, BASE)), "learax,[7FFFFFE50000h]");
-        assert_eq!(text(|e| e.number(Register::RSI, 1 << 40)), "movrsi,10000000000h");
-        assert_eq!(text(|e| e.number(Register::R15, 7)), "movr15,7");
-        assert_eq!(text(|e| e.jump(BASE + 0x40)), "jmpshort00007FFFFFE50040h".replace("short", "near"));
-        assert_eq!(text(|e| drop(e.jump_if(4, BASE - 0x40))), "jenear00007FFFFFE4FFC0h");
-        assert_eq!(text(|e| drop(e.jump_if_rcx_is_0(3))), "jrcxzshort00007FFFFFE50005h");
-        assert_eq!(text(|e| e.push(1)), "pushqword[7FFFFFE50006h]".replace("qword", ""));
-        assert_eq!(text(|e| e.jump_through(BASE)), "jmpqword[7FFFFFE50000h]".replace("qword", ""));
+        assert_eq!(text(|e| e.store(Register::RCX, BASE + 0x100)), "mov [rel 7FFFFFE50100h],rcx");
+        assert_eq!(text(|e| e.load(Register::R9, BASE - 0x100)), "mov r9,[rel 7FFFFFE4FF00h]");
+        assert_eq!(text(|e| e.address_of(Register::RAX, BASE)), "lea rax,[rel 7FFFFFE50000h]");
+        assert_eq!(text(|e| e.number(Register::RSI, 1 << 40)), "mov rsi,10000000000h");
+        assert_eq!(text(|e| e.number(Register::R15, 7)), "mov r15,7");
+        assert_eq!(text(|e| e.jump(BASE + 0x40)), "jmp 00007FFFFFE50040h");
+        assert_eq!(text(|e| drop(e.jump_if(4, BASE - 0x40))), "je near 00007FFFFFE4FFC0h");
+        assert_eq!(text(|e| drop(e.jump_if_rcx_is_0(3))), "jrcxz 00007FFFFFE50005h");
+        assert_eq!(text(|e| e.push(1)), "push qword [rel 7FFFFFE50006h]");
+        assert_eq!(text(|e| e.jump_through(BASE)), "jmp qword [rel 7FFFFFE50000h]");
     }
 }

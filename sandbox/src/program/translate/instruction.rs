@@ -35,23 +35,13 @@ pub(super) enum Kind {
 const STAND_INS: [Register; 6] =
     [Register::RAX, Register::RCX, Register::RDX, Register::RBX, Register::RSI, Register::RDI];
 
-/// Whether a branch that went from an instruction to an address is counted.
+/// Whether an instruction from which the program went on at an address was a branch that is counted.
 pub(crate) fn is_counted(instruction: &Instruction, to: u64) -> bool {
-    match instruction.flow_control() {
-        FlowControl::IndirectBranch | FlowControl::IndirectCall => !is_far(instruction),
-        FlowControl::Return => matches!(instruction.mnemonic(), Mnemonic::Ret),
-        FlowControl::UnconditionalBranch | FlowControl::ConditionalBranch | FlowControl::Call => {
-            !is_far(instruction) && to <= instruction.ip()
-        }
-        _ => false,
+    match kind(instruction) {
+        Kind::Jump(_) | Kind::JumpIf(..) | Kind::JumpByRcx(_) | Kind::Call(_) => to <= instruction.ip(),
+        Kind::Return(_) | Kind::JumpIndirect | Kind::CallIndirect => true,
+        Kind::Same | Kind::By(_) | Kind::Leaves | Kind::Stepped => false,
     }
-}
-
-fn is_far(instruction: &Instruction) -> bool {
-    instruction.is_jmp_far()
-        || instruction.is_call_far()
-        || instruction.is_jmp_far_indirect()
-        || instruction.is_call_far_indirect()
 }
 
 /// Bytes of what stands in the place of an instruction that the handler of breakpoints answers
