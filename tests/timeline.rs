@@ -59,6 +59,10 @@ fn walk(recording: &Path, evict: Option<Evict>, seed: u64, moves: u64, seen: &mu
         // At each stop.
         timeline.set_checkpoint_interval(Duration::ZERO);
     }
+    if seed % 3 == 1 {
+        // Branches are counted everywhere.
+        timeline.set_patience(Duration::ZERO, 20);
+    }
     let mut random = Random(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1);
     timeline.seek_end().expect("an end");
     let last = timeline.exit();
@@ -82,7 +86,7 @@ fn walk(recording: &Path, evict: Option<Evict>, seed: u64, moves: u64, seen: &mu
             0 | 1 => {
                 let exit = random.below(last + 1);
                 let steps = random.below(40);
-                match timeline.seek(Position { exit, steps }) {
+                match timeline.seek(Position::stepped(exit, steps)) {
                     Ok(()) | Err(TimelineError::NoSuchPosition { .. }) => {}
                     Err(e) => panic!("seek {exit}+{steps}: {e}"),
                 }
@@ -175,6 +179,69 @@ fn the_end_of_a_stopped_run_is_its_last_exit() {
     assert_eq!(timeline.run(&Stops::default()).expect("a run"), Stop::End);
     assert_eq!(timeline.reverse_step().expect("a step back"), Stop::Arrived);
     assert!(timeline.position().expect("a position") < Position::behind(last));
+}
+
+/// In a stretch without exits one comes everywhere, one step back and one forwards, and back to the last time that
+/// memory was changed.
+#[test]
+fn long_stretches_have_positions() {
+    common::require_kvm();
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    common::guest(dir.path(), "long.c", &["-static", "-g"]);
+    let (rounds, moves) = if common::full() { ("100000000", 100) } else { ("3000000", 12) };
+    let recording = record(dir.path(), &[], &["./long", rounds]);
+    let symbol = |name: &str| {
+        let nm = std::process::Command::new("nm").arg(dir.path().join("long")).output().expect("nm");
+        let text = String::from_utf8(nm.stdout).expect("UTF-8");
+        let line = text.lines().find(|line| line.ends_with(&format!(" {name}"))).expect("a symbol");
+        u64::from_str_radix(&line[..16], 16).expect("an address")
+    };
+    let mut timeline = timeline(&recording, None);
+    if !common::full() {
+        timeline.set_patience(Duration::from_millis(1), 50_000);
+        timeline.set_checkpoint_interval(Duration::from_millis(5));
+    }
+    // Into the stretch: the last exits are what is printed, and the end.
+    timeline.seek_end().expect("an end");
+    let mut random = Random(0x1234_5678_9abc_def1);
+    let rare = symbol("rare");
+    let stops = Stops { writes: vec![rare..rare + 8], ..Stops::default() };
+    assert_eq!(timeline.reverse_run(&stops).expect("back to the last write"), Stop::Written(rare..rare + 8));
+    let last = timeline.position().expect("a position");
+    assert!(last.branches > 1000, "{last}");
+    let value = |timeline: &Timeline| {
+        let mut bytes = [0; 8];
+        timeline.read_memory(rare, &mut bytes).expect("memory");
+        u64::from_le_bytes(bytes)
+    };
+    let before = value(&timeline);
+    timeline.step().expect("a step");
+    assert_eq!(value(&timeline), before + 1, "one step is the write");
+    let often = symbol("often");
+    let stops = Stops { writes: vec![often..often + 8], ..Stops::default() };
+    for _ in 0..3 {
+        let before = timeline.position().expect("a position");
+        assert_eq!(timeline.reverse_run(&stops).expect("a round back"), Stop::Written(often..often + 8));
+        let now = timeline.position().expect("a position");
+        assert!(now < before && before.branches - now.branches < 10, "{now} is a round before {before}");
+    }
+    for _ in 0..moves {
+        let branches = 1 + random.below(last.branches);
+        timeline.seek(Position { branches, steps: 0, ..last }).expect("a position in the stretch");
+        for _ in 0..random.below(3) {
+            timeline.step().expect("a step");
+        }
+        let here = (timeline.position().expect("a position"), timeline.digest().expect("a digest"));
+        timeline.reverse_step().expect("a step back");
+        let before = timeline.position().expect("a position");
+        assert!(before < here.0, "{before} is before {}", here.0);
+        timeline.step().expect("a step");
+        assert_eq!((timeline.position().expect("a position"), timeline.digest().expect("a digest")), here);
+        // The same from elsewhere.
+        timeline.seek(last).expect("the last write");
+        timeline.seek(here.0).expect("a position");
+        assert_eq!(timeline.digest().expect("a digest"), here.1, "{} by another way", here.0);
+    }
 }
 
 /// The run is the same with checkpoints; each of them is where the run was; and those that cannot be used are not.

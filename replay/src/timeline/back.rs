@@ -10,6 +10,10 @@ use super::{Position, Stop, Stops, Timeline, TimelineError};
 /// Bytes of `syscall`.
 const SYSCALL_BYTES: u64 = 2;
 
+/// Branches of a long stretch that are gone through first on the way back, and by how much more each time.
+const FIRST_WINDOW: u64 = 1024;
+const WIDER: u64 = 8;
+
 /// The address of the instruction that made an exit, if it was made by one.
 pub(super) fn cause(exit: &Exit) -> Option<u64> {
     match exit.kind {
@@ -46,8 +50,7 @@ impl Timeline {
         };
         let place = match here {
             None => self.place.one_step_less(),
-            Some(Position { exit, steps: 0 }) => self.place_before(exit)?,
-            Some(Position { exit, steps }) => Position { exit, steps: steps - 1 }.into(),
+            Some(here) => self.one_before(here)?,
         };
         self.go(&place)?;
         if self.is_behind_exit() && self.seen() == before && !self.is_at_start() {
@@ -77,11 +80,28 @@ impl Timeline {
         self.keep_if_far()?;
         let here = self.place.clone();
         let mut until = here.clone();
+        let mut window = FIRST_WINDOW;
         loop {
-            let from = match until.hops.is_empty() {
+            let mut from = match until.hops.is_empty() {
                 true => self.checkpoints.before(until.base),
                 false => self.checkpoints.at(until.base).map(|(at, _)| at),
             };
+            // They are not counted along with branches at full speed.
+            if !stops.conditions.is_empty() && until.base.branches == 0 {
+                while let Some(at) = from.filter(|at| at.branches > 0) {
+                    from = self.checkpoints.before(at);
+                }
+            }
+            if self.long.contains(&until.base.exit) && stops.conditions.is_empty() {
+                // What comes often was here a moment ago, and each time takes some ten microseconds.
+                let branches = match until.hops.is_empty() {
+                    true => until.base.branches.saturating_sub(window),
+                    false => until.base.branches,
+                };
+                let near = Position { branches, ..Position::behind(until.base.exit) };
+                from = from.max(Some(near).filter(|near| near.branches > 0 && Place::from(*near) != until));
+                window = window.saturating_mul(WIDER);
+            }
             let Some(from) = from else {
                 self.go(&self.start().into())?;
                 return Ok(Stop::Start);
@@ -127,9 +147,17 @@ impl Timeline {
                         last = Some((place, Stop::Written(addresses)));
                     }
                 }
-                Came::Stepped | Came::Trapped | Came::Ended => {
+                Came::Stepped | Came::Branched | Came::Trapped | Came::Ended => {
                     return Err(self.no_such_position(until.base));
                 }
+            }
+        }
+        while self.place.base.branches < until.base.branches {
+            match self.next_before(until.base.exit + 1, until.base.branches, stops, None)? {
+                Came::Breakpoint(address) => last = Some((self.place.clone(), Stop::Breakpoint(address))),
+                Came::Watched(stop) => last = Some((self.place.clone(), stop)),
+                Came::Branched => {}
+                _ => return Err(self.no_such_position(until.base)),
             }
         }
         let steps = until.base.steps.saturating_sub(self.place.base.steps);
@@ -198,6 +226,10 @@ impl Timeline {
                 let process = self.process_of(recorded.task);
                 self.last_reached_by(&recorded, process, address)
             }
+            _ if self.is_long() => match self.last_step_of_stretch(exit)? {
+                Some(place) => Ok(place),
+                None => self.last_step_before(exit),
+            },
             _ => self.last_step_before(exit),
         }
     }
@@ -221,7 +253,7 @@ impl Timeline {
             match self.next(exit.number, &stops, None)? {
                 Came::Breakpoint(_) if self.seen().0 == exit.task => last = self.place.clone(),
                 Came::Exit | Came::Ended => return Ok(last),
-                Came::Breakpoint(_) | Came::Stepped | Came::Trapped | Came::Watched(_) => {}
+                Came::Breakpoint(_) | Came::Stepped | Came::Branched | Came::Trapped | Came::Watched(_) => {}
             }
         }
     }
@@ -231,8 +263,18 @@ impl Timeline {
         match place.hops.last() {
             Some(Hop::Steps(_)) => Ok(place.one_step_less()),
             Some(_) => Ok(place.clone()),
-            None if place.base.steps > 1 => Ok(Position { steps: place.base.steps - 1, ..place.base }.into()),
-            None => self.place_before(place.base.exit),
+            // What an exit wrote is seen on the way back from it.
+            None if place.base.branches == 0 && place.base.steps <= 1 => self.place_before(place.base.exit),
+            None => self.one_before(place.base),
+        }
+    }
+
+    /// Where the program is one step before a position.
+    fn one_before(&mut self, position: Position) -> Result<Place, TimelineError> {
+        match position {
+            Position { steps: 1.., .. } => Ok(Position { steps: position.steps - 1, ..position }.into()),
+            Position { branches: 1.., .. } => self.before_branch(position),
+            Position { exit, .. } => self.place_before(exit),
         }
     }
 

@@ -9,7 +9,7 @@ impl Timeline {
     pub(super) fn go_before(&mut self, exit: u64) -> Result<(), TimelineError> {
         let place = self.place_of_making(exit)?;
         // Else it was not come by.
-        if place.position().is_none_or(|position| position.steps > 0) {
+        if place.position().is_none_or(|position| position != Position::behind(position.exit)) {
             match self.go(&place) {
                 Err(TimelineError::NoSuchPosition { .. }) => {}
                 went => return went,

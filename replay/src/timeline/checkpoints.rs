@@ -10,6 +10,9 @@ use crate::thinning::spare;
 /// Bytes that a checkpoint takes besides its pages, about.
 const STATE_BYTES: u64 = 256 << 10;
 
+/// Branches that count as an exit where checkpoints are thinned out.
+const BRANCHES: u64 = 1 << 20;
+
 /// Checkpoints by the positions at which they were taken.
 #[derive(Debug)]
 pub(super) struct Checkpoints {
@@ -48,6 +51,12 @@ impl Checkpoints {
         }
     }
 
+    /// Gives up those between an exit and the next.
+    pub fn drop_within(&mut self, exit: u64) {
+        let start = self.start;
+        self.taken.retain(|at, _| at.exit != exit || *at == Position::behind(exit) || *at == start);
+    }
+
     /// How many there are.
     pub fn count(&self) -> usize {
         self.taken.len()
@@ -62,8 +71,17 @@ impl Checkpoints {
 
     fn thin_out(&mut self) {
         let all: Vec<Position> = self.taken.keys().copied().collect();
-        let exits: Vec<u64> = all.iter().map(|at| at.exit).collect();
-        if let Some(at) = spare(&exits).and_then(|at| all.get(at)) {
+        // Within long stretches, a million branches are as good as an exit.
+        let mut at = 0;
+        let apart: Vec<u64> = std::iter::once(0)
+            .chain(all.windows(2).map(|pair| {
+                let branches =
+                    if pair[0].exit == pair[1].exit { pair[1].branches - pair[0].branches } else { 0 };
+                at += pair[1].exit - pair[0].exit + branches / BRANCHES;
+                at
+            }))
+            .collect();
+        if let Some(at) = spare(&apart).and_then(|at| all.get(at)) {
             self.taken.remove(at);
         }
     }

@@ -11,8 +11,10 @@ use super::{Position, Timeline, TimelineError};
 /// A machine that is kept at a place.
 pub(super) struct Kept {
     place: Place,
-    /// Steps that the machine had made since the last exit, as far as it was stepped.
+    /// Steps that the machine had made since the last exit, and branches, and steps since the last of these, as far as
+    /// they were counted.
     steps: u64,
+    branches: (Option<u64>, u64),
     checkpoint: Checkpoint,
 }
 
@@ -45,8 +47,9 @@ impl Timeline {
         let far = self.checkpointed.elapsed() >= self.options.every;
         if far && !is_kept && !self.spoilt && !self.is_before_first_exit() && self.place.position().is_none()
         {
-            let (place, steps) = (self.place.clone(), self.runner.steps());
-            self.kept = Some(Kept { place, steps, checkpoint: self.runner.machine_mut().checkpoint()? });
+            let (place, steps, branches) = (self.place.clone(), self.runner.steps(), self.runner.branches());
+            self.kept =
+                Some(Kept { place, steps, branches, checkpoint: self.runner.machine_mut().checkpoint()? });
             self.checkpointed = Instant::now();
         }
         Ok(())
@@ -57,9 +60,10 @@ impl Timeline {
         let Some(kept) = &self.kept else { return Ok(None) };
         let Some(rest) = place.beyond(&kept.place) else { return Ok(None) };
         // As if it had made them, and was about to make the next.
-        let at = Position { exit: kept.place.base.exit, steps: kept.steps.saturating_add(1) };
+        let at = Position::stepped(kept.place.base.exit, kept.steps.saturating_add(1));
         let (recording, options) = (&self.recording, &self.options.machine);
         self.runner = Runner::start(&kept.checkpoint, at, recording, &self.host, options, &self.stop)?;
+        self.runner.set_branches(kept.branches);
         (self.place, self.spoilt) = (kept.place.clone(), false);
         self.checkpointed = Instant::now();
         Ok(Some(rest))

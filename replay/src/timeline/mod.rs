@@ -13,6 +13,7 @@ mod digest;
 mod error;
 mod files;
 mod kept;
+mod long;
 mod mapped;
 mod moves;
 mod place;
@@ -22,6 +23,7 @@ mod scratch;
 mod stops;
 mod ways;
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -56,15 +58,22 @@ pub struct TimelineOptions {
     pub every: Duration,
     /// Bytes that checkpoints may take, about.
     pub budget: u64,
+    /// Time after which a stretch without exits is a long one, in which branches are counted.
+    pub patience: Duration,
+    /// Branches there between two looks whether a checkpoint is due, at least one.
+    pub stride: u64,
 }
 
 impl Default for TimelineOptions {
-    /// A checkpoint each 100 ms, and 1 GiB for all of them.
+    /// A checkpoint each 100 ms, and 1 GiB for all of them; stretches are long that take 100 ms, and two million branches
+    /// take some ten.
     fn default() -> TimelineOptions {
         TimelineOptions {
             machine: MachineOptions { prefetch: true, ..MachineOptions::default() },
             every: Duration::from_millis(100),
             budget: 1 << 30,
+            patience: Duration::from_millis(100),
+            stride: 2_000_000,
         }
     }
 }
@@ -87,6 +96,8 @@ pub struct Timeline {
     end: Option<Place>,
     /// The last exit of a run that did not end by itself: what the program would do behind it was not seen.
     last: Option<u64>,
+    /// Exits behind which the program makes none for long: branches are counted there.
+    long: BTreeSet<u64>,
     /// Writes to pages of what is watched, so far.
     traps: u64,
 }
@@ -118,6 +129,7 @@ impl Timeline {
             kept: None,
             end: None,
             last,
+            long: BTreeSet::new(),
             traps: 0,
             recording,
             host,
@@ -179,6 +191,12 @@ impl Timeline {
     /// Sets the time of replaying between two checkpoints from here on: 100 ms at first.
     pub fn set_checkpoint_interval(&mut self, every: Duration) {
         self.options.every = every;
+    }
+
+    /// Sets which stretches without exits are long from here on, and the branches there between two looks whether a
+    /// checkpoint is due, which are not none: 100 ms and two million at first. By zero, all are.
+    pub fn set_patience(&mut self, patience: Duration, stride: u64) {
+        (self.options.patience, self.options.stride) = (patience, stride);
     }
 
     /// What stops moves: they fail with [`TimelineError::Interrupted`] as soon as its deadline has passed.

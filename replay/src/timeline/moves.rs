@@ -18,6 +18,13 @@ impl Timeline {
         }
         self.keep_if_far()?;
         let here = self.place.clone();
+        if self.is_long() {
+            let found =
+                self.find_position().inspect_err(|_| (self.place, self.spoilt) = (here.clone(), true))?;
+            if let Some(position) = found {
+                return Ok(position);
+            }
+        }
         self.count(here.clone()).inspect_err(|_| (self.place, self.spoilt) = (here, true))
     }
 

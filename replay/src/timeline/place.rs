@@ -168,7 +168,7 @@ mod tests {
     fn hops_of_a_kind_are_one() {
         let mut place = Place::from(Position::behind(4));
         place.step(2);
-        assert_eq!(place.position(), Some(Position { exit: 4, steps: 2 }));
+        assert_eq!(place.position(), Some(Position::stepped(4, 2)));
         let condition = Condition::new(&[0x22, 1, 0x27]).unwrap();
         let mut stops = Stops::default();
         place.reach(&stops, 0x10);

@@ -2,13 +2,14 @@
 
 use std::ops::Range;
 use std::sync::Arc;
+use std::time::Duration;
 
 use dejavm_sandbox::exit::Observer;
 use dejavm_sandbox::guest::{Checkpoint, Machine};
 use dejavm_sandbox::host::HostProfile;
 use dejavm_sandbox::host::stop::StopHandle;
 use dejavm_sandbox::machine::{MachineOptions, PauseAt, RunEnd, RunError, RunOptions};
-use dejavm_sandbox::program::machine::Halt;
+use dejavm_sandbox::program::machine::{Halt, Machine as ProgramMachine};
 use dejavm_sandbox::world::{HostPath, Request, Response, World, WorldError};
 
 use super::{Position, Stops, TimelineError};
@@ -32,6 +33,10 @@ pub(super) struct Reach {
     pub entry: bool,
     /// So many instructions, one by one.
     pub steps: Option<u64>,
+    /// Behind so many branches since the last exit.
+    pub branches: Option<u64>,
+    /// Wherever it is when it has made no exit for so long.
+    pub patience: Option<Duration>,
     /// Before the instruction that is the so manieth to use a page in which something is watched in the way that
     /// is.
     pub trap: Option<u64>,
@@ -84,8 +89,11 @@ impl Runner {
             (Err(_), Some(divergence)) => return Err(TimelineError::Diverged(Box::new(divergence))),
             (Err(e), None) => return Err(e.into()),
         };
-        if let (Some(program), Some(steps)) = (machine.program_mut(), at.steps.checked_sub(1)) {
+        if let Some(program) = machine.program_mut().filter(|_| at != Position::behind(at.exit)) {
+            // The first behind an exit is no instruction.
+            let steps = if at.branches > 0 { at.steps } else { at.steps - 1 };
             program.set_steps(steps);
+            program.set_branches(Some(at.branches), steps);
         }
         Ok(Runner { machine, observer: replayer.observer(), replayer })
     }
@@ -108,6 +116,32 @@ impl Runner {
     /// Instructions since the last exit, as far as they were stepped.
     pub fn steps(&self) -> u64 {
         self.machine.program().map_or(0, |program| program.steps())
+    }
+
+    /// Branches since the last exit, if they were counted, and instructions since the last of them, as far as they were
+    /// stepped.
+    pub fn branches(&self) -> (Option<u64>, u64) {
+        let of = |program: &ProgramMachine| (program.branches(), program.steps_since_branch());
+        self.machine.program().map_or((None, 0), of)
+    }
+
+    /// Branches between the last two exits, if they were counted.
+    pub fn branches_before_exit(&self) -> Option<u64> {
+        self.machine.program().and_then(|program| program.branches_before_exit())
+    }
+
+    /// Branches are counted from now on, or are not.
+    pub fn count(&mut self, counts: bool) {
+        if let Some(program) = self.machine.program_mut() {
+            program.debug.counts = counts;
+        }
+    }
+
+    /// There were so many branches, and steps since, as [`Runner::branches`] tells it.
+    pub fn set_branches(&mut self, (branches, steps): (Option<u64>, u64)) {
+        if let Some(program) = self.machine.program_mut() {
+            program.set_branches(branches, steps);
+        }
     }
 
     /// What stops the machine from now on. What is watched is looked at now.
@@ -162,6 +196,8 @@ impl Runner {
             program.debug.entry = reach.entry;
             program.debug.steps = reach.steps.map(|steps| made.saturating_add(steps));
             program.debug.trap = reach.trap;
+            program.debug.branches = reach.branches;
+            program.debug.patience = reach.patience;
         } else if reach.entry || reach.steps.is_some() {
             return Err(TimelineError::BareMetal);
         }

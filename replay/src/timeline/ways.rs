@@ -27,6 +27,8 @@ pub(super) enum Came {
     Watched(Stop),
     /// Behind the steps that were to be made.
     Stepped,
+    /// Behind the branches that were to be made.
+    Branched,
     /// Before the write that was to be gone to.
     Trapped,
     /// The run goes no farther. The place is where this part began, but the machine is not.
@@ -41,7 +43,7 @@ fn watched(addresses: Range<u64>, changed: bool) -> Stop {
 impl Timeline {
     /// Whether this is right behind an exit, before the way back into the program.
     pub(super) fn is_behind_exit(&self) -> bool {
-        self.place.position().is_some_and(|position| position.steps == 0)
+        self.place.position().is_some_and(|position| position == Position::behind(position.exit))
     }
 
     /// Whether an instruction with a breakpoint is about to run, which stops it.
@@ -67,8 +69,10 @@ impl Timeline {
             }
         };
         self.hop(base, &hops)?;
-        // However it was come here.
-        self.place = place.clone();
+        // However it was come here; but what was given by steps alone may be known by branches now.
+        if !self.is_long() || self.place.position().is_none() || place.position().is_none() {
+            self.place = place.clone();
+        }
         Ok(())
     }
 
@@ -96,12 +100,17 @@ impl Timeline {
                 return Err(self.no_such_position(base));
             }
         }
-        let steps = base.steps - self.place.base.steps;
+        if base.branches > 0 {
+            self.note_long(base.exit);
+        }
+        self.go_to_branch(base)?;
+        let mut steps = base.steps - self.place.base.steps;
         if steps > 2 * STEPS {
             self.step_exactly(steps - STEPS)?;
+            steps = STEPS;
             self.checkpoint()?;
         }
-        self.step_exactly(base.steps - self.place.base.steps)
+        self.step_exactly(steps)
     }
 
     /// Goes on from a position, or from where it was come to from there.
@@ -138,7 +147,18 @@ impl Timeline {
         stops: &Stops,
         trap: Option<u64>,
     ) -> Result<Came, TimelineError> {
-        let before = self.traps;
+        self.next_before(exit, u64::MAX, stops, trap)
+    }
+
+    /// The same; in a long stretch also up to behind so many branches since its exit.
+    pub(super) fn next_before(
+        &mut self,
+        exit: u64,
+        branches: u64,
+        stops: &Stops,
+        trap: Option<u64>,
+    ) -> Result<Came, TimelineError> {
+        let mut before = self.traps;
         if !self.is_behind_exit() && self.stands_at(stops)? {
             // What one stands at does not stop the run.
             match self.steps(1, stops, trap)? {
@@ -155,11 +175,14 @@ impl Timeline {
             }
             let exit = self.last.map_or(exit, |last| exit.min(last));
             let stride = exit.min(exits.saturating_add(STRIDE));
+            let stride = self.next_long(exits).map_or(stride, |long| stride.min(long));
             if stride <= exits {
                 return Ok(Came::Exit);
             }
             let trap = trap.map(|trap| trap - (self.traps - before));
-            let ran = self.run_machine(Reach { exit: Some(stride), trap, ..Reach::default() });
+            let reach = self.reach(branches, Reach { exit: Some(stride), trap, ..Reach::default() }, stops);
+            let met = self.traps;
+            let ran = self.run_machine(reach);
             let now = self.runner.exits();
             let known = match ran {
                 Ok(Ran::Exit | Ran::Halted(_)) | Err(TimelineError::Interrupted) => now != exits,
@@ -170,6 +193,21 @@ impl Timeline {
             }
             match ran? {
                 Ran::Exit => self.checkpoint_if_due()?,
+                Ran::Halted(Halt::Branched) => {
+                    self.branched();
+                    self.checkpoint_if_due()?;
+                    if self.place.base.branches >= branches {
+                        return Ok(Came::Branched);
+                    }
+                }
+                Ran::Halted(Halt::Quiet) => {
+                    self.note_long(now);
+                    self.spoilt = true;
+                    let place = self.place.clone();
+                    self.go(&place)?;
+                    before = self.traps - if known { 0 } else { met - before };
+                    self.runner.want(stops)?;
+                }
                 Ran::Halted(halt) => {
                     let came = self.halted(halt, stops);
                     self.keep_if_far()?;
@@ -200,7 +238,7 @@ impl Timeline {
                 self.place.trap(stops, self.runner.traps());
                 Came::Trapped
             }
-            Halt::Breakpoint(_) | Halt::Stepped | Halt::Branched => {
+            Halt::Breakpoint(_) | Halt::Stepped | Halt::Branched | Halt::Quiet => {
                 self.place.reach(stops, rip);
                 Came::Breakpoint(rip)
             }
@@ -252,10 +290,14 @@ impl Timeline {
             return Ok(Came::Stepped);
         }
         self.runner.want(stops)?;
-        let before = self.runner.steps();
+        self.runner.count(self.is_long());
+        let (before, branches) = (self.runner.steps(), self.runner.branches().0);
         let ran = self.run_machine(Reach { steps: Some(steps), trap, ..Reach::default() })?;
         if self.runner.exits() == exits {
-            self.place.step(self.runner.steps() - before);
+            match self.is_long() && self.runner.branches().0 != branches {
+                true => self.branched(),
+                false => self.place.step(self.runner.steps() - before),
+            }
         } else if ran != Ran::Ended {
             self.place = Position::behind(self.runner.exits()).into();
         }
@@ -265,12 +307,12 @@ impl Timeline {
             Ran::Halted(Halt::WrittenByExit(addresses)) => Came::Watched(Stop::Written(addresses)),
             Ran::Halted(Halt::Watched { addresses, changed }) => Came::Watched(watched(addresses, changed)),
             Ran::Halted(Halt::Trap) => Came::Trapped,
-            Ran::Halted(Halt::Stepped | Halt::Branched | Halt::Entry) => Came::Stepped,
+            Ran::Halted(Halt::Stepped | Halt::Branched | Halt::Quiet | Halt::Entry) => Came::Stepped,
             Ran::Ended => Came::Ended,
         })
     }
 
-    fn run_machine(&mut self, reach: Reach) -> Result<Ran, TimelineError> {
+    pub(super) fn run_machine(&mut self, reach: Reach) -> Result<Ran, TimelineError> {
         let mut ran = self.runner.run(reach);
         let interrupted = matches!(ran, Err(TimelineError::Interrupted));
         if (ran.is_ok() || interrupted) && self.last.is_some_and(|last| self.runner.exits() > last) {

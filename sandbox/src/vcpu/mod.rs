@@ -17,7 +17,7 @@ use kvm_ioctls::{SyncReg, VcpuExit, VcpuFd, VmFd};
 use crate::host::thread::{BlockedSignals, let_rdtsc_run, make_rdtsc_fault};
 pub use exit::{Data, Exit};
 use registers::ExtendedState;
-pub use state::CpuState;
+pub use state::{CpuState, InFlight};
 
 /// `KVM_SET_SIGNAL_MASK` (`include/uapi/linux/kvm.h`): `_IOW(KVMIO, 0x8b, struct kvm_signal_mask)`.
 const KVM_SET_SIGNAL_MASK: libc::c_ulong = 0x4004_ae8b;

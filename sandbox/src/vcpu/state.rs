@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use super::registers::ExtendedState;
 use super::{Vcpu, VcpuError, error};
 use crate::x86::flags::cr0;
-use crate::x86::{msr, xstate};
+use crate::x86::{msr, vector, xstate};
 
 /// Model-specific registers that a guest sets and that KVM keeps besides those in the system
 /// registers. The time stamp is not among them: it is the host's.
@@ -30,6 +30,19 @@ const DR7_RESET: u64 = 0x400;
 const APIC_BASE: u64 = 0xfee0_0900;
 /// XCR0 after a reset: x87 alone (Intel SDM volume 1, section 13.3).
 const XCR0_RESET: u64 = xstate::X87;
+
+/// Whether an exception is on its way to the guest. To set registers then would lose it, or have it told of another
+/// place.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum InFlight {
+    /// None is.
+    No,
+    /// One is.
+    Yes,
+    /// A breakpoint is, if RIP is behind one: KVM does not tell of exceptions that an instruction raises by itself
+    /// (`kvm_vcpu_ioctl_x86_get_vcpu_events`, `arch/x86/kvm/x86.c`), but for the vector of the last one.
+    IfBehindBreakpoint,
+}
 
 /// The state of a vCPU.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -110,13 +123,17 @@ impl Vcpu {
         Ok(())
     }
 
-    /// Whether an exception is on its way to the guest: setting registers would lose it.
+    /// Whether an exception is on its way to the guest.
     ///
     /// # Errors
     /// When KVM refuses.
-    pub fn has_exception(&self) -> Result<bool, VcpuError> {
+    pub fn exception(&self) -> Result<InFlight, VcpuError> {
         let exception = self.fd.get_vcpu_events().map_err(error("KVM_GET_VCPU_EVENTS"))?.exception;
-        Ok(exception.injected != 0 || exception.pending != 0)
+        Ok(match (exception.injected != 0 || exception.pending != 0, exception.nr) {
+            (true, _) => InFlight::Yes,
+            (false, vector::BREAKPOINT) => InFlight::IfBehindBreakpoint,
+            (false, _) => InFlight::No,
+        })
     }
 
     /// Those of the model-specific registers that KVM has.

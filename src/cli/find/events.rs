@@ -205,7 +205,7 @@ fn signal_hit(delivered: &DeliveredSignal) -> Hit {
     };
     let mut more = Map::new();
     more.insert("signal".into(), name.into());
-    let moment = Position { exit: delivered.exits, steps }.into();
+    let moment = Position::stepped(delivered.exits, steps).into();
     Hit { moment, task: delivered.task, kind: "signal", text, more }
 }
 

@@ -28,7 +28,13 @@ pub fn watch(
         let position = timeline.position()?;
         let moment = match position.steps {
             // By the exit itself, which the first step behind it shows.
-            0 | 1 => Moment::Before(position.exit),
+            0 | 1 if position.branches == 0 => Moment::Before(position.exit),
+            0 => {
+                timeline.reverse_step()?;
+                let before = timeline.position()?;
+                timeline.seek(position)?;
+                before.into()
+            }
             steps => Position { steps: steps - 1, ..position }.into(),
         };
         let after = content(timeline, range);

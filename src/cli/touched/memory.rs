@@ -95,7 +95,7 @@ mod tests {
             text: text.into(),
             more: Default::default(),
         };
-        let at = |exit, steps| Moment::At(Position { exit, steps });
+        let at = |exit, steps| Moment::At(Position::stepped(exit, steps));
         let changes = [hit(at(1, 5), "a"), hit(Moment::Before(3), "b"), hit(at(4, 2), "c")];
         let calls = [hit(Moment::Before(2), "d"), hit(Moment::Before(3), "e"), hit(Moment::Before(9), "f")];
         let all = merge(changes.into_iter(), calls.into_iter());

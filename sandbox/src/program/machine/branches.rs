@@ -31,8 +31,14 @@ pub(super) struct Branches {
     caches: Caches,
     /// Branches since the last compared exit.
     done: u64,
+    /// Steps since the last of these, as far as the program was stepped.
+    since: u64,
     /// What the copies were told to count when they were entered.
     told: Option<u64>,
+    /// Some were not counted.
+    lost: bool,
+    /// Branches between the last two exits, if all were counted.
+    before: Option<u64>,
     /// The program came to code that is not translated: nothing is counted up to the next exit.
     suspended: bool,
     /// An indirect branch went where it does not find a copy yet.
@@ -44,7 +50,8 @@ pub(super) struct Branches {
 impl Branches {
     /// An exit was answered.
     pub fn exit(&mut self) {
-        (self.done, self.suspended) = (0, false);
+        self.before = (!self.lost).then_some(self.done);
+        (self.done, self.since, self.lost, self.suspended) = (0, 0, false, false);
     }
 
     /// Whether an instruction is to be stepped.
@@ -59,14 +66,26 @@ impl Branches {
 }
 
 impl Machine {
-    /// Branches since the last compared exit, as far as they were counted.
-    pub fn branches(&self) -> u64 {
-        self.branches.done
+    /// Branches since the last compared exit, if all of them were counted.
+    pub fn branches(&self) -> Option<u64> {
+        (!self.branches.lost).then_some(self.branches.done)
     }
 
-    /// The machine goes on for one that had made so many branches since its last compared exit.
-    pub fn set_branches(&mut self, branches: u64) {
-        self.branches.done = branches;
+    /// Branches between the last two compared exits, if all of them were counted.
+    pub fn branches_before_exit(&self) -> Option<u64> {
+        self.branches.before
+    }
+
+    /// Steps since the last of these branches, or since the exit if there is none, as far as the program was stepped.
+    pub fn steps_since_branch(&self) -> u64 {
+        self.branches.since
+    }
+
+    /// The machine goes on for one that had made so many branches since its last compared exit, if that is known, and
+    /// so many steps since.
+    pub fn set_branches(&mut self, branches: Option<u64>, steps: u64) {
+        (self.branches.lost, self.branches.since) = (branches.is_none(), steps);
+        self.branches.done = branches.unwrap_or(0);
     }
 
     /// Whether branches are counted from here on.
@@ -87,6 +106,7 @@ impl Machine {
     /// So many branches were made.
     fn made_branches(&mut self, branches: u64) {
         self.branches.done = self.branches.done.saturating_add(branches);
+        self.branches.since = 0;
         if self.kernel.sched.counts_branches() {
             self.kernel.sched.count_branches(branches);
         }
@@ -95,7 +115,11 @@ impl Machine {
     /// The program is about to be entered: in copies, if its branches are counted.
     pub(super) fn enter_copies(&mut self) -> Result<(), RunError> {
         let regs = *self.core.vcpu.regs();
-        if !self.counts_branches() || self.stepper.on || regs.rflags & TRAP_FLAG != 0 {
+        if !self.counts_branches() {
+            self.branches.lost |= !self.branches.suspended;
+            return Ok(());
+        }
+        if self.stepper.on || regs.rflags & TRAP_FLAG != 0 {
             return Ok(());
         }
         let left = self.branches_left();
@@ -162,7 +186,7 @@ impl Machine {
         // An exception that is about to be told would be told of the original.
         if foreign
             && let Some((landing, at)) = self.landing(rip)
-            && !self.core.vcpu.has_exception()?
+            && !self.has_exception(at)?
         {
             let rsp = self.core.vcpu.regs().rsp;
             let (at, rsp) = self.land(&landing, at, rsp)?;
@@ -215,7 +239,9 @@ impl Machine {
         let (rip, program_rsp) = self.land(&landing, at, frame.rsp)?;
         let frame = Frame { rip, rsp: program_rsp, ..*frame };
         self.kernel.entry.set_frame(&self.kernel.memory, vector, rsp, &frame);
-        if vector != vector::PROTECTION || landing.leaves == Leaves::Not {
+        // Where a KVM emulates it, `hlt` may be an invalid opcode.
+        let is_hlt = matches!(vector, vector::PROTECTION | vector::INVALID_OPCODE);
+        if !is_hlt || landing.leaves == Leaves::Not {
             return self.exception_with(vector, error, rsp, &frame, options);
         }
         self.take_frame(&Frame { rflags: frame.rflags & !RESUME_FLAG, ..frame });
@@ -253,7 +279,8 @@ impl Machine {
     /// The handler of an exception is left for the program's own code: it goes on in copies.
     pub(super) fn goes_on_in_copies(&mut self, vector: u8) -> Result<(), RunError> {
         let regs = self.core.vcpu.regs();
-        if !self.counts_branches() || Entry::vector_at(regs.rip) != Some(vector) {
+        let is_there = Entry::vector_at(regs.rip) == Some(vector) || Entry::is_handler(regs.rip);
+        if !self.counts_branches() || !is_there {
             return Ok(());
         }
         let Some((_, frame)) = self.kernel.entry.frame(&self.kernel.memory, vector, regs.rsp) else {
@@ -270,6 +297,7 @@ impl Machine {
     /// that.
     pub(super) fn count_stepped_branch(&mut self, frame: &Frame) -> Result<bool, RunError> {
         self.branches.stepped();
+        self.branches.since += 1;
         if !self.counts_branches() {
             return Ok(false);
         }

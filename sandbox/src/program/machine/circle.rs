@@ -126,7 +126,7 @@ impl Machine {
             return Ok(());
         }
         // A breakpoint that is about to be told would be forgotten, with RIP behind it.
-        if self.core.vcpu.has_exception()? {
+        if self.has_exception(general.rip)? {
             return Ok(());
         }
         self.refresh_bases()?;

@@ -13,6 +13,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
+use std::time::Duration;
 
 use super::Machine;
 use super::access::{Accesses, pages_of};
@@ -23,6 +24,7 @@ use crate::program::mm::{Access, patch};
 use crate::program::patch::{Condition, Sites};
 use crate::program::process::PROGRAM_PID;
 use crate::ram::PAGE_SIZE;
+use crate::vcpu::InFlight;
 use crate::x86::flags::rflags::RESUME_FLAG;
 use crate::x86::frame::Frame;
 
@@ -43,6 +45,8 @@ pub enum Halt {
     Stepped,
     /// As many branches were made as were asked for.
     Branched,
+    /// The program has made no exit for as long as was asked for. Where it is depends on the host.
+    Quiet,
     /// The instruction that ran last changed what is watched at these addresses, or used it in a way that is
     /// looked for.
     Watched {
@@ -83,6 +87,8 @@ pub struct Debug {
     pub steps: Option<u64>,
     /// Stops when so many branches have been made since the last compared exit.
     pub branches: Option<u64>,
+    /// Comes back when there was no exit for so long.
+    pub patience: Option<Duration>,
     /// Branches are counted, whether there is a number to stop at or not.
     pub counts: bool,
     /// Stops before an instruction is let through for so many times since the run's start or the last exit,
@@ -120,6 +126,7 @@ impl Default for Debug {
             entry: false,
             steps: None,
             branches: None,
+            patience: None,
             counts: false,
             trap: None,
             traps: 0,
@@ -302,6 +309,19 @@ impl Machine {
         Ok(())
     }
 
+    /// Whether an exception is on its way to the program, which is at this address.
+    pub(super) fn has_exception(&mut self, rip: u64) -> Result<bool, RunError> {
+        let breakpoint = rip.wrapping_sub(1);
+        Ok(match self.core.vcpu.exception()? {
+            InFlight::No => false,
+            InFlight::Yes => true,
+            InFlight::IfBehindBreakpoint => {
+                self.debug.breakpoints.contains(&breakpoint)
+                    || self.code(breakpoint)?.first() == Some(&patch::BREAKPOINT)
+            }
+        })
+    }
+
     /// A step was made, to this frame. Some when the run stops here.
     pub(super) fn debug_step(&mut self, frame: &Frame) -> Result<Option<RunEnd>, RunError> {
         let through = !std::mem::take(&mut self.debug.lets_through).is_empty();
@@ -314,7 +334,9 @@ impl Machine {
             (None, Some(addresses), _) => Halt::Watched { addresses, changed: false },
             _ if stops => Halt::Breakpoint(frame.rip),
             (.., Some(steps)) if self.stepper.steps >= steps => Halt::Stepped,
-            _ if self.debug.branches.is_some_and(|most| most <= self.branches()) => Halt::Branched,
+            _ if self.debug.branches.is_some_and(|most| self.branches().is_some_and(|done| most <= done)) => {
+                Halt::Branched
+            }
             _ => return Ok(None),
         };
         self.halt(halt, frame).map(Some)

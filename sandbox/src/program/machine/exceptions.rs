@@ -61,7 +61,12 @@ impl Machine {
             Some(frame) => {
                 // RIP is behind its first byte.
                 let rip = self.program_rip(frame.rip.wrapping_sub(1)).wrapping_add(1);
-                self.exception_with(vector::BREAKPOINT, 0, rsp, &Frame { rip, ..frame }, options)
+                let end =
+                    self.exception_with(vector::BREAKPOINT, 0, rsp, &Frame { rip, ..frame }, options)?;
+                if end.is_none() {
+                    self.goes_on_in_copies(vector::BREAKPOINT)?;
+                }
+                Ok(end)
             }
             None => self.jumped_to_stub(HANDLER, self.program_registers(), options),
         }

@@ -36,7 +36,7 @@ use crate::entry::{BREAKPOINT_PORT, EXCEPTION_PORT, SYSCALL_PORT};
 use crate::exit::{self, ExitKind, Rung, SourceKind};
 use crate::fault::{Finding, Place, Then, fetch};
 use crate::host::program_table;
-use crate::host::thread::BlockedSignals;
+use crate::host::thread::{BlockedSignals, monotonic_ns};
 use crate::machine::{Core, Guest, PauseAt, RunEnd, RunError, RunOptions};
 use crate::vcpu::Exit;
 use crate::vcpu::registers::UserRegisters;
@@ -89,6 +89,8 @@ pub struct Machine {
     pub spins: Option<String>,
     /// RIP of the last compared exit.
     exit_rip: u64,
+    /// When it was, or the run began, nanoseconds.
+    exited_at: u64,
 }
 
 impl std::fmt::Debug for Machine {
@@ -137,6 +139,7 @@ impl Machine {
             waits_for: None,
             spins: None,
             exit_rip: regs.general.rip,
+            exited_at: 0,
         })
     }
 
@@ -172,6 +175,12 @@ impl Machine {
             }
         }
         Ok(())
+    }
+
+    /// Whether the program has made no exit for as long as who debugs it waits.
+    fn is_quiet(&self) -> bool {
+        let quiet = monotonic_ns().saturating_sub(self.exited_at);
+        self.debug.patience.is_some_and(|patience| u128::from(quiet) >= patience.as_nanos())
     }
 
     /// Whether a guest that has been quiet for so long may wait for a timer that cannot go off.
@@ -246,6 +255,10 @@ impl Machine {
             Finding::Kick => {
                 // It may be for a handler of the process that we are part of, which may read a clock.
                 self.core.vcpu.settle();
+                if self.is_quiet() {
+                    self.debug.halt = Some(Halt::Quiet);
+                    return Ok(Some(RunEnd::Paused));
+                }
                 self.look_for_circle()?;
                 Ok(None)
             }
@@ -290,6 +303,9 @@ impl Machine {
         self.debug.exit();
         self.branches.exit();
         self.exit_rip = rip;
+        if self.debug.patience.is_some() {
+            self.exited_at = monotonic_ns();
+        }
         if !matches!(kind, ExitKind::Circle { .. }) {
             self.leave_circles();
         }
@@ -347,6 +363,7 @@ impl Guest for Machine {
         }
         self.kernel.effects.watch(options.observer.is_some());
         self.debug.halt = None;
+        self.exited_at = monotonic_ns();
         // What a debugger's step begins at has been stopped at already.
         self.debug.passes = self.debug.steps.map(|_| self.kernel.task.regs.general.rip);
         if self.begins_to_step() {

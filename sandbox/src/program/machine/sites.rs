@@ -87,15 +87,13 @@ impl Machine {
         Ok(wanted)
     }
 
-    /// The address of the breakpoint that an exception may be for: `hlt` is a #GP, and `int3`, where a KVM emulates
-    /// it, may be an invalid opcode.
+    /// The address of the breakpoint that an exception may be for: `hlt` is a #GP, and where a KVM emulates that or
+    /// `int3`, it may be an invalid opcode.
     pub(super) fn debug_trap_at(&mut self, vector: u8, frame: &Frame) -> Result<Option<u64>, RunError> {
         let (at, is_trap) = match vector {
             vector::PROTECTION => (frame.rip, true),
             vector::BREAKPOINT => (frame.rip.wrapping_sub(1), self.is_site(frame.rip.wrapping_sub(1))?),
-            vector::INVALID_OPCODE if self.debug.passes != Some(frame.rip) => {
-                (frame.rip, self.is_site(frame.rip)?)
-            }
+            vector::INVALID_OPCODE => (frame.rip, self.debug.passes != Some(frame.rip)),
             _ => (frame.rip, false),
         };
         Ok(is_trap.then_some(at))
