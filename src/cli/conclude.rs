@@ -115,7 +115,8 @@ fn explain(report: &Report, name: &str, options: &RunOptions) {
     if let Some(place) = &report.spins {
         say(format_args!(
             "{place} made no exit while other tasks could run: only system calls, reads of the clock and PAUSE \
-             let them; a loop that waits for one of them needs sched_yield() or _mm_pause() in it"
+             let them; give --time-slice where it is started, or a loop that waits for one of them sched_yield() or \
+             _mm_pause()"
         ));
     }
     if report.spinning {

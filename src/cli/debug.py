@@ -46,7 +46,7 @@ class When(gdb.Command):
 
 
 class Seek(gdb.Command):
-    """Go to a position in the recording: seek EXIT, EXIT+STEPS, or EXIT- for before that exit."""
+    """Go to a position in the recording: seek EXIT, EXIT+STEPS, EXIT:BRANCHES+STEPS, or EXIT- for before that exit."""
 
     def __init__(self):
         super().__init__("seek", gdb.COMMAND_RUNNING)
