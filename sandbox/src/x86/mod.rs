@@ -1,6 +1,7 @@
 //! Structures and constants of the x86-64 architecture, each standing once. Nothing here knows of a
 //! machine, a guest or KVM's state beyond the types of its interface.
 
+pub mod by_rip;
 pub mod descriptors;
 pub mod flags;
 pub mod frame;

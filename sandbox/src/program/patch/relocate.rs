@@ -5,14 +5,11 @@
 
 use iced_x86::code_asm::{CodeAssembler, CodeLabel, qword_ptr};
 use iced_x86::{
-    Code, ConditionCode, CpuidFeature, FlowControl, IcedError, Instruction, InstructionInfoFactory,
-    MemoryOperand, Mnemonic, OpKind, Register,
+    Code, ConditionCode, CpuidFeature, FlowControl, IcedError, Instruction, MemoryOperand, Mnemonic, OpKind,
+    Register,
 };
 
-/// Registers that may hold the address in the stead of RIP: those that need no prefix, so that any instruction
-/// can name them.
-const STAND_INS: [Register; 6] =
-    [Register::RAX, Register::RCX, Register::RDX, Register::RBX, Register::RSI, Register::RDI];
+use crate::x86::by_rip::{stand_in, with_base};
 
 /// How an instruction is run elsewhere.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -30,7 +27,7 @@ pub(super) enum Way {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Landing {
     pub rip: u64,
-    /// A register of [`STAND_INS`] that does not hold the program's value: that was saved.
+    /// A register that does not hold the program's value: that was saved.
     pub saved: Option<Register>,
 }
 
@@ -112,17 +109,6 @@ pub(super) fn way(instruction: &Instruction) -> Option<Way> {
     }
 }
 
-/// A register that an instruction has nothing to do with.
-fn stand_in(instruction: &Instruction) -> Option<Register> {
-    if instruction.memory_base() != Register::RIP {
-        return None;
-    }
-    let mut factory = InstructionInfoFactory::new();
-    let used = factory.info(instruction).used_registers();
-    let is_used = |register: &Register| used.iter().any(|used| used.register().full_register() == *register);
-    STAND_INS.into_iter().find(|register| !is_used(register))
-}
-
 /// Places in a copy, and where the program is there.
 pub(super) type Places = Vec<(CodeLabel, Landing)>;
 
@@ -160,11 +146,7 @@ pub(super) fn copy(
             let target = instruction.ip_rel_memory_address();
             a.add_instruction(Instruction::with2(Code::Mov_r64_imm64, register, target)?)?;
             place(a, before, Some(register))?;
-            let mut moved = *instruction;
-            moved.set_memory_base(register);
-            moved.set_memory_displ_size(0);
-            moved.set_memory_displacement64(0);
-            a.add_instruction(moved)?;
+            a.add_instruction(with_base(instruction, register))?;
             place(a, behind, Some(register))?;
             a.add_instruction(Instruction::with2(Code::Mov_r64_rm64, register, at_slot)?)?;
         }

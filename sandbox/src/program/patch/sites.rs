@@ -6,13 +6,14 @@ use iced_x86::code_asm::{
     CodeAssembler, CodeLabel, dword_ptr, qword_ptr, r8, r9, r10, r11, r12, r13, r14, r15, rax, rbp, rbx, rcx,
     rdi, rdx, rsi, rsp,
 };
-use iced_x86::{BlockEncoderOptions, Decoder, DecoderOptions, IcedError, Register};
+use iced_x86::{BlockEncoderOptions, Decoder, DecoderOptions, IcedError};
 use kvm_bindings::kvm_regs;
 
 use super::condition::Condition;
 use super::relocate::{self, Landing, Slot, Way};
 use crate::program::entry::{HANDLER_GOES_ON, HANDLER_TAKES, SAVED_WORDS, SITES, SLOTS, SLOTS_MAX};
 use crate::ram::PAGE_SIZE;
+use crate::x86::by_rip;
 use crate::x86::flags::rflags::TRAP_FLAG;
 
 /// The most bytes of an instruction.
@@ -58,15 +59,7 @@ impl Place {
 
     /// Where the register is that is not what it was, and that register.
     pub fn saved<'a>(&self, regs: &'a mut kvm_regs) -> Option<(u64, &'a mut u64)> {
-        let register = match self.landing.saved? {
-            Register::RAX => &mut regs.rax,
-            Register::RCX => &mut regs.rcx,
-            Register::RDX => &mut regs.rdx,
-            Register::RBX => &mut regs.rbx,
-            Register::RSI => &mut regs.rsi,
-            Register::RDI => &mut regs.rdi,
-            _ => return None,
-        };
+        let register = by_rip::register(regs, self.landing.saved?)?;
         Some((self.slot, register))
     }
 }

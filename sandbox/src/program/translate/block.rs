@@ -9,6 +9,7 @@ use super::emit::Emitter;
 use super::instruction::{Kind, kind, replaced_bytes};
 use super::layout::{COUNTER, FROM, SAVED_RCX, SAVED_STAND_IN, TARGET};
 use super::piece::{Landing, Leaves, Piece, Saved};
+use crate::x86::by_rip::with_base;
 
 /// The most bytes of an instruction.
 const MAX_INSTRUCTION: usize = 15;
@@ -265,15 +266,6 @@ pub(super) fn count(emitter: &mut Emitter) {
     // `lea rcx, [rcx - 1]`.
     emitter.bytes(&[0x48, 0x8d, 0x49, 0xff]);
     emitter.store(Register::RCX, COUNTER);
-}
-
-/// The same, with a register in the stead of RIP and its distance.
-fn with_base(instruction: &Instruction, register: Register) -> Instruction {
-    let mut moved = *instruction;
-    moved.set_memory_base(register);
-    moved.set_memory_displ_size(0);
-    moved.set_memory_displacement64(0);
-    moved
 }
 
 #[cfg(test)]

@@ -3,6 +3,7 @@
 use iced_x86::{Code, FlowControl, Instruction, Mnemonic, OpKind, Register};
 
 use crate::program::mm::patch;
+use crate::x86::by_rip::stand_in;
 
 /// What becomes of an instruction.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -30,10 +31,6 @@ pub(super) enum Kind {
     /// It may depend on where it is, or does something rare: it is stepped where it is.
     Stepped,
 }
-
-/// Registers that may stand in for RIP: those that need no prefix, so that any instruction can name them.
-const STAND_INS: [Register; 6] =
-    [Register::RAX, Register::RCX, Register::RDX, Register::RBX, Register::RSI, Register::RDI];
 
 /// Whether an instruction from which the program went on at an address was a branch that is counted.
 pub(crate) fn is_counted(instruction: &Instruction, to: u64) -> bool {
@@ -129,10 +126,7 @@ fn next(instruction: &Instruction) -> Kind {
     if !instruction.is_ip_rel_memory_operand() {
         return Kind::Same;
     }
-    match instruction.memory_base() {
-        Register::RIP => stand_in(instruction).map_or(Kind::Stepped, Kind::By),
-        _ => Kind::Stepped,
-    }
+    stand_in(instruction).map_or(Kind::Stepped, Kind::By)
 }
 
 /// An indirect branch by a register or by memory. What its operand names by RIP is known.
@@ -141,14 +135,6 @@ fn indirect(instruction: &Instruction, kind: Kind) -> Kind {
         Register::EIP => Kind::Stepped,
         _ => kind,
     }
-}
-
-/// A register that an instruction has nothing to do with.
-fn stand_in(instruction: &Instruction) -> Option<Register> {
-    let mut factory = iced_x86::InstructionInfoFactory::new();
-    let used = factory.info(instruction).used_registers();
-    let is_used = |register: &Register| used.iter().any(|used| used.register().full_register() == *register);
-    STAND_INS.into_iter().find(|register| !is_used(register))
 }
 
 /// The number of a condition in opcodes (Intel SDM volume 2, appendix B.1.4.7).

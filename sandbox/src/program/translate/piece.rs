@@ -4,6 +4,7 @@ use iced_x86::Register;
 use kvm_bindings::kvm_regs;
 
 use super::layout::{SAVED_RAX, SAVED_RCX, SAVED_RDX, SAVED_STAND_IN};
+use crate::x86::by_rip;
 
 /// Where a program is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -88,15 +89,9 @@ impl Landing {
                 (regs.rax, regs.rcx, regs.rdx) = (word(SAVED_RAX), word(SAVED_RCX), word(SAVED_RDX));
             }
             Saved::StandIn(register) => {
-                let register = match register {
-                    Register::RAX => &mut regs.rax,
-                    Register::RCX => &mut regs.rcx,
-                    Register::RDX => &mut regs.rdx,
-                    Register::RBX => &mut regs.rbx,
-                    Register::RSI => &mut regs.rsi,
-                    _ => &mut regs.rdi,
-                };
-                *register = word(SAVED_STAND_IN);
+                if let Some(register) = by_rip::register(regs, register) {
+                    *register = word(SAVED_STAND_IN);
+                }
             }
         }
     }
