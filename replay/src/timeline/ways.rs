@@ -200,7 +200,7 @@ impl Timeline {
                 self.place.trap(stops, self.runner.traps());
                 Came::Trapped
             }
-            Halt::Breakpoint(_) | Halt::Stepped => {
+            Halt::Breakpoint(_) | Halt::Stepped | Halt::Signal(_) => {
                 self.place.reach(stops, rip);
                 Came::Breakpoint(rip)
             }
@@ -265,7 +265,8 @@ impl Timeline {
             Ran::Halted(Halt::WrittenByExit(addresses)) => Came::Watched(Stop::Written(addresses)),
             Ran::Halted(Halt::Watched { addresses, changed }) => Came::Watched(watched(addresses, changed)),
             Ran::Halted(Halt::Trap) => Came::Trapped,
-            Ran::Halted(Halt::Stepped | Halt::Entry) => Came::Stepped,
+            // Of signals it is not told.
+            Ran::Halted(Halt::Stepped | Halt::Entry | Halt::Signal(_)) => Came::Stepped,
             Ran::Ended => Came::Ended,
         })
     }
