@@ -6,11 +6,11 @@ use std::sync::Arc;
 
 use gimli::{LittleEndian as Little, SectionId};
 use object::elf::{
-    FileHeader64, PT_LOAD, SHF_COMPRESSED, SHN_UNDEF, SHT_DYNSYM, SHT_NOBITS, SHT_SYMTAB, STT_FUNC,
-    STT_GNU_IFUNC, SectionHeader64, Sym64,
+    CompressionHeader64, ELFCOMPRESS_ZLIB, ELFCOMPRESS_ZSTD, FileHeader64, PT_LOAD, SHN_UNDEF, SHT_DYNSYM,
+    SHT_NOBITS, SHT_SYMTAB, STT_FUNC, STT_GNU_IFUNC, SectionHeader64, Sym64,
 };
-use object::read::elf::{FileHeader, ProgramHeader, SectionHeader, SectionTable, Sym};
-use object::read::{ReadCache, ReadRef};
+use object::read::elf::{CompressionHeader, FileHeader, ProgramHeader, SectionHeader, SectionTable, Sym};
+use object::read::{CompressedData, CompressionFormat, ReadCache, ReadRef};
 use object::{LittleEndian, SectionIndex, slice_from_all_bytes};
 
 use super::unwind::{Bytes, Registers, Stack, Tables, Unwound};
@@ -21,6 +21,10 @@ const MOST_OF_NAME: usize = 1024;
 /// Most bytes of a file's unwind tables, which are searched from the beginning for each frame. The largest
 /// programs have some 20 MiB.
 const MOST_OF_TABLES: usize = 32 << 20;
+
+/// Most bytes that one byte of a compressed section may stand for: zlib's format has no more (RFC 1951: 258 bytes by
+/// two bits), and what zstd makes of a program's lines is far from it.
+const MOST_OF_A_BYTE: u64 = 1032;
 
 /// Sections with the lines of functions.
 const LINES: [SectionId; 9] = [
@@ -171,12 +175,35 @@ impl<'a, R: ReadRef<'a>> Sections<'a, R> {
 
     fn content(&mut self, section: &SectionHeader64<LittleEndian>) -> Option<Arc<[u8]>> {
         let endian = LittleEndian;
-        let compressed = section.sh_flags(endian).0 & SHF_COMPRESSED.0 != 0;
-        if compressed || section.sh_type(endian) == SHT_NOBITS {
+        if section.sh_type(endian) == SHT_NOBITS {
             return None;
         }
         *self.budget = self.budget.checked_sub(section.sh_size(endian))?;
-        Some(section.data(endian, self.data).ok()?.into())
+        match section.compression(endian, self.data).ok()? {
+            Some((header, offset, len)) => self.decompressed(header, offset, len),
+            None => Some(section.data(endian, self.data).ok()?.into()),
+        }
+    }
+
+    /// What a compressed section has, which its header says the length of.
+    fn decompressed(
+        &mut self,
+        header: &CompressionHeader64<LittleEndian>,
+        offset: u64,
+        len: u64,
+    ) -> Option<Arc<[u8]>> {
+        let format = match header.ch_type(LittleEndian) {
+            ELFCOMPRESS_ZLIB => CompressionFormat::Zlib,
+            ELFCOMPRESS_ZSTD => CompressionFormat::Zstandard,
+            _ => return None,
+        };
+        let uncompressed_size = header.ch_size(LittleEndian);
+        if uncompressed_size > len.saturating_mul(MOST_OF_A_BYTE) {
+            return None;
+        }
+        *self.budget = self.budget.checked_sub(uncompressed_size)?;
+        let data = self.data.read_bytes_at(offset, len).ok()?;
+        Some(CompressedData { format, data, uncompressed_size }.decompress().ok()?.into())
     }
 
     /// All functions' names, then those that other files see.
