@@ -1,6 +1,7 @@
 //! The program's files, as the program saw them, out of the recording.
 //!
-//! A recording has of a file what the program read, in blocks of 64 KiB. What it lacks comes from the file of
+//! A recording has of a file what the program read, in blocks of 64 KiB, and of what was loaded before it begins what
+//! is in memory. What it lacks comes from the file of
 //! the same build ID in the pack, or the file of the same name on this machine, if that is of the same length and
 //! begins as the recorded one does. Debug files are found by the build ID: in the pack, then on this machine.
 
@@ -18,6 +19,7 @@ use dejavm_sandbox::ram::PAGE_SIZE;
 use super::Timeline;
 use crate::beside::{Beside, BuildId, DEBUG_DIR, Kind};
 use crate::home::Home;
+use crate::looking;
 
 /// A file that is open.
 #[derive(Debug)]
@@ -136,7 +138,21 @@ impl Sources<'_> {
 
     fn recorded_page(&self, content: ContentRef, offset: u64, out: &mut [u8; PAGE_SIZE]) -> Option<()> {
         let kernel = &self.machine.program()?.kernel;
-        kernel.memory.pages.peek_content(content, offset, out).ok()
+        let peeked = kernel.memory.pages.peek_content(content, offset, out).ok();
+        peeked.or_else(|| self.loaded_page(content, offset, out))
+    }
+
+    /// A page of the beginning of a file, as the program has it in its memory: there is the build ID of what was
+    /// loaded before a recording begins. Of what it may write, or what is relocated, that is another matter.
+    fn loaded_page(&self, content: ContentRef, offset: u64, out: &mut [u8; PAGE_SIZE]) -> Option<()> {
+        let kernel = &self.machine.program()?.kernel;
+        let address = kernel.space.state.vmas.iter().find_map(|(start, vma)| match vma.backing {
+            Backing::File { content: of, offset: 0, .. } if of == content && !vma.protection.write => {
+                start.checked_add(offset).filter(|address| *address < vma.end)
+            }
+            _ => None,
+        });
+        (looking::memory(self.machine, address?, out) == out.len()).then_some(())
     }
 
     /// Reads a file; as much as lies in one page. `None` where neither the recording nor this machine has it.
