@@ -269,6 +269,8 @@ impl Write for Bounded {
 
 #[cfg(test)]
 mod tests {
+    use object::elf::SHF_COMPRESSED;
+
     use super::*;
 
     /// Bytes anywhere in a file may be wrong: then there are other names or none.
@@ -305,6 +307,53 @@ mod tests {
                     module.place(module.address(offset).unwrap_or(offset));
                 }
             }
+        }
+    }
+
+    /// A program whose names are compressed, where they are in the file, and where the header for that is.
+    fn compressed(whole: &[u8]) -> (Vec<u8>, usize) {
+        let header = FileHeader64::<LittleEndian>::parse(whole).expect("an ELF file");
+        let sections = header.sections(LittleEndian, whole).expect("sections");
+        let (index, names) = sections.section_by_name(LittleEndian, b".dynstr").expect("names");
+        let (offset, len) = names.file_range(LittleEndian).expect("in the file");
+        let (offset, len) = (offset as usize, len as usize);
+        let names = &whole[offset..offset + len];
+        // Kind, nothing, length, alignment (`Elf64_Chdr`).
+        let parts = [2u64.to_le_bytes(), (len as u64).to_le_bytes(), 1u64.to_le_bytes()];
+        let data = [parts.concat(), zstd::encode_all(names, 19).expect("compressed")].concat();
+        assert!(data.len() <= len, "it takes less");
+        let mut file = whole.to_vec();
+        file[offset..offset + data.len()].copy_from_slice(&data);
+        // Flags and size in its section's header (`Elf64_Shdr`).
+        let at =
+            header.e_shoff.get(LittleEndian) as usize + index.0 * size_of::<SectionHeader64<LittleEndian>>();
+        file[at + 8..at + 16].copy_from_slice(&SHF_COMPRESSED.0.to_le_bytes());
+        file[at + 32..at + 40].copy_from_slice(&(data.len() as u64).to_le_bytes());
+        (file, offset)
+    }
+
+    #[test]
+    fn compressed_sections_are_read_in_proportion() {
+        let whole = std::fs::read("/bin/true").expect("a small program");
+        let names = |bytes: &[u8], budget| {
+            let module = Module::load(std::io::Cursor::new(bytes), &mut { budget }).expect("an ELF file");
+            module.symbols.last().map(|symbols| symbols.names.clone())
+        };
+        let (file, at) = compressed(&whole);
+        let plain = names(&whole, 1 << 20).expect("names");
+        assert_eq!(names(&file, 1 << 20).as_ref(), Some(&plain));
+        for claimed in [0, plain.len() as u64 - 1, plain.len() as u64 + 1, 1 << 19, 1 << 40, u64::MAX] {
+            let mut other = file.clone();
+            other[at + 8..at + 16].copy_from_slice(&claimed.to_le_bytes());
+            assert_eq!(names(&other, 1 << 20), None, "{claimed} bytes");
+        }
+        let mut other = file.clone();
+        other[at] = 3;
+        assert_eq!(names(&other, 1 << 20), None, "another format");
+        for byte in 0..file.len().min(1024) {
+            let mut damaged = file.clone();
+            damaged[at + byte % 600] ^= 1 << (byte % 8);
+            names(&damaged, 1 << 20);
         }
     }
 
