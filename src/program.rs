@@ -135,6 +135,15 @@ impl Program {
         self
     }
 
+    /// Takes a task off the CPU behind so many branches of its own, about, while others can run; by default only
+    /// exits end a time slice. What is counted are branches that go backwards or are indirect, of code that does not
+    /// change, so that it follows from the run alone. Its code runs in copies meanwhile, which takes longer.
+    #[must_use]
+    pub fn time_slice(mut self, branches: NonZeroU64) -> Program {
+        self.spec.time_slice = Some(branches);
+        self
+    }
+
     /// Which clock it sees; [`ClockMode::Virtual`] by default, which is a function of the run.
     #[must_use]
     pub fn clock(mut self, clock: ClockMode) -> Program {

@@ -9,8 +9,8 @@ use std::process::Stdio;
 use common::{Finished, Input, finish, tool};
 use tempfile::TempDir;
 
-/// Plainly, and while pages are taken away and the scheduler steps.
-const WAYS: [&[&str]; 2] = [&[], &["--evict", "every=2,seed=1", "--chaos=1"]];
+/// Plainly, while pages are taken away and the scheduler steps, and where branches are counted.
+const WAYS: [&[&str]; 3] = [&[], &["--evict", "every=2,seed=1", "--chaos=1"], &["--time-slice", "1000"]];
 
 /// Builds the guest, in a directory of its own.
 fn guest() -> TempDir {

@@ -67,6 +67,11 @@ fn a_double_free() {
 }
 
 #[test]
+fn a_lost_update() {
+    found("update", "status 1", 1);
+}
+
+#[test]
 fn nothing_is_found_where_nothing_is_wrong() {
     let dir = tempfile::tempdir().expect("a temporary directory");
     let none = hunt(dir.path(), &["--chaos", "-n", "20"], &["none"]);

@@ -78,6 +78,10 @@ impl RunDigest {
                 buffer.push(14);
                 buffer.push(*steps);
             }
+            ExitKind::Sliced { branches } => {
+                buffer.push(17);
+                buffer.push(*branches);
+            }
             ExitKind::Circle { steps } => {
                 buffer.push(16);
                 buffer.push(*steps);

@@ -60,6 +60,11 @@ pub enum ExitKind {
         /// Instructions of the circle.
         steps: u64,
     },
+    /// A task lost the CPU, as its time slice was over.
+    Sliced {
+        /// Branches counted since the exit before.
+        branches: u64,
+    },
 }
 
 /// An instruction that the monitor answers.

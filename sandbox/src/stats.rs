@@ -17,7 +17,7 @@ pub struct ExitCounts {
     pub exceptions: u64,
     /// Timers that went off behind a stepped instruction.
     pub timers: u64,
-    /// Turns that ended behind a stepped instruction.
+    /// Turns that ended behind a stepped instruction, or a number of branches.
     pub preemptions: u64,
     /// Accesses of ports by a bare-metal guest.
     pub ports: u64,
@@ -39,6 +39,9 @@ pub struct Times {
 pub struct Stats {
     /// Exits by kind.
     pub exits: ExitCounts,
+    /// Times that a program whose branches are counted came to code whose are not: that it makes itself, or may
+    /// write. What it did from there to its next exit was not counted.
+    pub uncounted: u64,
     /// Instructions that were stepped, so that time passed while a timer was armed. Each leaves
     /// guest mode, but is no exit that is compared.
     pub steps: u64,

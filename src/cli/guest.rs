@@ -120,6 +120,9 @@ impl NewGuest {
         if let Some(seed) = options.chaos {
             program = program.chaos(seed);
         }
+        if let Some(branches) = options.time_slice {
+            program = program.time_slice(branches);
+        }
         if let Some(time) = options.start_time {
             program = program.start_time(time);
         }

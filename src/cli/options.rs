@@ -1,6 +1,7 @@
 //! Options that subcommands share.
 
 use std::ffi::OsString;
+use std::num::NonZeroU64;
 use std::path::PathBuf;
 use std::time::{Duration, SystemTime};
 
@@ -27,6 +28,11 @@ pub struct GuestOptions {
     /// starvation, switches at every system call and between any two instructions. See `dejavm hunt`.
     #[arg(long, conflicts_with = "kernel", value_name = "SEED", num_args = 0..=1, default_missing_value = "0")]
     pub chaos: Option<u64>,
+    /// Takes a task off the CPU after so many branches of its own, about, while others can run, and not only at
+    /// system calls and their like: for programs whose tasks wait for one another in loops, or compute side by side.
+    /// Slower while it counts [default: off; without a number, a million].
+    #[arg(long, conflicts_with = "kernel", value_name = "BRANCHES", num_args = 0..=1, default_missing_value = "1000000")]
+    pub time_slice: Option<NonZeroU64>,
     /// Its clock: virtual is a function of the run, host is the real one.
     #[arg(long, conflicts_with = "kernel", value_enum, default_value = "virtual")]
     pub clock: Clock,

@@ -60,6 +60,15 @@ static void *user(void *arg) {
     return arg;
 }
 
+static volatile int x;
+
+// Loaded, one more, and stored: between any two of these the other may do the same.
+static void *adder(void *arg) {
+    for (int i = 0; i < 16; i++)
+        x = x + 1;
+    return arg;
+}
+
 static void *(*late)(void *);
 
 static void *later(void *arg) {
@@ -85,7 +94,11 @@ int main(int argc, char **argv) {
         two(forwards, backwards);
     else if (!strcmp(argv[1], "free"))
         two(user, user);
-    else if (!strcmp(argv[1], "none"))
+    else if (!strcmp(argv[1], "update")) {
+        two(adder, adder);
+        if (x != 32)
+            return 1;
+    } else if (!strcmp(argv[1], "none"))
         two(forwards, forwards);
     puts("to the end");
     return argc > 2 ? atoi(argv[2]) : 0;

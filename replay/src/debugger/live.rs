@@ -85,10 +85,12 @@ impl<'a> Live<'a> {
             Some(Halt::Watched { addresses, .. } | Halt::WrittenByExit(addresses)) => {
                 Came::Stop(Stop::Written(addresses))
             }
-            Some(Halt::Entry | Halt::Stepped | Halt::Trap) if stops.are_met(self.machine)? => {
+            Some(Halt::Entry | Halt::Stepped | Halt::Branched | Halt::Trap)
+                if stops.are_met(self.machine)? =>
+            {
                 Came::Stop(Stop::Breakpoint(self.machine.registers().general.rip))
             }
-            Some(Halt::Entry | Halt::Stepped | Halt::Trap) => Came::ARRIVED,
+            Some(Halt::Entry | Halt::Stepped | Halt::Branched | Halt::Trap) => Came::ARRIVED,
         }))
     }
 

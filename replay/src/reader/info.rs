@@ -140,6 +140,7 @@ fn kind_name(kind: &ExitKind) -> String {
         ExitKind::End { .. } => "end".into(),
         ExitKind::Timer { .. } => "timer".into(),
         ExitKind::Preempted { .. } => "preempted".into(),
+        ExitKind::Sliced { .. } => "sliced".into(),
         ExitKind::Circle { .. } => "circle".into(),
         ExitKind::In { .. } => "in".into(),
         ExitKind::Out { .. } => "out".into(),

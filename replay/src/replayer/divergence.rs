@@ -138,6 +138,7 @@ impl Event {
                 ExitKind::End { .. } => "the guest's end".into(),
                 ExitKind::Timer { .. } => "a timer".into(),
                 ExitKind::Preempted { .. } => "a preemption".into(),
+                ExitKind::Sliced { .. } => "the end of a time slice".into(),
                 ExitKind::Circle { .. } => "a circle".into(),
                 ExitKind::In { port, .. } => format!("a read of port {port:#x}"),
                 ExitKind::Out { port, .. } => format!("a write of port {port:#x}"),

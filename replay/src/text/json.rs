@@ -80,6 +80,7 @@ pub fn json_exit(exit: &Exit) -> Value {
         ExitKind::Out { port, len } => json!({ "kind": "out", "port": hex(u64::from(*port)), "len": len }),
         ExitKind::Timer { steps } => json!({ "kind": "timer", "steps": steps }),
         ExitKind::Preempted { steps } => json!({ "kind": "preempted", "steps": steps }),
+        ExitKind::Sliced { branches } => json!({ "kind": "sliced", "branches": branches }),
         ExitKind::Circle { steps } => json!({ "kind": "circle", "steps": steps }),
     };
     if let (Some(object), Value::Object(what)) = (object.as_object_mut(), what) {

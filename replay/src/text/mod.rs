@@ -133,6 +133,9 @@ pub fn format_what(exit: &Exit) -> String {
         ExitKind::Preempted { steps } => {
             format!("--- preempted, behind {steps} steps, at {:#x} ---", exit.rip)
         }
+        ExitKind::Sliced { branches } => {
+            format!("--- time slice over, behind {branches} branches, at {:#x} ---", exit.rip)
+        }
         ExitKind::Circle { steps } => {
             format!("--- in a circle of {steps} steps, at {:#x} ---", exit.rip)
         }

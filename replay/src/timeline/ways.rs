@@ -200,7 +200,7 @@ impl Timeline {
                 self.place.trap(stops, self.runner.traps());
                 Came::Trapped
             }
-            Halt::Breakpoint(_) | Halt::Stepped | Halt::Signal(_) => {
+            Halt::Breakpoint(_) | Halt::Stepped | Halt::Branched | Halt::Signal(_) => {
                 self.place.reach(stops, rip);
                 Came::Breakpoint(rip)
             }
@@ -266,7 +266,7 @@ impl Timeline {
             Ran::Halted(Halt::Watched { addresses, changed }) => Came::Watched(watched(addresses, changed)),
             Ran::Halted(Halt::Trap) => Came::Trapped,
             // Of signals it is not told.
-            Ran::Halted(Halt::Stepped | Halt::Entry | Halt::Signal(_)) => Came::Stepped,
+            Ran::Halted(Halt::Stepped | Halt::Branched | Halt::Entry | Halt::Signal(_)) => Came::Stepped,
             Ran::Ended => Came::Ended,
         })
     }

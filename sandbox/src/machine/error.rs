@@ -28,6 +28,14 @@ pub enum RunError {
     /// The host refused a timer.
     #[error("the host gives no timer: {0}")]
     Timer(#[source] std::io::Error),
+    /// A copy of the program's code could not be made.
+    #[error("translating the code at {rip:#x}: {reason}")]
+    Translation {
+        /// Where the block begins.
+        rip: u64,
+        /// What the encoder says.
+        reason: String,
+    },
     /// The monitor failed.
     #[error("{0}")]
     Machine(String),

@@ -127,7 +127,14 @@ impl Chaos {
         }
     }
 
-    /// A task's turn was over by its steps.
+    /// Branches in a task's turn, of at most so many: short turns are as likely as long ones.
+    pub fn branches(&mut self, most: u64) -> u64 {
+        let bits = u64::from(most.ilog2());
+        let power = self.random.below(bits + 1);
+        (1 + self.random.below(2 << power)).min(most)
+    }
+
+    /// A task's turn was over by its steps, or its branches.
     pub fn stepped_out(&mut self, tid: u32) {
         if self.style == Style::Demoting {
             self.demoted.retain(|demoted| *demoted != tid);

@@ -50,6 +50,7 @@ impl Kernel {
             self.entry.set_space(&self.memory, clock.unwrap_or(0), code);
         }
         let (ready, next) = (self.sched.any_ready(), self.next_event());
+        self.sched.await_time(next != u64::MAX);
         let limit = match ready {
             true => next.min(self.clock.monotonic().saturating_add(u64::from(self.sched.left()) * EXIT_STEP)),
             false => next,

@@ -38,5 +38,6 @@ pub mod state;
 pub mod syscall;
 pub mod task;
 pub mod timers;
+mod translate;
 pub mod vdso;
 pub mod wait;

@@ -1,6 +1,7 @@
 //! Who runs next, and who waits for what.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::num::NonZeroU64;
 
 use serde::{Deserialize, Serialize};
 
@@ -27,6 +28,13 @@ pub struct Scheduler {
     patience: u64,
     /// Only those of the program's own file count.
     own: bool,
+    /// Branches in a time slice, about; none where that does not end it.
+    slice: Option<NonZeroU64>,
+    /// Branches that the running task has left of it.
+    branches: u64,
+    /// Something is to happen by time while the running task runs.
+    #[serde(skip)]
+    awaits_time: bool,
     /// No wait is over before this moment, and no interval timer of real time expires; [`u64::MAX`] if none ever
     /// does by itself.
     due: u64,
@@ -67,6 +75,9 @@ impl Scheduler {
             steps: 0,
             patience: 0,
             own: false,
+            slice: None,
+            branches: 0,
+            awaits_time: false,
             due: u64::MAX,
             circles: BTreeMap::new(),
             random: Random::new(seed, SCHEDULE_STREAM),
@@ -78,6 +89,17 @@ impl Scheduler {
     pub fn set_chaos(&mut self, seed: Option<u64>) {
         self.chaos = seed.map(Chaos::new);
         self.steps = 0;
+    }
+
+    /// Ends time slices behind so many branches, about, as they are counted by [`crate::program::translate`].
+    pub fn set_slice(&mut self, branches: Option<NonZeroU64>) {
+        self.slice = branches;
+        self.branches = branches.map_or(0, NonZeroU64::get);
+    }
+
+    /// Branches in a time slice, about.
+    pub fn slice(&self) -> Option<NonZeroU64> {
+        self.slice
     }
 
     /// What it does to break the program, if it does.
@@ -154,8 +176,54 @@ impl Scheduler {
         let next = *able.get(turn.place)?;
         (self.left, self.steps, self.own) = (turn.exits, turn.steps, turn.own);
         self.patience = PATIENCE;
+        if let Some(slice) = self.slice {
+            self.branches = self.branches_in(slice);
+        }
         self.ready.retain(|tid| *tid != next);
         Some(next)
+    }
+
+    /// Branches in the next time slice: one half to three halves of what is asked for; anything up to that where
+    /// programs are to break.
+    fn branches_in(&mut self, slice: NonZeroU64) -> u64 {
+        let slice = slice.get();
+        match &mut self.chaos {
+            Some(chaos) => chaos.branches(slice),
+            None => 1 + slice / 2 + self.random.below(slice),
+        }
+    }
+
+    /// Whether the running task's branches are counted.
+    pub fn counts_branches(&self) -> bool {
+        self.slice.is_some() && (self.any_ready() || self.awaits_time)
+    }
+
+    /// Says whether something is to happen by time while the running task runs, which passes as its slices end.
+    pub fn await_time(&mut self, awaits: bool) {
+        self.awaits_time = awaits;
+    }
+
+    /// Branches that the running task has left of its time slice.
+    pub fn branches_left(&self) -> u64 {
+        self.branches
+    }
+
+    /// The running task has made so many branches.
+    pub fn count_branches(&mut self, branches: u64) {
+        self.branches = self.branches.saturating_sub(branches);
+    }
+
+    /// The last branch that was counted was none.
+    pub fn take_back_branch(&mut self) {
+        self.branches = self.branches.saturating_add(1);
+    }
+
+    /// The running task's time slice is over by its branches.
+    pub fn slice_out(&mut self, tid: u32) {
+        self.end_slice();
+        // Where no other task can run, it has the next one, too.
+        self.branches = self.slice.map_or(0, NonZeroU64::get);
+        self.chaos.iter_mut().for_each(|chaos| chaos.stepped_out(tid));
     }
 
     /// Whether the running task's instructions are counted.
@@ -181,8 +249,7 @@ impl Scheduler {
         if self.steps > 0 {
             return false;
         }
-        self.end_slice();
-        self.chaos.iter_mut().for_each(|chaos| chaos.stepped_out(tid));
+        self.slice_out(tid);
         true
     }
 

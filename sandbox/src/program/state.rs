@@ -98,6 +98,8 @@ pub struct ProgramSpec {
     pub seed: u64,
     /// Schedules its tasks so that its mistakes show, in a way that follows from this seed.
     pub chaos: Option<u64>,
+    /// Branches in a time slice, about, as [`Scheduler::set_slice`] has it; none where only exits end one.
+    pub time_slice: Option<NonZeroU64>,
     /// Which clock it sees.
     pub clock: ClockMode,
     /// Where the clock starts, nanoseconds since the Unix epoch.
@@ -121,6 +123,7 @@ impl ProgramSpec {
             workdir: b"/".to_vec(),
             seed: 0,
             chaos: None,
+            time_slice: None,
             clock: ClockMode::Virtual,
             start: DEFAULT_START,
             timer_step: None,
@@ -148,6 +151,7 @@ impl ProgramState {
         fs.hold(cwd);
         let mut sched = Scheduler::new(spec.seed);
         sched.set_chaos(spec.chaos);
+        sched.set_slice(spec.time_slice);
         Ok(ProgramState {
             cpu,
             seed: spec.seed,

@@ -114,6 +114,7 @@ fn kind_of(kind: &ExitKind) -> &'static str {
         ExitKind::In { .. } => "in",
         ExitKind::Out { .. } => "out",
         ExitKind::Preempted { .. } => "preempted",
+        ExitKind::Sliced { .. } => "sliced",
         ExitKind::Circle { .. } => "circle",
     }
 }

@@ -323,7 +323,9 @@ fn kind(exit: &Exit) -> (&'static str, &'static str) {
         ExitKind::Exception { vector, .. } => ("exception", exception_name(*vector)),
         ExitKind::End { .. } => ("end", "end"),
         ExitKind::Timer { .. } => ("timer", "timer"),
-        ExitKind::Preempted { .. } | ExitKind::Circle { .. } => ("preempted", "preempted"),
+        ExitKind::Preempted { .. } | ExitKind::Sliced { .. } | ExitKind::Circle { .. } => {
+            ("preempted", "preempted")
+        }
         _ => ("instruction", "instruction"),
     }
 }

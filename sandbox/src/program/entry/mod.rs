@@ -20,6 +20,7 @@ use kvm_bindings::kvm_sregs;
 use super::mm::{AddressSpace, Memory, USER_END};
 use crate::entry::{Handler, Layout, SYSCALL_CODE, TSS_IO_MAP, USER_CS, exception_stubs};
 use crate::host::{HostProfile, IoMap};
+use crate::program::translate::{self, COPIES};
 use crate::ram::{PAGE_SIZE, PageError};
 use crate::x86::descriptors::{AVAILABLE_TSS, IO_MAP_BYTES};
 use crate::x86::frame::Frame;
@@ -53,7 +54,7 @@ const XCR0: u64 = 32;
 /// Ranges of addresses, two `u64` each, where files are executable: only there a breakpoint may be a
 /// replaced instruction.
 const RANGE: u64 = 0x40;
-/// How many there may be. What lies in others exits.
+/// How many there may be, besides that of the copies ([`crate::program::translate`]). What lies in others exits.
 pub const RANGES_MAX: usize = 64;
 /// Leaves of CPUID, [`LEAF_BYTES`] each: EAX, ECX and a mask for it, EAX, EBX, ECX, EDX, all `u32`.
 const LEAF: u64 = 0x800;
@@ -194,7 +195,8 @@ impl Entry {
     pub fn handler_frame(&self, memory: &Memory, rsp: u64) -> Option<Frame> {
         let frame = self.interrupted(memory);
         let is_top = rsp == HANDLER_STACK_TOP - Frame::WORDS as u64 * 8;
-        (is_top && frame.cs == u64::from(USER_CS) && frame.rip < USER_END).then_some(frame)
+        let is_program = frame.rip < USER_END || translate::is_inside(frame.rip);
+        (is_top && frame.cs == u64::from(USER_CS) && is_program).then_some(frame)
     }
 
     /// Clears the handler's stack, which programs can read and write: what one leaves there must not tell
@@ -213,8 +215,8 @@ impl Entry {
     pub fn set_space(&self, memory: &Memory, clock: u64, ranges: &[std::ops::Range<u64>]) {
         let ranges = &ranges[..ranges.len().min(RANGES_MAX)];
         memory.system.write_u64(self.facts + CLOCK, clock);
-        memory.system.write_u64(self.facts + RANGES, ranges.len() as u64);
-        for (at, range) in (self.facts + RANGE..).step_by(16).zip(ranges) {
+        memory.system.write_u64(self.facts + RANGES, ranges.len() as u64 + 1);
+        for (at, range) in (self.facts + RANGE..).step_by(16).zip(ranges.iter().chain([&COPIES])) {
             memory.system.write_u64(at, range.start);
             memory.system.write_u64(at + 8, range.end);
         }

@@ -117,7 +117,12 @@ impl Machine {
         let general = General::from(self.core.vcpu.regs());
         let awaited = self.kernel.sched.any_ready() || self.kernel.next_event() != u64::MAX;
         let in_program = general.rip < USER_END && general.rflags & TRAP_FLAG == 0;
-        if !self.watch.is_due(self.core.exits) || self.stepper.on || !awaited || !in_program {
+        if !self.watch.is_due(self.core.exits)
+            || self.stepper.on
+            || self.counts_branches()
+            || !awaited
+            || !in_program
+        {
             return Ok(());
         }
         // A breakpoint that is about to be told would be forgotten, with RIP behind it.

@@ -41,6 +41,8 @@ pub enum Halt {
     Breakpoint(u64),
     /// As many steps were made as were asked for.
     Stepped,
+    /// As many branches were made as were asked for.
+    Branched,
     /// The instruction that ran last changed what is watched at these addresses, or used it in a way that is
     /// looked for.
     Watched {
@@ -81,6 +83,10 @@ pub struct Debug {
     /// Stops when so many steps have been made since the last compared exit: the program is single-stepped. A
     /// step is an instruction, or one round of a repeated one.
     pub steps: Option<u64>,
+    /// Stops when so many branches have been made since the last compared exit.
+    pub branches: Option<u64>,
+    /// Branches are counted, whether there is a number to stop at or not.
+    pub counts: bool,
     /// Stops before an instruction is let through for so many times since the run's start or the last exit,
     /// instead of looking at what it changed.
     pub trap: Option<u64>,
@@ -119,6 +125,8 @@ impl Default for Debug {
             process: PROGRAM_PID,
             entry: false,
             steps: None,
+            branches: None,
+            counts: false,
             trap: None,
             soon: false,
             signals: false,
@@ -154,6 +162,11 @@ impl Debug {
     /// Whether the next instruction is to be stepped.
     pub(super) fn steps(&self) -> bool {
         self.steps.is_some() || !self.lets_through.is_empty() || self.passes.is_some()
+    }
+
+    /// Whether branches are counted.
+    pub(super) fn counts_branches(&self) -> bool {
+        self.counts || self.branches.is_some()
     }
 
     fn pages(&self) -> BTreeSet<u64> {
@@ -223,8 +236,7 @@ impl Machine {
         changed
     }
 
-    /// The program is about to be entered: puts the breakpoints into its code, where that is in memory. Some
-    /// when the run stops here.
+    /// The program is about to be entered. Some when the run stops here.
     pub(super) fn begin_entry(&mut self) -> Result<Option<RunEnd>, RunError> {
         let behind_exit = std::mem::take(&mut self.debug.behind_exit);
         if self.debug.is_idle() {
@@ -251,6 +263,14 @@ impl Machine {
                 self.kernel.space.set_writable(&self.kernel.memory, page, false)?;
             }
         }
+        Ok(None)
+    }
+
+    /// Puts the breakpoints into the program's code, where that is in memory.
+    pub(super) fn put_breakpoints(&mut self) -> Result<(), RunError> {
+        if self.debug.breakpoints.is_empty() || self.kernel.pid() != self.debug.process {
+            return Ok(());
+        }
         // A debugger's step goes on from there. Whoever else steps has not been stopped there yet: KVM may have been
         // interrupted before it told of the trap.
         let stepped = || self.debug.steps().then(|| self.core.vcpu.regs().rip);
@@ -270,7 +290,7 @@ impl Machine {
             ram.write(at, &[trap])?;
             self.debug.inserted.push((at, byte[0], trap));
         }
-        Ok(None)
+        Ok(())
     }
 
     /// The program was left: takes the breakpoints out again.
@@ -302,6 +322,7 @@ impl Machine {
             (None, Some(addresses), _) => Halt::Watched { addresses, changed: false },
             _ if stops => Halt::Breakpoint(frame.rip),
             (.., Some(steps)) if self.stepper.steps >= steps => Halt::Stepped,
+            _ if self.debug.branches.is_some_and(|most| most <= self.branches()) => Halt::Branched,
             _ => return Ok(None),
         };
         self.halt(halt, frame).map(Some)
@@ -355,7 +376,7 @@ impl Machine {
         Ok(Some(None))
     }
 
-    fn halt(&mut self, halt: Halt, frame: &Frame) -> Result<RunEnd, RunError> {
+    pub(super) fn halt(&mut self, halt: Halt, frame: &Frame) -> Result<RunEnd, RunError> {
         self.debug.halt = Some(halt);
         // A fault leaves RF set, a step does not: it is the debugger's, and no matter of the place.
         self.take_frame(&Frame { rflags: frame.rflags & !RESUME_FLAG, ..*frame });

@@ -198,6 +198,7 @@ impl Machine {
 
     /// Makes the vCPU go on with the process's registers.
     pub(super) fn resume(&mut self, resume: Resume) -> Result<(), RunError> {
+        self.kernel.set_horizon(&mut self.told)?;
         let mut regs = self.kernel.task.regs;
         self.look_at_circle(regs.general)?;
         regs.general.rflags = self.prepare_step(&regs.general)?;
@@ -205,7 +206,9 @@ impl Machine {
         let full = match resume {
             Resume::Full => true,
             // `sysretq` with RFLAGS.TF traps before the first instruction, not behind it.
-            Resume::Syscall => bases != self.loaded_bases || regs.general.rflags & TRAP_FLAG != 0,
+            Resume::Syscall => {
+                bases != self.loaded_bases || regs.general.rflags & TRAP_FLAG != 0 || self.counts_branches()
+            }
         };
         if full {
             // All that matters to a program is set, but for bases that it may have changed itself.
@@ -230,6 +233,6 @@ impl Machine {
             *self.core.vcpu.regs_mut() = next;
         }
         self.kernel.entry.clear_handler_stack(&self.kernel.memory);
-        Ok(self.kernel.set_horizon(&mut self.told)?)
+        Ok(())
     }
 }

@@ -12,6 +12,7 @@ use crate::program::kernel::Kernel;
 use crate::program::mm::{self, Access, FaultAnswer, Vma, patch};
 use crate::program::patch::Sites;
 use crate::program::signal::{self, Info};
+use crate::program::translate;
 use crate::vcpu::Exit;
 use crate::vcpu::registers::General;
 use crate::x86::flags::page_fault;
@@ -40,17 +41,28 @@ impl Machine {
             let exit = Exit::Other(format!("vector {vector}, error {error:#x}, RIP {:#x}", frame.rip));
             return Err(self.crash("an exception in the entry stubs", exit));
         }
-        if Sites::has(frame.rip) {
-            return self.exception_in_sites(vector, error, rsp, &frame, options);
+        let end = if Sites::has(frame.rip) {
+            self.exception_in_sites(vector, error, rsp, &frame, options)?
+        } else if translate::is_inside(frame.rip) {
+            self.exception_in_copies(vector, error, rsp, &frame, options)?
+        } else {
+            self.exception_with(vector, error, rsp, &frame, options)?
+        };
+        if end.is_none() {
+            self.goes_on_in_copies(vector)?;
         }
-        self.exception_with(vector, error, rsp, &frame, options)
+        Ok(end)
     }
 
     /// A breakpoint that its handler does not answer.
     pub(super) fn breakpoint(&mut self, options: &mut RunOptions<'_>) -> Result<Option<RunEnd>, RunError> {
         let rsp = self.core.vcpu.regs().rsp;
         match self.kernel.entry.handler_frame(&self.kernel.memory, rsp) {
-            Some(frame) => self.exception_with(vector::BREAKPOINT, 0, rsp, &frame, options),
+            Some(frame) => {
+                // RIP is behind its first byte.
+                let rip = self.program_rip(frame.rip.wrapping_sub(1)).wrapping_add(1);
+                self.exception_with(vector::BREAKPOINT, 0, rsp, &Frame { rip, ..frame }, options)
+            }
             None => self.jumped_to_stub(HANDLER, self.program_registers(), options),
         }
     }

@@ -2,6 +2,7 @@
 
 mod access;
 mod as_handler;
+mod branches;
 mod call;
 mod change;
 mod circle;
@@ -44,6 +45,7 @@ use crate::world::WorldError;
 use crate::x86::flags::rflags::{RESUME_FLAG, TRAP_FLAG};
 use crate::x86::vector;
 pub use access::AccessWatch;
+use branches::Branches;
 use circle::{Search, Watch};
 pub use debug::{Debug, Halt};
 pub use delivery::Death;
@@ -78,6 +80,7 @@ pub struct Machine {
     search: Option<Box<Search>>,
     /// What a debugger wants.
     pub debug: Debug,
+    branches: Branches,
     told: Told,
     first_read_done: bool,
     /// What a program that is stuck waits for, in words.
@@ -130,6 +133,7 @@ impl Machine {
             watch: Watch::new(),
             search: None,
             debug: Debug::default(),
+            branches: Branches::default(),
             first_read_done: false,
             waits_for: None,
             spins: None,
@@ -181,7 +185,7 @@ impl Machine {
     fn where_it_spins(&self) -> String {
         let rip = match self.core.vcpu.regs().rip {
             rip if Entry::is_in_handler(rip) => self.kernel.entry.interrupted(&self.kernel.memory).rip,
-            rip => rip,
+            rip => self.program_rip(rip),
         };
         format!("task {} at {}", self.kernel.tid(), self.place_in_words(rip))
     }
@@ -206,6 +210,7 @@ impl Machine {
         signals: &BlockedSignals,
     ) -> Result<Option<RunEnd>, RunError> {
         self.leave_copy(&exit);
+        self.leave_copies(&exit)?;
         // The frequent exits first.
         match &exit {
             Exit::Out { port: SYSCALL_PORT, .. } if Entry::is_syscall_stub(self.core.vcpu.regs().rip) => {
@@ -288,6 +293,7 @@ impl Machine {
     ) -> Result<(), RunError> {
         self.stepper.steps = 0;
         self.debug.exit();
+        self.branches.exit();
         self.exit_rip = rip;
         if !matches!(kind, ExitKind::Circle { .. }) {
             self.leave_circles();
@@ -395,10 +401,17 @@ impl Guest for Machine {
     }
 
     fn begin_entry(&mut self) -> Result<Option<RunEnd>, RunError> {
-        self.begin_entry()
+        let end = self.begin_entry()?;
+        if end.is_none() {
+            self.enter_copies()?;
+            // Behind that, which may have brought code in.
+            self.put_breakpoints()?;
+        }
+        Ok(end)
     }
 
     fn end_entry(&mut self) -> Result<(), RunError> {
+        self.left_copies();
         self.end_entry()
     }
 
@@ -415,6 +428,9 @@ impl Guest for Machine {
     }
 
     fn ended_after(&mut self, quiet_ns: u64) {
+        if let Err(e) = self.leave_copies(&Exit::Signal) {
+            tracing::warn!("where the program is: {e}");
+        }
         self.spinning = self.may_spin(quiet_ns);
         self.spins =
             (quiet_ns >= SPINNING_NS && self.kernel.sched.any_ready()).then(|| self.where_it_spins());

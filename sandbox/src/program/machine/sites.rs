@@ -21,6 +21,7 @@ impl Machine {
         let can = !self.debug.conditions.is_empty()
             && !self.stepper.on
             && !self.debug.steps()
+            && !self.counts_branches()
             && self.core.host.io_map != IoMap::Ignored
             && !Entry::is_under_redirection(rip);
         if !can {

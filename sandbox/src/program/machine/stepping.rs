@@ -55,7 +55,11 @@ pub(super) struct Stepper {
 impl Machine {
     /// Whether steps are to be counted from here on.
     fn wants_steps(&self) -> bool {
-        self.passes_time() || self.kernel.sched.counts_steps() || self.search.is_some() || self.debug.steps()
+        self.passes_time()
+            || self.kernel.sched.counts_steps()
+            || self.search.is_some()
+            || self.debug.steps()
+            || self.branches.steps()
     }
 
     /// Whether a step takes time.
@@ -118,9 +122,11 @@ impl Machine {
             Touch::Loads => self.stepper.own = frame.rflags & TRAP_FLAG != 0,
             _ => {}
         }
-        let fired = self.passes_time() && self.pass_time()?;
+        let fired =
+            self.passes_time() && self.pass_time(self.kernel.clock.timer_step.map_or(0, u64::from))?;
         let turn_over = self.count_step(frame.rip);
-        let goes_on = !fired && !trapped && !turn_over;
+        let slice_over = self.count_stepped_branch(frame)?;
+        let goes_on = !fired && !trapped && !turn_over && !slice_over;
         if goes_on && self.search_step(frame)? {
             return self.lose_turn(frame, options);
         }
@@ -155,6 +161,8 @@ impl Machine {
             self.core.stats.exits.preemptions += 1;
             let steps = self.stepper.steps;
             self.record(ExitKind::Preempted { steps }, frame.rip, 0, options)?;
+        } else if slice_over && !fired && !trapped {
+            self.end_slice(frame.rip, options)?;
         }
         self.go_on(options)
     }
@@ -166,10 +174,9 @@ impl Machine {
         sched.step(tid, || space.find(rip).is_some_and(|(_, vma)| *vma.name == *space.state.image.exe))
     }
 
-    /// The time of one step passes. Whether a timer goes off.
-    fn pass_time(&mut self) -> Result<bool, RunError> {
+    /// So many nanoseconds pass. Whether a timer goes off.
+    pub(super) fn pass_time(&mut self, ns: u64) -> Result<bool, RunError> {
         let Kernel { clock, memory, space, .. } = &mut self.kernel;
-        let ns = clock.timer_step.map_or(0, u64::from);
         let before = clock.cpu();
         clock.pass(memory, space, ns).map_err(SysError::from)?;
         self.kernel.account(before);

@@ -6,6 +6,9 @@ use std::ops::Range;
 use super::{Access, AddressSpace, Backing, Vma};
 use crate::program::entry::RANGES_MAX;
 
+/// Changes of code that are told apart.
+const CHANGES_MAX: usize = 64;
+
 impl Vma {
     /// Whether it is code of a file, in which instructions may be replaced.
     pub fn is_code(&self) -> bool {
@@ -51,5 +54,19 @@ impl AddressSpace {
         if vma.is_code() || (start..vma.end).contains(&self.state.image.clock_page) {
             self.code = None;
         }
+    }
+
+    /// What may be run in a range is not what it was.
+    pub(super) fn note_change_of_code(&mut self, range: Range<u64>) {
+        if self.changed_code.len() >= CHANGES_MAX {
+            let all = self.changed_code.drain(..).reduce(|a, b| a.start.min(b.start)..a.end.max(b.end));
+            self.changed_code.extend(all);
+        }
+        self.changed_code.push(range);
+    }
+
+    /// Where what may be run is not what it was at the last call.
+    pub fn take_changed_code(&mut self) -> Vec<Range<u64>> {
+        std::mem::take(&mut self.changed_code)
     }
 }

@@ -60,6 +60,9 @@ impl AddressSpace {
     fn take(&mut self, start: u64) -> Option<Vma> {
         let vma = self.state.vmas.remove(&start)?;
         self.note_code(start, &vma);
+        if vma.protection.exec {
+            self.note_change_of_code(start..vma.end);
+        }
         self.own_cost -= vma.own_cost();
         Some(vma)
     }
@@ -312,6 +315,9 @@ impl AddressSpace {
         }
         self.cut(range.start);
         self.cut(range.end);
+        if protection.exec || self.overlapping(&range).any(|(_, vma)| vma.protection.exec) {
+            self.note_change_of_code(range.clone());
+        }
         let clock = self.state.image.clock_page;
         for (start, vma) in self.state.vmas.range_mut(range.clone()) {
             if vma.is_code() || protection.exec || (*start..vma.end).contains(&clock) {

@@ -136,6 +136,8 @@ pub struct AddressSpace {
     gaps: Gaps,
     /// [`AddressSpace::code`], while it is known.
     code: Option<Vec<Range<u64>>>,
+    /// Where what can be run has changed: [`AddressSpace::take_changed_code`].
+    changed_code: Vec<Range<u64>>,
     /// [`Vma::own_cost`] of all mappings together.
     own_cost: u64,
     /// How much of it is charged.
@@ -171,6 +173,7 @@ impl AddressSpace {
             lost: BTreeSet::new(),
             gaps: Gaps::default(),
             code: None,
+            changed_code: Vec::new(),
             own_cost,
             own_charged: own_cost,
         })
@@ -203,6 +206,11 @@ impl AddressSpace {
         flags: u64,
     ) -> Result<(), PageError> {
         self.tables.keep(&mut memory.system, address, gpa | flags | PRESENT | ACCESSED | DIRTY)
+    }
+
+    /// Takes pages of the system area out of an address space. KVM may have shadows of their entries.
+    pub fn unmap_system(&mut self, memory: &Memory, addresses: Range<u64>) {
+        self.tables.give_up(&memory.system, addresses);
     }
 
     /// The mapping at an address, with its start.

@@ -26,7 +26,7 @@ pub struct Tables {
     /// Last-level tables by region.
     leaves: BTreeMap<u64, u64>,
     /// Entries that the monitor keeps for itself, by address.
-    kept: Vec<(u64, u64)>,
+    kept: BTreeMap<u64, u64>,
 }
 
 impl Tables {
@@ -36,7 +36,7 @@ impl Tables {
             root: system.take_page()?,
             upper: HashMap::new(),
             leaves: BTreeMap::new(),
-            kept: Vec::new(),
+            kept: BTreeMap::new(),
         })
     }
 
@@ -94,8 +94,17 @@ impl Tables {
     pub fn keep(&mut self, system: &mut SystemArea, address: u64, entry: u64) -> Result<(), PageError> {
         self.attach_leaf(system, region_of(address))?;
         self.set(system, address, entry);
-        self.kept.push((address, entry));
+        self.kept.insert(address, entry);
         Ok(())
+    }
+
+    /// Gives up entries that are kept. KVM may have shadows of them.
+    pub fn give_up(&mut self, system: &SystemArea, addresses: Range<u64>) {
+        let given_up: Vec<u64> = self.kept.range(addresses).map(|(address, _)| *address).collect();
+        for address in given_up {
+            self.kept.remove(&address);
+            self.set(system, address, 0);
+        }
     }
 
     /// Drops all tables; the entries that are kept are set anew. The vCPUs must be stopped.

@@ -99,6 +99,7 @@ impl AddressSpace {
 
     /// Writes memory that the program itself may only read: what a loader places.
     pub fn place(&mut self, memory: &mut Memory, address: u64, data: &[u8]) -> Result<(), MemError> {
+        self.note_change_of_code(address..address.saturating_add(data.len() as u64));
         self.over(memory, address, data.len(), Access::Write, true, |memory, gpa, range| {
             memory.ram.write(gpa, &data[range])
         })

@@ -1,0 +1,291 @@
+//! Counting a program's branches between two exits, by running it in copies of its code
+//! ([`crate::program::translate`]): when that is done, and what becomes of a program that leaves them by an exit.
+//!
+//! Where it runs in its own code all the same, instruction by instruction as it is stepped, its branches are counted
+//! as well. Of code that is not translated none are, up to the next exit: so the count follows from the program
+//! alone.
+
+use std::collections::BTreeSet;
+
+use super::Machine;
+use super::debug::Halt;
+use super::delivery::Resume;
+use crate::exit::ExitKind;
+use crate::machine::{RunEnd, RunError, RunOptions};
+use crate::program::clock::EXIT_STEP;
+use crate::program::entry::Entry;
+use crate::program::exception;
+use crate::program::mm::USER_END;
+use crate::program::translate::{Caches, Landing, Leaves, is_counted, is_inside, is_translated};
+use crate::vcpu::Exit;
+use crate::x86::flags::rflags::{RESUME_FLAG, TRAP_FLAG};
+use crate::x86::frame::Frame;
+use crate::x86::vector;
+
+/// Virtual time that a branch takes, nanoseconds.
+const BRANCH_NS: u64 = 1;
+
+/// What is known of branches since the last exit.
+#[derive(Debug, Default)]
+pub(super) struct Branches {
+    caches: Caches,
+    /// Branches since the last compared exit.
+    done: u64,
+    /// What the copies were told to count when they were entered.
+    told: Option<u64>,
+    /// The program came to code that is not translated: nothing is counted up to the next exit.
+    suspended: bool,
+    /// An indirect branch went where it does not find a copy yet.
+    missed: bool,
+    /// One instruction is stepped, since it is not copied.
+    steps: bool,
+}
+
+impl Branches {
+    /// An exit was answered.
+    pub fn exit(&mut self) {
+        (self.done, self.suspended) = (0, false);
+    }
+
+    /// Whether an instruction is to be stepped.
+    pub fn steps(&self) -> bool {
+        self.steps
+    }
+
+    /// An instruction was stepped.
+    pub fn stepped(&mut self) {
+        self.steps = false;
+    }
+}
+
+impl Machine {
+    /// Branches since the last compared exit, as far as they were counted.
+    pub fn branches(&self) -> u64 {
+        self.branches.done
+    }
+
+    /// The machine goes on for one that had made so many branches since its last compared exit.
+    pub fn set_branches(&mut self, branches: u64) {
+        self.branches.done = branches;
+    }
+
+    /// Whether branches are counted from here on.
+    pub(super) fn counts_branches(&self) -> bool {
+        let wanted = self.debug.counts_branches() || self.kernel.sched.counts_branches();
+        wanted && !self.branches.suspended
+    }
+
+    /// Branches until the program is to be left.
+    fn branches_left(&self) -> u64 {
+        let slice = match self.kernel.sched.counts_branches() {
+            true => self.kernel.sched.branches_left(),
+            false => u64::MAX,
+        };
+        self.debug.branches.map_or(u64::MAX, |most| most.saturating_sub(self.branches.done)).min(slice)
+    }
+
+    /// So many branches were made.
+    fn made_branches(&mut self, branches: u64) {
+        self.branches.done = self.branches.done.saturating_add(branches);
+        if self.kernel.sched.counts_branches() {
+            self.kernel.sched.count_branches(branches);
+        }
+    }
+
+    /// The program is about to be entered: in copies, if its branches are counted.
+    pub(super) fn enter_copies(&mut self) -> Result<(), RunError> {
+        let regs = *self.core.vcpu.regs();
+        if !self.counts_branches() || self.stepper.on || regs.rflags & TRAP_FLAG != 0 {
+            return Ok(());
+        }
+        let left = self.branches_left();
+        if regs.rip >= USER_END {
+            // In a stub, on the way to a copy or into the program's own code.
+            if let Some(cache) = self.branches.caches.of(self.kernel.space.id()) {
+                cache.set_left(&self.kernel.memory, left.max(1));
+                self.branches.told = Some(left.max(1));
+            }
+            return Ok(());
+        }
+        let kernel = &mut self.kernel;
+        let breakpoints = match kernel.pid() == self.debug.process {
+            true => &self.debug.breakpoints,
+            false => &BTreeSet::new(),
+        };
+        let cache = self.branches.caches.make(kernel, breakpoints)?;
+        let missed = std::mem::take(&mut self.branches.missed);
+        if left == 0 {
+            self.core.vcpu.regs_mut().rip = cache.leave_at(&kernel.memory, regs.rip);
+            return Ok(());
+        }
+        let Some(copy) = cache.block(kernel, regs.rip)? else {
+            self.branches.suspended = true;
+            self.core.stats.uncounted += 1;
+            return Ok(());
+        };
+        if missed {
+            cache.add_target(kernel, regs.rip, copy)?;
+        }
+        // The table may have been full.
+        let Some(copy) = cache.block(kernel, regs.rip)? else { return Ok(()) };
+        cache.set_left(&kernel.memory, left);
+        self.branches.told = Some(left);
+        self.core.vcpu.regs_mut().rip = copy;
+        Ok(())
+    }
+
+    /// The program was left: what it has counted is known.
+    pub(super) fn left_copies(&mut self) {
+        let Some(told) = self.branches.told.take() else { return };
+        if let Some(cache) = self.branches.caches.of(self.kernel.space.id()) {
+            // The word is in the program's reach.
+            let left = cache.left(&self.kernel.memory).min(told);
+            self.made_branches(told - left);
+        }
+    }
+
+    /// What the program is, at an instruction of a copy.
+    fn landing(&self, rip: u64) -> Option<(Landing, u64)> {
+        let cache = self.branches.caches.of(self.kernel.space.id()).filter(|_| is_inside(rip))?;
+        cache.landing(&self.kernel.memory, rip)
+    }
+
+    /// The address of the instruction that a program is at, wherever it runs.
+    pub(super) fn program_rip(&self, rip: u64) -> u64 {
+        self.landing(rip).map_or(rip, |(_, at)| at)
+    }
+
+    /// The program was left by no doing of its own. Where it was in a copy, it is at the original.
+    pub(super) fn leave_copies(&mut self, exit: &Exit) -> Result<(), RunError> {
+        let rip = self.core.vcpu.regs().rip;
+        let foreign = matches!(exit, Exit::Signal | Exit::BareFault | Exit::MemoryFault { .. });
+        // An exception that is about to be told would be told of the original.
+        if foreign
+            && let Some((landing, at)) = self.landing(rip)
+            && !self.core.vcpu.has_exception()?
+        {
+            let rsp = self.core.vcpu.regs().rsp;
+            let (at, rsp) = self.land(&landing, at, rsp)?;
+            let regs = self.core.vcpu.regs_mut();
+            (regs.rip, regs.rsp) = (at, rsp);
+        }
+        Ok(())
+    }
+
+    /// Gives the program its registers back. Where it is then, and its stack: a branch to where nothing can be is left to
+    /// the CPU, which is to find it.
+    fn land(&mut self, landing: &Landing, at: u64, rsp: u64) -> Result<(u64, u64), RunError> {
+        if let Some(cache) = self.branches.caches.of(self.kernel.space.id()) {
+            cache.restore(&self.kernel.memory, landing, self.core.vcpu.regs_mut());
+        }
+        if exception::unreachable(at).is_some() && landing.is_target() {
+            if !landing.to_count {
+                self.branches.done = self.branches.done.saturating_sub(1);
+                self.kernel.sched.take_back_branch();
+            }
+            self.branches.steps = true;
+            let cache = self.branches.caches.of(self.kernel.space.id());
+            let from = cache.and_then(|cache| cache.branch(&self.kernel.memory)).unwrap_or(at);
+            return Ok((from, rsp.wrapping_sub(self.stack_taken(from)?)));
+        }
+        if landing.to_count {
+            self.made_branches(1);
+        }
+        Ok((at, rsp))
+    }
+
+    /// Bytes that an indirect branch adds to RSP.
+    fn stack_taken(&mut self, branch: u64) -> Result<u64, RunError> {
+        Ok(self.instruction(branch)?.stack_pointer_increment() as i64 as u64)
+    }
+
+    /// An exception in a copy: the program's own, at the original, or one because the copy ends there.
+    pub(super) fn exception_in_copies(
+        &mut self,
+        vector: u8,
+        error: u64,
+        rsp: u64,
+        frame: &Frame,
+        options: &mut RunOptions<'_>,
+    ) -> Result<Option<RunEnd>, RunError> {
+        let Some((landing, at)) = self.landing(frame.rip) else {
+            // The program has jumped there.
+            return self.exception_with(vector, error, rsp, frame, options);
+        };
+        let (rip, program_rsp) = self.land(&landing, at, frame.rsp)?;
+        let frame = Frame { rip, rsp: program_rsp, ..*frame };
+        self.kernel.entry.set_frame(&self.kernel.memory, vector, rsp, &frame);
+        if vector != vector::PROTECTION || landing.leaves == Leaves::Not {
+            return self.exception_with(vector, error, rsp, &frame, options);
+        }
+        self.take_frame(&Frame { rflags: frame.rflags & !RESUME_FLAG, ..frame });
+        match landing.leaves {
+            Leaves::Over if !self.branches.steps => return self.branches_are_made(&frame, options),
+            Leaves::Miss => self.branches.missed = true,
+            Leaves::Step => self.branches.steps = true,
+            _ => {}
+        }
+        self.resume(Resume::Full)?;
+        Ok(None)
+    }
+
+    /// As many branches were made as were asked for.
+    fn branches_are_made(
+        &mut self,
+        frame: &Frame,
+        options: &mut RunOptions<'_>,
+    ) -> Result<Option<RunEnd>, RunError> {
+        if self.debug.branches.is_some_and(|most| most <= self.branches.done) {
+            return self.halt(Halt::Branched, frame).map(Some);
+        }
+        self.end_slice(frame.rip, options)?;
+        self.go_on(options)
+    }
+
+    /// The running task's time slice is over.
+    pub(super) fn end_slice(&mut self, rip: u64, options: &mut RunOptions<'_>) -> Result<(), RunError> {
+        self.kernel.sched.slice_out(self.kernel.tid());
+        self.core.stats.exits.preemptions += 1;
+        self.pass_time(self.branches.done.saturating_mul(BRANCH_NS).max(EXIT_STEP))?;
+        self.record(ExitKind::Sliced { branches: self.branches.done }, rip, 0, options)
+    }
+
+    /// The handler of an exception is left for the program's own code: it goes on in copies.
+    pub(super) fn goes_on_in_copies(&mut self, vector: u8) -> Result<(), RunError> {
+        let regs = self.core.vcpu.regs();
+        if !self.counts_branches() || Entry::vector_at(regs.rip) != Some(vector) {
+            return Ok(());
+        }
+        let Some((_, frame)) = self.kernel.entry.frame(&self.kernel.memory, vector, regs.rsp) else {
+            return Ok(());
+        };
+        if frame.rip < USER_END && frame.rflags & TRAP_FLAG == 0 {
+            self.take_frame(&frame);
+            self.resume(Resume::Full)?;
+        }
+        Ok(())
+    }
+
+    /// An instruction was stepped, to here: counts it if it was a branch. Whether the task's time slice is over by
+    /// that.
+    pub(super) fn count_stepped_branch(&mut self, frame: &Frame) -> Result<bool, RunError> {
+        self.branches.stepped();
+        if !self.counts_branches() {
+            return Ok(false);
+        }
+        let runs = self
+            .kernel
+            .space
+            .find(frame.rip)
+            .is_none_or(|(_, vma)| is_translated(vma) || !vma.protection.exec);
+        if !runs {
+            self.branches.suspended = true;
+        }
+        let branch = self.instruction(self.stepper.at.0)?;
+        if !is_counted(&branch, frame.rip) {
+            return Ok(false);
+        }
+        self.made_branches(1);
+        Ok(self.kernel.sched.counts_branches() && self.kernel.sched.branches_left() == 0)
+    }
+}

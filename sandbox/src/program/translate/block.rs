@@ -1,0 +1,394 @@
+//! The copy of a basic block.
+
+use std::collections::BTreeSet;
+
+use iced_x86::{Code, Decoder, DecoderOptions, IcedError, Instruction, MemoryOperand, OpKind, Register};
+
+use super::dispatch::DISPATCH;
+use super::emit::Emitter;
+use super::instruction::{Kind, kind, replaced_bytes};
+use super::layout::{COUNTER, FROM, SAVED_RCX, SAVED_STAND_IN, TARGET};
+use super::piece::{Landing, Leaves, Piece, Saved};
+
+/// The most bytes of an instruction.
+const MAX_INSTRUCTION: usize = 15;
+/// The most instructions of a block: a longer one is several.
+const MAX_INSTRUCTIONS: usize = 64;
+/// `hlt`, with what becomes the distance of a jump behind it.
+const UNLINKED: [u8; 5] = [0xf4, 0xcc, 0xcc, 0xcc, 0xcc];
+
+/// A copy, and what it is.
+#[derive(Debug)]
+pub(super) struct Block {
+    pub code: Vec<u8>,
+    pub pieces: Vec<Piece>,
+    /// Where it goes on: five bytes that are to be a jump there, and the program's address.
+    pub links: Vec<(u64, u64)>,
+    /// Where the function that it calls returns to.
+    pub returns: Option<u64>,
+}
+
+/// Makes the copy of the block at `start`, to be laid at `base`. `code` is what is there up to the end of its page,
+/// or, where an instruction does not end there, that instruction; nothing where `start` may not be run. Instructions
+/// with a breakpoint are run where they are.
+pub(super) fn translate(
+    base: u64,
+    start: u64,
+    code: &[u8],
+    breakpoints: &BTreeSet<u64>,
+) -> Result<Block, IcedError> {
+    let mut block =
+        Maker { emitter: Emitter::new(base), pieces: Vec::new(), links: Vec::new(), returns: None };
+    let mut rip = start;
+    let mut code = code;
+    for _ in 0..MAX_INSTRUCTIONS {
+        if breakpoints.contains(&rip) {
+            block.leave(rip);
+            return Ok(block.finish());
+        }
+        if let Some(len) = replaced_bytes(code) {
+            block.same(rip, &code[..len]);
+            (rip, code) = (rip.wrapping_add(len as u64), &code[len..]);
+            continue;
+        }
+        let bytes = &code[..code.len().min(MAX_INSTRUCTION)];
+        let instruction = Decoder::with_ip(64, bytes, rip, DecoderOptions::NONE).decode();
+        // What ends in the next page is made when the program comes to it.
+        if instruction.is_invalid() && bytes.len() < MAX_INSTRUCTION && rip != start {
+            break;
+        }
+        if !block.add(&instruction, &bytes[..instruction.len()])? {
+            return Ok(block.finish());
+        }
+        (rip, code) = (instruction.next_ip(), &code[instruction.len()..]);
+    }
+    block.link(rip);
+    Ok(block.finish())
+}
+
+struct Maker {
+    emitter: Emitter,
+    pieces: Vec<Piece>,
+    links: Vec<(u64, u64)>,
+    returns: Option<u64>,
+}
+
+impl Maker {
+    /// From here on the program is this.
+    fn is(&mut self, landing: Landing) {
+        self.pieces.push(Piece { at: self.emitter.here(), landing, same: false });
+    }
+
+    /// An instruction as it is.
+    fn same(&mut self, rip: u64, bytes: &[u8]) {
+        let at = self.emitter.here();
+        let follows =
+            self.pieces.last().is_some_and(|last| last.same && last.landing_at(at) == Landing::at(rip));
+        if !follows {
+            self.pieces.push(Piece { at, landing: Landing::at(rip), same: true });
+        }
+        self.emitter.bytes(bytes);
+    }
+
+    /// The copy goes on at the copy of an address.
+    fn link(&mut self, to: u64) {
+        self.is(Landing::at(to).leaves(Leaves::Link));
+        self.links.push((self.emitter.here(), to));
+        self.emitter.bytes(&UNLINKED);
+    }
+
+    /// The instruction at an address is run where it is.
+    fn leave(&mut self, rip: u64) {
+        self.is(Landing::at(rip));
+        self.emitter.jump_far(rip);
+    }
+
+    /// A direct branch is taken.
+    fn branch(&mut self, from: u64, to: u64) {
+        if to > from {
+            return self.link(to);
+        }
+        self.is(Landing::at(to).to_count());
+        self.emitter.store(Register::RCX, SAVED_RCX);
+        self.is(Landing::at(to).to_count().saved(Saved::Rcx));
+        count(&mut self.emitter);
+        self.is(Landing::at(to).saved(Saved::Rcx));
+        let over = self.emitter.jump_if_rcx_is_0(0);
+        self.emitter.load(Register::RCX, SAVED_RCX);
+        self.link(to);
+        self.emitter.is_here(over);
+        self.is(Landing::at(to).saved(Saved::Rcx));
+        self.emitter.load(Register::RCX, SAVED_RCX);
+        self.is(Landing::at(to).leaves(Leaves::Over));
+        self.emitter.bytes(&UNLINKED[..1]);
+    }
+
+    /// Adds an instruction. Whether the block goes on behind it.
+    fn add(&mut self, instruction: &Instruction, bytes: &[u8]) -> Result<bool, IcedError> {
+        let (rip, behind) = (instruction.ip(), instruction.next_ip());
+        match kind(instruction) {
+            Kind::Same => self.same(rip, bytes),
+            Kind::By(register) => self.by(instruction, register)?,
+            Kind::Jump(to) => {
+                self.branch(rip, to);
+                return Ok(false);
+            }
+            Kind::JumpIf(condition, to) => {
+                self.is(Landing::at(rip));
+                let taken = self.emitter.jump_if(condition, 0);
+                self.link(behind);
+                self.emitter.is_here_far(taken);
+                self.branch(rip, to);
+                return Ok(false);
+            }
+            Kind::JumpByRcx(to) => {
+                self.is(Landing::at(rip));
+                let (opcode, _) = bytes.split_at(bytes.len() - 1);
+                self.emitter.bytes(opcode);
+                self.emitter.bytes(&[UNLINKED.len() as u8]);
+                self.link(behind);
+                self.branch(rip, to);
+                return Ok(false);
+            }
+            Kind::Call(to) => {
+                self.is(Landing::at(rip));
+                self.emitter.push(behind);
+                self.returns = Some(behind);
+                self.branch(rip, to);
+                return Ok(false);
+            }
+            Kind::Return(more) => {
+                self.saves_rcx(rip);
+                // `mov rcx, [rsp]`.
+                self.emitter.bytes(&[0x48, 0x8b, 0x0c, 0x24]);
+                self.emitter.store(Register::RCX, TARGET);
+                self.notes_from();
+                // `lea rsp, [rsp + distance]`.
+                self.emitter.bytes(&[0x48, 0x8d, 0xa4, 0x24]);
+                self.emitter.bytes(&(8 + u32::from(more)).to_le_bytes());
+                self.dispatch();
+                return Ok(false);
+            }
+            Kind::JumpIndirect => {
+                self.saves_rcx(rip);
+                self.target(instruction)?;
+                self.notes_from();
+                self.dispatch();
+                return Ok(false);
+            }
+            Kind::CallIndirect => {
+                self.saves_rcx(rip);
+                self.target(instruction)?;
+                self.notes_from();
+                self.emitter.push(behind);
+                self.returns = Some(behind);
+                self.dispatch();
+                return Ok(false);
+            }
+            Kind::Leaves => {
+                self.leave(rip);
+                return Ok(false);
+            }
+            Kind::Stepped => {
+                self.is(Landing::at(rip).leaves(Leaves::Step));
+                self.emitter.bytes(&UNLINKED[..1]);
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
+    fn by(&mut self, instruction: &Instruction, register: Register) -> Result<(), IcedError> {
+        let (rip, behind) = (instruction.ip(), instruction.next_ip());
+        self.is(Landing::at(rip));
+        self.emitter.store(register, SAVED_STAND_IN);
+        self.emitter.number(register, instruction.ip_rel_memory_address());
+        self.is(Landing::at(rip).saved(Saved::StandIn(register)));
+        self.emitter.instruction(&with_base(instruction, register))?;
+        self.is(Landing::at(behind).saved(Saved::StandIn(register)));
+        self.emitter.load(register, SAVED_STAND_IN);
+        Ok(())
+    }
+
+    /// An indirect branch begins.
+    fn saves_rcx(&mut self, rip: u64) {
+        self.is(Landing::at(rip));
+        self.emitter.store(Register::RCX, SAVED_RCX);
+        self.is(Landing::at(rip).saved(Saved::Rcx));
+    }
+
+    /// Where it goes.
+    fn target(&mut self, instruction: &Instruction) -> Result<(), IcedError> {
+        if instruction.op0_kind() == OpKind::Register {
+            self.emitter.store(instruction.op0_register(), TARGET);
+            return Ok(());
+        }
+        let operand = MemoryOperand::new(
+            instruction.memory_base(),
+            instruction.memory_index(),
+            instruction.memory_index_scale(),
+            instruction.memory_displacement64() as i64,
+            instruction.memory_displ_size(),
+            false,
+            instruction.segment_prefix(),
+        );
+        let mut load = Instruction::with2(Code::Mov_r64_rm64, Register::RCX, operand)?;
+        if instruction.is_ip_rel_memory_operand() {
+            self.emitter.number(Register::RCX, instruction.ip_rel_memory_address());
+            load = with_base(&load, Register::RCX);
+        }
+        self.emitter.instruction(&load)?;
+        self.emitter.store(Register::RCX, TARGET);
+        Ok(())
+    }
+
+    /// Where it comes from can be told by where this is.
+    fn notes_from(&mut self) {
+        let here = self.emitter.here();
+        self.emitter.address_of(Register::RCX, here);
+        self.emitter.store(Register::RCX, FROM);
+    }
+
+    fn dispatch(&mut self) {
+        self.is(Landing::target(Saved::Rcx).to_count());
+        self.emitter.jump(DISPATCH);
+    }
+
+    fn finish(self) -> Block {
+        Block { code: self.emitter.finish(), pieces: self.pieces, links: self.links, returns: self.returns }
+    }
+}
+
+/// Counts a branch: RCX is what is left.
+pub(super) fn count(emitter: &mut Emitter) {
+    emitter.load(Register::RCX, COUNTER);
+    // `lea rcx, [rcx - 1]`.
+    emitter.bytes(&[0x48, 0x8d, 0x49, 0xff]);
+    emitter.store(Register::RCX, COUNTER);
+}
+
+/// The same, with a register in the stead of RIP and its distance.
+fn with_base(instruction: &Instruction, register: Register) -> Instruction {
+    let mut moved = *instruction;
+    moved.set_memory_base(register);
+    moved.set_memory_displ_size(0);
+    moved.set_memory_displacement64(0);
+    moved
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::layout::CODE;
+    use super::super::piece::Spot;
+    use super::*;
+
+    const BASE: u64 = CODE + 0x100;
+    const AT: u64 = 0x40_1000;
+
+    fn block(code: &[u8]) -> Block {
+        translate(BASE, AT, code, &BTreeSet::new()).unwrap()
+    }
+
+    /// What the program is at each instruction of the copy.
+    fn landings(block: &Block) -> Vec<Landing> {
+        let mut decoder = Decoder::with_ip(64, &block.code, BASE, DecoderOptions::NONE);
+        let mut landings = Vec::new();
+        let last = block.pieces.last().unwrap().at;
+        while decoder.ip() <= last {
+            let at = decoder.ip();
+            let piece = block.pieces.iter().rfind(|piece| piece.at <= at).unwrap();
+            landings.push(piece.landing_at(at));
+            let instruction = decoder.decode();
+            // What follows an open link is none.
+            if instruction.code() == Code::Hlt && piece.landing.leaves == Leaves::Link {
+                (0..4).for_each(|_| drop(decoder.decode()));
+            }
+        }
+        landings
+    }
+
+    #[test]
+    fn a_block_that_goes_on() {
+        // `mov rbx, rdi`, `mov eax, [rip + 1]`, `je` forwards.
+        let block = block(&[0x48, 0x89, 0xfb, 0x8b, 0x05, 1, 0, 0, 0, 0x74, 0x10]);
+        let at = |offset| Landing::at(AT + offset);
+        let stands_in = Saved::StandIn(Register::RCX);
+        let expected = vec![
+            at(0),
+            at(3),
+            at(3),
+            at(3).saved(stands_in),
+            at(9).saved(stands_in),
+            at(9),
+            at(0xb).leaves(Leaves::Link),
+            at(0x1b).leaves(Leaves::Link),
+        ];
+        assert_eq!(landings(&block), expected);
+        assert_eq!(block.links.iter().map(|(_, to)| *to).collect::<Vec<_>>(), [AT + 0xb, AT + 0x1b]);
+        assert_eq!(block.returns, None);
+    }
+
+    #[test]
+    fn what_goes_back_is_counted() {
+        // `call` of a lower address.
+        let block = block(&[0xe8, 0, 0xff, 0xff, 0xff]);
+        let to = Landing::at(AT + 5 - 0x100);
+        let expected = vec![
+            Landing::at(AT),
+            to.to_count(),
+            to.to_count().saved(Saved::Rcx),
+            to.to_count().saved(Saved::Rcx),
+            to.to_count().saved(Saved::Rcx),
+            to.saved(Saved::Rcx),
+            to.saved(Saved::Rcx),
+            to.leaves(Leaves::Link),
+            to.saved(Saved::Rcx),
+            to.leaves(Leaves::Over),
+        ];
+        assert_eq!(landings(&block), expected);
+        assert_eq!(block.returns, Some(AT + 5));
+        let word = &block.code[block.code.len() - 8..];
+        assert_eq!(word, (AT + 5).to_le_bytes(), "what is pushed");
+    }
+
+    #[test]
+    fn indirect_branches() {
+        for code in
+            [&[0xc3][..], &[0xff, 0xe0], &[0xff, 0x24, 0xc8], &[0xff, 0x15, 8, 0, 0, 0], &[0x64, 0xff, 0x10]]
+        {
+            let block = block(code);
+            let (last, before) = block.pieces.split_last().unwrap();
+            assert_eq!(last.landing, Landing::target(Saved::Rcx).to_count());
+            assert!(before.iter().all(|piece| piece.landing.spot == Spot::At(AT)));
+            assert!(block.links.is_empty());
+        }
+        let called = block(&[0xff, 0xd0]);
+        assert_eq!(called.returns, Some(AT + 2));
+    }
+
+    #[test]
+    fn what_leaves_the_guest_is_run_where_it_is() {
+        let made = block(&[0x90, 0x0f, 0x05]);
+        assert_eq!(made.pieces.last().unwrap().landing, Landing::at(AT + 1));
+        assert!(made.code.ends_with(&(AT + 1).to_le_bytes()));
+        let stepped = block(&[0x9d]);
+        assert_eq!(stepped.pieces[0].landing, Landing::at(AT).leaves(Leaves::Step));
+    }
+
+    #[test]
+    fn blocks_are_short_and_end_with_their_page() {
+        let long = block(&[0x90; 4096]);
+        assert_eq!(long.links[0].1, AT + MAX_INSTRUCTIONS as u64);
+        let cut = block(&[0x90, 0x48, 0x8b]);
+        assert_eq!(cut.links[0].1, AT + 1);
+        let nothing = block(&[]);
+        assert_eq!(nothing.pieces[0].landing, Landing::at(AT), "the CPU says what is wrong");
+    }
+
+    #[test]
+    fn what_the_handler_answers_stays_whole() {
+        let made = block(&[0xcc, 0x06, 0xcc, 0x16, 0xd0, 0xc3]);
+        assert!(made.code.starts_with(&[0xcc, 0x06, 0xcc, 0x16, 0xd0]));
+        assert_eq!(made.pieces[1].landing, Landing::at(AT + 5));
+    }
+}

@@ -1,0 +1,74 @@
+//! The caches of the address spaces that ran last.
+
+use std::collections::BTreeSet;
+
+use super::cache::Cache;
+use super::layout;
+use crate::program::kernel::Kernel;
+use crate::ram::PageError;
+
+/// Address spaces that have copies at most: of 2 MiB each, at most.
+const MOST: usize = 8;
+
+/// The caches, the one that was used last at the end.
+#[derive(Debug, Default)]
+pub(crate) struct Caches {
+    /// By the number of the address space.
+    caches: Vec<(u32, Cache)>,
+}
+
+impl Caches {
+    /// The cache of the running address space, if it has one.
+    pub fn of(&self, space: u32) -> Option<&Cache> {
+        self.caches.iter().rev().find(|(id, _)| *id == space).map(|(_, cache)| cache)
+    }
+
+    /// The cache of the running address space, which is made if it has none. It knows what code has changed since,
+    /// and leaves the guest at these breakpoints.
+    ///
+    /// # Errors
+    /// When there is no memory for it.
+    pub fn make(
+        &mut self,
+        kernel: &mut Kernel,
+        breakpoints: &BTreeSet<u64>,
+    ) -> Result<&mut Cache, PageError> {
+        let id = kernel.space.id();
+        match self.caches.iter().position(|(space, _)| *space == id) {
+            Some(last) if last + 1 == self.caches.len() => {}
+            Some(place) => {
+                let cache = self.caches.remove(place);
+                self.caches.push(cache);
+            }
+            None => {
+                let cache = self.new_cache(kernel)?;
+                self.caches.push((id, cache));
+            }
+        }
+        let changed = kernel.space.take_changed_code();
+        let (_, cache) = self.caches.last_mut().expect("one was found or added");
+        cache.forget(&mut kernel.memory, &mut kernel.space, &changed)?;
+        cache.set_breakpoints(&mut kernel.memory, &mut kernel.space, breakpoints)?;
+        Ok(cache)
+    }
+
+    /// A new one, or that of an address space that has not run for long.
+    fn new_cache(&mut self, kernel: &mut Kernel) -> Result<Cache, PageError> {
+        let Kernel { memory, space, .. } = kernel;
+        for (_, cache) in self.caches.extract_if(.., |(id, _)| space.of(*id).is_none()) {
+            memory.system.retire(cache.into_pages())?;
+        }
+        if self.caches.len() < MOST {
+            return Cache::new(memory, space);
+        }
+        let (before, mut cache) = self.caches.remove(0);
+        if let Some(before) = space.of_mut(before) {
+            before.unmap_system(memory, layout::RANGE);
+        }
+        // KVM may have kept what was there.
+        memory.system.recycle(Vec::new())?;
+        cache.map(memory, space)?;
+        cache.clear(memory, space)?;
+        Ok(cache)
+    }
+}
