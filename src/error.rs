@@ -119,6 +119,15 @@ pub enum Error {
     /// A recording cannot be moved in.
     #[error(transparent)]
     Timeline(Box<dejavm_replay::TimelineError>),
+    /// A debugger's session failed; the sandbox cannot be used any more.
+    #[error(transparent)]
+    Debug(Box<dejavm_replay::debugger::DebugError>),
+    /// A debugger cannot be given this sandbox.
+    #[error("this sandbox cannot be debugged: {why}")]
+    NotDebugged {
+        /// Why not.
+        why: &'static str,
+    },
     /// A recording's start snapshot is another one than the recording was made from.
     #[error(
         "{} is snapshot {found}, but the recording starts from {expected}; put the right file there",

@@ -51,12 +51,18 @@ pub(crate) struct Recording {
     made: bool,
     /// Time between two checkpoints, and when the last one was made.
     checkpoints: Option<(Duration, Instant)>,
-    /// Whether the older part of its log is dropped.
-    is_ring: bool,
-    /// Bytes that its log may take before, until a snapshot was larger.
-    ring: Option<u64>,
+    /// Of one whose log loses its older part.
+    ring: Option<Ring>,
     /// The exit behind which the machine was kept last.
     last_kept: u64,
+}
+
+/// A log that loses its older part.
+struct Ring {
+    /// Bytes that it may take before.
+    bytes: u64,
+    /// It was told that a snapshot takes more.
+    told: bool,
 }
 
 /// How long the log of a recording may become, bytes.
@@ -197,8 +203,7 @@ fn start_recorder(
             files,
             made,
             checkpoints: None,
-            is_ring: limits.ring.is_some(),
-            ring: limits.ring,
+            ring: limits.ring.map(|bytes| Ring { bytes, told: false }),
             last_kept: 0,
         }),
     })
@@ -226,10 +231,10 @@ impl Recording {
         const TIME: u64 = 64;
         /// To look at the length of the log, which may grow by megabytes between.
         const LENGTH: u64 = 16;
-        match (self.is_ring, self.checkpoints) {
-            (true, _) => Some(LENGTH),
-            (false, Some(_)) => Some(TIME),
-            (false, None) => None,
+        match (&self.ring, self.checkpoints) {
+            (Some(_), _) => Some(LENGTH),
+            (None, Some(_)) => Some(TIME),
+            (None, None) => None,
         }
     }
 
@@ -268,7 +273,9 @@ impl Recording {
     /// Begins the log anew, from the machine as it is.
     fn begin_anew(&mut self, machine: &mut Machine) -> Result<(), String> {
         let (checkpoint, bytes) = self.keep(machine)?;
-        if let Some(ring) = self.ring.take_if(|ring| bytes > *ring) {
+        let too_small = self.ring.as_mut().filter(|ring| bytes > ring.bytes && !ring.told);
+        if let Some(Ring { bytes: ring, told }) = too_small {
+            *told = true;
             // By default, too: the directory becomes larger than whoever made it may think.
             tracing::error!(
                 "a snapshot of the program takes {bytes} bytes, more than the {ring} that --ring keeps of its log: \

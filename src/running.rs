@@ -1,5 +1,7 @@
 //! A guest that can be run.
 
+mod debug;
+
 use std::path::Path;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};

@@ -3,6 +3,7 @@
 mod common;
 
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 use common::tool;
 use dejavm::replay::{Frame, MOST_FRAMES};
@@ -64,6 +65,52 @@ fn a_crash_has_names_and_lines() {
         assert!(frames.len() >= 3 && frames.len() < 8, "it ends where the program begins: {frames:#?}");
         assert_eq!(names(&frames).last(), Some(&"_start"), "{frames:#?}");
         std::fs::remove_dir_all(dir.path().join("rec")).expect("removed");
+    }
+}
+
+/// As distributions have them. A section that claims to be more than any can be is none.
+#[test]
+fn lines_may_be_compressed() {
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    for way in ["zlib", "zstd"] {
+        let program = common::guest(dir.path(), "backtraces.c", &["-O0", "-g"]);
+        let compress = |from: &Path, way| {
+            let done = Command::new(common::native("objcopy"))
+                .arg(format!("--compress-debug-sections={way}"))
+                .args([from, &program])
+                .status();
+            assert!(done.expect("objcopy runs").success(), "{way}: it takes binutils 2.40");
+        };
+        let plain = dir.path().join("plain");
+        std::fs::rename(&program, &plain).expect("renamed");
+        compress(&plain, way);
+        let crash = |program: &Path| {
+            let (shown, path) = (dir.path().to_str().expect("a path"), program.to_str().expect("a path"));
+            let done = tool(dir.path(), ["record", "-q", "-o", "rec", "--ro", shown, "--", path, "store"]);
+            assert_eq!(done.status, 128 + 11, "{done:?}");
+            let frames = at_end(dir.path());
+            std::fs::remove_dir_all(dir.path().join("rec")).expect("removed");
+            frames
+        };
+        let frames = crash(&program);
+        assert_eq!(names(&frames)[..2], ["store", "main"], "{way}: {frames:#?}");
+        is_at(&frames[0], "*null = value;");
+        is_at(&frames[1], r#""store")"#);
+        // The headers begin with their kind, and the length of what is compressed.
+        let mut bytes = std::fs::read(&program).expect("read");
+        let kind: &[u8] = if way == "zlib" { &[1, 0, 0, 0, 0, 0, 0, 0] } else { &[2, 0, 0, 0, 0, 0, 0, 0] };
+        let mut found = 0;
+        for at in (0..bytes.len() - 24).step_by(4) {
+            if &bytes[at..at + 8] == kind && bytes[at + 16..at + 24] == [1, 0, 0, 0, 0, 0, 0, 0] {
+                bytes[at + 8..at + 16].copy_from_slice(&(1u64 << 60).to_le_bytes());
+                found += 1;
+            }
+        }
+        assert!(found > 0, "{way}: no header is found");
+        std::fs::write(&program, bytes).expect("written");
+        let frames = crash(&program);
+        assert_eq!(names(&frames)[..2], ["store", "main"], "{way}: {frames:#?}");
+        assert_eq!(frames[0].source, None, "{way}");
     }
 }
 

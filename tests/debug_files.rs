@@ -31,23 +31,33 @@ fn split(dir: &Path, file: &str) -> PathBuf {
 
 /// A program and its library, recorded until they crash, with their debug files apart and nothing else left.
 fn record(dir: &Path) {
+    build(dir, 0);
+    let recorded = tool(dir, ["record", "-q", "-o", "rec", "--", "./program"]);
+    assert_eq!(recorded.status, 128 + 11, "{recorded:?}");
+    remove(dir);
+}
+
+fn remove(dir: &Path) {
+    for file in ["program", "libpoke.so", "program.c", "lib.c"] {
+        std::fs::remove_file(dir.join(file)).expect("removed");
+    }
+}
+
+/// The program, which makes so many calls before it crashes.
+fn build(dir: &Path, calls: u32) {
     common::require_kvm();
     let lib = "void poke(int *where) {\n  *where = 7;\n}\n";
-    let program = "void poke(int *where);\nstatic int *where(void) {\n  return 0;\n}\n\
-        int main(void) {\n  poke(where());\n  return 0;\n}\n";
+    let program = "int getppid(void); void poke(int *where);\nstatic int *where(void) {\n  return 0;\n}\n\
+        int main(void) { for (int i = 0; i < CALLS; i++) getppid();\n  poke(where());\n  return 0;\n}\n";
     std::fs::write(dir.join("lib.c"), lib).expect("written");
     std::fs::write(dir.join("program.c"), program).expect("written");
     let flags = ["-g", "-O0", "-Wl,--build-id", "-o"];
     run(dir, "gcc", &[&flags[..], &["libpoke.so", "-shared", "-fPIC", "lib.c"]].concat());
-    let link = ["program", "program.c", "-L.", "-lpoke", "-Wl,-rpath,$ORIGIN"];
+    let calls = format!("-DCALLS={calls}");
+    let link = ["program", "program.c", &calls, "-L.", "-lpoke", "-Wl,-rpath,$ORIGIN"];
     run(dir, "gcc", &[&flags[..], &link].concat());
     split(dir, "program");
     split(dir, "libpoke.so");
-    let recorded = tool(dir, ["record", "-q", "-o", "rec", "--", "./program"]);
-    assert_eq!(recorded.status, 128 + 11, "{recorded:?}");
-    for file in ["program", "libpoke.so", "program.c", "lib.c"] {
-        std::fs::remove_file(dir.join(file)).expect("removed");
-    }
 }
 
 fn backtrace(recording: &Path) -> Vec<Frame> {
@@ -70,7 +80,7 @@ fn a_pack_has_the_debug_files() {
     // The library's function has a name for others; lines are nowhere.
     let before = backtrace(&at.join("rec"));
     assert_eq!(names(&before)[..2], ["poke", "?"], "{before:#?}");
-    assert!(before.iter().all(|frame| frame.source.is_none()), "{before:#?}");
+    assert!(before[..2].iter().all(|frame| frame.source.is_none()), "{before:#?}");
 
     let packed = tool(at, ["pack", "rec", "-o", "with.dvr", "--debug-files", "--debug-dir", "debug"]);
     assert!(String::from_utf8_lossy(&packed.stderr).contains(" files of its programs"), "{packed:?}");
@@ -128,6 +138,25 @@ fn a_pack_has_whole_files() {
     assert_eq!(names(&frames)[..2], ["?", "?"], "{frames:#?}");
 }
 
+/// What was loaded before the part of a run that a ring keeps.
+#[test]
+fn a_ring_has_the_debug_files_of_what_was_loaded_before() {
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    let at = dir.path();
+    build(at, 20000);
+    let recorded = tool(at, ["record", "-q", "--ring", "64K", "-o", "rec", "--", "./program"]);
+    assert_eq!(recorded.status, 128 + 11, "{recorded:?}");
+    let recording = dejavm::replay::Recording::open(at.join("rec")).expect("a recording");
+    assert!(recording.manifest().dropped > 0, "it begins where the program was loaded already");
+    tool(at, ["pack", "-q", "rec", "-o", "with.dvr", "--debug-files", "--debug-dir", "debug"]).text();
+    remove(at);
+    let frames = backtrace(&at.join("rec"));
+    assert_eq!(names(&frames)[..2], ["?", "?"], "nobody has read their names: {frames:#?}");
+    let frames = backtrace(&at.join("with.dvr"));
+    assert_eq!(names(&frames)[..2], ["poke", "main"], "{frames:#?}");
+    assert!(frames[..2].iter().all(|frame| frame.source.is_some()), "{frames:#?}");
+}
+
 #[test]
 fn another_file_of_that_name_is_left_alone() {
     let dir = tempfile::tempdir().expect("a temporary directory");
@@ -144,7 +173,7 @@ fn another_file_of_that_name_is_left_alone() {
     tool(at, ["pack", "-q", "rec", "-o", "with.dvr", "--debug-files", "--debug-dir", "debug"]).text();
     let frames = backtrace(&at.join("with.dvr"));
     assert_eq!(names(&frames)[..2], ["poke", "?"], "{frames:#?}");
-    assert!(frames.iter().all(|frame| frame.source.is_none()), "{frames:#?}");
+    assert!(frames[..2].iter().all(|frame| frame.source.is_none()), "{frames:#?}");
     let alone = tool(at, ["pack", "rec", "-o", "x.dvr", "--debug-dir", "debug"]);
     assert_eq!(alone.status, 125, "it is of --debug-files: {alone:?}");
 }

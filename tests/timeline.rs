@@ -3,6 +3,7 @@
 mod common;
 
 use std::collections::HashMap;
+use std::iter;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -205,7 +206,8 @@ fn long_stretches_have_positions() {
     timeline.seek_end().expect("an end");
     let mut random = Random(0x1234_5678_9abc_def1);
     let rare = symbol("rare");
-    let stops = Stops { writes: vec![rare..rare + 8], ..Stops::default() };
+    let written = |at: u64| Stops { writes: iter::once(at..at + 8).collect(), ..Stops::default() };
+    let stops = written(rare);
     assert_eq!(timeline.reverse_run(&stops).expect("back to the last write"), Stop::Written(rare..rare + 8));
     let last = timeline.position().expect("a position");
     assert!(last.branches > 1000, "{last}");
@@ -218,7 +220,7 @@ fn long_stretches_have_positions() {
     timeline.step().expect("a step");
     assert_eq!(value(&timeline), before + 1, "one step is the write");
     let often = symbol("often");
-    let stops = Stops { writes: vec![often..often + 8], ..Stops::default() };
+    let stops = written(often);
     for _ in 0..3 {
         let before = timeline.position().expect("a position");
         assert_eq!(timeline.reverse_run(&stops).expect("a round back"), Stop::Written(often..often + 8));

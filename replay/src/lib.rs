@@ -64,6 +64,7 @@ mod digest;
 mod error;
 mod format;
 mod home;
+mod looking;
 mod manifest;
 mod pack;
 mod reader;

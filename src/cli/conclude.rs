@@ -14,7 +14,7 @@ use super::{Result, Voice};
 /// Runs a guest to its end, passes signals on to it, and says what came of it: with how to debug it, if it
 /// failed and its run was recorded in that directory. The terminal is as it was before anything is said.
 pub fn run(
-    mut sandbox: Sandbox,
+    sandbox: Sandbox,
     signals: &Signals,
     name: &str,
     options: &RunOptions,
@@ -22,6 +22,18 @@ pub fn run(
     voice: Voice,
 ) -> Result {
     signals.pass_on(&sandbox)?;
+    finish(sandbox, Some(signals), name, options, recording, voice)
+}
+
+/// As [`run`], of a guest to which signals are passed on already, or are not at all.
+pub fn finish(
+    mut sandbox: Sandbox,
+    signals: Option<&Signals>,
+    name: &str,
+    options: &RunOptions,
+    recording: Option<&Path>,
+    voice: Voice,
+) -> Result {
     let report = sandbox.run()?;
     drop(sandbox);
     let status = conclude(&report, name, options, voice);
@@ -31,7 +43,7 @@ pub fn run(
     {
         say(format_args!("to debug it from its end backwards: dejavm debug --end {}", dir.display()));
     }
-    Ok(match (report.outcome, signals.stopped_by()) {
+    Ok(match (report.outcome, signals.and_then(Signals::stopped_by)) {
         (Outcome::Stopped, Some(signal)) => 128 + signal,
         _ => status,
     })

@@ -1,21 +1,15 @@
 //! `dejavm debug`
 
 use std::ffi::OsString;
-use std::net::{Ipv4Addr, TcpListener};
-use std::os::unix::net::UnixListener;
-use std::path::{Path, PathBuf};
-use std::process::{Child, Command, ExitStatus};
-use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
-use std::thread;
+use std::path::PathBuf;
+use std::process::Stdio;
 
 use dejavm::Evict;
-use dejavm::replay::debugger::{DebugConnection, serve};
+use dejavm::replay::debugger::serve;
 use dejavm::replay::{Moment, Recording, Timeline};
 
 use super::decoding::ReplayOptions;
-use super::failure::say;
-use super::{Failure, Result};
+use super::{Failure, Result, gdb};
 
 /// Commands for recordings, in gdb's Python.
 const COMMANDS: &str = include_str!("debug.py");
@@ -63,9 +57,7 @@ pub struct Args {
 }
 
 pub fn main(args: Args) -> Result {
-    // ^C is for gdb, which tells of it.
-    signal_hook::flag::register(signal_hook::consts::SIGINT, Arc::new(AtomicBool::new(false)))
-        .map_err(|e| Failure::new(format_args!("cannot handle SIGINT: {e}")))?;
+    gdb::leave_interrupts_to_gdb()?;
     let host = super::host()?;
     let mut replay = args.replay.replay(&Recording::open(&args.dir)?);
     if let Some(evict) = args.evict {
@@ -81,64 +73,27 @@ pub fn main(args: Args) -> Result {
         timeline.seek(at)?;
     }
     match args.port {
-        Some(port) => serve_port(timeline, port),
+        Some(port) => {
+            if let Some(connection) = gdb::on_port(port, None)? {
+                serve(timeline, connection)?;
+            }
+            Ok(0)
+        }
         None => serve_gdb(timeline, &args),
     }
 }
 
-fn serve_port(timeline: Timeline, port: u16) -> Result {
-    let io = |e| Failure::new(format_args!("port {port}: {e}"));
-    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, port)).map_err(io)?;
-    let address = listener.local_addr().map_err(io)?;
-    say(format_args!("waiting for a debugger; in gdb: target remote {address}"));
-    let (stream, _) = listener.accept().map_err(io)?;
-    serve(timeline, DebugConnection::Tcp(stream))?;
-    Ok(0)
-}
-
 /// Starts gdb, and serves it.
 fn serve_gdb(timeline: Timeline, args: &Args) -> Result {
-    let dir = tempfile::tempdir().map_err(|e| Failure::new(format_args!("a temporary directory: {e}")))?;
-    let path = dir.path().join("gdb");
-    let io = |e| Failure::new(format_args!("the socket to gdb: {e}"));
-    let listener = UnixListener::bind(&path).map_err(io)?;
-    let commands = dir.path().join("dejavm.py");
-    std::fs::write(&commands, COMMANDS)
-        .map_err(|e| Failure::new(format_args!("{}: {e}", commands.display())))?;
-    let mut gdb = start(args, &path, &commands)?;
-    // gdb may end without having called: then nobody would.
-    let ended = thread::scope(|scope| {
-        let serving = scope.spawn(move || match listener.accept() {
-            Ok((stream, _)) => serve(timeline, DebugConnection::Unix(stream)).map(drop),
-            Err(e) => Err(e.into()),
-        });
-        let ended = gdb.wait();
-        // Wakes it.
-        let _ = std::os::unix::net::UnixStream::connect(&path);
-        (ended, serving.join())
-    });
-    let status = ended.0.map_err(|e| Failure::new(format_args!("gdb: {e}")))?;
-    match ended.1 {
-        Ok(Err(e)) => Err(e.into()),
-        Ok(Ok(())) => Ok(code(status)),
-        Err(panic) => std::panic::resume_unwind(panic),
-    }
-}
-
-fn start(args: &Args, socket: &Path, commands: &Path) -> Result<Child> {
-    let mut command = Command::new(&args.gdb);
-    // The program's file, and its libraries, come from the recording.
-    command.arg("-q").arg("-iex").arg(format!("source {}", commands.display()));
-    command.arg("-ex").arg(format!("target remote {}", socket.display())).args(&args.gdb_args);
-    command.spawn().map_err(|e| {
-        let name = args.gdb.display();
-        Failure::new(format_args!("{name} cannot be started: {e} (Debian: apt install gdb; or use --port)"))
-    })
-}
-
-/// As a shell gives it.
-fn code(status: ExitStatus) -> u8 {
-    use std::os::unix::process::ExitStatusExt;
-    let code = status.code().unwrap_or_else(|| 128 + status.signal().unwrap_or(0));
-    u8::try_from(code).unwrap_or(u8::MAX)
+    let start = gdb::Start {
+        program: &args.gdb,
+        args: &args.gdb_args,
+        commands: Some(COMMANDS),
+        stdin: Stdio::inherit(),
+    };
+    let (mut gdb, connection) = start.gdb()?;
+    let served = connection.map_or(Ok(()), |connection| serve(timeline, connection).map(drop));
+    let status = gdb.end()?;
+    served?;
+    Ok(status)
 }

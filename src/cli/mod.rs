@@ -10,6 +10,7 @@ mod diff;
 mod doctor;
 mod failure;
 mod find;
+mod gdb;
 mod generate;
 mod guest;
 mod hits;

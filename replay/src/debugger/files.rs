@@ -40,13 +40,14 @@ impl Files {
     }
 }
 
-impl Debugger {
+impl Debugger<'_> {
     /// Opens a file that the program has mapped, or a debug file of the pack's or of this machine.
     pub(super) fn open_file(&self, path: &[u8]) -> Option<OpenFile> {
+        let sources = self.subject.sources();
         if !path.starts_with(DEBUG_FILES) {
-            return self.timeline.open_mapped_file(path);
+            return sources.open_mapped_file(path);
         }
-        let by_id = BuildId::of_debug_path(path).and_then(|id| self.timeline.open_debug_file(&id));
+        let by_id = BuildId::of_debug_path(path).and_then(|id| sources.open_debug_file(&id));
         by_id.or_else(|| OpenFile::of_this_machine(path))
     }
 }

@@ -10,13 +10,14 @@ use gdbstub::target::ext::host_io::{
 };
 
 use super::Debugger;
+use crate::looking;
 
 /// What is told of a file that the debugger cannot have.
-fn errno<T>(errno: HostIoErrno) -> HostIoResult<T, Debugger> {
+fn errno<'a, T>(errno: HostIoErrno) -> HostIoResult<T, Debugger<'a>> {
     Err(HostIoError::Errno(errno))
 }
 
-impl HostIo for Debugger {
+impl HostIo for Debugger<'_> {
     fn support_open(&mut self) -> Option<HostIoOpenOps<'_, Self>> {
         Some(self)
     }
@@ -38,7 +39,7 @@ impl HostIo for Debugger {
     }
 }
 
-impl HostIoOpen for Debugger {
+impl HostIoOpen for Debugger<'_> {
     fn open(
         &mut self,
         path: &[u8],
@@ -53,21 +54,24 @@ impl HostIoOpen for Debugger {
     }
 }
 
-impl HostIoClose for Debugger {
+impl HostIoClose for Debugger<'_> {
     fn close(&mut self, fd: u32) -> HostIoResult<(), Self> {
         if self.files.close(fd) { Ok(()) } else { errno(HostIoErrno::EBADF) }
     }
 }
 
-impl HostIoPread for Debugger {
+impl HostIoPread for Debugger<'_> {
     fn pread(&mut self, fd: u32, count: usize, offset: u64, buf: &mut [u8]) -> HostIoResult<usize, Self> {
         let Some(file) = self.files.get(fd) else { return errno(HostIoErrno::EBADF) };
         let n = count.min(buf.len());
-        self.timeline.read_file(file, offset, &mut buf[..n]).map_or_else(|| errno(HostIoErrno::EIO), Ok)
+        self.subject
+            .sources()
+            .read_file(file, offset, &mut buf[..n])
+            .map_or_else(|| errno(HostIoErrno::EIO), Ok)
     }
 }
 
-impl HostIoFstat for Debugger {
+impl HostIoFstat for Debugger<'_> {
     fn fstat(&mut self, fd: u32) -> HostIoResult<HostIoStat, Self> {
         let Some(file) = self.files.get(fd) else { return errno(HostIoErrno::EBADF) };
         Ok(HostIoStat {
@@ -88,13 +92,13 @@ impl HostIoFstat for Debugger {
     }
 }
 
-impl HostIoSetfs for Debugger {
+impl HostIoSetfs for Debugger<'_> {
     fn setfs(&mut self, _fs: FsKind) -> HostIoResult<(), Self> {
         Ok(())
     }
 }
 
-impl ExecFile for Debugger {
+impl ExecFile for Debugger<'_> {
     fn get_exec_file(
         &self,
         _pid: Option<Pid>,
@@ -102,7 +106,7 @@ impl ExecFile for Debugger {
         length: usize,
         buf: &mut [u8],
     ) -> TargetResult<usize, Self> {
-        let path = self.timeline.executable().unwrap_or_default();
+        let path = looking::executable(self.subject.machine()).unwrap_or_default();
         Ok(part(&path, offset, length, buf))
     }
 }

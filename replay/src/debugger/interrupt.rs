@@ -1,9 +1,8 @@
-//! What a debugger says, read by a thread of its own: so ^C is seen while the recording moves.
+//! What a debugger says, read by a thread of its own: so ^C is seen while the program goes on.
 
 use std::collections::VecDeque;
 use std::io::{self, Read};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
-use std::time::Instant;
 
 use dejavm_sandbox::host::stop::StopHandle;
 
@@ -61,7 +60,7 @@ impl Inbox {
             said.bytes.extend(&buffer[..read]);
             said.over |= read == 0;
             if let Some(moving) = said.moving.as_ref().filter(|_| said.interrupts()) {
-                moving.set_deadline(Some(Instant::now()));
+                moving.interrupt();
             }
             self.0.changed.notify_all();
             if said.over {
@@ -95,10 +94,18 @@ impl Inbox {
     pub fn watch(&self, moving: StopHandle) -> Interrupt {
         let mut said = self.said();
         if said.interrupts() {
-            moving.set_deadline(Some(Instant::now()));
+            moving.interrupt();
         }
         said.moving = Some(moving);
         Interrupt(self.clone())
+    }
+
+    /// The move that ^C was to end has ended by itself.
+    pub fn forget_interrupt(&self) {
+        let mut said = self.said();
+        if let Some(at) = said.bytes.iter().position(|byte| *byte == INTERRUPT) {
+            said.bytes.remove(at);
+        }
     }
 
     /// What ended a command that no packet belongs to: ^C is taken, and before another packet the command's
@@ -128,15 +135,13 @@ pub(super) struct Interrupt(Inbox);
 impl Drop for Interrupt {
     fn drop(&mut self) {
         if let Some(moving) = self.0.said().moving.take() {
-            moving.set_deadline(None);
+            moving.end_interrupt();
         }
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use super::*;
 
     #[test]
@@ -145,19 +150,19 @@ mod tests {
         let inbox = Inbox::default();
         inbox.said().bytes.extend(b"+");
         let watch = inbox.watch(handle.clone());
-        assert_eq!(handle.time_left(), None);
+        assert!(!handle.is_stopped());
         drop(watch);
         inbox.said().bytes.extend([INTERRUPT]);
         let watch = inbox.watch(handle.clone());
-        assert_eq!(handle.time_left(), Some(Duration::ZERO));
+        assert!(handle.is_stopped());
         drop(watch);
-        assert_eq!(handle.time_left(), None);
+        assert!(!handle.is_stopped());
         inbox.give_up_command();
         assert_eq!((inbox.take(), inbox.is_unheard()), (Some(b'+'), false));
         // While it moves.
         let watch = inbox.watch(handle.clone());
         inbox.fill(&b"$g#67"[..]);
-        assert_eq!(handle.time_left(), Some(Duration::ZERO));
+        assert!(handle.is_stopped());
         drop(watch);
         inbox.give_up_command();
         assert!(inbox.is_unheard());

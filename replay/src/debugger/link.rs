@@ -11,7 +11,7 @@ use std::time::Duration;
 use gdbstub::conn::{Connection, ConnectionExt};
 
 use super::interrupt::Inbox;
-use super::packets::{Conditions, Incoming, packet_of, with_features};
+use super::packets::{Asked, Conditions, Incoming, packet_of};
 
 /// How often a debugger is told that its command is still being carried out. gdb waits two seconds.
 const SIGN_OF_LIFE: Duration = Duration::from_millis(500);
@@ -66,14 +66,16 @@ pub(super) struct Link {
     ready: VecDeque<u8>,
     /// A packet of gdbstub's of which more is to come.
     answer: Vec<u8>,
+    /// The program was started for its debugger.
+    started: bool,
 }
 
 impl Link {
-    /// Begins to read.
+    /// Begins to read. The program was `started` for the debugger, or not.
     ///
     /// # Errors
     /// When the process has no descriptors or threads left.
-    pub fn new(connection: DebugConnection, inbox: Inbox) -> io::Result<Link> {
+    pub fn new(connection: DebugConnection, inbox: Inbox, started: bool) -> io::Result<Link> {
         if let DebugConnection::Tcp(stream) = &connection {
             stream.set_nodelay(true)?;
         }
@@ -88,6 +90,7 @@ impl Link {
             incoming: Incoming::default(),
             ready: VecDeque::new(),
             answer: Vec::new(),
+            started,
         })
     }
 
@@ -116,6 +119,10 @@ impl Link {
 
 impl Drop for Link {
     fn drop(&mut self) {
+        if self.incoming.asked == Some(Asked::Death) {
+            // Whoever does not wait for it is no worse off.
+            let _ = self.connection.writer().write_all(&Asked::Death.answer(Vec::new(), self.started));
+        }
         self.inbox.close();
         // The debugger may have done so itself. The reader ends by it, and does nothing that could fail.
         let _ = self.connection.shut_down();
@@ -141,8 +148,10 @@ impl Connection for Link {
         if self.inbox.is_unheard() {
             return Ok(());
         }
-        let asked = std::mem::take(&mut self.incoming.asks_features);
-        let answer = if asked { with_features(&answer) } else { answer };
+        let answer = match self.incoming.asked.take() {
+            Some(asked) => asked.answer(answer, self.started),
+            None => answer,
+        };
         let writer = self.connection.writer();
         writer.write_all(&answer)?;
         writer.flush()

@@ -1,43 +1,55 @@
-//! A debugger's server: what gdb and its kin ask of a recording, by the remote serial protocol.
+//! A debugger's server: what gdb and its kin ask of a recording, or of a program that runs, by the remote serial
+//! protocol.
 //!
-//! The timeline moves; this says in gdb's words where it is. Threads are the tasks of the process that the
-//! recording started with.
+//! The subject moves; this says in gdb's words where it is. Threads are the tasks of the process that runs.
 
 mod arch;
-mod calls;
 mod files;
 mod host_io;
 mod interrupt;
 mod link;
+mod live;
 mod monitor;
 mod packets;
+mod recorded;
+mod signals;
+mod state;
+mod subject;
 mod target;
 
 use std::collections::BTreeMap;
 use std::io;
+use std::marker::PhantomData;
 
-use gdbstub::common::{Signal, Tid};
+use gdbstub::common::Signal;
 use gdbstub::conn::ConnectionExt;
 use gdbstub::stub::run_blocking::{BlockingEventLoop, Event, WaitForStopReasonError};
 use gdbstub::stub::{DisconnectReason, GdbStub, GdbStubError, MultiThreadStopReason};
 use gdbstub::target::ext::base::reverse_exec::ReplayLogPosition;
 use gdbstub::target::ext::breakpoints::WatchKind;
 
+use dejavm_sandbox::exit::Observer;
+use dejavm_sandbox::guest::Machine;
+use dejavm_sandbox::host::stop::StopHandle;
+use dejavm_sandbox::machine::End;
 use dejavm_sandbox::program::machine::AccessWatch;
 use dejavm_sandbox::program::patch::Condition;
 
-use crate::timeline::{Mark, Moment, Scratch, Stop, Stops, Timeline, TimelineError};
+use crate::timeline::{Stop, Stops, Timeline, TimelineError};
 use files::Files;
 use interrupt::Inbox;
 pub use link::DebugConnection;
 use link::{Alive, Link};
+use live::Live;
 use packets::Conditions;
+use recorded::Recorded;
+use subject::{Came, Going, Subject, Went};
 
 /// Why a debugger's session failed.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum DebugError {
-    /// The recording could not be moved in.
+    /// The recording could not be moved in, or the program not be run.
     #[error(transparent)]
     Timeline(#[from] TimelineError),
     /// The connection to the debugger failed.
@@ -52,69 +64,66 @@ pub enum DebugError {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum DebugEnd {
-    /// The debugger went away.
+    /// The debugger let go of the program.
     Detached,
     /// The debugger killed the program.
     Killed,
+    /// The program ended, which of a recorded one is no event.
+    Exited,
+    /// The debugger went away without a word.
+    Lost,
 }
 
-/// How the program is to go on.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Move {
-    Run,
-    Step,
-    ReverseRun,
-    ReverseStep,
-}
-
-/// Where the next move goes, whatever it is.
-#[derive(Clone, Debug)]
-enum Goto {
-    Moment(Moment),
-    Mark(Mark),
-}
-
-/// A recording, as a debugger sees it.
-struct Debugger {
-    timeline: Timeline,
+/// A program, as a debugger sees it.
+struct Debugger<'a> {
+    subject: Box<dyn Subject + 'a>,
     stops: Stops,
     files: Files,
     /// The next move.
-    next: Move,
-    goto: Option<Goto>,
-    mark: Option<Mark>,
-    /// What the debugger changed here, and where it calls.
-    copy: Option<Scratch>,
+    going: Going,
     /// What the debugger says.
     inbox: Inbox,
     alive: Alive,
 }
 
-/// Serves a debugger until it goes away. The timeline stays where it was left by `timeline`'s last move.
+/// Serves a debugger of a recording until it goes away. The timeline stays where it was left by its last move.
 ///
 /// # Errors
 /// [`DebugError`].
 pub fn serve(timeline: Timeline, connection: DebugConnection) -> Result<DebugEnd, DebugError> {
+    serve_subject(Box::new(Recorded::new(timeline)), connection)
+}
+
+/// Serves a debugger of a program that runs, forwards, until it goes away or the program has ended. `stop` is the
+/// machine's own. The program can be run on afterwards; after [`DebugEnd::Killed`] and [`DebugEnd::Lost`] nobody is
+/// expected to. Whoever watches its exits sees what the debugger changed as if the program had done so.
+///
+/// # Errors
+/// [`DebugError`]. After an error of the run the machine cannot be run on.
+pub fn serve_live<'a>(
+    machine: &'a mut Machine,
+    observer: Option<&'a mut (dyn Observer + 'a)>,
+    stop: StopHandle,
+    connection: DebugConnection,
+) -> Result<DebugEnd, DebugError> {
+    serve_subject(Box::new(Live::new(machine, observer, stop)?), connection)
+}
+
+fn serve_subject(
+    mut subject: Box<dyn Subject + '_>,
+    connection: DebugConnection,
+) -> Result<DebugEnd, DebugError> {
     let inbox = Inbox::default();
-    let link = Link::new(connection, inbox.clone())?;
+    let link = Link::new(connection, inbox.clone(), subject.recorded().is_none())?;
     let alive = link.alive()?;
-    let (stops, files) = (Stops::default(), Files::default());
-    let mut debugger = Debugger {
-        timeline,
-        stops,
-        files,
-        next: Move::Run,
-        goto: None,
-        mark: None,
-        copy: None,
-        inbox,
-        alive,
-    };
-    match GdbStub::new(link).run_blocking::<EventLoop>(&mut debugger) {
+    let (stops, files, going) = (Stops::default(), Files::default(), Going::default());
+    let mut debugger = Debugger { subject, stops, files, going, inbox, alive };
+    match GdbStub::new(link).run_blocking::<EventLoop<'_>>(&mut debugger) {
         Ok(DisconnectReason::Kill) => Ok(DebugEnd::Killed),
-        Ok(_) => Ok(DebugEnd::Detached),
+        Ok(DisconnectReason::TargetExited(_) | DisconnectReason::TargetTerminated(_)) => Ok(DebugEnd::Exited),
+        Ok(DisconnectReason::Disconnect) => Ok(DebugEnd::Detached),
         Err(error) => match failure(error) {
-            DebugError::Connection(e) if is_gone(&e) => Ok(DebugEnd::Detached),
+            DebugError::Connection(e) if is_gone(&e) => Ok(DebugEnd::Lost),
             error => Err(error),
         },
     }
@@ -130,7 +139,7 @@ fn failure(error: GdbStubError<TimelineError, io::Error>) -> DebugError {
     if error.is_target_error() {
         return match error.into_target_error() {
             Some(error) => error.into(),
-            None => DebugError::Protocol("an error of the recording that is not known".into()),
+            None => DebugError::Protocol("an error of the program that is not known".into()),
         };
     }
     if error.is_connection_error() {
@@ -152,92 +161,84 @@ fn compiled(conditions: &Conditions) -> BTreeMap<u64, Vec<Condition>> {
     conditions.iter().filter_map(compile).collect()
 }
 
-struct EventLoop;
+/// As what gdb says only that the program stopped.
+const NO_SIGNAL: Signal = Signal(0);
 
-impl BlockingEventLoop for EventLoop {
-    type Target = Debugger;
+struct EventLoop<'a>(PhantomData<&'a ()>);
+
+impl<'a> BlockingEventLoop for EventLoop<'a> {
+    type Target = Debugger<'a>;
     type Connection = Link;
     type StopReason = MultiThreadStopReason<u64>;
 
     fn wait_for_stop_reason(
-        target: &mut Debugger,
+        target: &mut Debugger<'a>,
         connection: &mut Link,
     ) -> Result<Event<MultiThreadStopReason<u64>>, WaitForStopReasonError<TimelineError, io::Error>> {
-        if target.moves_copy().map_err(WaitForStopReasonError::Target)? {
-            let (reason, said) = {
-                let _watch = target.inbox.watch(target.timeline.stop_handle());
-                target.go_in_copy()
-            };
-            if !said.is_empty() {
-                connection.say(&said).map_err(WaitForStopReasonError::Connection)?;
+        target.stops.conditions = compiled(connection.conditions());
+        match target.go().map_err(WaitForStopReasonError::Target)? {
+            Some(Went { came, said }) => {
+                if !said.is_empty() {
+                    connection.say(&said).map_err(WaitForStopReasonError::Connection)?;
+                }
+                Ok(Event::TargetStopped(target.reason(&came)))
             }
-            return Ok(Event::TargetStopped(reason));
-        }
-        let moved = {
-            let _watch = target.inbox.watch(target.timeline.stop_handle());
-            target.stops.conditions = compiled(connection.conditions());
-            match target.goto.take() {
-                Some(goto) => target.go_to(&goto),
-                None => target.go(),
-            }
-        };
-        match moved {
-            Err(TimelineError::Interrupted) => {
-                target.timeline.settle().map_err(WaitForStopReasonError::Target)?;
+            None => {
                 let byte = connection.read().map_err(WaitForStopReasonError::Connection)?;
                 Ok(Event::IncomingData(byte))
             }
-            Ok(reason) => Ok(Event::TargetStopped(reason)),
-            Err(e @ TimelineError::NoSuchPosition { .. }) => {
-                connection.say(&format!("{e}\n")).map_err(WaitForStopReasonError::Connection)?;
-                Ok(Event::TargetStopped(target.arrived()))
-            }
-            Err(e) => Err(WaitForStopReasonError::Target(e)),
         }
     }
 
-    fn on_interrupt(target: &mut Debugger) -> Result<Option<MultiThreadStopReason<u64>>, TimelineError> {
+    fn on_interrupt(target: &mut Debugger<'a>) -> Result<Option<MultiThreadStopReason<u64>>, TimelineError> {
         let tid = target.current();
         Ok(Some(MultiThreadStopReason::SignalWithThread { tid, signal: Signal::SIGINT }))
     }
 }
 
-impl Debugger {
-    /// Goes there.
-    fn go_to(&mut self, goto: &Goto) -> Result<MultiThreadStopReason<u64>, TimelineError> {
-        match goto {
-            Goto::Moment(moment) => self.timeline.seek(*moment)?,
-            Goto::Mark(mark) => self.timeline.return_to(mark)?,
-        }
-        Ok(self.arrived())
-    }
-
-    /// A move is over that was to be over here. gdb asks for nothing else when it is told where a step ended.
-    fn arrived(&self) -> MultiThreadStopReason<u64> {
-        MultiThreadStopReason::SignalWithThread { tid: self.current(), signal: Signal::SIGTRAP }
-    }
-
-    /// Makes the next move.
-    fn go(&mut self) -> Result<MultiThreadStopReason<u64>, TimelineError> {
-        let stop = match self.next {
-            Move::Run => self.timeline.run(&self.stops)?,
-            Move::Step => self.timeline.step()?,
-            Move::ReverseRun => self.timeline.reverse_run(&self.stops)?,
-            Move::ReverseStep => self.timeline.reverse_step()?,
+impl Debugger<'_> {
+    /// Makes the next move. `None` if the debugger has interrupted it.
+    fn go(&mut self) -> Result<Option<Went>, TimelineError> {
+        let went = {
+            let _watch = self.inbox.watch(self.subject.stop_handle());
+            self.subject.go(self.going, &self.stops)
         };
-        let tid = self.current();
-        Ok(match &stop {
-            Stop::Arrived => self.arrived(),
-            Stop::Breakpoint(_) => MultiThreadStopReason::SwBreak(tid),
-            Stop::Written(addresses) | Stop::Accessed(addresses) => {
-                MultiThreadStopReason::Watch { tid, kind: self.kind_of(&stop), addr: addresses.start }
+        match went {
+            Err(TimelineError::Interrupted) => {
+                let went = self.subject.settle(&self.stops)?;
+                if went.is_some() {
+                    self.inbox.forget_interrupt();
+                }
+                Ok(went)
             }
-            Stop::End => match self.timeline.fatal_signal()? {
-                Some(signal) => MultiThreadStopReason::SignalWithThread { tid, signal: Signal(signal) },
-                None => MultiThreadStopReason::ReplayLog { tid: Some(tid), pos: ReplayLogPosition::End },
-            },
-            Stop::Start => MultiThreadStopReason::ReplayLog { tid: Some(tid), pos: ReplayLogPosition::Begin },
-        })
+            went => went.map(Some),
+        }
+    }
+
+    /// Where the program came to, in gdb's words.
+    fn reason(&self, came: &Came) -> MultiThreadStopReason<u64> {
+        let tid = self.current();
+        let with = |signal| MultiThreadStopReason::SignalWithThread { tid, signal };
+        match came {
+            // gdb asks for nothing else when it is told where a step ended.
+            Came::Stop(Stop::Arrived) => with(Signal::SIGTRAP),
+            Came::Stop(Stop::Breakpoint(_)) => MultiThreadStopReason::SwBreak(tid),
+            Came::Stop(stop @ (Stop::Written(addresses) | Stop::Accessed(addresses))) => {
+                MultiThreadStopReason::Watch { tid, kind: self.kind_of(stop), addr: addresses.start }
+            }
+            Came::Stop(Stop::End) => {
+                MultiThreadStopReason::ReplayLog { tid: Some(tid), pos: ReplayLogPosition::End }
+            }
+            Came::Stop(Stop::Start) => {
+                MultiThreadStopReason::ReplayLog { tid: Some(tid), pos: ReplayLogPosition::Begin }
+            }
+            Came::Signal(signal) => with(signals::of_linux(*signal)),
+            Came::Ended(End::Signalled(signal)) => {
+                MultiThreadStopReason::Terminated(signals::of_linux(*signal))
+            }
+            Came::Ended(end) => MultiThreadStopReason::Exited(end.code().unwrap_or(u8::MAX)),
+            Came::Stuck => with(NO_SIGNAL),
+        }
     }
 
     /// As what gdb is told that something was touched which it watches: there may be several kinds of watchpoints
@@ -254,12 +255,5 @@ impl Debugger {
             Stop::Accessed(addresses) if both(addresses.clone()) => WatchKind::ReadWrite,
             _ => WatchKind::Read,
         }
-    }
-
-    /// The running task, as a thread of gdb's.
-    fn current(&self) -> Tid {
-        let recorded = || self.timeline.machine().program().map_or(1, |program| program.kernel.tid());
-        let tid = self.copy.as_ref().map_or_else(recorded, Scratch::current);
-        Tid::new(tid as usize).unwrap_or(Tid::MIN)
     }
 }

@@ -1,10 +1,25 @@
-//! Packets of the remote serial protocol that gdbstub has only a part of: conditions of breakpoints are taken out
-//! of them on their way, and that they are known is added to what it says that it can.
+//! Packets of the remote serial protocol that gdbstub has only a part of, or not at all: conditions of breakpoints are
+//! taken out of them on their way, and answers are changed on theirs.
 
 use std::collections::BTreeMap;
 
 /// What is added to the answer to `qSupported`.
 const FEATURES: &[u8] = b";ConditionalBreakpoints+";
+
+/// The answer to `qAttached` of a program that is there for its debugger, which kills it when it goes, unless it is
+/// told to let go of it (gdb's manual, "General Query Packets").
+const STARTED: &[u8] = b"0";
+
+/// What a packet asks for whose answer is not gdbstub's alone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Asked {
+    /// What there is.
+    Features,
+    /// Whether the program was there before its debugger.
+    Attached,
+    /// That the program is killed, to which gdbstub says nothing.
+    Death,
+}
 
 /// Bytes of a packet that is looked at. gdbstub says that it takes 4 KiB.
 const PACKET_MAX: usize = 64 << 10;
@@ -21,8 +36,8 @@ pub(super) struct Incoming {
     digits: Option<u8>,
     /// Conditions of the breakpoints that are set.
     pub conditions: Conditions,
-    /// The last packet asks what there is.
-    pub asks_features: bool,
+    /// What the last packet asks for.
+    pub asked: Option<Asked>,
 }
 
 impl Incoming {
@@ -50,7 +65,12 @@ impl Incoming {
     /// Looks at a packet; what stands for it, if that is another.
     fn look(&mut self, packet: &[u8]) -> Option<Vec<u8>> {
         let body = body(packet)?;
-        self.asks_features = body.starts_with(b"qSupported");
+        self.asked = match body {
+            _ if body.starts_with(b"qSupported") => Some(Asked::Features),
+            _ if body.starts_with(b"qAttached") => Some(Asked::Attached),
+            _ if body.starts_with(b"vKill;") => Some(Asked::Death),
+            _ => None,
+        };
         let sets = match body.get(..3)? {
             b"Z0," => true,
             b"z0," => false,
@@ -98,9 +118,16 @@ pub(super) fn packet_of(body: &[u8]) -> Vec<u8> {
     [b"$", body, format!("#{:02x}", checksum(body)).as_bytes()].concat()
 }
 
-/// The answer to `qSupported`, with what is there besides.
-pub(super) fn with_features(answer: &[u8]) -> Vec<u8> {
-    body(answer).map_or_else(|| answer.to_vec(), |body| packet_of(&[body, FEATURES].concat()))
+impl Asked {
+    /// The answer, which gdbstub gives so, of a program that was `started` for its debugger, or not.
+    pub fn answer(self, answer: Vec<u8>, started: bool) -> Vec<u8> {
+        match (self, body(&answer)) {
+            (Asked::Features, Some(body)) => packet_of(&[body, FEATURES].concat()),
+            (Asked::Attached, Some(_)) if started => packet_of(STARTED),
+            (Asked::Death, _) => packet_of(b"OK"),
+            _ => answer,
+        }
+    }
 }
 
 #[cfg(test)]
@@ -140,10 +167,19 @@ mod tests {
             [&b"+\x03"[..], &packet_of(b"m401000,8"), b"$Z0,1,1;X1,27#00-", &packet_of(b"Z2,1,8;X1,27")]
                 .concat();
         assert_eq!(push(&mut incoming, &said), said);
-        assert!(incoming.conditions.is_empty() && !incoming.asks_features);
+        assert!(incoming.conditions.is_empty() && incoming.asked.is_none());
         push(&mut incoming, &packet_of(b"qSupported:swbreak+"));
-        assert!(incoming.asks_features);
-        assert_eq!(with_features(&packet_of(b"swbreak+")), packet_of(b"swbreak+;ConditionalBreakpoints+"));
+        assert_eq!(incoming.asked, Some(Asked::Features));
+        let answer = |asked: Asked, answer: &[u8], started| asked.answer(packet_of(answer), started);
+        let features = answer(Asked::Features, b"swbreak+", false);
+        assert_eq!(features, packet_of(b"swbreak+;ConditionalBreakpoints+"));
+        push(&mut incoming, &packet_of(b"qAttached:1"));
+        assert_eq!(incoming.asked, Some(Asked::Attached));
+        assert_eq!(answer(Asked::Attached, b"", true), packet_of(b"0"));
+        assert_eq!(answer(Asked::Attached, b"", false), packet_of(b""));
+        push(&mut incoming, &packet_of(b"vKill;1"));
+        assert_eq!(incoming.asked, Some(Asked::Death));
+        assert_eq!(answer(Asked::Death, b"", true), packet_of(b"OK"));
         // One that never ends is not kept.
         let mut endless = vec![b'$'; 2 * PACKET_MAX];
         endless[PACKET_MAX..].fill(b'x');

@@ -20,15 +20,18 @@ use gdbstub::target::{Target, TargetError, TargetResult};
 
 use dejavm_sandbox::program::machine::AccessWatch;
 
+use super::Debugger;
 use super::arch::{Amd64, Registers};
 use super::host_io::part;
-use super::{Debugger, Move};
+use super::signals::to_linux;
+use super::subject::{Going, Move};
+use crate::looking;
 use crate::timeline::{Stops, TimelineError};
 
-/// What gdb is told of what cannot be changed, also not in a copy of the recorded program.
+/// What gdb is told of what cannot be changed.
 const READ_ONLY: u8 = 30;
 
-impl Target for Debugger {
+impl Target for Debugger<'_> {
     type Arch = Amd64;
     type Error = TimelineError;
 
@@ -62,7 +65,7 @@ impl Target for Debugger {
     }
 }
 
-impl MultiThreadBase for Debugger {
+impl MultiThreadBase for Debugger<'_> {
     fn read_registers(&mut self, registers: &mut Registers, tid: Tid) -> TargetResult<(), Self> {
         let found = self.registers(tid).map_err(TargetError::Fatal)?;
         *registers = found.ok_or(TargetError::NonFatal)?;
@@ -92,7 +95,7 @@ impl MultiThreadBase for Debugger {
     }
 
     fn list_active_threads(&mut self, found: &mut dyn FnMut(Tid)) -> Result<(), TimelineError> {
-        let tids = self.timeline.tasks();
+        let tids = looking::tasks(self.subject.machine());
         tids.into_iter().filter_map(|tid| Tid::new(tid as usize)).for_each(found);
         Ok(())
     }
@@ -102,21 +105,21 @@ impl MultiThreadBase for Debugger {
     }
 }
 
-impl MultiThreadResume for Debugger {
+impl MultiThreadResume for Debugger<'_> {
     fn resume(&mut self) -> Result<(), TimelineError> {
         Ok(())
     }
 
     fn clear_resume_actions(&mut self) -> Result<(), TimelineError> {
-        self.next = Move::Run;
+        self.going = Going::default();
         Ok(())
     }
 
-    fn set_resume_action_continue(
-        &mut self,
-        _tid: Tid,
-        _signal: Option<Signal>,
-    ) -> Result<(), TimelineError> {
+    fn set_resume_action_continue(&mut self, tid: Tid, signal: Option<Signal>) -> Result<(), TimelineError> {
+        // Which tasks go on besides is not the debugger's to say.
+        if let Some(signal) = signal {
+            (self.going.task, self.going.signal) = (tid.get() as u32, to_linux(signal));
+        }
         Ok(())
     }
 
@@ -129,43 +132,45 @@ impl MultiThreadResume for Debugger {
     }
 
     fn support_reverse_step(&mut self) -> Option<ReverseStepOps<'_, Tid, Self>> {
-        Some(self)
+        self.subject.recorded().is_some().then_some(self)
     }
 
     fn support_reverse_cont(&mut self) -> Option<ReverseContOps<'_, Tid, Self>> {
-        Some(self)
+        self.subject.recorded().is_some().then_some(self)
     }
 }
 
-impl MultiThreadSingleStep for Debugger {
-    fn set_resume_action_step(&mut self, _tid: Tid, _signal: Option<Signal>) -> Result<(), TimelineError> {
-        self.next = Move::Step;
+impl MultiThreadSingleStep for Debugger<'_> {
+    fn set_resume_action_step(&mut self, tid: Tid, signal: Option<Signal>) -> Result<(), TimelineError> {
+        let signal = signal.and_then(to_linux);
+        self.going = Going { movement: Move::Step, task: tid.get() as u32, signal };
         Ok(())
     }
 }
 
-/// Which task runs is as it was recorded, whatever the debugger would like; it says so when it steps.
-impl MultiThreadSchedulerLocking for Debugger {
+/// Which task runs is as it was recorded, or up to the program's scheduler, whatever the debugger would like; it
+/// says so when it steps.
+impl MultiThreadSchedulerLocking for Debugger<'_> {
     fn set_resume_action_scheduler_lock(&mut self) -> Result<(), TimelineError> {
         Ok(())
     }
 }
 
-impl ReverseCont<Tid> for Debugger {
+impl ReverseCont<Tid> for Debugger<'_> {
     fn reverse_cont(&mut self) -> Result<(), TimelineError> {
-        self.next = Move::ReverseRun;
+        self.going.movement = Move::ReverseRun;
         Ok(())
     }
 }
 
-impl ReverseStep<Tid> for Debugger {
+impl ReverseStep<Tid> for Debugger<'_> {
     fn reverse_step(&mut self, _tid: Tid) -> Result<(), TimelineError> {
-        self.next = Move::ReverseStep;
+        self.going.movement = Move::ReverseStep;
         Ok(())
     }
 }
 
-impl Breakpoints for Debugger {
+impl Breakpoints for Debugger<'_> {
     fn support_hw_watchpoint(&mut self) -> Option<HwWatchpointOps<'_, Self>> {
         Some(self)
     }
@@ -178,7 +183,7 @@ impl Breakpoints for Debugger {
 /// Bytes that a watchpoint may have: gdb asks for no more than a few words.
 const WATCHED: u64 = 4096;
 
-impl HwWatchpoint for Debugger {
+impl HwWatchpoint for Debugger<'_> {
     fn add_hw_watchpoint(&mut self, address: u64, len: u64, kind: WatchKind) -> TargetResult<bool, Self> {
         if len == 0 || len > WATCHED {
             return Ok(false);
@@ -212,7 +217,7 @@ impl HwWatchpoint for Debugger {
     }
 }
 
-impl SwBreakpoint for Debugger {
+impl SwBreakpoint for Debugger<'_> {
     fn add_sw_breakpoint(&mut self, address: u64, _kind: usize) -> TargetResult<bool, Self> {
         self.stops.breakpoints.insert(address);
         Ok(true)
@@ -223,13 +228,13 @@ impl SwBreakpoint for Debugger {
     }
 }
 
-impl Auxv for Debugger {
+impl Auxv for Debugger<'_> {
     fn get_auxv(&self, offset: u64, length: usize, buf: &mut [u8]) -> TargetResult<usize, Self> {
-        Ok(part(&self.timeline.auxv(), offset, length, buf))
+        Ok(part(&looking::auxv(self.subject.machine()), offset, length, buf))
     }
 }
 
-impl MonitorCmd for Debugger {
+impl MonitorCmd for Debugger<'_> {
     fn handle_monitor_cmd(
         &mut self,
         command: &[u8],

@@ -5,11 +5,14 @@ use std::ffi::OsStr;
 use std::io::Cursor;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use dejavm_sandbox::guest::{MachineState, state_of};
 use dejavm_sandbox::program::fs::MountSource;
+use dejavm_sandbox::program::mm::Backing;
+use dejavm_sandbox::program::mm::tables::{index_of, region_of};
 use dejavm_sandbox::world::{BLOCK_SIZE, HostPath, Response};
-use dejavm_snapshot::Span;
+use dejavm_snapshot::{PAGE_SIZE, PageReader, Snapshot, Span};
 
 use super::PackOptions;
 use crate::beside::{self, BuildId, Kind};
@@ -23,7 +26,7 @@ const MOST: usize = 256;
 /// Longest file that is put into a pack, bytes.
 const LONGEST: u64 = 512 << 20;
 
-/// A program or a library that the recorded program read.
+/// A program or a library that the recorded program read, or has loaded.
 struct Elf {
     id: BuildId,
     /// Where it is on the host, if the guest saw it by the same name.
@@ -68,7 +71,8 @@ impl Recording {
         Ok(extras)
     }
 
-    /// The programs and libraries that were read, as far as their beginning is in the log.
+    /// The programs and libraries that were read, as far as their beginning is in the log, and those that were loaded
+    /// before it begins.
     fn programs(&self) -> Result<Vec<Elf>, Error> {
         let mut read: BTreeMap<HostPathKey, BTreeMap<u64, Answer>> = BTreeMap::new();
         let mut sizes: HashMap<HostPath, u64> = HashMap::new();
@@ -103,6 +107,7 @@ impl Recording {
                 break;
             }
         }
+        programs.extend(loaded(snapshot, &state)?);
         Ok(programs)
     }
 
@@ -127,6 +132,30 @@ impl Recording {
         }
         Ok(Some(content))
     }
+}
+
+/// The programs and libraries that are loaded where a recording begins, as far as its snapshot has their beginnings.
+fn loaded(snapshot: Arc<Snapshot>, state: &MachineState) -> Result<Vec<Elf>, Error> {
+    let Some(program) = state.program() else { return Ok(Vec::new()) };
+    let mut reader = PageReader::new(snapshot)?;
+    let mut found = BTreeMap::new();
+    for (_, space) in program.space.iter() {
+        for (start, vma) in &space.vmas {
+            let Backing::File { content, offset: 0, len, .. } = vma.backing else { continue };
+            let Some(region) = space.regions.get(&region_of(*start)) else { continue };
+            // What may be written to need not be the file's any more.
+            if vma.protection.write || found.contains_key(&content) || found.len() == MOST {
+                continue;
+            }
+            let mut page = [0; PAGE_SIZE];
+            // One that is damaged, or is none of the snapshot's, has no ID.
+            let read = reader.read(region.page(index_of(*start)), &mut page);
+            let Some(id) = read.ok().and_then(|()| BuildId::of(Cursor::new(&page[..]))) else { continue };
+            let path = PathBuf::from(OsStr::from_bytes(&vma.name));
+            found.insert(content, Elf { id, path, size: Some(len), blocks: BTreeMap::new() });
+        }
+    }
+    Ok(found.into_values().collect())
 }
 
 /// A host path that can be put in order.

@@ -1,6 +1,7 @@
 //! The program's files, as the program saw them, out of the recording.
 //!
-//! A recording has of a file what the program read, in blocks of 64 KiB. What it lacks comes from the file of
+//! A recording has of a file what the program read, in blocks of 64 KiB, and of what was loaded before it begins what
+//! is in memory. What it lacks comes from the file of
 //! the same build ID in the pack, or the file of the same name on this machine, if that is of the same length and
 //! begins as the recorded one does. Debug files are found by the build ID: in the pack, then on this machine.
 
@@ -10,12 +11,15 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 
+use dejavm_sandbox::guest::Machine;
 use dejavm_sandbox::program::fs::ContentRef;
 use dejavm_sandbox::program::mm::Backing;
 use dejavm_sandbox::ram::PAGE_SIZE;
 
 use super::Timeline;
 use crate::beside::{Beside, BuildId, DEBUG_DIR, Kind};
+use crate::home::Home;
+use crate::looking;
 
 /// A file that is open.
 #[derive(Debug)]
@@ -56,7 +60,23 @@ pub(super) fn of_this_machine(path: &[u8]) -> Option<(File, u64)> {
     Some((File::open(path).ok()?, len))
 }
 
+/// What a program's files are read from: its machine, and what stands beside the recording of its run.
+#[derive(Clone, Copy)]
+pub(crate) struct Sources<'a> {
+    /// The machine.
+    pub machine: &'a Machine,
+    /// The recording; none of a program that runs.
+    pub home: Option<&'a Home>,
+}
+
 impl Timeline {
+    /// What the program's files are read from.
+    pub(crate) fn sources(&self) -> Sources<'_> {
+        Sources { machine: self.machine(), home: Some(self.recording.home()) }
+    }
+}
+
+impl Sources<'_> {
     /// Opens a file that the running program has mapped.
     pub(crate) fn open_mapped_file(&self, path: &[u8]) -> Option<OpenFile> {
         let (content, len) = self.mapped_file(path)?;
@@ -66,7 +86,7 @@ impl Timeline {
     /// Opens a content of so many bytes, which has this path.
     pub(crate) fn open_content(&self, content: ContentRef, len: u64, path: &[u8]) -> OpenFile {
         let id = self.build_id(content, len);
-        let beside = id.and_then(|id| Beside::open(self.recording.home(), Kind::File, &id));
+        let beside = id.and_then(|id| Beside::open(self.home?, Kind::File, &id));
         if let Some(beside) = beside.filter(|beside| beside.len() == len) {
             return OpenFile { recorded: Some(content), here: Some(Here::Beside(beside)), len };
         }
@@ -77,19 +97,21 @@ impl Timeline {
                 && file.read_exact_at(&mut found[..n], 0).is_ok()
                 && recorded == found
         };
-        let here = of_this_machine(path).filter(|(file, length)| *length == len && begins_alike(file));
+        // A program that runs can be asked for all of it.
+        let here = self.home.and_then(|_| of_this_machine(path));
+        let here = here.filter(|(file, length)| *length == len && begins_alike(file));
         OpenFile { recorded: Some(content), here: here.map(|(file, _)| Here::File(file)), len }
     }
 
     /// The build ID of a content of so many bytes, if that part of it was read.
     pub(crate) fn build_id(&self, content: ContentRef, len: u64) -> Option<BuildId> {
         let file = OpenFile { recorded: Some(content), here: None, len };
-        BuildId::of(FileReader::new(self, file))
+        BuildId::of(FileReader::new(*self, file))
     }
 
     /// Opens the debug file of a build ID.
     pub(crate) fn open_debug_file(&self, id: &BuildId) -> Option<OpenFile> {
-        if let Some(beside) = Beside::open(self.recording.home(), Kind::Debug, id) {
+        if let Some(beside) = self.home.and_then(|home| Beside::open(home, Kind::Debug, id)) {
             let len = beside.len();
             return Some(OpenFile { recorded: None, here: Some(Here::Beside(beside)), len });
         }
@@ -99,7 +121,7 @@ impl Timeline {
     /// The content of a file that the running program has mapped, and its length. Mappings are named by what
     /// symbolic links lead to, and a debugger asks for the link: `libx.so.1` is `libx.so.1.2` as well.
     fn mapped_file(&self, path: &[u8]) -> Option<(ContentRef, u64)> {
-        let kernel = &self.machine().program()?.kernel;
+        let kernel = &self.machine.program()?.kernel;
         let name = |path: &[u8]| path.rsplit(|byte| *byte == b'/').next().unwrap_or_default().to_vec();
         let wanted = name(path);
         let version = [&wanted[..], b"."].concat();
@@ -115,8 +137,22 @@ impl Timeline {
     }
 
     fn recorded_page(&self, content: ContentRef, offset: u64, out: &mut [u8; PAGE_SIZE]) -> Option<()> {
-        let kernel = &self.machine().program()?.kernel;
-        kernel.memory.pages.peek_content(content, offset, out).ok()
+        let kernel = &self.machine.program()?.kernel;
+        let peeked = kernel.memory.pages.peek_content(content, offset, out).ok();
+        peeked.or_else(|| self.loaded_page(content, offset, out))
+    }
+
+    /// A page of the beginning of a file, as the program has it in its memory: there is the build ID of what was
+    /// loaded before a recording begins. Of what it may write, or what is relocated, that is another matter.
+    fn loaded_page(&self, content: ContentRef, offset: u64, out: &mut [u8; PAGE_SIZE]) -> Option<()> {
+        let kernel = &self.machine.program()?.kernel;
+        let address = kernel.space.state.vmas.iter().find_map(|(start, vma)| match vma.backing {
+            Backing::File { content: of, offset: 0, .. } if of == content && !vma.protection.write => {
+                start.checked_add(offset).filter(|address| *address < vma.end)
+            }
+            _ => None,
+        });
+        (looking::memory(self.machine, address?, out) == out.len()).then_some(())
     }
 
     /// Reads a file; as much as lies in one page. `None` where neither the recording nor this machine has it.
@@ -140,23 +176,23 @@ impl Timeline {
     }
 }
 
-/// A file of a timeline, to be read as others are.
+/// A file of a program, to be read as others are.
 pub(super) struct FileReader<'a> {
-    timeline: &'a Timeline,
+    sources: Sources<'a>,
     file: OpenFile,
     at: u64,
 }
 
 impl<'a> FileReader<'a> {
     /// From its beginning.
-    pub fn new(timeline: &'a Timeline, file: OpenFile) -> FileReader<'a> {
-        FileReader { timeline, file, at: 0 }
+    pub fn new(sources: Sources<'a>, file: OpenFile) -> FileReader<'a> {
+        FileReader { sources, file, at: 0 }
     }
 }
 
 impl Read for FileReader<'_> {
     fn read(&mut self, out: &mut [u8]) -> io::Result<usize> {
-        let read = self.timeline.read_file(&self.file, self.at, out);
+        let read = self.sources.read_file(&self.file, self.at, out);
         let n = read.ok_or_else(|| io::Error::other("the recording has not this part of the file"))?;
         self.at += n as u64;
         Ok(n)

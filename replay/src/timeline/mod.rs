@@ -36,11 +36,12 @@ use dejavm_sandbox::vcpu::registers::{ExtendedState, UserRegisters};
 pub use backtrace::{Frame, MOST_FRAMES};
 pub use error::TimelineError;
 pub use files::{FileError, Files, Found, FoundKind};
-pub(crate) use mapped::OpenFile;
+pub(crate) use mapped::{OpenFile, Sources};
 pub use position::{BadPosition, Moment, Position};
 pub(crate) use scratch::{Scratch, ScratchStop};
 pub use stops::{Stop, Stops};
 
+use crate::looking;
 use crate::manifest::RunEnd;
 use crate::reader::Recording;
 use checkpoints::Checkpoints;
@@ -185,7 +186,7 @@ impl Timeline {
 
     /// As [`Timeline::read_memory`]; returns how many bytes there were before the first that could not be read.
     pub fn look_at_memory(&self, address: u64, out: &mut [u8]) -> usize {
-        look_at_memory_of(self.machine(), address, out)
+        looking::memory(self.machine(), address, out)
     }
 
     /// Sets the time of replaying between two checkpoints from here on: 100 ms at first.
@@ -215,7 +216,7 @@ impl Timeline {
 
     /// The tasks of the process that runs, by thread number.
     pub fn tasks(&self) -> Vec<u32> {
-        self.machine().program().map_or(Vec::new(), |program| program.kernel.tasks_of(program.kernel.pid()))
+        looking::tasks(self.machine())
     }
 
     /// The registers of a task: general ones and segment bases, and the vector state.
@@ -223,19 +224,17 @@ impl Timeline {
     /// # Errors
     /// When KVM refuses.
     pub fn task(&mut self, tid: u32) -> Result<Option<(UserRegisters, ExtendedState)>, TimelineError> {
-        task_of(self.runner.machine_mut(), tid)
+        Ok(looking::task(self.runner.machine_mut(), tid)?)
     }
 
     /// The running program's auxiliary vector, as in `/proc/PID/auxv`.
     pub fn auxv(&self) -> Vec<u8> {
-        let Some(program) = self.machine().program() else { return Vec::new() };
-        let image = &program.kernel.space.state.image;
-        image.auxv.iter().flat_map(|(key, value)| [key.to_le_bytes(), value.to_le_bytes()].concat()).collect()
+        looking::auxv(self.machine())
     }
 
     /// The path of the running program's file.
     pub fn executable(&self) -> Option<Vec<u8>> {
-        self.machine().program().map(|program| program.kernel.space.state.image.exe.to_vec())
+        looking::executable(self.machine())
     }
 
     /// The signal that ends the recorded run, if this is the last moment of one that a signal ends.
@@ -274,22 +273,6 @@ impl Timeline {
     pub fn is_at_start(&self) -> bool {
         self.place == Place::from(self.start())
     }
-}
-
-/// The registers of a task of a machine.
-fn task_of(machine: &mut Machine, tid: u32) -> Result<Option<(UserRegisters, ExtendedState)>, TimelineError> {
-    let Some(program) = machine.program_mut() else { return Ok(None) };
-    let tasks = program.tasks()?;
-    Ok(tasks.of(tid).map(|task| {
-        let fp = task.fp.as_ref().map_or_else(ExtendedState::initial, |fp| (**fp).clone());
-        (task.regs, fp)
-    }))
-}
-
-/// Reads memory of a machine's running task, as far as it is there; how many bytes.
-fn look_at_memory_of(machine: &Machine, address: u64, out: &mut [u8]) -> usize {
-    let Some(program) = machine.program() else { return 0 };
-    program.kernel.space.look(&program.kernel.memory, address, out)
 }
 
 impl std::fmt::Debug for Timeline {

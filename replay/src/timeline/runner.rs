@@ -146,36 +146,12 @@ impl Runner {
 
     /// What stops the machine from now on. What is watched is looked at now.
     pub fn want(&mut self, stops: &Stops) -> Result<(), TimelineError> {
-        match self.machine.program_mut() {
-            Some(program) => {
-                if program.debug.process != stops.process {
-                    program.watch_accesses(&[])?;
-                    program.watch(&[])?;
-                    program.debug.process = stops.process;
-                }
-                if program.debug.breakpoints != stops.breakpoints {
-                    program.debug.breakpoints.clone_from(&stops.breakpoints);
-                }
-                if program.debug.conditions != stops.conditions {
-                    program.debug.conditions.clone_from(&stops.conditions);
-                }
-                program.watch_accesses(&stops.accesses)?;
-                Ok(program.watch(&stops.writes)?)
-            }
-            None if stops.is_empty() => Ok(()),
-            None => Err(TimelineError::BareMetal),
-        }
+        stops.put(&mut self.machine)
     }
 
     /// Whether an instruction that is stopped at is about to run, and the conditions hold for that.
     pub fn stands_at(&mut self, stops: &Stops) -> Result<bool, TimelineError> {
-        let rip = self.machine.registers().general.rip;
-        match self.machine.program_mut() {
-            Some(program) if program.kernel.pid() == stops.process && stops.breakpoints.contains(&rip) => {
-                Ok(program.holds(stops.conditions_at(rip))?)
-            }
-            _ => Ok(false),
-        }
+        stops.are_met(&mut self.machine)
     }
 
     /// Uses of pages of what is watched since the machine was run last, or since the last exit.

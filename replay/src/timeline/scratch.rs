@@ -6,11 +6,11 @@ use dejavm_sandbox::guest::{Checkpoint, Machine};
 use dejavm_sandbox::machine::{MachineOptions, PauseAt, RunEnd, RunOptions};
 use dejavm_sandbox::program::fs::Fs;
 use dejavm_sandbox::program::machine::Halt;
-use dejavm_sandbox::vcpu::registers::{ExtendedState, UserRegisters};
 
 use super::apart::{Apart, Done};
 use super::files::{Held, Lacks};
 use super::{Timeline, TimelineError};
+use crate::looking::current_task;
 
 /// Why a copy stopped.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -42,7 +42,7 @@ impl Timeline {
         let mut machine =
             Machine::start(state, memory, world, self.host.clone(), self.stop.clone(), &options)?;
         if self.is_behind_exit() {
-            if !enter(&mut machine) || (tid_of(&machine), machine.registers()) != self.seen() {
+            if !enter(&mut machine) || (current_task(&machine), machine.registers()) != self.seen() {
                 return Ok(None);
             }
         } else if let Some(program) = machine.program_mut() {
@@ -64,36 +64,15 @@ fn enter(machine: &mut Machine) -> bool {
     matches!((ran, &program.debug.halt), (Ok(RunEnd::Paused), Some(Halt::Entry)))
 }
 
-fn tid_of(machine: &Machine) -> u32 {
-    machine.program().map_or(0, |program| program.kernel.tid())
-}
-
 impl Scratch {
-    /// As [`Timeline::task`].
-    pub fn task(&mut self, tid: u32) -> Result<Option<(UserRegisters, ExtendedState)>, TimelineError> {
-        super::task_of(&mut self.machine, tid)
+    /// Its machine.
+    pub fn machine(&self) -> &Machine {
+        &self.machine
     }
 
-    /// As [`Timeline::look_at_memory`].
-    pub fn look_at_memory(&self, address: u64, out: &mut [u8]) -> usize {
-        super::look_at_memory_of(&self.machine, address, out)
-    }
-
-    /// Gives the running task other registers; whether that can be.
-    pub fn set_registers(&mut self, regs: &UserRegisters, fp: &ExtendedState) -> Result<bool, TimelineError> {
-        let Some(program) = self.machine.program_mut() else { return Ok(false) };
-        Ok(program.set_registers(regs, fp)?)
-    }
-
-    /// Writes memory; how many bytes.
-    pub fn write_memory(&mut self, address: u64, data: &[u8]) -> Result<usize, TimelineError> {
-        let Some(program) = self.machine.program_mut() else { return Ok(0) };
-        Ok(program.write_memory(address, data)?)
-    }
-
-    /// The task that runs.
-    pub fn current(&self) -> u32 {
-        tid_of(&self.machine)
+    /// Its machine, to change.
+    pub fn machine_mut(&mut self) -> &mut Machine {
+        &mut self.machine
     }
 
     /// What it has written since this was asked last.

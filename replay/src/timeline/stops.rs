@@ -3,9 +3,12 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 
+use dejavm_sandbox::guest::Machine;
 use dejavm_sandbox::program::machine::AccessWatch;
 use dejavm_sandbox::program::patch::Condition;
 use dejavm_sandbox::program::process::PROGRAM_PID;
+
+use super::TimelineError;
 
 /// What moves stop at.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -62,6 +65,40 @@ impl Stops {
             if !all.contains(condition) {
                 all.push(condition.clone());
             }
+        }
+    }
+
+    /// Has a machine stop at this, and at nothing else, from now on. What is watched is looked at now.
+    pub(crate) fn put(&self, machine: &mut Machine) -> Result<(), TimelineError> {
+        match machine.program_mut() {
+            Some(program) => {
+                if program.debug.process != self.process {
+                    program.watch_accesses(&[])?;
+                    program.watch(&[])?;
+                    program.debug.process = self.process;
+                }
+                if program.debug.breakpoints != self.breakpoints {
+                    program.debug.breakpoints.clone_from(&self.breakpoints);
+                }
+                if program.debug.conditions != self.conditions {
+                    program.debug.conditions.clone_from(&self.conditions);
+                }
+                program.watch_accesses(&self.accesses)?;
+                Ok(program.watch(&self.writes)?)
+            }
+            None if self.is_empty() => Ok(()),
+            None => Err(TimelineError::BareMetal),
+        }
+    }
+
+    /// Whether an instruction that is stopped at is about to run in a machine, and the conditions hold for that.
+    pub(crate) fn are_met(&self, machine: &mut Machine) -> Result<bool, TimelineError> {
+        let rip = machine.registers().general.rip;
+        match machine.program_mut() {
+            Some(program) if program.kernel.pid() == self.process && self.breakpoints.contains(&rip) => {
+                Ok(program.holds(self.conditions_at(rip))?)
+            }
+            _ => Ok(false),
         }
     }
 

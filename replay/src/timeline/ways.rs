@@ -238,7 +238,7 @@ impl Timeline {
                 self.place.trap(stops, self.runner.traps());
                 Came::Trapped
             }
-            Halt::Breakpoint(_) | Halt::Stepped | Halt::Branched | Halt::Quiet => {
+            Halt::Breakpoint(_) | Halt::Stepped | Halt::Branched | Halt::Quiet | Halt::Signal(_) => {
                 self.place.reach(stops, rip);
                 Came::Breakpoint(rip)
             }
@@ -307,7 +307,10 @@ impl Timeline {
             Ran::Halted(Halt::WrittenByExit(addresses)) => Came::Watched(Stop::Written(addresses)),
             Ran::Halted(Halt::Watched { addresses, changed }) => Came::Watched(watched(addresses, changed)),
             Ran::Halted(Halt::Trap) => Came::Trapped,
-            Ran::Halted(Halt::Stepped | Halt::Branched | Halt::Quiet | Halt::Entry) => Came::Stepped,
+            // Of signals it is not told.
+            Ran::Halted(Halt::Stepped | Halt::Branched | Halt::Quiet | Halt::Entry | Halt::Signal(_)) => {
+                Came::Stepped
+            }
             Ran::Ended => Came::Ended,
         })
     }

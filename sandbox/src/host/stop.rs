@@ -19,6 +19,8 @@ const NEVER: u64 = u64::MAX;
 #[derive(Debug)]
 struct Stop {
     wanted: AtomicBool,
+    /// The run is to end that is going on now, and may be gone on with.
+    interrupted: AtomicBool,
     /// When the run must end, by the monotonic clock, nanoseconds.
     deadline: AtomicU64,
     /// The thread that runs the vCPU now.
@@ -44,10 +46,15 @@ impl StopHandle {
             0,
             rustix::event::EventfdFlags::CLOEXEC | rustix::event::EventfdFlags::NONBLOCK,
         )?;
-        let (wanted, deadline) = (AtomicBool::new(false), AtomicU64::new(NEVER));
-        let signals = SignalQueue::new()?;
         Ok(StopHandle {
-            shared: Arc::new(Stop { wanted, deadline, thread: Mutex::new(None), event, signals }),
+            shared: Arc::new(Stop {
+                wanted: AtomicBool::new(false),
+                interrupted: AtomicBool::new(false),
+                deadline: AtomicU64::new(NEVER),
+                thread: Mutex::new(None),
+                event,
+                signals: SignalQueue::new()?,
+            }),
         })
     }
 
@@ -55,6 +62,28 @@ impl StopHandle {
     /// being answered is done. A sandbox that is not running ends when it is next run.
     pub fn stop(&self) {
         self.shared.wanted.store(true, Ordering::SeqCst);
+        self.tell();
+    }
+
+    /// Ends the run as [`StopHandle::stop`] does, for as long as [`StopHandle::end_interrupt`] is not called:
+    /// from then on the sandbox can be run on.
+    pub fn interrupt(&self) {
+        self.shared.interrupted.store(true, Ordering::SeqCst);
+        self.tell();
+    }
+
+    /// Takes [`StopHandle::interrupt`] back. A stop stays.
+    pub fn end_interrupt(&self) {
+        self.shared.interrupted.store(false, Ordering::SeqCst);
+        // It does not block, and fails where nothing was told.
+        let _ = rustix::io::read(&self.shared.event, &mut [0; 8]);
+        if self.is_stopped() {
+            self.tell();
+        }
+    }
+
+    /// Ends waits for the host, and makes the guest be left.
+    fn tell(&self) {
         let _ = rustix::io::write(&self.shared.event, &1u64.to_ne_bytes());
         self.kick();
     }
@@ -81,9 +110,9 @@ impl StopHandle {
         }
     }
 
-    /// Whether a stop was asked for.
+    /// Whether a stop was asked for, or an interrupt.
     pub fn is_stopped(&self) -> bool {
-        self.shared.wanted.load(Ordering::SeqCst)
+        self.shared.wanted.load(Ordering::SeqCst) || self.shared.interrupted.load(Ordering::SeqCst)
     }
 
     /// Becomes readable when a stop is asked for.
@@ -219,6 +248,28 @@ mod tests {
         assert!(handle.check().is_ok());
         handle.stop();
         assert!(matches!(handle.check(), Err(WorldError::Interrupted)));
+    }
+
+    #[test]
+    fn an_interrupt_is_taken_back_and_a_stop_is_not() {
+        let told = |handle: &StopHandle| {
+            let mut event =
+                [rustix::event::PollFd::from_borrowed_fd(handle.event(), rustix::event::PollFlags::IN)];
+            let now = rustix::event::Timespec { tv_sec: 0, tv_nsec: 0 };
+            (handle.is_stopped(), rustix::event::poll(&mut event, Some(&now)) == Ok(1))
+        };
+        let handle = StopHandle::new().expect("an eventfd");
+        handle.end_interrupt();
+        assert_eq!(told(&handle), (false, false));
+        handle.interrupt();
+        handle.interrupt();
+        assert_eq!(told(&handle), (true, true));
+        handle.end_interrupt();
+        assert_eq!(told(&handle), (false, false));
+        handle.stop();
+        handle.interrupt();
+        handle.end_interrupt();
+        assert_eq!(told(&handle), (true, true));
     }
 
     #[test]

@@ -104,13 +104,13 @@ impl Walk<'_> {
         let (start, vma) = self.timeline.machine().program()?.kernel.space.find(address)?;
         let Backing::File { content, offset, len, .. } = vma.backing else { return None };
         let path = String::from_utf8_lossy(&vma.name).into_owned();
-        let budget = &mut self.budget;
+        let (budget, sources) = (&mut self.budget, self.timeline.sources());
         let module = self.modules.entry(content).or_insert_with(|| {
-            let file = self.timeline.open_content(content, len, &vma.name);
-            let mut module = Module::load(FileReader::new(self.timeline, file), budget)?;
-            let id = self.timeline.build_id(content, len).filter(|_| module.lacks_names());
-            if let Some(debug) = id.and_then(|id| self.timeline.open_debug_file(&id)) {
-                module.add_debug_file(FileReader::new(self.timeline, debug), budget);
+            let file = sources.open_content(content, len, &vma.name);
+            let mut module = Module::load(FileReader::new(sources, file), budget)?;
+            let id = sources.build_id(content, len).filter(|_| module.lacks_names());
+            if let Some(debug) = id.and_then(|id| sources.open_debug_file(&id)) {
+                module.add_debug_file(FileReader::new(sources, debug), budget);
             }
             Some(module)
         });

@@ -6,11 +6,11 @@ use std::sync::Arc;
 
 use gimli::{LittleEndian as Little, SectionId};
 use object::elf::{
-    FileHeader64, PT_LOAD, SHF_COMPRESSED, SHN_UNDEF, SHT_DYNSYM, SHT_NOBITS, SHT_SYMTAB, STT_FUNC,
-    STT_GNU_IFUNC, SectionHeader64, Sym64,
+    CompressionHeader64, ELFCOMPRESS_ZLIB, ELFCOMPRESS_ZSTD, FileHeader64, PT_LOAD, SHN_UNDEF, SHT_DYNSYM,
+    SHT_NOBITS, SHT_SYMTAB, STT_FUNC, STT_GNU_IFUNC, SectionHeader64, Sym64,
 };
-use object::read::elf::{FileHeader, ProgramHeader, SectionHeader, SectionTable, Sym};
-use object::read::{ReadCache, ReadRef};
+use object::read::elf::{CompressionHeader, FileHeader, ProgramHeader, SectionHeader, SectionTable, Sym};
+use object::read::{CompressedData, CompressionFormat, ReadCache, ReadRef};
 use object::{LittleEndian, SectionIndex, slice_from_all_bytes};
 
 use super::unwind::{Bytes, Registers, Stack, Tables, Unwound};
@@ -21,6 +21,10 @@ const MOST_OF_NAME: usize = 1024;
 /// Most bytes of a file's unwind tables, which are searched from the beginning for each frame. The largest
 /// programs have some 20 MiB.
 const MOST_OF_TABLES: usize = 32 << 20;
+
+/// Most bytes that one byte of a compressed section may stand for: zlib's format has no more (RFC 1951: 258 bytes by
+/// two bits), and what zstd makes of a program's lines is far from it.
+const MOST_OF_A_BYTE: u64 = 1032;
 
 /// Sections with the lines of functions.
 const LINES: [SectionId; 9] = [
@@ -171,12 +175,35 @@ impl<'a, R: ReadRef<'a>> Sections<'a, R> {
 
     fn content(&mut self, section: &SectionHeader64<LittleEndian>) -> Option<Arc<[u8]>> {
         let endian = LittleEndian;
-        let compressed = section.sh_flags(endian).0 & SHF_COMPRESSED.0 != 0;
-        if compressed || section.sh_type(endian) == SHT_NOBITS {
+        if section.sh_type(endian) == SHT_NOBITS {
             return None;
         }
         *self.budget = self.budget.checked_sub(section.sh_size(endian))?;
-        Some(section.data(endian, self.data).ok()?.into())
+        match section.compression(endian, self.data).ok()? {
+            Some((header, offset, len)) => self.decompressed(header, offset, len),
+            None => Some(section.data(endian, self.data).ok()?.into()),
+        }
+    }
+
+    /// What a compressed section has, which its header says the length of.
+    fn decompressed(
+        &mut self,
+        header: &CompressionHeader64<LittleEndian>,
+        offset: u64,
+        len: u64,
+    ) -> Option<Arc<[u8]>> {
+        let format = match header.ch_type(LittleEndian) {
+            ELFCOMPRESS_ZLIB => CompressionFormat::Zlib,
+            ELFCOMPRESS_ZSTD => CompressionFormat::Zstandard,
+            _ => return None,
+        };
+        let uncompressed_size = header.ch_size(LittleEndian);
+        if uncompressed_size > len.saturating_mul(MOST_OF_A_BYTE) {
+            return None;
+        }
+        *self.budget = self.budget.checked_sub(uncompressed_size)?;
+        let data = self.data.read_bytes_at(offset, len).ok()?;
+        Some(CompressedData { format, data, uncompressed_size }.decompress().ok()?.into())
     }
 
     /// All functions' names, then those that other files see.
@@ -242,6 +269,8 @@ impl Write for Bounded {
 
 #[cfg(test)]
 mod tests {
+    use object::elf::SHF_COMPRESSED;
+
     use super::*;
 
     /// Bytes anywhere in a file may be wrong: then there are other names or none.
@@ -278,6 +307,53 @@ mod tests {
                     module.place(module.address(offset).unwrap_or(offset));
                 }
             }
+        }
+    }
+
+    /// A program whose names are compressed, where they are in the file, and where the header for that is.
+    fn compressed(whole: &[u8]) -> (Vec<u8>, usize) {
+        let header = FileHeader64::<LittleEndian>::parse(whole).expect("an ELF file");
+        let sections = header.sections(LittleEndian, whole).expect("sections");
+        let (index, names) = sections.section_by_name(LittleEndian, b".dynstr").expect("names");
+        let (offset, len) = names.file_range(LittleEndian).expect("in the file");
+        let (offset, len) = (offset as usize, len as usize);
+        let names = &whole[offset..offset + len];
+        // Kind, nothing, length, alignment (`Elf64_Chdr`).
+        let parts = [2u64.to_le_bytes(), (len as u64).to_le_bytes(), 1u64.to_le_bytes()];
+        let data = [parts.concat(), zstd::encode_all(names, 19).expect("compressed")].concat();
+        assert!(data.len() <= len, "it takes less");
+        let mut file = whole.to_vec();
+        file[offset..offset + data.len()].copy_from_slice(&data);
+        // Flags and size in its section's header (`Elf64_Shdr`).
+        let at =
+            header.e_shoff.get(LittleEndian) as usize + index.0 * size_of::<SectionHeader64<LittleEndian>>();
+        file[at + 8..at + 16].copy_from_slice(&SHF_COMPRESSED.0.to_le_bytes());
+        file[at + 32..at + 40].copy_from_slice(&(data.len() as u64).to_le_bytes());
+        (file, offset)
+    }
+
+    #[test]
+    fn compressed_sections_are_read_in_proportion() {
+        let whole = std::fs::read("/bin/true").expect("a small program");
+        let names = |bytes: &[u8], budget| {
+            let module = Module::load(std::io::Cursor::new(bytes), &mut { budget }).expect("an ELF file");
+            module.symbols.last().map(|symbols| symbols.names.clone())
+        };
+        let (file, at) = compressed(&whole);
+        let plain = names(&whole, 1 << 20).expect("names");
+        assert_eq!(names(&file, 1 << 20).as_ref(), Some(&plain));
+        for claimed in [0, plain.len() as u64 - 1, plain.len() as u64 + 1, 1 << 19, 1 << 40, u64::MAX] {
+            let mut other = file.clone();
+            other[at + 8..at + 16].copy_from_slice(&claimed.to_le_bytes());
+            assert_eq!(names(&other, 1 << 20), None, "{claimed} bytes");
+        }
+        let mut other = file.clone();
+        other[at] = 3;
+        assert_eq!(names(&other, 1 << 20), None, "another format");
+        for byte in 0..file.len().min(1024) {
+            let mut damaged = file.clone();
+            damaged[at + byte % 600] ^= 1 << (byte % 8);
+            names(&damaged, 1 << 20);
         }
     }
 

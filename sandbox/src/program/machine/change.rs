@@ -1,4 +1,4 @@
-//! Changes from outside to a program whose machine is thrown away afterwards: what a debugger sets.
+//! Changes from outside to a program, which no log knows of: what a debugger sets.
 
 use super::Machine;
 use super::delivery::Resume;
@@ -11,15 +11,15 @@ use crate::vcpu::registers::{ExtendedState, General, USER_COMPONENTS, UserRegist
 const USER_END: u64 = 1 << 47;
 
 impl Machine {
-    /// Gives the running task other registers; of RFLAGS, what a program can set. Whether they are such that a
-    /// program can have: if not, nothing is changed.
+    /// Gives the running task other registers; of RFLAGS, what a program can set. Whether that can be: if they are
+    /// such that no program can have, or the task waits in a system call, nothing is changed.
     ///
     /// # Errors
     /// When KVM refuses.
     pub fn set_registers(&mut self, regs: &UserRegisters, fp: &ExtendedState) -> Result<bool, RunError> {
         let rflags = signal::kept_flags(regs.general.rflags);
         let regs = UserRegisters { general: General { rflags, ..regs.general }, ..*regs };
-        if !regs.is_valid(USER_END) || !fp.is_valid(USER_COMPONENTS) {
+        if self.is_waiting() || !regs.is_valid(USER_END) || !fp.is_valid(USER_COMPONENTS) {
             return Ok(false);
         }
         if self.core.vcpu.set_extended_state(fp).is_err() {

@@ -60,6 +60,8 @@ pub enum Halt {
     /// An instruction is about to write to a page in which something is watched, for the last time that was
     /// asked for.
     Trap,
+    /// Behind an exit, or before another task runs on, this signal is about to be delivered.
+    Signal(u32),
 }
 
 /// Memory of the process that is looked after.
@@ -94,6 +96,10 @@ pub struct Debug {
     /// Stops before an instruction is let through for so many times since the run's start or the last exit,
     /// instead of looking at what it changed.
     pub trap: Option<u64>,
+    /// Stops before one of the next instructions: wherever that can be, behind an exit at the latest.
+    pub soon: bool,
+    /// Stops before a signal is delivered, but for one that a run begins with.
+    pub signals: bool,
     /// How often since then one was let through, or was about to be.
     pub traps: u64,
     /// Why the last run came back.
@@ -129,6 +135,8 @@ impl Default for Debug {
             patience: None,
             counts: false,
             trap: None,
+            soon: false,
+            signals: false,
             traps: 0,
             halt: None,
             watched: Vec::new(),

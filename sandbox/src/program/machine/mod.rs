@@ -15,6 +15,7 @@ mod files;
 mod instructions;
 mod invalid;
 mod legacy;
+mod live;
 mod looking;
 mod ports;
 mod schedule;
@@ -259,7 +260,11 @@ impl Machine {
                     self.debug.halt = Some(Halt::Quiet);
                     return Ok(Some(RunEnd::Paused));
                 }
-                self.look_for_circle()?;
+                if self.debug.soon {
+                    self.halt_soon()?;
+                } else {
+                    self.look_for_circle()?;
+                }
                 Ok(None)
             }
             Finding::Other(exit) => Err(self.crash("an exit that no program can cause", exit)),
@@ -321,8 +326,8 @@ impl Machine {
     }
 
     /// Whether the run is to pause behind the exit that was answered last.
-    fn reached(&self, options: &RunOptions<'_>) -> bool {
-        matches!(options.pause, PauseAt::Exit(number) if self.core.exits >= number)
+    fn reached(&mut self, options: &RunOptions<'_>) -> bool {
+        self.shows_signal() || matches!(options.pause, PauseAt::Exit(number) if self.core.exits >= number)
     }
 
     /// Attaches everything that is mapped and brings all of it in.
@@ -394,10 +399,11 @@ impl Guest for Machine {
     }
 
     /// A signal that ends the program does so wherever it is. Where that is depends on the host, and
-    /// nothing of what the program did since its last exit can be seen: it ends as of that exit.
+    /// nothing of what the program did since its last exit can be seen: it ends as of that exit. A debugger that
+    /// is told of signals sees it, so that they come at exits then.
     fn between_exits(&mut self, options: &mut RunOptions<'_>) -> Result<Option<RunEnd>, RunError> {
         // Of several tasks only some end: they take signals at exits.
-        if !self.kernel.outside.world().may_have_signal() || !self.kernel.is_alone() {
+        if !self.kernel.outside.world().may_have_signal() || !self.kernel.is_alone() || self.debug.signals {
             return Ok(None);
         }
         let fatal = self.kernel.signals().fatal();

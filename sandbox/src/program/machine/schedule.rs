@@ -76,6 +76,10 @@ impl Machine {
 
     /// Delivers what signals came for a task while others ran.
     fn go_on_as(&mut self, options: &mut RunOptions<'_>) -> Result<Made, RunError> {
+        if self.shows_signal() {
+            self.resume(Resume::Full)?;
+            return Ok(Made::End(RunEnd::Paused));
+        }
         let resume = self.deliver(Resume::Full, options)?;
         if let Some(end) = self.ended(options)? {
             return Ok(Made::End(end));

@@ -339,13 +339,23 @@ impl Signals<'_> {
         self.actions.any_deliverable(self.own, self.shared)
     }
 
+    /// The next signal to be delivered that does something.
+    pub fn next_deliverable(&self) -> Option<&Info> {
+        let (own, at) = self.next(false)?;
+        if own { self.own.pending.0.get(at) } else { self.shared.0.get(at) }
+    }
+
+    /// Forgets that one.
+    pub fn drop_next_deliverable(&mut self) {
+        if let Some(next) = self.next(false) {
+            self.take(next);
+        }
+    }
+
     /// Whether the next signal to be delivered has the interrupted call made again
     /// ([`flags::RESTART`]).
     pub fn next_restarts(&self) -> bool {
-        let next = self.next(false).and_then(|(own, at)| match own {
-            true => self.own.pending.0.get(at),
-            false => self.shared.0.get(at),
-        });
+        let next = self.next_deliverable();
         next.is_some_and(|info| self.actions.action(info.signal).flags & flags::RESTART != 0)
     }
 
@@ -456,7 +466,8 @@ mod tests {
         owned_send(&mut signals, Info { signal: SIGALRM, ..Default::default() });
         assert_eq!(signals.pending_bits(), bit(SIGALRM), "blocked, it waits to be decided on");
         signals.own.begin_wait(0);
-        assert!(!signals.any_deliverable());
+        assert!(!signals.any_deliverable() && signals.next_deliverable().is_none());
+        signals.drop_next_deliverable();
         assert!(matches!(signals.take_next(), Some(Delivery::Ignore(_))));
         signals.own.end_wait();
         assert_eq!(signals.own.mask, bit(SIGALRM));

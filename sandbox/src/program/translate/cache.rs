@@ -12,7 +12,7 @@ use super::layout::{
     CODE, CODE_BYTES, COUNTER, ENTRIES, ENTRY_BYTES, FROM, HASH_BITS, TABLE, TABLE_PAGES, TARGET, WORDS,
 };
 use super::piece::{Landing, Piece, Spot};
-use super::source;
+use super::source::{self, Source};
 use crate::machine::RunError;
 use crate::program::kernel::Kernel;
 use crate::program::mm::{AddressSpace, Memory};
@@ -196,7 +196,7 @@ impl Cache {
             if self.blocks.contains_key(&at) {
                 continue;
             }
-            let Some((code, pages)) = source::block(kernel, at, number == 0)? else { continue };
+            let Some(Source { code, pages }) = source::block(kernel, at, number == 0)? else { continue };
             let mut block = self.made(at, &code)?;
             if block.code.len() as u64 > CODE_BYTES - self.used {
                 if number > 0 {

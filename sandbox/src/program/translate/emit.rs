@@ -164,8 +164,8 @@ mod tests {
         assert_eq!(text(|e| e.number(Register::RSI, 1 << 40)), "mov rsi,10000000000h");
         assert_eq!(text(|e| e.number(Register::R15, 7)), "mov r15,7");
         assert_eq!(text(|e| e.jump(BASE + 0x40)), "jmp 00007FFFFFE50040h");
-        assert_eq!(text(|e| drop(e.jump_if(4, BASE - 0x40))), "je near 00007FFFFFE4FFC0h");
-        assert_eq!(text(|e| drop(e.jump_if_rcx_is_0(3))), "jrcxz 00007FFFFFE50005h");
+        assert_eq!(text(|e| _ = e.jump_if(4, BASE - 0x40)), "je near 00007FFFFFE4FFC0h");
+        assert_eq!(text(|e| _ = e.jump_if_rcx_is_0(3)), "jrcxz 00007FFFFFE50005h");
         assert_eq!(text(|e| e.push(1)), "push qword [rel 7FFFFFE50006h]");
         assert_eq!(text(|e| e.jump_through(BASE)), "jmp qword [rel 7FFFFFE50000h]");
     }

@@ -19,17 +19,22 @@ pub(crate) fn is_translated(vma: &Vma) -> bool {
     vma.protection.exec && !changes
 }
 
-/// What is at an address, to the end of its page; or more, where the first instruction does not end there. And the
-/// numbers of the pages that it is from. Pages that are not in memory are brought in where that is `wanted`: nothing is there
-/// where the program would be told that it may not run it. `None` where it is not to be translated.
+/// The code of a block.
+#[derive(Debug)]
+pub(super) struct Source {
+    /// What is there, to the end of its page; or the first instruction, where that does not end there. Nothing where
+    /// the program would be told that it may not run it.
+    pub code: Vec<u8>,
+    /// The numbers of the pages that it is from.
+    pub pages: Vec<u64>,
+}
+
+/// The code at an address. A page that is not in memory is brought in where it is `wanted`. `None` where it is not to be
+/// translated.
 ///
 /// # Errors
 /// When a page cannot be brought in.
-pub(super) fn block(
-    kernel: &mut Kernel,
-    at: u64,
-    wanted: bool,
-) -> Result<Option<(Vec<u8>, Vec<u64>)>, RunError> {
+pub(super) fn block(kernel: &mut Kernel, at: u64, wanted: bool) -> Result<Option<Source>, RunError> {
     let Some(mut code) = page(kernel, at, wanted)? else { return Ok(None) };
     let mut pages = vec![at / PAGE];
     if code.len() < MAX_INSTRUCTION && replaced_bytes(&code).is_none() {
@@ -44,7 +49,7 @@ pub(super) fn block(
             pages.push(at / PAGE + 1);
         }
     }
-    Ok(Some((code, pages)))
+    Ok(Some(Source { code, pages }))
 }
 
 /// What is at an address, to the end of its page.
