@@ -5,7 +5,7 @@ mod common;
 use std::collections::HashMap;
 use std::iter;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use common::tool;
 use dejavm::replay::{AccessWatch, Position, Stop, Stops, Timeline, TimelineError};
@@ -183,13 +183,13 @@ fn the_end_of_a_stopped_run_is_its_last_exit() {
 }
 
 /// In a stretch without exits one comes everywhere, one step back and one forwards, and back to the last time that
-/// memory was changed.
+/// memory was changed. With `DEJAVM_TEST_FULL=1`, ten seconds of computing; `--nocapture` shows how long moves take.
 #[test]
 fn long_stretches_have_positions() {
     common::require_kvm();
     let dir = tempfile::tempdir().expect("a temporary directory");
     common::guest(dir.path(), "long.c", &["-static", "-g"]);
-    let (rounds, moves) = if common::full() { ("100000000", 100) } else { ("3000000", 12) };
+    let (rounds, moves) = if common::full() { ("4000000000", 100) } else { ("3000000", 12) };
     let recording = record(dir.path(), &[], &["./long", rounds]);
     let symbol = |name: &str| {
         let nm = std::process::Command::new("nm").arg(dir.path().join("long")).output().expect("nm");
@@ -208,7 +208,9 @@ fn long_stretches_have_positions() {
     let rare = symbol("rare");
     let written = |at: u64| Stops { writes: iter::once(at..at + 8).collect(), ..Stops::default() };
     let stops = written(rare);
+    let began = Instant::now();
     assert_eq!(timeline.reverse_run(&stops).expect("back to the last write"), Stop::Written(rare..rare + 8));
+    println!("back to the last write: {:?}", began.elapsed());
     let last = timeline.position().expect("a position");
     assert!(last.branches > 1000, "{last}");
     let value = |timeline: &Timeline| {
@@ -227,6 +229,7 @@ fn long_stretches_have_positions() {
         let now = timeline.position().expect("a position");
         assert!(now < before && before.branches - now.branches < 10, "{now} is a round before {before}");
     }
+    let mut times = Vec::new();
     for _ in 0..moves {
         let branches = 1 + random.below(last.branches);
         timeline.seek(Position { branches, steps: 0, ..last }).expect("a position in the stretch");
@@ -234,7 +237,9 @@ fn long_stretches_have_positions() {
             timeline.step().expect("a step");
         }
         let here = (timeline.position().expect("a position"), timeline.digest().expect("a digest"));
+        let began = Instant::now();
         timeline.reverse_step().expect("a step back");
+        times.push(began.elapsed());
         let before = timeline.position().expect("a position");
         assert!(before < here.0, "{before} is before {}", here.0);
         timeline.step().expect("a step");
@@ -244,6 +249,8 @@ fn long_stretches_have_positions() {
         timeline.seek(here.0).expect("a position");
         assert_eq!(timeline.digest().expect("a digest"), here.1, "{} by another way", here.0);
     }
+    times.sort();
+    println!("a step back: {:?} in the middle, {:?} at most", times[times.len() / 2], times[times.len() - 1]);
 }
 
 /// The run is the same with checkpoints; each of them is where the run was; and those that cannot be used are not.

@@ -148,10 +148,8 @@ impl Machine {
             return Ok(());
         };
         if missed {
-            cache.add_target(kernel, regs.rip, copy)?;
+            cache.add_target(&kernel.memory, regs.rip, copy);
         }
-        // The table may have been full.
-        let Some(copy) = cache.block(kernel, regs.rip)? else { return Ok(()) };
         cache.set_left(&kernel.memory, left);
         self.branches.told = Some(left);
         self.core.vcpu.regs_mut().rip = copy;

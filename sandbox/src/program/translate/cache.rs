@@ -22,8 +22,8 @@ use crate::x86::paging::{NO_EXEC, USER, WRITABLE};
 const PAGE: u64 = PAGE_SIZE as u64;
 /// Blocks that are translated at once: those that the first may go on to, and so on.
 const AT_ONCE: usize = 48;
-/// Entries of the table that are used at most: the search is short then.
-const MOST_TARGETS: u64 = 1 << (HASH_BITS - 1);
+/// Entries of the table that are used at most: three of four, so that the search is short.
+const MOST_TARGETS: u64 = 3 << (HASH_BITS - 2);
 
 /// The copies of one address space, and what they work with.
 #[derive(Debug)]
@@ -106,14 +106,13 @@ impl Cache {
     /// # Errors
     /// When there is no memory.
     pub fn clear(&mut self, memory: &mut Memory, space: &mut AddressSpace) -> Result<(), PageError> {
-        for page in self.table.iter().chain([&self.words]) {
-            memory.system.clear(*page);
-        }
+        memory.system.clear(self.words);
+        self.clear_table(memory);
         self.blocks.clear();
         self.open.clear();
         self.sources.clear();
         self.pieces.truncate(self.shared);
-        (self.used, self.targets) = (0, 0);
+        self.used = 0;
         let (routine, ..) = dispatch();
         self.write(memory, space, CODE, &routine)?;
         self.used = routine.len() as u64;
@@ -190,7 +189,7 @@ impl Cache {
         if let Some(copy) = self.blocks.get(&rip) {
             return Ok(Some(*copy));
         }
-        let mut wanted = vec![rip];
+        let (mut wanted, mut returns) = (vec![rip], Vec::new());
         for number in 0..AT_ONCE {
             let Some(at) = wanted.pop() else { break };
             if self.blocks.contains_key(&at) {
@@ -209,7 +208,13 @@ impl Cache {
             // The last is the next: what follows a call is likely to be come to, and last.
             wanted.extend(block.links.iter().rev().map(|(_, to)| *to));
             wanted.splice(0..0, block.returns);
+            returns.extend(block.returns);
             self.add(kernel, at, block)?;
+        }
+        for target in returns {
+            if let Some(copy) = self.blocks.get(&target).copied() {
+                self.add_target(&kernel.memory, target, copy);
+            }
         }
         Ok(self.blocks.get(&rip).copied())
     }
@@ -255,28 +260,38 @@ impl Cache {
         self.write(memory, space, from, &jump.finish())
     }
 
-    /// An indirect branch goes to an address, which has a copy: it finds it from now on.
-    ///
-    /// # Errors
-    /// When there is no memory.
-    pub fn add_target(&mut self, kernel: &mut Kernel, target: u64, copy: u64) -> Result<(), PageError> {
-        let Kernel { memory, space, .. } = kernel;
+    /// An indirect branch goes to an address, which has a copy: it finds it from now on. A table that is full begins anew.
+    pub fn add_target(&mut self, memory: &Memory, target: u64, copy: u64) {
         let mut number = first_entry(target);
-        let entry = |number: u64| {
-            let at = number * ENTRY_BYTES;
-            self.table[(at / PAGE) as usize] + at % PAGE
-        };
-        while memory.system.read_u64(entry(number)) != 0 {
-            number += 1;
+        if self.targets >= MOST_TARGETS {
+            self.clear_table(memory);
+        }
+        loop {
+            match memory.system.read_u64(self.entry(number)) {
+                0 => break,
+                known if known == target.wrapping_neg() => return,
+                _ => number += 1,
+            }
             // The last stays empty, as the search ends there.
-            if number == ENTRIES - 1 || self.targets >= MOST_TARGETS {
-                return self.clear(memory, space);
+            if number == ENTRIES - 1 {
+                self.clear_table(memory);
+                number = first_entry(target);
             }
         }
-        memory.system.write_u64(entry(number) + 8, copy);
-        memory.system.write_u64(entry(number), target.wrapping_neg());
+        let entry = self.entry(number);
+        memory.system.write_u64(entry + 8, copy);
+        memory.system.write_u64(entry, target.wrapping_neg());
         self.targets += 1;
-        Ok(())
+    }
+
+    fn entry(&self, number: u64) -> u64 {
+        let at = number * ENTRY_BYTES;
+        self.table[(at / PAGE) as usize] + at % PAGE
+    }
+
+    fn clear_table(&mut self, memory: &Memory) {
+        self.table.iter().for_each(|page| memory.system.clear(*page));
+        self.targets = 0;
     }
 
     /// What the program is that is at an instruction of the copies.
