@@ -91,7 +91,7 @@ impl Scheduler {
         self.steps = 0;
     }
 
-    /// Ends time slices behind so many branches, about, as they are counted by [`crate::program::translate`].
+    /// Ends time slices behind so many branches, about, as they are counted by `program::translate`.
     pub fn set_slice(&mut self, branches: Option<NonZeroU64>) {
         self.slice = branches;
         self.branches = branches.map_or(0, NonZeroU64::get);

@@ -54,7 +54,7 @@ const XCR0: u64 = 32;
 /// Ranges of addresses, two `u64` each, where files are executable: only there a breakpoint may be a
 /// replaced instruction.
 const RANGE: u64 = 0x40;
-/// How many there may be, besides that of the copies ([`crate::program::translate`]). What lies in others exits.
+/// How many there may be, besides that of the copies (`program::translate`). What lies in others exits.
 pub const RANGES_MAX: usize = 64;
 /// Leaves of CPUID, [`LEAF_BYTES`] each: EAX, ECX and a mask for it, EAX, EBX, ECX, EDX, all `u32`.
 const LEAF: u64 = 0x800;
