@@ -203,7 +203,9 @@ impl Machine {
         if exception::unreachable(at).is_some() && landing.is_target() {
             if !landing.to_count {
                 self.branches.done = self.branches.done.saturating_sub(1);
-                self.kernel.sched.take_back_branch();
+                if self.kernel.sched.counts_branches() {
+                    self.kernel.sched.take_back_branch();
+                }
             }
             self.branches.steps = true;
             let cache = self.branches.caches.of(self.kernel.space.id());
