@@ -126,7 +126,11 @@ impl Logs {
             }
         }
         let gauge = &queue.gauge;
-        let over = self.next.take_if(|next| self.writer.len() + next.writer.len() > gauge.limit);
+        let over = self.next.take_if(|next| {
+            // The run may be far ahead: the first may have become too long before the second had begun.
+            let long = next.writer.len() >= gauge.limit / PARTS;
+            long && self.writer.len() + next.writer.len() > gauge.limit
+        });
         let replaced = over.map(|next| self.replace(next)).transpose()?;
         gauge.log_bytes.store(self.writer.len(), Ordering::Relaxed);
         if replaced.is_some() {
