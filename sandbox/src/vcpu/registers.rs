@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::x86::flags::rflags;
 use crate::x86::xstate::{
-    AVX, AVX512, HEADER_END, MXCSR, PKRU, SSE, X87, X87_CONTROL, X87_STATUS, XCOMP_BV, XSTATE_BV,
+    AVX, AVX512, HEADER_END, MXCSR, PKRU, SSE, X87, X87_CONTROL, X87_POINTER, X87_STATUS, XCOMP_BV, XSTATE_BV,
 };
 
 /// Bytes of `struct kvm_xsave`.
@@ -53,6 +53,19 @@ impl ExtendedState {
         let end = self.bytes.len().min(HEADER_END);
         self.bytes[XSTATE_BV.min(end)..end].fill(0);
         ExtendedState::from_bytes(&self.bytes)
+    }
+
+    /// The address of the last instruction of the x87, or 0 where the CPU keeps none.
+    pub fn x87_pointer(&self) -> u64 {
+        let byte = |at: usize| self.bytes.get(X87_POINTER + at).copied().unwrap_or(0);
+        u64::from_le_bytes(std::array::from_fn(byte))
+    }
+
+    /// Sets that address, where there is one.
+    pub fn set_x87_pointer(&mut self, address: u64) {
+        if let Some(bytes) = self.bytes.get_mut(X87_POINTER..X87_POINTER + 8) {
+            bytes.copy_from_slice(&address.to_le_bytes());
+        }
     }
 
     /// The x87 control word.

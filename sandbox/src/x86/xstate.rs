@@ -16,6 +16,8 @@ pub const PKRU: u64 = 1 << 9;
 pub const X87_CONTROL: usize = 0;
 /// See [`X87_CONTROL`].
 pub const X87_STATUS: usize = 2;
+/// Offset there of the address of the last instruction of the x87, of 8 bytes (Intel SDM volume 1, section 10.5.1).
+pub const X87_POINTER: usize = 8;
 /// Offset of MXCSR in the legacy region.
 pub const MXCSR: usize = 24;
 /// Bytes of the legacy region.

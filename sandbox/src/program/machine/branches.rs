@@ -18,6 +18,7 @@ use crate::program::exception;
 use crate::program::mm::USER_END;
 use crate::program::translate::{Caches, Landing, Leaves, is_counted, is_inside, is_translated};
 use crate::vcpu::Exit;
+use crate::vcpu::registers::ExtendedState;
 use crate::x86::flags::rflags::{RESUME_FLAG, TRAP_FLAG};
 use crate::x86::frame::Frame;
 use crate::x86::vector;
@@ -218,6 +219,15 @@ impl Machine {
         Ok((at, rsp))
     }
 
+    /// The vector state and the x87's, whose last instruction is the program's own.
+    pub(super) fn extended_state(&self) -> Result<ExtendedState, RunError> {
+        let mut state = self.core.vcpu.extended_state()?;
+        if let Some((_, at)) = self.landing(state.x87_pointer()) {
+            state.set_x87_pointer(at);
+        }
+        Ok(state)
+    }
+
     /// Bytes that an indirect branch adds to RSP.
     fn stack_taken(&mut self, branch: u64) -> Result<u64, RunError> {
         Ok(self.instruction(branch)?.stack_pointer_increment() as i64 as u64)
@@ -248,7 +258,12 @@ impl Machine {
         match landing.leaves {
             Leaves::Over if !self.branches.steps => return self.branches_are_made(&frame, options),
             Leaves::Miss => self.branches.missed = true,
-            Leaves::Step => self.branches.steps = true,
+            Leaves::Step => {
+                self.branches.steps = true;
+                // It may store where the last instruction of the x87 was.
+                let state = self.extended_state()?;
+                self.core.vcpu.set_extended_state(&state)?;
+            }
             _ => {}
         }
         self.resume(Resume::Full)?;

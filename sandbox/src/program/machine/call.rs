@@ -183,7 +183,7 @@ impl Machine {
         if forks {
             // The child gets it, too.
             self.refresh_bases().map_err(|e| SysError::Machine(e.to_string()))?;
-            let fp = self.core.vcpu.extended_state().map_err(|e| SysError::Machine(e.to_string()))?;
+            let fp = self.extended_state().map_err(|e| SysError::Machine(e.to_string()))?;
             self.kernel.task.fp = Some(Box::new(fp));
         }
         let result = loop {

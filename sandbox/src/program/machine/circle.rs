@@ -264,7 +264,7 @@ impl Machine {
     fn state_at(&mut self, general: General) -> Result<State, RunError> {
         let clock = self.word(self.kernel.space.state.image.clock_page)?.unwrap_or_default();
         let regs = UserRegisters { general, ..self.kernel.task.regs };
-        let fp = self.core.vcpu.extended_state()?.without_header();
+        let fp = self.extended_state()?.without_header();
         Ok(State { regs, fp, clock: clock.to_le_bytes() })
     }
 

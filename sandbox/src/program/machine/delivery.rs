@@ -142,7 +142,7 @@ impl Machine {
         action: &Action,
         options: &mut RunOptions<'_>,
     ) -> Result<(), RunError> {
-        let fp = self.core.vcpu.extended_state()?;
+        let fp = self.extended_state()?;
         let Kernel { memory, space, task, fp_size, fp_components, .. } = &mut self.kernel;
         let Task { signals, regs, .. } = &mut **task;
         let trampoline = space.state.image.sigreturn;

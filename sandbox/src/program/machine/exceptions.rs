@@ -127,7 +127,7 @@ impl Machine {
         self.record_exception(vector, error, frame.rip, options)?;
         let info = match vector {
             vector::FLOATING_POINT | vector::SIMD => {
-                let state = self.core.vcpu.extended_state()?;
+                let state = self.extended_state()?;
                 exception::floating_point_signal(vector, frame.rip, &state)
             }
             vector::DEBUG => Some(self.debug_signal(frame)?),

@@ -152,7 +152,7 @@ impl Machine {
         self.refresh_bases()?;
         let mut tasks = self.kernel.task.clone();
         if tasks.fp.is_none() {
-            tasks.fp = Some(Box::new(self.core.vcpu.extended_state()?));
+            tasks.fp = Some(Box::new(self.extended_state()?));
         }
         Ok(tasks)
     }
