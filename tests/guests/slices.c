@@ -124,10 +124,6 @@ static void instructions(void) {
     for (int i = 0; i < 40; i++)
         root = (root + 2 / root) / 2;
     printf("x87 %.18Lf\n", root);
-    struct { uint16_t control, r0, status, r1, tag, r2; uint32_t ip, rest[3]; } environment;
-    static uint64_t where;
-    asm volatile("lea 1f(%%rip), %%rax; mov %%rax, %1\n1: fld1; fnstenv %0; fstp %%st(0)" : "=m"(environment), "=m"(where)::"rax");
-    printf("fnstenv %d\n", environment.ip == 0 || environment.ip == (uint32_t)where);
     unsigned eax = 0, ebx, ecx = 0, edx;
     asm volatile("cpuid" : "+a"(eax), "=b"(ebx), "+c"(ecx), "=d"(edx));
     printf("cpuid %d\n", eax > 0);
