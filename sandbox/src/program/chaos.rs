@@ -131,7 +131,7 @@ impl Chaos {
     pub fn branches(&mut self, most: u64) -> u64 {
         let bits = u64::from(most.ilog2());
         let power = self.random.below(bits + 1);
-        (1 + self.random.below(2 << power)).min(most)
+        self.random.below((2u64 << power).max(2)).saturating_add(1).min(most)
     }
 
     /// A task's turn was over by its steps, or its branches.

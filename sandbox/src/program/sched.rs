@@ -189,7 +189,7 @@ impl Scheduler {
         let slice = slice.get();
         match &mut self.chaos {
             Some(chaos) => chaos.branches(slice),
-            None => 1 + slice / 2 + self.random.below(slice),
+            None => (1 + slice / 2).saturating_add(self.random.below(slice)),
         }
     }
 
@@ -417,6 +417,24 @@ mod tests {
         assert_eq!((sched.circle_of(1), sched.circle_of(2), sched.circle_of(3)), (Some(5), Some(7), None));
         sched.leave_circle(1);
         assert!(!sched.only_circles() && sched.circle_of(1).is_none());
+    }
+
+    /// A length may come out of a file.
+    #[test]
+    fn slices_of_any_length() {
+        for chaos in [None, Some(7)] {
+            for most in [1, 2, 1000, u64::MAX / 2, u64::MAX] {
+                let mut sched = Scheduler::new(1);
+                sched.set_chaos(chaos);
+                sched.set_slice(NonZeroU64::new(most));
+                for _ in 0..100 {
+                    [1, 2].into_iter().for_each(|tid| sched.make_ready(tid));
+                    assert!(sched.take_next().is_some());
+                    let longest = if chaos.is_some() { most } else { most.saturating_add(most / 2 + 1) };
+                    assert!((1..=longest).contains(&sched.branches_left()), "{most}");
+                }
+            }
+        }
     }
 
     /// Locks that are held at all other exits are found free by who was woken.
