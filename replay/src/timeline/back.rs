@@ -92,7 +92,7 @@ impl Timeline {
                     from = self.checkpoints.before(at);
                 }
             }
-            if self.long.contains(&until.base.exit) && stops.conditions.is_empty() {
+            if self.is_long_behind(until.base.exit) && stops.conditions.is_empty() {
                 // What comes often was here a moment ago, and each time takes some ten microseconds.
                 let branches = match until.hops.is_empty() {
                     true => until.base.branches.saturating_sub(window),

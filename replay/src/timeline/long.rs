@@ -15,12 +15,17 @@ const MOST_STEPS: u64 = 1 << 20;
 impl Timeline {
     /// Whether branches are counted where this is.
     pub(super) fn is_long(&self) -> bool {
-        self.options.patience.is_zero() || self.long.contains(&self.place.base.exit)
+        self.is_long_behind(self.place.base.exit)
+    }
+
+    /// Whether they are in the stretch behind an exit.
+    pub(super) fn is_long_behind(&self, exit: u64) -> bool {
+        self.options.patience.is_zero() || self.long.contains(&exit)
     }
 
     /// The first long stretch behind this exit begins behind that one.
     pub(super) fn next_long(&self, exit: u64) -> Option<u64> {
-        self.long.range(exit + 1..).next().copied()
+        self.long.range(exit.saturating_add(1)..).next().copied()
     }
 
     /// The stretch behind an exit is long. Checkpoints within it are given up, as they are by steps.

@@ -170,19 +170,14 @@ impl Maker {
                 self.dispatch();
                 return Ok(false);
             }
-            Kind::JumpIndirect => {
+            kind @ (Kind::JumpIndirect | Kind::CallIndirect) => {
                 self.saves_rcx(rip);
                 self.target(instruction)?;
                 self.notes_from();
-                self.dispatch();
-                return Ok(false);
-            }
-            Kind::CallIndirect => {
-                self.saves_rcx(rip);
-                self.target(instruction)?;
-                self.notes_from();
-                self.emitter.push(behind);
-                self.returns = Some(behind);
+                if kind == Kind::CallIndirect {
+                    self.emitter.push(behind);
+                    self.returns = Some(behind);
+                }
                 self.dispatch();
                 return Ok(false);
             }
