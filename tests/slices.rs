@@ -74,6 +74,18 @@ fn time_passes_while_a_program_computes() {
     same("interrupts", &["100000"]);
 }
 
+/// Each child of it does its worst with what is there of the monitor's; the run ends as if none had.
+#[test]
+fn who_meddles_with_the_copies_harms_itself() {
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    let program = common::guest(dir.path(), "slices.c", &["-pthread"]);
+    for slice in ["20", "5000"] {
+        let seen =
+            sandboxed(&program, &["run", "-q", "--deadline", "600s", "--time-slice", slice], &["hostile"]);
+        assert_eq!((seen.status, seen.text()), (0, "to the end\n".into()), "{seen:?}");
+    }
+}
+
 /// Code that is brought in late, or by other ways, changes nothing.
 #[test]
 fn where_a_slice_ends_follows_from_the_run() {

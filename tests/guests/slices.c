@@ -238,6 +238,43 @@ static void processes(void) {
     }
 }
 
+/* What the monitor runs in the place of the code lies above all that a program may map: whoever writes there, jumps
+ * there, or has its own branches go there harms itself alone. */
+static void hostile(void) {
+    const unsigned long words = 0x7fffffe10000, copies = 0x7fffffe33000;
+    for (int i = 0; i < 60; i++) {
+        pid_t child = fork();
+        if (child == 0) {
+            pthread_t other;
+            pthread_create(&other, NULL, spin, NULL);
+            ualarm(20000, 0);
+            unsigned long x = table_sum(100 + i);
+            volatile unsigned long *word = (volatile unsigned long *)words;
+            unsigned long values[] = {0, 1, -1, 1UL << 63, copies + i, 0x4141414141414141, (unsigned long)hostile};
+            switch (i % 4) {
+            case 0:
+                for (int n = 0; n < 3000; n++)
+                    word[n % 9] = values[(i / 4 + n) % 7], x += ackermann(1, 3);
+                break;
+            case 1:
+                asm volatile("push %0; ret" ::"r"(copies + 7 * i) : "memory");
+                break;
+            case 2:
+                asm volatile("call *%0" ::"r"(copies + 0x200 + 3 * i) : "memory", "rax", "rcx", "rdx");
+                break;
+            case 3:
+                asm volatile("mov %0, %%rsp; call *%%rsp" ::"r"(words + 8 * i) : "memory");
+                break;
+            }
+            _exit(x & 1);
+        }
+        int status;
+        if (waitpid(child, &status, 0) != child)
+            abort();
+    }
+    printf("to the end\n");
+}
+
 static void stepped(void) {
     signal(SIGTRAP, count);
     long x = 0;
@@ -271,6 +308,8 @@ int main(int argc, char **argv) {
         generated();
     else if (strcmp(part, "processes") == 0)
         processes();
+    else if (strcmp(part, "hostile") == 0)
+        hostile();
     else if (strcmp(part, "stepped") == 0)
         stepped();
     else if (strcmp(part, "interrupts") == 0)

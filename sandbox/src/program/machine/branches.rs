@@ -10,12 +10,13 @@ use std::collections::BTreeSet;
 use super::Machine;
 use super::debug::Halt;
 use super::delivery::Resume;
+use super::exceptions::Trap;
 use crate::exit::ExitKind;
 use crate::machine::{RunEnd, RunError, RunOptions};
 use crate::program::clock::EXIT_STEP;
 use crate::program::entry::Entry;
 use crate::program::exception;
-use crate::program::mm::USER_END;
+use crate::program::mm::{Access, FaultAnswer, USER_END};
 use crate::program::translate::{Caches, Landing, Leaves, is_counted, is_inside, is_translated};
 use crate::vcpu::Exit;
 use crate::vcpu::registers::ExtendedState;
@@ -34,7 +35,9 @@ pub(super) struct Branches {
     done: u64,
     /// Steps since the last of these, as far as the program was stepped.
     since: u64,
-    /// What the copies were told to count when they were entered.
+    /// The program was entered in a copy. Whoever is found in one else has jumped there.
+    entered: bool,
+    /// What the copies were told to count then.
     told: Option<u64>,
     /// Some were not counted.
     lost: bool,
@@ -116,11 +119,10 @@ impl Machine {
     /// The program is about to be entered: in copies, if its branches are counted.
     pub(super) fn enter_copies(&mut self) -> Result<(), RunError> {
         let regs = *self.core.vcpu.regs();
-        if !self.counts_branches() {
-            self.branches.lost |= !self.branches.suspended;
-            return Ok(());
-        }
-        if self.stepper.on || regs.rflags & TRAP_FLAG != 0 {
+        let counts = self.counts_branches();
+        self.branches.lost |= !counts && !self.branches.suspended;
+        if !counts || self.stepper.on || regs.rflags & TRAP_FLAG != 0 {
+            self.branches.entered = false;
             return Ok(());
         }
         let left = self.branches_left();
@@ -139,12 +141,13 @@ impl Machine {
         };
         let cache = self.branches.caches.make(kernel, breakpoints)?;
         let missed = std::mem::take(&mut self.branches.missed);
+        self.branches.entered = true;
         if left == 0 {
             self.core.vcpu.regs_mut().rip = cache.leave_at(&kernel.memory, regs.rip);
             return Ok(());
         }
         let Some(copy) = cache.block(kernel, regs.rip)? else {
-            self.branches.suspended = true;
+            (self.branches.suspended, self.branches.entered) = (true, false);
             self.core.stats.uncounted += 1;
             return Ok(());
         };
@@ -169,7 +172,8 @@ impl Machine {
 
     /// What the program is, at an instruction of a copy.
     fn landing(&self, rip: u64) -> Option<(Landing, u64)> {
-        let cache = self.branches.caches.of(self.kernel.space.id()).filter(|_| is_inside(rip))?;
+        let is_copy = self.branches.entered && is_inside(rip);
+        let cache = self.branches.caches.of(self.kernel.space.id()).filter(|_| is_copy)?;
         cache.landing(&self.kernel.memory, rip)
     }
 
@@ -222,7 +226,9 @@ impl Machine {
     /// The vector state and the x87's, whose last instruction is the program's own.
     pub(super) fn extended_state(&self) -> Result<ExtendedState, RunError> {
         let mut state = self.core.vcpu.extended_state()?;
-        if let Some((_, at)) = self.landing(state.x87_pointer()) {
+        let pointer = state.x87_pointer();
+        let cache = self.branches.caches.of(self.kernel.space.id()).filter(|_| is_inside(pointer));
+        if let Some((_, at)) = cache.and_then(|cache| cache.landing(&self.kernel.memory, pointer)) {
             state.set_x87_pointer(at);
         }
         Ok(state)
@@ -236,23 +242,20 @@ impl Machine {
     /// An exception in a copy: the program's own, at the original, or one because the copy ends there.
     pub(super) fn exception_in_copies(
         &mut self,
-        vector: u8,
-        error: u64,
-        rsp: u64,
-        frame: &Frame,
+        trap: &Trap,
         options: &mut RunOptions<'_>,
     ) -> Result<Option<RunEnd>, RunError> {
+        let Trap { vector, rsp, frame, .. } = *trap;
         let Some((landing, at)) = self.landing(frame.rip) else {
-            // The program has jumped there.
-            return self.exception_with(vector, error, rsp, frame, options);
+            return self.jumped_to_copies(&frame, options);
         };
         let (rip, program_rsp) = self.land(&landing, at, frame.rsp)?;
-        let frame = Frame { rip, rsp: program_rsp, ..*frame };
+        let frame = Frame { rip, rsp: program_rsp, ..frame };
         self.kernel.entry.set_frame(&self.kernel.memory, vector, rsp, &frame);
         // Where a KVM emulates it, `hlt` may be an invalid opcode.
         let is_hlt = matches!(vector, vector::PROTECTION | vector::INVALID_OPCODE);
         if !is_hlt || landing.leaves == Leaves::Not {
-            return self.exception_with(vector, error, rsp, &frame, options);
+            return self.exception_with(&Trap { frame, ..*trap }, options);
         }
         self.take_frame(&Frame { rflags: frame.rflags & !RESUME_FLAG, ..frame });
         match landing.leaves {
@@ -268,6 +271,16 @@ impl Machine {
         }
         self.resume(Resume::Full)?;
         Ok(None)
+    }
+
+    /// The program has jumped to where nothing of its own can be.
+    fn jumped_to_copies(
+        &mut self,
+        frame: &Frame,
+        options: &mut RunOptions<'_>,
+    ) -> Result<Option<RunEnd>, RunError> {
+        self.take_frame(&Frame { rflags: frame.rflags & !RESUME_FLAG, ..*frame });
+        self.bad_access(FaultAnswer::NotMapped, Access::Exec, frame.rip, options)
     }
 
     /// As many branches were made as were asked for.

@@ -26,6 +26,18 @@ const STALE_PATIENCE: u32 = 3;
 /// The opcode of `int1`.
 const INT1: u8 = 0xf1;
 
+/// An exception of the program, as its stub, or the handler of breakpoints, has it.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Trap {
+    pub vector: u8,
+    /// The error code; 0 where the vector has none.
+    pub error: u64,
+    /// Where the stub's stack is.
+    pub rsp: u64,
+    /// Where the program was.
+    pub frame: Frame,
+}
+
 impl Machine {
     pub(super) fn exception(
         &mut self,
@@ -41,12 +53,13 @@ impl Machine {
             let exit = Exit::Other(format!("vector {vector}, error {error:#x}, RIP {:#x}", frame.rip));
             return Err(self.crash("an exception in the entry stubs", exit));
         }
+        let trap = Trap { vector, error, rsp, frame };
         let end = if Sites::has(frame.rip) {
-            self.exception_in_sites(vector, error, rsp, &frame, options)?
+            self.exception_in_sites(&trap, options)?
         } else if translate::is_inside(frame.rip) {
-            self.exception_in_copies(vector, error, rsp, &frame, options)?
+            self.exception_in_copies(&trap, options)?
         } else {
-            self.exception_with(vector, error, rsp, &frame, options)?
+            self.exception_with(&trap, options)?
         };
         if end.is_none() {
             self.goes_on_in_copies(vector)?;
@@ -61,8 +74,9 @@ impl Machine {
             Some(frame) => {
                 // RIP is behind its first byte.
                 let rip = self.program_rip(frame.rip.wrapping_sub(1)).wrapping_add(1);
-                let end =
-                    self.exception_with(vector::BREAKPOINT, 0, rsp, &Frame { rip, ..frame }, options)?;
+                let frame = Frame { rip, ..frame };
+                let trap = Trap { vector: vector::BREAKPOINT, error: 0, rsp, frame };
+                let end = self.exception_with(&trap, options)?;
                 if end.is_none() {
                     self.goes_on_in_copies(vector::BREAKPOINT)?;
                 }
@@ -74,21 +88,20 @@ impl Machine {
 
     pub(super) fn exception_with(
         &mut self,
-        vector: u8,
-        error: u64,
-        rsp: u64,
-        frame: &Frame,
+        trap: &Trap,
         options: &mut RunOptions<'_>,
     ) -> Result<Option<RunEnd>, RunError> {
+        let Trap { vector, error, frame, .. } = trap;
+        let (vector, error) = (*vector, *error);
         if vector == vector::PAGE_FAULT {
-            return self.page_fault(error, rsp, frame, options);
+            return self.page_fault(trap, options);
         }
         if vector == vector::DEBUG && self.stood_still(frame, options)? {
             return Ok(None);
         }
         let frame = &if vector == vector::DEBUG { self.behind_int1(frame)? } else { *frame };
         if vector == vector::DEBUG && self.stepper.on {
-            return self.step(Some(rsp), frame, options);
+            return self.step(Some(trap.rsp), frame, options);
         }
         if let Some(at) = self.debug_trap_at(vector, frame)?
             && let Some(end) = self.debug_trap(&Frame { rip: at, ..*frame })?
@@ -101,7 +114,8 @@ impl Machine {
         if vector == vector::INVALID_OPCODE && self.code(frame.rip)?.first() == Some(&patch::BREAKPOINT) {
             // Some KVMs emulate, and when they do depends on the host; no CPU finds `int3` invalid.
             let behind = Frame { rip: frame.rip.wrapping_add(1), ..*frame };
-            return self.exception_with(vector::BREAKPOINT, 0, rsp, &behind, options);
+            let trap = Trap { vector: vector::BREAKPOINT, error: 0, frame: behind, ..*trap };
+            return self.exception_with(&trap, options);
         }
         if let Some(answered) = self.answered_at(vector, frame.rip)? {
             if let Some(next) = self.answer_as_handler(answered, vector, frame)? {
@@ -112,7 +126,7 @@ impl Machine {
                 self.resume(Resume::Full)?;
                 return Ok(None);
             }
-            return self.answer_instruction(answered, vector, rsp, frame, options);
+            return self.answer_instruction(answered, &Trap { frame: *frame, ..*trap }, options);
         }
         if matches!(vector, vector::PROTECTION | vector::INVALID_OPCODE)
             && legacy::is_int80(&self.code(frame.rip)?)
@@ -167,11 +181,11 @@ impl Machine {
     /// program's own doing.
     pub(super) fn page_fault(
         &mut self,
-        error: u64,
-        rsp: u64,
-        frame: &Frame,
+        trap: &Trap,
         options: &mut RunOptions<'_>,
     ) -> Result<Option<RunEnd>, RunError> {
+        let Trap { error, rsp, frame, .. } = trap;
+        let (error, rsp) = (*error, *rsp);
         let address = self.core.vcpu.sregs()?.cr2;
         let access = if error & page_fault::FETCH != 0 {
             Access::Exec
@@ -213,26 +227,33 @@ impl Machine {
                 Err(self.crash("a page fault that the page tables do not explain", exit))
             }
             answer => {
-                let error = self.page_fault_code(answer, access, address);
                 self.take_frame(frame);
-                let info = match answer {
-                    FaultAnswer::NotMapped => {
-                        exception::page_fault_signal(false, code::SEGV_MAPERR, error, address)
-                    }
-                    FaultAnswer::BeyondFile => {
-                        exception::page_fault_signal(true, code::BUS_ADRERR, error, address)
-                    }
-                    FaultAnswer::OutOfMemory => {
-                        self.core.vcpu.settle();
-                        tracing::warn!("guest memory is used up");
-                        Info { signal: signal::number::SIGKILL, ..Default::default() }
-                    }
-                    _ => exception::page_fault_signal(false, code::SEGV_ACCERR, error, address),
-                };
-                self.record_exception(vector::PAGE_FAULT, error, address, options)?;
-                self.raise(info, options)
+                self.bad_access(answer, access, address, options)
             }
         }
+    }
+
+    /// The program, whose registers are taken, gets a signal for an access.
+    pub(super) fn bad_access(
+        &mut self,
+        answer: FaultAnswer,
+        access: Access,
+        address: u64,
+        options: &mut RunOptions<'_>,
+    ) -> Result<Option<RunEnd>, RunError> {
+        let error = self.page_fault_code(answer, access, address);
+        let info = match answer {
+            FaultAnswer::NotMapped => exception::page_fault_signal(false, code::SEGV_MAPERR, error, address),
+            FaultAnswer::BeyondFile => exception::page_fault_signal(true, code::BUS_ADRERR, error, address),
+            FaultAnswer::OutOfMemory => {
+                self.core.vcpu.settle();
+                tracing::warn!("guest memory is used up");
+                Info { signal: signal::number::SIGKILL, ..Default::default() }
+            }
+            _ => exception::page_fault_signal(false, code::SEGV_ACCERR, error, address),
+        };
+        self.record_exception(vector::PAGE_FAULT, error, address, options)?;
+        self.raise(info, options)
     }
 
     /// The handler of breakpoints runs with an empty SS, as the CPU gives it one with a stack of its own, and

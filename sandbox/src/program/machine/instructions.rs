@@ -6,6 +6,7 @@ use smallvec::{SmallVec, smallvec};
 
 use super::Machine;
 use super::delivery::Resume;
+use super::exceptions::Trap;
 use crate::exit::{ExitKind, Trapped};
 use crate::machine::{RunEnd, RunError, RunOptions};
 use crate::program::error::SysError;
@@ -98,18 +99,17 @@ impl Machine {
     pub(super) fn answer_instruction(
         &mut self,
         answered: Answered,
-        vector: u8,
-        rsp: u64,
-        frame: &Frame,
+        trap: &Trap,
         options: &mut RunOptions<'_>,
     ) -> Result<Option<RunEnd>, RunError> {
+        let Trap { vector, rsp, frame, .. } = *trap;
         self.core.stats.exits.instructions += 1;
         self.kernel.tick()?;
-        let mut next = *frame;
+        let mut next = frame;
         let at = if vector == vector::BREAKPOINT { frame.rip - 1 } else { frame.rip };
         if answered == Answered::Xgetbv && self.core.vcpu.regs().rcx as u32 != 0 {
             // There are no other registers.
-            self.take_frame(&Frame { rip: at, ..*frame });
+            self.take_frame(&Frame { rip: at, ..frame });
             self.record_exception(vector::PROTECTION, 0, at, options)?;
             return self.raise(exception::signal(vector::PROTECTION, 0, 0), options);
         }

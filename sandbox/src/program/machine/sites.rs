@@ -2,6 +2,7 @@
 //! program that leaves their code by an exit.
 
 use super::Machine;
+use super::exceptions::Trap;
 use crate::host::IoMap;
 use crate::machine::{RunEnd, RunError, RunOptions};
 use crate::program::entry::Entry;
@@ -127,22 +128,20 @@ impl Machine {
     /// because a condition could not be computed there.
     pub(super) fn exception_in_sites(
         &mut self,
-        vector: u8,
-        error: u64,
-        rsp: u64,
-        frame: &Frame,
+        trap: &Trap,
         options: &mut RunOptions<'_>,
     ) -> Result<Option<RunEnd>, RunError> {
+        let Trap { vector, rsp, frame, .. } = *trap;
         if let Some(place) = self.debug.sites.place(frame.rip) {
             self.restore_saved(place);
-            let frame = Frame { rip: place.rip(), ..*frame };
+            let frame = Frame { rip: place.rip(), ..frame };
             self.kernel.entry.set_frame(&self.kernel.memory, vector, rsp, &frame);
-            return self.exception_with(vector, error, rsp, &frame, options);
+            return self.exception_with(&Trap { frame, ..*trap }, options);
         }
         if vector == vector::PAGE_FAULT {
             let address = self.core.vcpu.sregs()?.cr2;
             if self.kernel.space.is_backed(&self.kernel.memory, address) {
-                return self.page_fault(error, rsp, frame, options);
+                return self.page_fault(trap, options);
             }
         }
         let Kernel { entry, memory, .. } = &self.kernel;
@@ -155,6 +154,6 @@ impl Machine {
             }
         }
         // The program has jumped there.
-        self.exception_with(vector, error, rsp, frame, options)
+        self.exception_with(trap, options)
     }
 }
