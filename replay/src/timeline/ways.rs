@@ -158,7 +158,7 @@ impl Timeline {
         stops: &Stops,
         trap: Option<u64>,
     ) -> Result<Came, TimelineError> {
-        let mut before = self.traps;
+        let before = self.traps;
         if !self.is_behind_exit() && self.stands_at(stops)? {
             // What one stands at does not stop the run.
             match self.steps(1, stops, trap)? {
@@ -205,7 +205,8 @@ impl Timeline {
                     self.spoilt = true;
                     let place = self.place.clone();
                     self.go(&place)?;
-                    before = self.traps - if known { 0 } else { met - before };
+                    // What was met in the stretch is met again, and the way back to it counts for nobody.
+                    self.traps = met;
                     self.runner.want(stops)?;
                 }
                 Ran::Halted(halt) => {
