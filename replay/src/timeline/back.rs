@@ -86,13 +86,7 @@ impl Timeline {
                 true => self.checkpoints.before(until.base),
                 false => self.checkpoints.at(until.base).map(|(at, _)| at),
             };
-            // They are not counted along with branches at full speed.
-            if !stops.conditions.is_empty() && until.base.branches == 0 {
-                while let Some(at) = from.filter(|at| at.branches > 0) {
-                    from = self.checkpoints.before(at);
-                }
-            }
-            if self.is_long_behind(until.base.exit) && stops.conditions.is_empty() {
+            if self.is_long_behind(until.base.exit) {
                 // What comes often was here a moment ago, and each time takes some ten microseconds.
                 let branches = match until.hops.is_empty() {
                     true => until.base.branches.saturating_sub(window),

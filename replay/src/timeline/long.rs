@@ -36,16 +36,15 @@ impl Timeline {
         }
     }
 
-    /// How far the machine runs before it is looked where it is, and up to this branch. With conditions, breakpoints are
-    /// answered in the guest, and nothing is counted unless it has to be.
-    pub(super) fn reach(&mut self, most: u64, reach: Reach, stops: &Stops) -> Reach {
-        let counts = self.is_long() && (stops.conditions.is_empty() || most < u64::MAX);
+    /// How far the machine runs before it is looked where it is, and up to this branch.
+    pub(super) fn reach(&mut self, most: u64, reach: Reach) -> Reach {
+        let counts = self.is_long();
         self.runner.count(counts);
         let branches = match self.runner.branches() {
             (Some(done), _) if counts => Some(done.saturating_add(self.options.stride).min(most)),
             _ => None,
         };
-        let patience = (!self.is_long() && stops.conditions.is_empty()).then_some(self.options.patience);
+        let patience = (!counts).then_some(self.options.patience);
         Reach { branches, patience, ..reach }
     }
 
@@ -61,7 +60,7 @@ impl Timeline {
         let none = Stops::default();
         while self.place.base.branches < wanted.branches {
             self.runner.want(&none)?;
-            let reach = self.reach(wanted.branches, Reach::default(), &none);
+            let reach = self.reach(wanted.branches, Reach::default());
             match self.run_machine(reach)? {
                 Ran::Halted(_) if self.runner.exits() == wanted.exit => self.branched(),
                 _ => {

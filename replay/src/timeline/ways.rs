@@ -180,7 +180,7 @@ impl Timeline {
                 return Ok(Came::Exit);
             }
             let trap = trap.map(|trap| trap - (self.traps - before));
-            let reach = self.reach(branches, Reach { exit: Some(stride), trap, ..Reach::default() }, stops);
+            let reach = self.reach(branches, Reach { exit: Some(stride), trap, ..Reach::default() });
             let met = self.traps;
             let ran = self.run_machine(reach);
             let now = self.runner.exits();

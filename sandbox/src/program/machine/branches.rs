@@ -5,7 +5,7 @@
 //! as well. Of code that is not translated none are, up to the next exit: so the count follows from the program
 //! alone.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::Machine;
 use super::debug::Halt;
@@ -17,7 +17,7 @@ use crate::program::clock::EXIT_STEP;
 use crate::program::entry::Entry;
 use crate::program::exception;
 use crate::program::mm::{Access, FaultAnswer, USER_END};
-use crate::program::translate::{Caches, Landing, Leaves, is_counted, is_inside, is_translated};
+use crate::program::translate::{Breakpoints, Caches, Landing, Leaves, is_counted, is_inside, is_translated};
 use crate::vcpu::Exit;
 use crate::vcpu::registers::ExtendedState;
 use crate::x86::flags::rflags::{RESUME_FLAG, TRAP_FLAG};
@@ -136,8 +136,8 @@ impl Machine {
         }
         let kernel = &mut self.kernel;
         let breakpoints = match kernel.pid() == self.debug.process {
-            true => &self.debug.breakpoints,
-            false => &BTreeSet::new(),
+            true => Breakpoints { at: &self.debug.breakpoints, conditions: &self.debug.conditions },
+            false => Breakpoints { at: &BTreeSet::new(), conditions: &BTreeMap::new() },
         };
         let cache = self.branches.caches.make(kernel, breakpoints)?;
         let missed = std::mem::take(&mut self.branches.missed);
@@ -191,19 +191,21 @@ impl Machine {
             && let Some((landing, at)) = self.landing(rip)
             && !self.has_exception(at)?
         {
-            let rsp = self.core.vcpu.regs().rsp;
-            let (at, rsp) = self.land(&landing, at, rsp)?;
+            let regs = *self.core.vcpu.regs();
+            let frame = Frame { rip, rsp: regs.rsp, rflags: regs.rflags, ..Frame::default() };
+            let frame = self.land(&landing, at, &frame)?;
             let regs = self.core.vcpu.regs_mut();
-            (regs.rip, regs.rsp) = (at, rsp);
+            (regs.rip, regs.rsp, regs.rflags) = (frame.rip, frame.rsp, frame.rflags);
         }
         Ok(())
     }
 
-    /// Gives the program its registers back. Where it is then, and its stack: a branch to where nothing can be is left to
-    /// the CPU, which is to find it.
-    fn land(&mut self, landing: &Landing, at: u64, rsp: u64) -> Result<(u64, u64), RunError> {
+    /// Gives the program its registers back. Its frame, where this one is the copy's: a branch to where nothing can be is
+    /// left to the CPU, which is to find it.
+    fn land(&mut self, landing: &Landing, at: u64, frame: &Frame) -> Result<Frame, RunError> {
+        let mut program = Frame { rip: at, ..*frame };
         if let Some(cache) = self.branches.caches.of(self.kernel.space.id()) {
-            cache.restore(&self.kernel.memory, landing, self.core.vcpu.regs_mut());
+            program = cache.restore(&self.kernel.memory, landing, self.core.vcpu.regs_mut(), at, frame);
         }
         if exception::unreachable(at).is_some() && landing.is_target() {
             if !landing.to_count {
@@ -215,12 +217,12 @@ impl Machine {
             self.branches.steps = true;
             let cache = self.branches.caches.of(self.kernel.space.id());
             let from = cache.and_then(|cache| cache.branch(&self.kernel.memory)).unwrap_or(at);
-            return Ok((from, rsp.wrapping_sub(self.stack_taken(from)?)));
+            return Ok(Frame { rip: from, rsp: frame.rsp.wrapping_sub(self.stack_taken(from)?), ..*frame });
         }
         if landing.to_count {
             self.made_branches(1);
         }
-        Ok((at, rsp))
+        Ok(program)
     }
 
     /// The vector state and the x87's, whose last instruction is the program's own.
@@ -249,8 +251,10 @@ impl Machine {
         let Some((landing, at)) = self.landing(frame.rip) else {
             return self.jumped_to_copies(&frame, options);
         };
-        let (rip, program_rsp) = self.land(&landing, at, frame.rsp)?;
-        let frame = Frame { rip, rsp: program_rsp, ..frame };
+        let frame = self.land(&landing, at, &frame)?;
+        if landing.is_condition() {
+            return self.exception_in_condition(&Trap { frame, ..*trap }, options);
+        }
         self.kernel.entry.set_frame(&self.kernel.memory, vector, rsp, &frame);
         // Where a KVM emulates it, `hlt` may be an invalid opcode.
         let is_hlt = matches!(vector, vector::PROTECTION | vector::INVALID_OPCODE);
@@ -271,6 +275,27 @@ impl Machine {
         }
         self.resume(Resume::Full)?;
         Ok(None)
+    }
+
+    /// A condition of a breakpoint could not be computed in the guest: the monitor does it, once the memory that it reads
+    /// is there.
+    fn exception_in_condition(
+        &mut self,
+        trap: &Trap,
+        options: &mut RunOptions<'_>,
+    ) -> Result<Option<RunEnd>, RunError> {
+        let Trap { vector, rsp, frame, .. } = *trap;
+        self.kernel.entry.set_frame(&self.kernel.memory, vector, rsp, &frame);
+        if vector == vector::PAGE_FAULT {
+            let address = self.core.vcpu.sregs()?.cr2;
+            if self.kernel.space.is_backed(&self.kernel.memory, address) {
+                return self.page_fault(trap, options);
+            }
+        }
+        match self.debug_trap(&frame)? {
+            Some(end) => Ok(end),
+            None => self.exception_with(trap, options),
+        }
     }
 
     /// The program has jumped to where nothing of its own can be.

@@ -19,14 +19,14 @@ const GENERAL: [i32; 16] = [112, 88, 96, 104, 72, 64, 80, 144, 56, 48, 40, 32, 2
 
 impl Condition {
     /// Whether it can be compiled: not where it reads what is not saved.
-    pub(super) fn compiles(&self) -> bool {
+    pub(crate) fn compiles(&self) -> bool {
         let known =
             |register: &Register| !matches!(register, Register::Rflags | Register::FsBase | Register::GsBase);
         self.ops().iter().all(|op| !matches!(op, Op::Register(register) if !known(register)))
     }
 
     /// The code of it, for the instruction at `rip`: goes to `holds` if it does, else on.
-    pub(super) fn compile(&self, a: &mut CodeAssembler, rip: u64, holds: CodeLabel) -> Result<(), IcedError> {
+    pub(crate) fn compile(&self, a: &mut CodeAssembler, rip: u64, holds: CodeLabel) -> Result<(), IcedError> {
         let mut labels = BTreeMap::new();
         for op in self.ops() {
             if let Op::Goto(target) | Op::GotoIf(target) = op {

@@ -1,14 +1,16 @@
 //! The copy of a basic block.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use iced_x86::{Code, Decoder, DecoderOptions, IcedError, Instruction, MemoryOperand, OpKind, Register};
 
 use super::dispatch::DISPATCH;
 use super::emit::Emitter;
+use super::guard::guard;
 use super::instruction::{Kind, kind, replaced_bytes};
 use super::layout::{COUNTER, FROM, SAVED_RCX, SAVED_STAND_IN, TARGET};
 use super::piece::{Landing, Leaves, Piece, Saved};
+use crate::program::patch::Condition;
 use crate::x86::by_rip::with_base;
 
 /// The most bytes of an instruction.
@@ -29,23 +31,37 @@ pub(super) struct Block {
     pub returns: Option<u64>,
 }
 
+/// Breakpoints of a debugger, and what must hold at those that stop only then.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Breakpoints<'a> {
+    pub at: &'a BTreeSet<u64>,
+    pub conditions: &'a BTreeMap<u64, Vec<Condition>>,
+}
+
 /// Makes the copy of the block at `start`, to be laid at `base`. `code` is what is there up to the end of its page,
 /// or, where an instruction does not end there, that instruction; nothing where `start` may not be run. Instructions
-/// with a breakpoint are run where they are.
+/// with a breakpoint are run where they are, unless its conditions can be computed before, and none holds.
 pub(super) fn translate(
     base: u64,
     start: u64,
     code: &[u8],
-    breakpoints: &BTreeSet<u64>,
+    breakpoints: Breakpoints<'_>,
 ) -> Result<Block, IcedError> {
     let mut block =
         Maker { emitter: Emitter::new(base), pieces: Vec::new(), links: Vec::new(), returns: None };
     let mut rip = start;
     let mut code = code;
     for _ in 0..MAX_INSTRUCTIONS {
-        if breakpoints.contains(&rip) {
-            block.leave(rip);
-            return Ok(block.finish());
+        if breakpoints.at.contains(&rip) {
+            let conditions = breakpoints.conditions.get(&rip).map_or(&[][..], Vec::as_slice);
+            // One a block, as they may be long.
+            if rip != start {
+                break;
+            }
+            if !guard(&mut block.emitter, &mut block.pieces, rip, conditions)? {
+                block.leave(rip);
+                return Ok(block.finish());
+            }
         }
         if let Some(len) = replaced_bytes(code) {
             block.same(rip, &code[..len]);
@@ -273,7 +289,12 @@ mod tests {
     const AT: u64 = 0x40_1000;
 
     fn block(code: &[u8]) -> Block {
-        translate(BASE, AT, code, &BTreeSet::new()).unwrap()
+        stopping(code, &[], &BTreeMap::new())
+    }
+
+    fn stopping(code: &[u8], at: &[u64], conditions: &BTreeMap<u64, Vec<Condition>>) -> Block {
+        let at = at.iter().copied().collect();
+        translate(BASE, AT, code, Breakpoints { at: &at, conditions }).unwrap()
     }
 
     /// What the program is at each instruction of the copy.
@@ -313,6 +334,28 @@ mod tests {
         assert_eq!(landings(&block), expected);
         assert_eq!(block.links.iter().map(|(_, to)| *to).collect::<Vec<_>>(), [AT + 0xb, AT + 0x1b]);
         assert_eq!(block.returns, None);
+    }
+
+    #[test]
+    fn conditions_are_computed_before_their_instruction() {
+        // `CONST8 0, END`: never.
+        let never = Condition::new(&[0x22, 0, 0x27]).unwrap();
+        let conditions = BTreeMap::from([(AT + 3, vec![never])]);
+        // `mov rbx, rdi`, `mov rax, rbx`, `syscall`.
+        let code = [0x48, 0x89, 0xfb, 0x48, 0x89, 0xd8, 0x0f, 0x05];
+        let before = stopping(&code, &[AT + 3], &conditions);
+        assert_eq!(before.links[0].1, AT + 3, "the block ends there");
+        let conditions = BTreeMap::from([(AT, conditions[&(AT + 3)].clone())]);
+        let made = stopping(&code, &[AT], &conditions);
+        let mut saved: Vec<Saved> = landings(&made).iter().map(|landing| landing.saved).collect();
+        assert!(landings(&made).iter().take(40).all(|landing| landing.spot == Spot::At(AT)));
+        saved.dedup();
+        let (stack, frame) = (Saved::Rsp, Saved::Frame);
+        let expected = [Saved::Nothing, stack, frame, stack, Saved::Nothing, frame, stack, Saved::Nothing];
+        assert_eq!(saved, expected);
+        // Where nothing is to hold, the instruction is run where it is.
+        let left = stopping(&code, &[AT], &BTreeMap::new());
+        assert_eq!(landings(&left), [Landing::at(AT)]);
     }
 
     #[test]

@@ -1,11 +1,11 @@
 //! The copies of one address space.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::ops::Range;
 
 use kvm_bindings::kvm_regs;
 
-use super::block::{Block, translate};
+use super::block::{Block, Breakpoints, translate};
 use super::dispatch::{dispatch, first_entry};
 use super::emit::Emitter;
 use super::layout::{
@@ -16,7 +16,9 @@ use super::source::{self, Source};
 use crate::machine::RunError;
 use crate::program::kernel::Kernel;
 use crate::program::mm::{AddressSpace, Memory};
+use crate::program::patch::Condition;
 use crate::ram::{PAGE_SIZE, PageError};
+use crate::x86::frame::Frame;
 use crate::x86::paging::{NO_EXEC, USER, WRITABLE};
 
 const PAGE: u64 = PAGE_SIZE as u64;
@@ -48,6 +50,8 @@ pub(crate) struct Cache {
     targets: u64,
     /// Instructions at which the guest is left.
     breakpoints: BTreeSet<u64>,
+    /// Where something must hold for that.
+    conditions: BTreeMap<u64, Vec<Condition>>,
     /// Pages of the program of which there are copies, by number.
     sources: BTreeSet<u64>,
 }
@@ -74,6 +78,7 @@ impl Cache {
             open: HashMap::new(),
             targets: 0,
             breakpoints: BTreeSet::new(),
+            conditions: BTreeMap::new(),
             sources: BTreeSet::new(),
         };
         cache.map(memory, space)?;
@@ -147,10 +152,11 @@ impl Cache {
         &mut self,
         memory: &mut Memory,
         space: &mut AddressSpace,
-        breakpoints: &BTreeSet<u64>,
+        breakpoints: Breakpoints<'_>,
     ) -> Result<(), PageError> {
-        if self.breakpoints != *breakpoints {
-            self.breakpoints.clone_from(breakpoints);
+        if self.breakpoints != *breakpoints.at || self.conditions != *breakpoints.conditions {
+            self.breakpoints.clone_from(breakpoints.at);
+            self.conditions.clone_from(breakpoints.conditions);
             self.clear(memory, space)?;
         }
         Ok(())
@@ -225,7 +231,8 @@ impl Cache {
     }
 
     fn made(&self, rip: u64, code: &[u8]) -> Result<Block, RunError> {
-        translate(self.end(), rip, code, &self.breakpoints)
+        let breakpoints = Breakpoints { at: &self.breakpoints, conditions: &self.conditions };
+        translate(self.end(), rip, code, breakpoints)
             .map_err(|e| RunError::Translation { rip, reason: e.to_string() })
     }
 
@@ -311,9 +318,18 @@ impl Cache {
         self.landing(memory, self.word(memory, FROM)).map(|(_, at)| at)
     }
 
-    /// Gives the registers back that a copy has for itself.
-    pub fn restore(&self, memory: &Memory, landing: &Landing, regs: &mut kvm_regs) {
-        landing.restore(regs, |address| self.word(memory, address));
+    /// Gives the registers back that a copy has for itself; and the frame that the program would have at `rip`.
+    pub fn restore(
+        &self,
+        memory: &Memory,
+        landing: &Landing,
+        regs: &mut kvm_regs,
+        rip: u64,
+        frame: &Frame,
+    ) -> Frame {
+        let word = |address| self.word(memory, address);
+        landing.restore(regs, word);
+        landing.frame(rip, frame, word)
     }
 
     /// A word that the copies keep.

@@ -1,7 +1,6 @@
 //! The caches of the address spaces that ran last.
 
-use std::collections::BTreeSet;
-
+use super::block::Breakpoints;
 use super::cache::Cache;
 use super::layout;
 use crate::program::kernel::Kernel;
@@ -31,7 +30,7 @@ impl Caches {
     pub fn make(
         &mut self,
         kernel: &mut Kernel,
-        breakpoints: &BTreeSet<u64>,
+        breakpoints: Breakpoints<'_>,
     ) -> Result<&mut Cache, PageError> {
         let id = kernel.space.id();
         match self.caches.iter().position(|(space, _)| *space == id) {

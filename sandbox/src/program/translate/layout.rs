@@ -2,8 +2,10 @@
 
 use std::ops::Range;
 
+use crate::program::entry::SAVED_WORDS;
 use crate::program::mm::USER_END;
 use crate::ram::PAGE_SIZE;
+use crate::x86::frame::Frame;
 
 const PAGE: u64 = PAGE_SIZE as u64;
 
@@ -23,7 +25,13 @@ pub const SAVED_STAND_IN: u64 = WORDS + 32;
 pub const TARGET: u64 = WORDS + 40;
 /// Where it goes, among the copies.
 pub const JUMP: u64 = WORDS + 48;
-
+/// Where the program's registers are while a condition is computed, in the order in which they are popped, with the
+/// frame of an exception above them. The stack grows down from here, to behind the other words.
+pub const FRAME: u64 = WORDS + PAGE - (SAVED_WORDS + Frame::WORDS) as u64 * 8;
+/// Its RFLAGS.
+pub const FRAME_RFLAGS: u64 = FRAME + (SAVED_WORDS as u64 + 2) * 8;
+/// Its RSP.
+pub const FRAME_RSP: u64 = FRAME_RFLAGS + 8;
 /// From which copy an indirect branch comes.
 pub const FROM: u64 = WORDS + 56;
 

@@ -24,11 +24,13 @@ mod cache;
 mod caches;
 mod dispatch;
 mod emit;
+mod guard;
 mod instruction;
 mod layout;
 mod piece;
 mod source;
 
+pub(crate) use block::Breakpoints;
 pub(crate) use caches::Caches;
 pub(crate) use instruction::is_counted;
 pub(crate) use layout::{COPIES, is_inside};

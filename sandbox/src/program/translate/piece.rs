@@ -3,8 +3,11 @@
 use iced_x86::Register;
 use kvm_bindings::kvm_regs;
 
-use super::layout::{SAVED_RAX, SAVED_RCX, SAVED_RDX, SAVED_STAND_IN};
+use super::layout::{FRAME, FRAME_RFLAGS, FRAME_RSP, SAVED_RAX, SAVED_RCX, SAVED_RDX, SAVED_STAND_IN};
+use crate::program::patch;
 use crate::x86::by_rip;
+use crate::x86::flags::rflags::ARITHMETIC_FLAGS;
+use crate::x86::frame::Frame;
 
 /// Where a program is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -22,6 +25,10 @@ pub(crate) enum Saved {
     Rcx,
     All,
     StandIn(Register),
+    /// RSP.
+    Rsp,
+    /// All of them, and the arithmetic flags, while a condition is computed.
+    Frame,
 }
 
 /// Why a copy leaves the guest, at its `hlt`.
@@ -83,7 +90,7 @@ impl Landing {
     /// Gives the registers back that the copy has for itself, by what `word` says is kept at an address.
     pub fn restore(&self, regs: &mut kvm_regs, word: impl Fn(u64) -> u64) {
         match self.saved {
-            Saved::Nothing => {}
+            Saved::Nothing | Saved::Rsp => {}
             Saved::Rcx => regs.rcx = word(SAVED_RCX),
             Saved::All => {
                 (regs.rax, regs.rcx, regs.rdx) = (word(SAVED_RAX), word(SAVED_RCX), word(SAVED_RDX));
@@ -93,7 +100,28 @@ impl Landing {
                     *register = word(SAVED_STAND_IN);
                 }
             }
+            Saved::Frame => {
+                let saved = std::array::from_fn(|number| word(FRAME + number as u64 * 8));
+                patch::restore(saved, regs);
+            }
         }
+    }
+
+    /// What the program's frame would be at a place, where this one is the copy's.
+    pub fn frame(&self, rip: u64, frame: &Frame, word: impl Fn(u64) -> u64) -> Frame {
+        let mut program = Frame { rip, ..*frame };
+        if matches!(self.saved, Saved::Rsp | Saved::Frame) {
+            program.rsp = word(FRAME_RSP);
+        }
+        if self.saved == Saved::Frame {
+            program.rflags = frame.rflags & !ARITHMETIC_FLAGS | word(FRAME_RFLAGS) & ARITHMETIC_FLAGS;
+        }
+        program
+    }
+
+    /// Whether a condition of a breakpoint is computed here.
+    pub fn is_condition(&self) -> bool {
+        self.saved == Saved::Frame
     }
 }
 
@@ -116,5 +144,24 @@ impl Piece {
             }
             _ => self.landing,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_frame_of_a_program_while_a_condition_is_computed() {
+        let copy = Frame { rip: 1, rsp: 2, rflags: 0x246, cs: 3, ss: 4 };
+        let word = |address| match address {
+            FRAME_RSP => 0x7000,
+            FRAME_RFLAGS => 0x8d7,
+            _ => 0,
+        };
+        let of = |saved| Landing::at(5).saved(saved).frame(5, &copy, word);
+        assert_eq!(of(Saved::Frame), Frame { rip: 5, rsp: 0x7000, rflags: 0xad7, cs: 3, ss: 4 });
+        assert_eq!(of(Saved::Rsp), Frame { rip: 5, rsp: 0x7000, ..copy });
+        assert_eq!(of(Saved::All), Frame { rip: 5, ..copy });
     }
 }
