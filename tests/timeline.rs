@@ -64,7 +64,7 @@ fn walk(recording: &Path, evict: Option<Evict>, seed: u64, moves: u64, seen: &mu
         // Branches are counted everywhere.
         timeline.set_patience(Duration::ZERO, 20);
     }
-    if seed % 3 == 0 {
+    if seed.is_multiple_of(3) {
         // Any stretch may turn out to be long, when half of it is done.
         timeline.set_patience(Duration::from_nanos(1), 20);
     }
