@@ -186,6 +186,59 @@ fn the_end_of_a_stopped_run_is_its_last_exit() {
     assert!(timeline.position().expect("a position") < Position::behind(last));
 }
 
+/// A symbol of a program.
+fn symbol(program: &Path, name: &str) -> u64 {
+    let nm = std::process::Command::new("nm").arg(program).output().expect("nm");
+    let text = String::from_utf8(nm.stdout).expect("UTF-8");
+    let line = text.lines().find(|line| line.ends_with(&format!(" {name}"))).expect("a symbol");
+    u64::from_str_radix(&line[..16], 16).expect("an address")
+}
+
+/// A word that is watched.
+fn written(at: u64) -> Stops {
+    Stops { writes: iter::once(at..at + 8).collect(), ..Stops::default() }
+}
+
+/// A run counts nothing; where somebody asks for a position that is far from the exit before, or goes back from there, it
+/// is found all the same.
+#[test]
+fn positions_in_stretches_that_were_only_run_through() {
+    common::require_kvm();
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    common::guest(dir.path(), "long.c", &["-static", "-g"]);
+    let recording = record(dir.path(), &[], &["./long", "3000000"]);
+    let rare = symbol(&dir.path().join("long"), "rare");
+    let mut seen = Seen::default();
+    for evict in [None, Some(Evict { every: 2, seed: 3 })] {
+        let mut timeline = timeline(&recording, evict);
+        for write in 1..=5 {
+            let stop = timeline.run(&written(rare)).expect("a run");
+            assert_eq!(stop, Stop::Written(rare..rare + 8), "{write}");
+        }
+        let digest = timeline.digest().expect("a digest");
+        let here = timeline.position().expect("a position");
+        assert!(here.branches > 1000, "{here}");
+        assert_eq!(timeline.digest().expect("a digest"), digest, "to ask changes nothing");
+        seen.look(&mut timeline, "run");
+        timeline.reverse_step().expect("a step back");
+        seen.look(&mut timeline, "step back");
+        timeline.step().expect("a step");
+        seen.look(&mut timeline, "step");
+        // Behind the stretch, and back into it.
+        timeline.seek(Position::behind(here.exit + 1)).expect("a position");
+        timeline.reverse_step().expect("a step back");
+        assert_eq!(timeline.exit(), here.exit);
+        assert!(timeline.position().expect("a position") > here);
+        seen.look(&mut timeline, "back into the stretch");
+        timeline.seek(here).expect("a position");
+        seen.look(&mut timeline, "seek");
+        let stop = timeline.reverse_run(&written(rare)).expect("a run back");
+        assert_eq!(stop, Stop::Written(rare..rare + 8));
+        seen.look(&mut timeline, "run back");
+    }
+    assert!(seen.0.len() < 8, "{:?}", seen.0.keys());
+}
+
 /// In a stretch without exits one comes everywhere, one step back and one forwards, and back to the last time that
 /// memory was changed. With `DEJAVM_TEST_FULL=1`, ten seconds of computing; `--nocapture` shows how long moves take.
 #[test]
@@ -195,12 +248,7 @@ fn long_stretches_have_positions() {
     common::guest(dir.path(), "long.c", &["-static", "-g"]);
     let (rounds, moves) = if common::full() { ("4000000000", 100) } else { ("3000000", 12) };
     let recording = record(dir.path(), &[], &["./long", rounds]);
-    let symbol = |name: &str| {
-        let nm = std::process::Command::new("nm").arg(dir.path().join("long")).output().expect("nm");
-        let text = String::from_utf8(nm.stdout).expect("UTF-8");
-        let line = text.lines().find(|line| line.ends_with(&format!(" {name}"))).expect("a symbol");
-        u64::from_str_radix(&line[..16], 16).expect("an address")
-    };
+    let symbol = |name: &str| symbol(&dir.path().join("long"), name);
     let mut timeline = timeline(&recording, None);
     if !common::full() {
         timeline.set_patience(Duration::from_millis(1), 50_000);
@@ -210,7 +258,6 @@ fn long_stretches_have_positions() {
     timeline.seek_end().expect("an end");
     let mut random = Random(0x1234_5678_9abc_def1);
     let rare = symbol("rare");
-    let written = |at: u64| Stops { writes: iter::once(at..at + 8).collect(), ..Stops::default() };
     let stops = written(rare);
     let began = Instant::now();
     assert_eq!(timeline.reverse_run(&stops).expect("back to the last write"), Stop::Written(rare..rare + 8));

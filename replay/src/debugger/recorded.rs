@@ -1,6 +1,8 @@
 //! A recording, as a debugger sees it. What is recorded cannot be changed: what a debugger sets, and calls, happens in
 //! a copy of the program, until the recording is moved in again.
 
+use std::time::Duration;
+
 use dejavm_sandbox::guest::Machine;
 use dejavm_sandbox::host::stop::StopHandle;
 
@@ -28,9 +30,13 @@ pub(super) struct Recorded {
     copy: Option<Scratch>,
 }
 
+/// How long a program may run on before an interrupt is to find it where it is.
+const PATIENCE: Duration = Duration::from_millis(100);
+
 impl Recorded {
     /// A recording, at the position at which the timeline is.
-    pub fn new(timeline: Timeline) -> Recorded {
+    pub fn new(mut timeline: Timeline) -> Recorded {
+        timeline.limit_patience(PATIENCE);
         Recorded { timeline, goto: None, mark: None, copy: None }
     }
 

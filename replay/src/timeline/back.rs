@@ -3,6 +3,7 @@
 use dejavm_sandbox::exit::{Exit, ExitKind};
 use dejavm_sandbox::vcpu::registers::UserRegisters;
 
+use super::long::FEW_STEPS;
 use super::place::{Hop, Place};
 use super::ways::Came;
 use super::{Position, Stop, Stops, Timeline, TimelineError};
@@ -33,6 +34,7 @@ impl Timeline {
             return Ok(Stop::Start);
         }
         self.keep_if_far()?;
+        self.wait_searching();
         let here = self.place.clone();
         let stepped = self.step_back();
         if matches!(stepped, Err(TimelineError::Interrupted)) {
@@ -78,6 +80,7 @@ impl Timeline {
             self.position()?;
         }
         self.keep_if_far()?;
+        self.wait_searching();
         let here = self.place.clone();
         let mut until = here.clone();
         let mut window = FIRST_WINDOW;
@@ -215,16 +218,29 @@ impl Timeline {
         let recorded = self.recorded_exit(exit)?;
         let cause = recorded.as_ref().and_then(cause);
         self.go(&from.into())?;
+        self.checkpoint_if_far()?;
         match (recorded, cause) {
             (Some(recorded), Some(address)) => {
                 let process = self.process_of(recorded.task);
                 self.last_reached_by(&recorded, process, address)
             }
-            _ if self.is_long() => match self.last_step_of_stretch(exit)? {
-                Some(place) => Ok(place),
-                None => self.last_step_before(exit),
-            },
-            _ => self.last_step_before(exit),
+            _ => self.end_of_stretch(exit),
+        }
+    }
+
+    /// The last step before an exit, from behind the one before.
+    pub(super) fn end_of_stretch(&mut self, exit: u64) -> Result<Place, TimelineError> {
+        let from = self.place.base;
+        if !self.is_long() {
+            if let Some(place) = self.last_step_before(exit, FEW_STEPS)? {
+                return Ok(place);
+            }
+            self.note_long(from.exit);
+            self.go(&from.into())?;
+        }
+        match self.last_step_of_stretch(exit)? {
+            Some(place) => Ok(place),
+            None => Ok(self.last_step_before(exit, u64::MAX)?.unwrap_or(from.into())),
         }
     }
 
@@ -272,15 +288,16 @@ impl Timeline {
         }
     }
 
-    /// The last step before an exit, from behind the one before.
-    pub(super) fn last_step_before(&mut self, exit: u64) -> Result<Place, TimelineError> {
-        loop {
+    /// The last step before an exit, from here, if it is not more than so many steps to there.
+    pub(super) fn last_step_before(&mut self, exit: u64, most: u64) -> Result<Option<Place>, TimelineError> {
+        for _ in 0..most {
             let before = self.place.clone();
             self.checkpoint_if_due()?;
             if self.step_over(&Stops::default())? != Came::Stepped || self.place.base.exit >= exit {
-                return Ok(before);
+                return Ok(Some(before));
             }
         }
+        Ok(None)
     }
 
     pub(super) fn recorded_exit(&self, exit: u64) -> Result<Option<Exit>, TimelineError> {

@@ -16,7 +16,7 @@ impl Timeline {
             }
         }
         self.go(&Position::behind(exit - 1).into())?;
-        let place = self.last_step_before(exit)?;
+        let place = self.end_of_stretch(exit)?;
         self.go(&place)
     }
 

@@ -1,8 +1,12 @@
 //! Stretches in which the program makes no exit for long: there, branches are counted.
 //!
-//! A program is replayed at full speed, without counting anything, as most stretches between two exits are short. One
-//! that turns out to be long is gone through again from its beginning, and counted: then there are positions in it, and
-//! checkpoints, and to go back a step is to go on from the last branch before.
+//! A program is replayed at full speed, without counting anything, as most stretches between two exits are short, and
+//! most that are not are only passed. One that turns out to be long where it matters is gone through again from its
+//! beginning, and counted: then there are positions in it, and checkpoints, and to go back a step is to go on from the last
+//! branch before. It matters when a position within is asked for that is not some steps from the exit, when there is
+//! a search backwards, where conditions are computed often, and where somebody may interrupt a run.
+
+use std::time::Duration;
 
 use super::place::Place;
 use super::runner::{Ran, Reach};
@@ -11,6 +15,10 @@ use super::{Position, Stops, Timeline, TimelineError};
 
 /// Steps from a branch to the next that are made at most, to find out where a place is.
 const MOST_STEPS: u64 = 1 << 20;
+/// Steps from an exit that are made to count them, before the stretch is taken for a long one.
+pub(super) const FEW_STEPS: u64 = 4000;
+/// Time after which a stretch is long where it is searched backwards, or for a condition.
+const SEARCHED: Duration = Duration::from_millis(100);
 
 impl Timeline {
     /// Whether branches are counted where this is.
@@ -36,6 +44,21 @@ impl Timeline {
         }
     }
 
+    /// A run waits no longer before it counts.
+    pub(crate) fn limit_patience(&mut self, most: Duration) {
+        self.options.patience = self.options.patience.min(most);
+    }
+
+    /// Stretches that take so long from here on are long.
+    pub(super) fn wait(&mut self, patience: Duration) {
+        self.patience = patience;
+    }
+
+    /// Those are in which there is a search.
+    pub(super) fn wait_searching(&mut self) {
+        self.patience = self.options.patience.min(SEARCHED);
+    }
+
     /// How far the machine runs before it is looked where it is, and up to this branch.
     pub(super) fn reach(&mut self, most: u64, reach: Reach) -> Reach {
         let counts = self.is_long();
@@ -44,7 +67,7 @@ impl Timeline {
             (Some(done), _) if counts => Some(done.saturating_add(self.options.stride).min(most)),
             _ => None,
         };
-        let patience = (!counts).then_some(self.options.patience);
+        let patience = (!counts && self.patience < Duration::MAX).then_some(self.patience);
         Reach { branches, patience, ..reach }
     }
 
@@ -109,7 +132,7 @@ impl Timeline {
             return Ok(None);
         };
         self.go(&Position { branches, ..Position::behind(from.exit) }.into())?;
-        Ok(Some(self.last_step_before(exit)?))
+        self.last_step_before(exit, u64::MAX)
     }
 
     /// Where the program is one step before the first moment behind a branch.

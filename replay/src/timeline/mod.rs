@@ -59,21 +59,22 @@ pub struct TimelineOptions {
     pub every: Duration,
     /// Bytes that checkpoints may take, about.
     pub budget: u64,
-    /// Time after which a stretch without exits is a long one, in which branches are counted.
+    /// Time after which a stretch without exits is a long one for [`Timeline::run`]: branches are counted in it then, so that
+    /// an interrupt leaves the timeline there. By zero, all stretches are.
     pub patience: Duration,
     /// Branches there between two looks whether a checkpoint is due, at least one.
     pub stride: u64,
 }
 
 impl Default for TimelineOptions {
-    /// A checkpoint each 100 ms, and 1 GiB for all of them; stretches are long that take 100 ms, and two million branches
-    /// take some ten.
+    /// A checkpoint each 100 ms, and 1 GiB for all of them; nothing is counted before a position in a long stretch is
+    /// wanted, as counting slows a program down. Two million branches take some 10 ms.
     fn default() -> TimelineOptions {
         TimelineOptions {
             machine: MachineOptions { prefetch: true, ..MachineOptions::default() },
             every: Duration::from_millis(100),
             budget: 1 << 30,
-            patience: Duration::from_millis(100),
+            patience: Duration::MAX,
             stride: 2_000_000,
         }
     }
@@ -97,6 +98,8 @@ pub struct Timeline {
     end: Option<Place>,
     /// The last exit of a run that did not end by itself: what the program would do behind it was not seen.
     last: Option<u64>,
+    /// Time after which the stretch that this move comes to is a long one.
+    patience: Duration,
     /// Exits behind which the program makes none for long: branches are counted there.
     long: BTreeSet<u64>,
     /// Writes to pages of what is watched, so far.
@@ -130,6 +133,7 @@ impl Timeline {
             kept: None,
             end: None,
             last,
+            patience: Duration::MAX,
             long: BTreeSet::new(),
             traps: 0,
             recording,
@@ -194,8 +198,8 @@ impl Timeline {
         self.options.every = every;
     }
 
-    /// Sets which stretches without exits are long from here on, and the branches there between two looks whether a
-    /// checkpoint is due, which are not none: 100 ms and two million at first. By zero, all are.
+    /// Sets how long a stretch without exits is run before its branches are counted, as [`TimelineOptions::patience`] says,
+    /// and the branches there between two looks whether a checkpoint is due, which are not none.
     pub fn set_patience(&mut self, patience: Duration, stride: u64) {
         (self.options.patience, self.options.stride) = (patience, stride);
     }

@@ -1,10 +1,19 @@
 //! Moves forwards, and to a position.
 
-use dejavm_sandbox::exit::ExitKind;
+use std::time::Duration;
 
+use dejavm_sandbox::exit::{Exit, ExitKind};
+
+use super::long::FEW_STEPS;
 use super::place::{Hop, Place};
 use super::ways::{Came, STEPS};
 use super::{Moment, Position, Stop, Stops, Timeline, TimelineError};
+
+/// `exit` and `exit_group` (`asm/unistd_64.h`).
+const SYS_EXIT: u64 = 60;
+const SYS_EXIT_GROUP: u64 = 231;
+/// Exits from the end that are not far from it.
+const NEAR: u64 = 2;
 
 impl Timeline {
     /// The position. Where the program ran to a breakpoint at full speed, steps from the last exit on are
@@ -18,20 +27,29 @@ impl Timeline {
         }
         self.keep_if_far()?;
         let here = self.place.clone();
-        if self.is_long() {
-            let found =
-                self.find_position().inspect_err(|_| (self.place, self.spoilt) = (here.clone(), true))?;
-            if let Some(position) = found {
-                return Ok(position);
-            }
-        }
-        self.count(here.clone()).inspect_err(|_| (self.place, self.spoilt) = (here, true))
+        self.wait(Duration::MAX);
+        self.found(&here).inspect_err(|_| (self.place, self.spoilt) = (here, true))
     }
 
-    /// Goes to a place by counted steps.
-    fn count(&mut self, place: Place) -> Result<Position, TimelineError> {
+    /// The position of this place, which has none yet.
+    fn found(&mut self, here: &Place) -> Result<Position, TimelineError> {
+        if !self.is_long() {
+            if let Some(position) = self.count(here, FEW_STEPS)? {
+                return Ok(position);
+            }
+            self.note_long(here.base.exit);
+            (self.place, self.spoilt) = (here.clone(), true);
+        }
+        if let Some(position) = self.find_position()? {
+            return Ok(position);
+        }
+        Ok(self.count(here, u64::MAX)?.unwrap_or(self.place.base))
+    }
+
+    /// Goes to a place by counted steps, if there are not more than that since the exit.
+    fn count(&mut self, place: &Place, most: u64) -> Result<Option<Position>, TimelineError> {
         let Place { base, hops } = place;
-        self.go(&base.into())?;
+        self.go(&Place::from(*base))?;
         for hop in hops {
             let mut left = hop.count();
             let stops = hop.stops();
@@ -41,7 +59,10 @@ impl Timeline {
                 let steps = if matches!(hop, Hop::Steps(_)) { 1 } else { STEPS };
                 let came = self.steps(steps, &stops, trap)?;
                 self.checkpoint_if_due()?;
-                left -= match (&hop, came) {
+                if self.place.base.steps > most {
+                    return Ok(None);
+                }
+                left -= match (hop, came) {
                     (Hop::Reach { .. }, Came::Breakpoint(_)) | (Hop::Steps(_), Came::Stepped) => 1,
                     (Hop::Trap { .. }, Came::Trapped | Came::Stepped | Came::Watched(_)) => {
                         self.traps - traps
@@ -51,7 +72,7 @@ impl Timeline {
                 };
             }
         }
-        Ok(self.place.base)
+        Ok(Some(self.place.base))
     }
 
     /// Goes to a position, or to before an exit.
@@ -62,6 +83,7 @@ impl Timeline {
     pub fn seek(&mut self, moment: impl Into<Moment>) -> Result<(), TimelineError> {
         let wanted = moment.into();
         self.keep_if_far()?;
+        self.wait(Duration::MAX);
         let before = self.place.clone();
         let went = match wanted {
             Moment::At(position) => self.go(&position.into()),
@@ -87,27 +109,39 @@ impl Timeline {
     /// # Errors
     /// Those of moving.
     pub fn seek_end(&mut self) -> Result<(), TimelineError> {
-        let end = self.end_place()?;
+        self.wait(Duration::MAX);
+        let end = self.find_end()?;
         self.go(&end)
     }
 
+    /// The last place at which the program is there.
     pub(super) fn end_place(&mut self) -> Result<Place, TimelineError> {
+        let here = self.place.clone();
+        let end = self.find_end()?;
+        self.go(&here)?;
+        Ok(end)
+    }
+
+    /// The same. Where it is not known yet, the timeline is near there then.
+    fn find_end(&mut self) -> Result<Place, TimelineError> {
         if let Some(end) = &self.end {
             return Ok(end.clone());
         }
-        let here = self.place.clone();
         let start = self.start().exit;
         let last = self.recording.exit_range().map_or(start, |(_, last)| last);
         let ended = self.recorded_exit(last)?.is_some_and(|exit| matches!(exit.kind, ExitKind::End { .. }));
         // The exit before the end leaves the program there, or it does not.
         let exit = last - u64::from(ended && last > start);
-        let end = match self.go(&Position::behind(exit).into()) {
-            Ok(()) => self.place.clone(),
-            Err(TimelineError::NoSuchPosition { .. }) if exit > start => self.place_before(exit)?,
-            Err(e) => return Err(e),
+        let is_left = |exit: &Exit| matches!(exit.kind, ExitKind::Syscall { number, .. } if [SYS_EXIT, SYS_EXIT_GROUP].contains(&number));
+        let end = match self.recorded_exit(exit)?.is_some_and(|exit| is_left(&exit)) && exit > start {
+            true => self.place_before(exit)?,
+            false => match self.go(&Position::behind(exit).into()) {
+                Ok(()) => self.place.clone(),
+                Err(TimelineError::NoSuchPosition { .. }) if exit > start => self.place_before(exit)?,
+                Err(e) => return Err(e),
+            },
         };
         self.end = Some(end.clone());
-        self.go(&here)?;
         Ok(end)
     }
 
@@ -116,7 +150,20 @@ impl Timeline {
     /// # Errors
     /// Those of moving. After [`TimelineError::Interrupted`] the timeline is behind the last exit.
     pub fn run(&mut self, stops: &Stops) -> Result<Stop, TimelineError> {
-        match self.next(u64::MAX, stops, None)? {
+        match stops.conditions.is_empty() {
+            true => self.wait(self.options.patience),
+            false => self.wait_searching(),
+        }
+        let near = self.near_end().filter(|_| stops.writes.is_empty() && stops.accesses.is_empty());
+        let mut came = Came::Exit;
+        if let Some(near) = near.filter(|near| *near > self.place.base.exit) {
+            came = self.next(near, stops, None)?;
+            self.checkpoint_if_far()?;
+        }
+        if came == Came::Exit {
+            came = self.next(u64::MAX, stops, None)?;
+        }
+        match came {
             Came::Breakpoint(address) => Ok(Stop::Breakpoint(address)),
             Came::Watched(stop) => Ok(stop),
             _ => {
@@ -124,6 +171,12 @@ impl Timeline {
                 Ok(Stop::End)
             }
         }
+    }
+
+    /// An exit from which it is not far to the end, for a checkpoint: who comes there goes back a little.
+    fn near_end(&self) -> Option<u64> {
+        let (_, last) = self.recording.exit_range()?;
+        last.checked_sub(NEAR)
     }
 
     /// One step forwards: to before the next instruction.

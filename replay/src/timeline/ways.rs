@@ -336,6 +336,14 @@ impl Timeline {
         }
     }
 
+    /// Takes a checkpoint here, where one will come back to, if it would take long.
+    pub(super) fn checkpoint_if_far(&mut self) -> Result<(), TimelineError> {
+        match self.checkpointed.elapsed() >= self.options.every / 20 {
+            true => self.checkpoint(),
+            false => Ok(()),
+        }
+    }
+
     /// Whether this is between the start and the first exit. What the outside was asked by then, such as whether a
     /// file is the snapshot's, belongs to that exit in the log, and a machine that goes on from here would not ask
     /// it again.
