@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use common::tool;
-use dejavm::replay::{AccessWatch, Position, Stop, Stops, Timeline, TimelineError};
+use dejavm::replay::{AccessWatch, Condition, Position, Stop, Stops, Timeline, TimelineError};
 use dejavm::{Evict, Host, Replay};
 
 /// Records a program in `dir`.
@@ -237,6 +237,44 @@ fn positions_in_stretches_that_were_only_run_through() {
         seen.look(&mut timeline, "run back");
     }
     assert!(seen.0.len() < 8, "{:?}", seen.0.keys());
+}
+
+/// Where branches are counted, breakpoints are met in the same order backwards as forwards: also those to which a branch
+/// leads, and those at which one stands.
+#[test]
+fn counted_breakpoints_are_met_backwards() {
+    common::require_kvm();
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    let program = common::guest(dir.path(), "debugged.c", &["-static", "-g"]);
+    let recording = record(dir.path(), &[], &["./debugged", "deep"]);
+    let deep = symbol(&program, "deep");
+    for patience in [Duration::ZERO, Duration::MAX] {
+        let mut timeline = timeline(&recording, None);
+        timeline.set_patience(patience, 7);
+        let depth = |timeline: &Timeline| timeline.registers().general.rdi;
+        let at = |timeline: &mut Timeline| (depth(timeline), timeline.position().expect("a position"));
+        let mut near = Stops::at([deep]);
+        // RDI is 3, in the words of gdb's agent.
+        let condition = Condition::new(&[0x26, 0, 5, 0x22, 3, 0x13, 0x27]).expect("a condition");
+        near.conditions.insert(deep, vec![condition]);
+        assert_eq!(timeline.run(&near).expect("a run"), Stop::Breakpoint(deep));
+        let mut forwards = vec![at(&mut timeline)];
+        for _ in 0..3 {
+            assert_eq!(timeline.run(&Stops::at([deep])).expect("a run"), Stop::Breakpoint(deep));
+            forwards.push(at(&mut timeline));
+        }
+        for _ in 0..3 {
+            timeline.step().expect("a step");
+        }
+        for here in forwards.iter().rev() {
+            assert_eq!(timeline.reverse_run(&Stops::at([deep])).expect("a run back"), Stop::Breakpoint(deep));
+            assert_eq!(at(&mut timeline), *here);
+        }
+        // From where the branch has led.
+        timeline.seek(forwards[3].1).expect("a position");
+        assert_eq!(timeline.reverse_run(&Stops::at([deep])).expect("a run back"), Stop::Breakpoint(deep));
+        assert_eq!(at(&mut timeline), forwards[2]);
+    }
 }
 
 /// In a stretch without exits one comes everywhere, one step back and one forwards, and back to the last time that

@@ -153,6 +153,10 @@ impl Timeline {
             match self.next_before(until.base.exit + 1, until.base.branches, stops, None)? {
                 Came::Breakpoint(address) => last = Some((self.place.clone(), Stop::Breakpoint(address))),
                 Came::Watched(stop) => last = Some((self.place.clone(), stop)),
+                // It may have gone to a breakpoint, before which the run stops no more.
+                Came::Branched if *until != self.place && self.stands_at(stops)? => {
+                    last = Some((self.place.clone(), Stop::Breakpoint(self.rip())));
+                }
                 Came::Branched => {}
                 _ => return Err(self.no_such_position(until.base)),
             }
