@@ -1,6 +1,7 @@
 //! Going on from a snapshot.
 
 use std::ffi::OsStr;
+use std::num::NonZeroU64;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::sync::Arc;
@@ -128,6 +129,13 @@ impl Restore {
     #[must_use]
     pub fn chaos(mut self, seed: u64) -> Restore {
         self.anew.chaos = Some(seed);
+        self
+    }
+
+    /// As [`Program::time_slice`](crate::Program::time_slice), from now on.
+    #[must_use]
+    pub fn time_slice(mut self, branches: NonZeroU64) -> Restore {
+        self.anew.time_slice = Some(branches);
         self
     }
 

@@ -125,6 +125,23 @@ fn a_run_goes_on_from_within() {
     }
 }
 
+/// A snapshot of a run without time slices goes on with some, and what is recorded of that replays.
+#[test]
+fn a_restored_run_gets_them() {
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    let program = common::guest(dir.path(), "slices.c", &["-pthread"]);
+    let native = native(&program, "turns");
+    let [file, recording] = ["at.dvm", "rec"].map(|name| dir.path().join(name).display().to_string());
+    let first = sandboxed(&program, &["snapshot", "-q", "--at", "exit:5", "-o", &file], &["turns"]);
+    assert_eq!(first.status, 0, "{first:?}");
+    let run = |words: &[&str]| tool(dir.path(), words);
+    let rest = run(&["restore", "-q", &file, "--time-slice", "50", "--record", &recording]);
+    assert_eq!(rest.text(), native.text());
+    assert_eq!(run(&["replay", "-q", &recording]).text(), native.text());
+    let none = run(&["restore", "-q", &file, "--time-slice", "0"]);
+    assert_eq!(none.status, 125, "{none:?}");
+}
+
 /// Of a shell, of Python with threads, and of what they are made with, nothing is different beside a loop that never
 /// ends.
 #[test]

@@ -1,6 +1,7 @@
 //! `dejavm restore`
 
 use std::ffi::OsString;
+use std::num::NonZeroU64;
 use std::path::{Path, PathBuf};
 
 use dejavm::{HostFiles, Image};
@@ -38,6 +39,10 @@ pub struct Args {
     /// Schedules the program's tasks so that its mistakes show, in a way that follows from this seed.
     #[arg(long, value_name = "SEED")]
     chaos: Option<u64>,
+    /// Takes a task off the CPU after so many branches of its own, about, while others can run, as `dejavm run` says it
+    /// [default: as the snapshot has it; without a number, a million].
+    #[arg(long, value_name = "BRANCHES", num_args = 0..=1, default_missing_value = "1000000")]
+    time_slice: Option<NonZeroU64>,
     /// Runs on a CPU below the level of the snapshot's.
     #[arg(long)]
     any_cpu: bool,
@@ -86,6 +91,9 @@ pub fn main(args: Args, voice: Voice) -> Result {
     }
     if let Some(seed) = args.chaos {
         restore = restore.chaos(seed);
+    }
+    if let Some(branches) = args.time_slice {
+        restore = restore.time_slice(branches);
     }
     let restore = apply!(&args.run, restore);
     let sandbox = signals.while_loading(|stop| Ok(restore.stop_by(stop).start(&host)?))?;

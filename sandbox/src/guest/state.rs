@@ -1,6 +1,8 @@
 //! What a snapshot, a fork, a checkpoint and the head of a recording have in common: everything
 //! about a machine but the contents of its memory, as one value.
 
+use std::num::NonZeroU64;
+
 use serde::{Deserialize, Serialize};
 
 use crate::kernel::state::KernelState;
@@ -25,6 +27,9 @@ pub struct Anew {
     /// Scheduling that tries to break programs, from this seed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub chaos: Option<u64>,
+    /// Time slices, of so many branches about.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub time_slice: Option<NonZeroU64>,
 }
 
 impl Anew {
@@ -93,11 +98,12 @@ impl MachineState {
 
     /// Starts some things anew. Of a bare-metal guest nobody schedules tasks.
     pub fn begin_anew(&mut self, anew: &Anew) {
-        let Anew { seed, chaos } = *anew;
+        let Anew { seed, chaos, time_slice } = *anew;
         match (self, seed) {
             (MachineState::Program(state), _) => {
                 seed.into_iter().for_each(|seed| state.reseed(seed));
                 chaos.into_iter().for_each(|seed| state.sched.set_chaos(Some(seed)));
+                time_slice.into_iter().for_each(|branches| state.sched.set_slice(Some(branches)));
             }
             (MachineState::Kernel(state), Some(seed)) => state.seed = seed,
             (MachineState::Kernel(_), None) => {}
