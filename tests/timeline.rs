@@ -93,7 +93,7 @@ fn walk(recording: &Path, evict: Option<Evict>, seed: u64, moves: u64, seen: &mu
                 let steps = random.below(40);
                 match timeline.seek(Position::stepped(exit, steps)) {
                     Ok(()) | Err(TimelineError::NoSuchPosition { .. }) => {}
-                    Err(e) => panic!("seek {exit}+{steps}: {e}"),
+                    Err(e) => panic!("move {n} of seed {seed}: seek {exit}+{steps}: {e}"),
                 }
                 format!("seek {exit}+{steps}")
             }
@@ -237,6 +237,23 @@ fn positions_in_stretches_that_were_only_run_through() {
         seen.look(&mut timeline, "run back");
     }
     assert!(seen.0.len() < 8, "{:?}", seen.0.keys());
+}
+
+/// What is answered in the guest is answered there in a copy, too, wherever that lies; and what is the program's own is not.
+#[test]
+fn copies_make_the_same_exits() {
+    common::require_kvm();
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    let program = common::guest(dir.path(), "answered.c", &["-static"]);
+    let recording = record(dir.path(), &[], &["./answered"]);
+    let native = std::process::Command::new(&program).output().expect("it runs");
+    assert_eq!(native.stdout, b"3 traps\n");
+    assert_eq!(tool(dir.path(), ["replay", "-q", "rec"]).text(), "3 traps\n");
+    for stride in [1 << 20, 100] {
+        let mut timeline = timeline(&recording, None);
+        timeline.set_patience(Duration::ZERO, stride);
+        assert_eq!(timeline.run(&Stops::default()).expect("the recorded run"), Stop::End);
+    }
 }
 
 /// Where branches are counted, breakpoints are met in the same order backwards as forwards: also those to which a branch

@@ -37,6 +37,11 @@ impl AddressSpace {
         (code, changed)
     }
 
+    /// Whether the handler answers replaced instructions in all code of files: it takes as many ranges as there are.
+    pub fn is_all_code_known(&mut self) -> bool {
+        self.code().0.len() < RANGES_MAX
+    }
+
     /// The address of the clock page, if the program has left it as it was.
     pub fn writable_clock_page(&self) -> Option<u64> {
         let page = self.state.image.clock_page;

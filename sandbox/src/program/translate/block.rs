@@ -11,12 +11,15 @@ use super::instruction::{Kind, kind, replaced_bytes};
 use super::layout::{COUNTER, FROM, SAVED_RCX, SAVED_STAND_IN, TARGET};
 use super::piece::{Landing, Leaves, Piece, Saved};
 use crate::program::patch::Condition;
+use crate::ram::PAGE_SIZE;
 use crate::x86::by_rip::with_base;
 
+const PAGE: u64 = PAGE_SIZE as u64;
+const NOP: u8 = 0x90;
 /// The most bytes of an instruction.
 const MAX_INSTRUCTION: usize = 15;
 /// The most instructions of a block: a longer one is several.
-const MAX_INSTRUCTIONS: usize = 64;
+pub(super) const MAX_INSTRUCTIONS: usize = 64;
 /// `hlt`, with what becomes the distance of a jump behind it.
 const UNLINKED: [u8; 5] = [0xf4, 0xcc, 0xcc, 0xcc, 0xcc];
 
@@ -39,16 +42,18 @@ pub(crate) struct Breakpoints<'a> {
 }
 
 /// Makes the copy of the block at `start`, to be laid at `base`. `code` is what is there up to the end of its page,
-/// or, where an instruction does not end there, that instruction; nothing where `start` may not be run. Instructions
+/// or, where an instruction does not end there, that instruction; nothing where `start` may not be run. What is in the
+/// place of an instruction is `answered` by the handler of breakpoints, or not. Instructions
 /// with a breakpoint are run where they are, unless its conditions can be computed before, and none holds.
 pub(super) fn translate(
     base: u64,
     start: u64,
     code: &[u8],
+    answered: bool,
     breakpoints: Breakpoints<'_>,
 ) -> Result<Block, IcedError> {
-    let mut block =
-        Maker { emitter: Emitter::new(base), pieces: Vec::new(), links: Vec::new(), returns: None };
+    let pieces = Vec::with_capacity(8);
+    let mut block = Maker { emitter: Emitter::new(base), pieces, links: Vec::new(), returns: None };
     let mut rip = start;
     let mut code = code;
     for _ in 0..MAX_INSTRUCTIONS {
@@ -64,6 +69,15 @@ pub(super) fn translate(
             }
         }
         if let Some(len) = replaced_bytes(code) {
+            // The handler answers it if it reads all of it, and else leaves it to the monitor, which is an exit.
+            if !answered || crosses_page(rip, len) {
+                block.leave(rip);
+                return Ok(block.finish());
+            }
+            while crosses_page(block.emitter.here(), len) {
+                block.is(Landing::at(rip));
+                block.emitter.bytes(&[NOP]);
+            }
             block.same(rip, &code[..len]);
             (rip, code) = (rip.wrapping_add(len as u64), &code[len..]);
             continue;
@@ -81,6 +95,11 @@ pub(super) fn translate(
     }
     block.link(rip);
     Ok(block.finish())
+}
+
+/// Whether bytes at an address are not all in one page.
+fn crosses_page(at: u64, len: usize) -> bool {
+    at / PAGE != (at + len as u64 - 1) / PAGE
 }
 
 struct Maker {
@@ -294,7 +313,7 @@ mod tests {
 
     fn stopping(code: &[u8], at: &[u64], conditions: &BTreeMap<u64, Vec<Condition>>) -> Block {
         let at = at.iter().copied().collect();
-        translate(BASE, AT, code, Breakpoints { at: &at, conditions }).unwrap()
+        translate(BASE, AT, code, true, Breakpoints { at: &at, conditions }).unwrap()
     }
 
     /// What the program is at each instruction of the copy.
@@ -420,5 +439,18 @@ mod tests {
         let made = block(&[0xcc, 0x06, 0xcc, 0x16, 0xd0, 0xc3]);
         assert!(made.code.starts_with(&[0xcc, 0x06, 0xcc, 0x16, 0xd0]));
         assert_eq!(made.pieces[1].landing, Landing::at(AT + 5));
+        // It is in one page where the original is, and only there.
+        let none = Breakpoints { at: &BTreeSet::new(), conditions: &BTreeMap::new() };
+        let end = CODE + PAGE - 1;
+        let moved = translate(end, AT, &[0xcc, 0x16, 0xd0, 0xc3], true, none).unwrap();
+        assert!(moved.code.starts_with(&[NOP, 0xcc, 0x16, 0xd0]));
+        assert_eq!(moved.pieces[0].landing, Landing::at(AT));
+        assert_eq!(moved.pieces[1].landing, Landing::at(AT));
+        for at in [AT + PAGE - 1, AT + PAGE - 2] {
+            let left = translate(BASE, at, &[0xcc, 0x16, 0xd0, 0xc3], true, none).unwrap();
+            assert_eq!(left.code[..2], [0xff, 0x25], "it is run where it is");
+        }
+        let others = translate(BASE, AT, &[0xcc, 0x1e, 0xc3], false, none).unwrap();
+        assert_eq!(others.code[..2], [0xff, 0x25], "it is the program's own");
     }
 }

@@ -12,7 +12,7 @@ use super::layout::{
     CODE, CODE_BYTES, COUNTER, ENTRIES, ENTRY_BYTES, FROM, HASH_BITS, TABLE, TABLE_PAGES, TARGET, WORDS,
 };
 use super::piece::{Landing, Piece, Spot};
-use super::source::{self, Source};
+use super::source::{Source, Sources};
 use crate::machine::RunError;
 use crate::program::kernel::Kernel;
 use crate::program::mm::{AddressSpace, Memory};
@@ -52,6 +52,8 @@ pub(crate) struct Cache {
     breakpoints: BTreeSet<u64>,
     /// Where something must hold for that.
     conditions: BTreeMap<u64, Vec<Condition>>,
+    /// The handler of breakpoints knows all code of files.
+    all_known: bool,
     /// Pages of the program of which there are copies, by number.
     sources: BTreeSet<u64>,
 }
@@ -79,6 +81,7 @@ impl Cache {
             targets: 0,
             breakpoints: BTreeSet::new(),
             conditions: BTreeMap::new(),
+            all_known: true,
             sources: BTreeSet::new(),
         };
         cache.map(memory, space)?;
@@ -162,6 +165,23 @@ impl Cache {
         Ok(())
     }
 
+    /// Whether the handler of breakpoints answers replaced instructions in all code of files.
+    ///
+    /// # Errors
+    /// When there is no memory.
+    pub fn set_all_known(
+        &mut self,
+        memory: &mut Memory,
+        space: &mut AddressSpace,
+        all_known: bool,
+    ) -> Result<(), PageError> {
+        if self.all_known != all_known {
+            self.all_known = all_known;
+            self.clear(memory, space)?;
+        }
+        Ok(())
+    }
+
     /// Writes copies, in pages that are taken as they are needed.
     fn write(
         &mut self,
@@ -195,22 +215,22 @@ impl Cache {
         if let Some(copy) = self.blocks.get(&rip) {
             return Ok(Some(*copy));
         }
-        let (mut wanted, mut returns) = (vec![rip], Vec::new());
+        let (mut wanted, mut returns, mut sources) = (vec![rip], Vec::new(), Sources::default());
         for number in 0..AT_ONCE {
             let Some(at) = wanted.pop() else { break };
             if self.blocks.contains_key(&at) {
                 continue;
             }
-            let Some(Source { code, pages }) = source::block(kernel, at, number == 0)? else { continue };
-            let mut block = self.made(at, &code)?;
+            let Some(source) = sources.block(kernel, at, number == 0)? else { continue };
+            let mut block = self.made(at, &source)?;
             if block.code.len() as u64 > CODE_BYTES - self.used {
                 if number > 0 {
                     break;
                 }
                 self.clear(&mut kernel.memory, &mut kernel.space)?;
-                block = self.made(at, &code)?;
+                block = self.made(at, &source)?;
             }
-            self.sources.extend(pages);
+            self.sources.extend(source.pages);
             // The last is the next: what follows a call is likely to be come to, and last.
             wanted.extend(block.links.iter().rev().map(|(_, to)| *to));
             wanted.splice(0..0, block.returns);
@@ -230,9 +250,10 @@ impl Cache {
         CODE + self.used
     }
 
-    fn made(&self, rip: u64, code: &[u8]) -> Result<Block, RunError> {
+    fn made(&self, rip: u64, source: &Source) -> Result<Block, RunError> {
         let breakpoints = Breakpoints { at: &self.breakpoints, conditions: &self.conditions };
-        translate(self.end(), rip, code, breakpoints)
+        let answered = source.is_file && self.all_known;
+        translate(self.end(), rip, &source.code, answered, breakpoints)
             .map_err(|e| RunError::Translation { rip, reason: e.to_string() })
     }
 

@@ -23,7 +23,7 @@ pub(super) struct Emitter {
 impl Emitter {
     /// For code at this address.
     pub fn new(base: u64) -> Emitter {
-        Emitter { base, code: Vec::new(), words: Vec::new() }
+        Emitter { base, code: Vec::with_capacity(128), words: Vec::new() }
     }
 
     /// The address of the next instruction.

@@ -2,6 +2,7 @@
 
 use iced_x86::{Decoder, DecoderError, DecoderOptions};
 
+use super::block::MAX_INSTRUCTIONS;
 use super::instruction::replaced_bytes;
 use crate::machine::RunError;
 use crate::program::error::SysError;
@@ -12,6 +13,9 @@ use crate::ram::PAGE_SIZE;
 const PAGE: u64 = PAGE_SIZE as u64;
 /// The most bytes of an instruction.
 const MAX_INSTRUCTION: usize = 15;
+
+/// The most bytes of a block.
+const MAX_BLOCK: usize = MAX_INSTRUCTION * MAX_INSTRUCTIONS;
 
 /// Whether what a mapping has is translated: what can change is not.
 pub(crate) fn is_translated(vma: &Vma) -> bool {
@@ -27,47 +31,67 @@ pub(super) struct Source {
     pub code: Vec<u8>,
     /// The numbers of the pages that it is from.
     pub pages: Vec<u64>,
+    /// It is a file's, in which instructions may be replaced.
+    pub is_file: bool,
 }
 
-/// The code at an address. A page that is not in memory is brought in where it is `wanted`. `None` where it is not to be
-/// translated.
-///
-/// # Errors
-/// When a page cannot be brought in.
-pub(super) fn block(kernel: &mut Kernel, at: u64, wanted: bool) -> Result<Option<Source>, RunError> {
-    let Some(mut code) = page(kernel, at, wanted)? else { return Ok(None) };
-    let mut pages = vec![at / PAGE];
-    if code.len() < MAX_INSTRUCTION && replaced_bytes(&code).is_none() {
-        let mut decoder = Decoder::with_ip(64, &code, at, DecoderOptions::NONE);
-        let _ = decoder.decode();
-        if decoder.last_error() == DecoderError::NoMoreBytes {
-            let Some(more) = page(kernel, at.wrapping_add(code.len() as u64), wanted)? else {
-                return Ok(None);
-            };
-            let rest = more.len().min(MAX_INSTRUCTION - code.len());
-            code.extend_from_slice(&more[..rest]);
-            pages.push(at / PAGE + 1);
+/// Reads the code of blocks, which mostly lie in one page, while nothing changes it.
+#[derive(Debug, Default)]
+pub(super) struct Sources {
+    /// The page that was read last: its number, where in it what was read begins, and that.
+    last: Option<(u64, usize, Vec<u8>)>,
+    /// It is a file's.
+    is_file: bool,
+}
+
+impl Sources {
+    /// The code at an address. A page that is not in memory is brought in where it is `wanted`. `None` where it is not to
+    /// be translated.
+    ///
+    /// # Errors
+    /// When a page cannot be brought in.
+    pub fn block(&mut self, kernel: &mut Kernel, at: u64, wanted: bool) -> Result<Option<Source>, RunError> {
+        let Some(code) = self.page(kernel, at, wanted)? else { return Ok(None) };
+        let mut code = code[..code.len().min(MAX_BLOCK)].to_vec();
+        let (mut pages, is_file) = (vec![at / PAGE], self.is_file);
+        if code.len() < MAX_INSTRUCTION && replaced_bytes(&code).is_none() {
+            let mut decoder = Decoder::with_ip(64, &code, at, DecoderOptions::NONE);
+            let _ = decoder.decode();
+            if decoder.last_error() == DecoderError::NoMoreBytes {
+                let behind = at.wrapping_add(code.len() as u64);
+                let Some(more) = self.page(kernel, behind, wanted)? else { return Ok(None) };
+                let rest = more.len().min(MAX_INSTRUCTION - code.len());
+                code.extend_from_slice(&more[..rest]);
+                pages.push(at / PAGE + 1);
+            }
         }
+        Ok(Some(Source { code, pages, is_file }))
     }
-    Ok(Some(Source { code, pages }))
-}
 
-/// What is at an address, to the end of its page.
-fn page(kernel: &mut Kernel, at: u64, wanted: bool) -> Result<Option<Vec<u8>>, RunError> {
-    let end = match kernel.space.find(at) {
-        Some((_, vma)) if is_translated(vma) => vma.end,
-        Some((_, vma)) if vma.protection.allows(Access::Exec) => return Ok(None),
-        _ => return Ok(wanted.then(Vec::new)),
-    };
-    let is_there = kernel.space.walk(&kernel.memory, at).is_some_and(|page| kernel.memory.ram.is_there(page));
-    if !wanted && !is_there {
-        return Ok(None);
-    }
-    let mut code = vec![0; (PAGE - at % PAGE).min(end - at) as usize];
-    match kernel.read(at, &mut code) {
-        Ok(()) => Ok(Some(code)),
-        // Behind the end of a file, say: the program is told when it comes there.
-        Err(SysError::Errno(_)) => Ok(wanted.then(Vec::new)),
-        Err(e) => Err(e.into()),
+    /// What is at an address, to the end of its page.
+    fn page(&mut self, kernel: &mut Kernel, at: u64, wanted: bool) -> Result<Option<&[u8]>, RunError> {
+        let (number, offset) = (at / PAGE, (at % PAGE) as usize);
+        if !self.last.as_ref().is_some_and(|(last, ..)| *last == number) {
+            let (start, end) = match kernel.space.find(at) {
+                Some((start, vma)) if is_translated(vma) => {
+                    self.is_file = vma.is_code();
+                    (start.max(number * PAGE), vma.end.min((number + 1) * PAGE))
+                }
+                Some((_, vma)) if vma.protection.allows(Access::Exec) => return Ok(None),
+                _ => return Ok(wanted.then_some(&[])),
+            };
+            let page = kernel.space.walk(&kernel.memory, at);
+            if !wanted && !page.is_some_and(|page| kernel.memory.ram.is_there(page)) {
+                return Ok(None);
+            }
+            let mut code = vec![0; (end - start) as usize];
+            match kernel.read(start, &mut code) {
+                Ok(()) => self.last = Some((number, (start % PAGE) as usize, code)),
+                // Behind the end of a file, say: the program is told when it comes there.
+                Err(SysError::Errno(_)) => return Ok(wanted.then_some(&[])),
+                Err(e) => return Err(e.into()),
+            }
+        }
+        Ok(self.last.as_ref().and_then(|(_, from, code)| code.get(offset.checked_sub(*from)?..)))
     }
 }
