@@ -49,6 +49,8 @@ pub(super) struct Branches {
     missed: bool,
     /// One instruction is stepped, since it is not copied.
     steps: bool,
+    /// An exception is about to be told to the program, which has run an instruction where it is.
+    awaits_exception: bool,
 }
 
 impl Branches {
@@ -126,8 +128,8 @@ impl Machine {
             return Ok(());
         }
         let left = self.branches_left();
-        if regs.rip >= USER_END {
-            // In a stub, on the way to a copy or into the program's own code.
+        if regs.rip >= USER_END || std::mem::take(&mut self.branches.awaits_exception) {
+            // In a stub, on the way to a copy or into the program's own code, or to one.
             if let Some(cache) = self.branches.caches.of(self.kernel.space.id()) {
                 cache.set_left(&self.kernel.memory, left.max(1));
                 self.branches.told = Some(left.max(1));
@@ -186,10 +188,14 @@ impl Machine {
     pub(super) fn leave_copies(&mut self, exit: &Exit) -> Result<(), RunError> {
         let rip = self.core.vcpu.regs().rip;
         let foreign = matches!(exit, Exit::Signal | Exit::BareFault | Exit::MemoryFault { .. });
-        // An exception that is about to be told would be told of the original.
+        // An exception that is about to be told would be told of the original, or be lost.
+        let landing = self.landing(rip);
+        let at = landing.as_ref().map_or(rip, |(_, at)| *at);
+        let is_told = foreign && (landing.is_some() || self.counts_branches()) && self.has_exception(at)?;
+        self.branches.awaits_exception = is_told && landing.is_none();
         if foreign
-            && let Some((landing, at)) = self.landing(rip)
-            && !self.has_exception(at)?
+            && !is_told
+            && let Some((landing, at)) = landing
         {
             let regs = *self.core.vcpu.regs();
             let frame = Frame { rip, rsp: regs.rsp, rflags: regs.rflags, ..Frame::default() };

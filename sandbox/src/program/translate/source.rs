@@ -71,7 +71,7 @@ impl Sources {
     /// What is at an address, to the end of its page.
     fn page(&mut self, kernel: &mut Kernel, at: u64, wanted: bool) -> Result<Option<&[u8]>, RunError> {
         let (number, offset) = (at / PAGE, (at % PAGE) as usize);
-        if !self.last.as_ref().is_some_and(|(last, ..)| *last == number) {
+        if self.last.as_ref().is_none_or(|(last, ..)| *last != number) {
             let (start, end) = match kernel.space.find(at) {
                 Some((start, vma)) if is_translated(vma) => {
                     self.is_file = vma.is_code();
