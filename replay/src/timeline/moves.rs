@@ -15,9 +15,14 @@ const SYS_EXIT_GROUP: u64 = 231;
 /// Exits from the end that are not far from it.
 const NEAR: u64 = 2;
 
+/// Whether a task ended by this.
+fn is_exit(exit: Exit) -> bool {
+    matches!(exit.kind, ExitKind::Syscall { number: SYS_EXIT | SYS_EXIT_GROUP, .. })
+}
+
 impl Timeline {
     /// The position. Where the program ran to a breakpoint at full speed, steps from the last exit on are
-    /// counted now: they cost some 40 microseconds each, once.
+    /// counted now, which cost some 40 microseconds each, or, where they are many, branches.
     ///
     /// # Errors
     /// Those of moving. After [`TimelineError::Interrupted`] the position is what it was.
@@ -132,8 +137,7 @@ impl Timeline {
         let ended = self.recorded_exit(last)?.is_some_and(|exit| matches!(exit.kind, ExitKind::End { .. }));
         // The exit before the end leaves the program there, or it does not.
         let exit = last - u64::from(ended && last > start);
-        let is_left = |exit: &Exit| matches!(exit.kind, ExitKind::Syscall { number, .. } if [SYS_EXIT, SYS_EXIT_GROUP].contains(&number));
-        let end = match self.recorded_exit(exit)?.is_some_and(|exit| is_left(&exit)) && exit > start {
+        let end = match self.recorded_exit(exit)?.is_some_and(is_exit) && exit > start {
             true => self.place_before(exit)?,
             false => match self.go(&Position::behind(exit).into()) {
                 Ok(()) => self.place.clone(),
@@ -158,9 +162,9 @@ impl Timeline {
         let mut came = Came::Exit;
         if let Some(near) = near.filter(|near| *near > self.place.base.exit) {
             came = self.next(near, stops, None)?;
-            self.checkpoint_if_far()?;
         }
         if came == Came::Exit {
+            self.checkpoint_if_far()?;
             came = self.next(u64::MAX, stops, None)?;
         }
         match came {
