@@ -256,6 +256,39 @@ fn copies_make_the_same_exits() {
     }
 }
 
+/// A use of memory is met backwards also where a checkpoint lies right behind it.
+#[test]
+fn what_a_checkpoint_is_behind_is_met_backwards() {
+    common::require_kvm();
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    let program = common::guest(dir.path(), "debugged.c", &["-static", "-g"]);
+    let recording = record(dir.path(), &[], &["./debugged", "uses"]);
+    // Its `value`.
+    let watched = symbol(&program, "watched") + 8;
+    let addresses = watched..watched + 8;
+    let uses = |writes| Stops {
+        accesses: vec![AccessWatch { addresses: addresses.clone(), writes }],
+        ..Stops::default()
+    };
+    for (stops, keeps) in
+        [(written(watched), true), (uses(false), true), (uses(true), true), (uses(true), false)]
+    {
+        let mut timeline = timeline(&recording, None);
+        if keeps {
+            // At each step that is counted.
+            timeline.set_checkpoint_interval(Duration::ZERO);
+        }
+        let mut met = 0;
+        while timeline.run(&stops).expect("a run") != Stop::End {
+            timeline.position().expect("a position");
+            met += 1;
+        }
+        assert!(met >= 2, "{met} of {stops:x?}");
+        let back = iter::from_fn(|| Some(timeline.reverse_run(&stops).expect("a run back")));
+        assert_eq!(back.take_while(|stop| *stop != Stop::Start).count(), met, "{stops:x?}, {keeps}");
+    }
+}
+
 /// Where branches are counted, breakpoints are met in the same order backwards as forwards: also those to which a branch
 /// leads, and those at which one stands.
 #[test]

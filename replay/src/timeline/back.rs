@@ -103,7 +103,7 @@ impl Timeline {
                 self.go(&self.start().into())?;
                 return Ok(Stop::Start);
             };
-            match self.last_reached(from, &until, stops) {
+            match self.last_reached(from, &until, until == here, stops) {
                 Ok(Some((place, stop))) => {
                     let place = match stop {
                         Stop::Written(_) | Stop::Accessed(_) => self.before_write(&place)?,
@@ -121,11 +121,13 @@ impl Timeline {
         }
     }
 
-    /// The last time from a checkpoint on, and before `until`, that a breakpoint was reached.
+    /// The last time from a checkpoint on, and before `until`, that a breakpoint was reached. What the last instruction
+    /// before `until` did was told of where the search begins, and is looked for where it goes on from.
     fn last_reached(
         &mut self,
         from: Position,
         until: &Place,
+        begins: bool,
         stops: &Stops,
     ) -> Result<Option<(Place, Stop)>, TimelineError> {
         let mut last = None;
@@ -166,7 +168,7 @@ impl Timeline {
         let mut hops = hops.peekable();
         while let Some(hop) = hops.next() {
             let is_last = hops.peek().is_none();
-            self.look_along(&hop, is_last, until, stops, &mut last)?;
+            self.look_along(&hop, (is_last, begins), until, stops, &mut last)?;
         }
         Ok(last)
     }
@@ -175,7 +177,7 @@ impl Timeline {
     fn look_along(
         &mut self,
         hop: &Hop,
-        is_last: bool,
+        (is_last, begins): (bool, bool),
         until: &Place,
         stops: &Stops,
         last: &mut Option<(Place, Stop)>,
@@ -202,7 +204,7 @@ impl Timeline {
                 }
                 _ => return Err(self.no_such_position(until.base)),
             };
-            if is_last && left == 0 {
+            if is_last && left == 0 && (begins || !matches!(came, Came::Watched(_))) {
                 break;
             }
             match came {

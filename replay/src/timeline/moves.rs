@@ -162,9 +162,11 @@ impl Timeline {
         let mut came = Came::Exit;
         if let Some(near) = near.filter(|near| *near > self.place.base.exit) {
             came = self.next(near, stops, None)?;
+            if came == Came::Exit {
+                self.checkpoint_if_far()?;
+            }
         }
         if came == Came::Exit {
-            self.checkpoint_if_far()?;
             came = self.next(u64::MAX, stops, None)?;
         }
         match came {
