@@ -289,6 +289,44 @@ fn what_a_checkpoint_is_behind_is_met_backwards() {
     }
 }
 
+/// So is what a branch used that was counted: a call and a return, where one stands right behind them.
+#[test]
+fn what_a_branch_used_is_met_backwards() {
+    common::require_kvm();
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    let program = common::guest(dir.path(), "debugged.c", &["-static", "-g"]);
+    let recording = record(dir.path(), &[], &["./debugged", "count"]);
+    for (patience, knows) in [(Duration::ZERO, true), (Duration::ZERO, false), (Duration::MAX, true)] {
+        let mut timeline = timeline(&recording, None);
+        timeline.set_patience(patience, 7);
+        let count = symbol(&program, "count");
+        assert_eq!(timeline.run(&Stops::at([count])).expect("a run"), Stop::Breakpoint(count));
+        // Where it returns to is stored by each call, and read by each return.
+        let stack = timeline.registers().general.rsp;
+        let accesses = vec![AccessWatch { addresses: stack..stack + 8, writes: true }];
+        let stops = Stops { accesses, ..Stops::default() };
+        let mut places = Vec::new();
+        for _ in 0..6 {
+            assert!(matches!(timeline.run(&stops).expect("a run"), Stop::Accessed(_)));
+            if knows {
+                timeline.position().expect("a position");
+            }
+            places.push(timeline.registers().general.rip);
+        }
+        // The last one is told of; they are met before they are made.
+        let mut back = Vec::new();
+        for _ in 0..5 {
+            assert!(matches!(timeline.reverse_run(&stops).expect("a run back"), Stop::Accessed(_)));
+            let before = timeline.registers().general.rip;
+            timeline.step().expect("a step");
+            back.insert(0, timeline.registers().general.rip);
+            timeline.reverse_step().expect("a step back");
+            assert_eq!(timeline.registers().general.rip, before);
+        }
+        assert_eq!(back, places[..5], "{patience:?}, {knows}");
+    }
+}
+
 /// Where branches are counted, breakpoints are met in the same order backwards as forwards: also those to which a branch
 /// leads, and those at which one stands.
 #[test]

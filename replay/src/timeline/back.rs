@@ -24,6 +24,15 @@ pub(super) fn cause(exit: &Exit) -> Option<u64> {
     }
 }
 
+/// What is searched backwards.
+struct Search<'a> {
+    /// Where it must have been before.
+    until: &'a Place,
+    /// The search begins there: what the last instruction before did has been told of.
+    begins: bool,
+    stops: &'a Stops,
+}
+
 impl Timeline {
     /// One step back: to before the last instruction, or, behind an exit, to before what caused it.
     ///
@@ -103,7 +112,7 @@ impl Timeline {
                 self.go(&self.start().into())?;
                 return Ok(Stop::Start);
             };
-            match self.last_reached(from, &until, until == here, stops) {
+            match self.last_reached(from, &Search { until: &until, begins: until == here, stops }) {
                 Ok(Some((place, stop))) => {
                     let place = match stop {
                         Stop::Written(_) | Stop::Accessed(_) => self.before_write(&place)?,
@@ -121,15 +130,13 @@ impl Timeline {
         }
     }
 
-    /// The last time from a checkpoint on, and before `until`, that a breakpoint was reached. What the last instruction
-    /// before `until` did was told of where the search begins, and is looked for where it goes on from.
+    /// The last time from a checkpoint on that what is searched was met.
     fn last_reached(
         &mut self,
         from: Position,
-        until: &Place,
-        begins: bool,
-        stops: &Stops,
+        search: &Search<'_>,
     ) -> Result<Option<(Place, Stop)>, TimelineError> {
+        let Search { until, begins, stops } = *search;
         let mut last = None;
         self.go(&from.into())?;
         if self.stands_at(stops)? && !self.is_behind_exit() {
@@ -154,6 +161,7 @@ impl Timeline {
         while self.place.base.branches < until.base.branches {
             match self.next_before(until.base.exit + 1, until.base.branches, stops, None)? {
                 Came::Breakpoint(address) => last = Some((self.place.clone(), Stop::Breakpoint(address))),
+                Came::Watched(_) if begins && self.is_counted_at(until) => {}
                 Came::Watched(stop) => last = Some((self.place.clone(), stop)),
                 // It may have gone to a breakpoint, before which the run stops no more.
                 Came::Branched if *until != self.place && self.stands_at(stops)? => {
@@ -168,20 +176,26 @@ impl Timeline {
         let mut hops = hops.peekable();
         while let Some(hop) = hops.next() {
             let is_last = hops.peek().is_none();
-            self.look_along(&hop, (is_last, begins), until, stops, &mut last)?;
+            self.look_along(&hop, is_last, search, &mut last)?;
         }
         Ok(last)
+    }
+
+    /// Whether this is a position in a long stretch, however it was come here.
+    fn is_counted_at(&self, place: &Place) -> bool {
+        let here = self.runner.branches();
+        place.position().is_some_and(|position| here == (Some(position.branches), position.steps))
     }
 
     /// Goes along a hop to a place, the last or another, and notes what it meets of stops before that place.
     fn look_along(
         &mut self,
         hop: &Hop,
-        (is_last, begins): (bool, bool),
-        until: &Place,
-        stops: &Stops,
+        is_last: bool,
+        search: &Search<'_>,
         last: &mut Option<(Place, Stop)>,
     ) -> Result<(), TimelineError> {
+        let Search { until, begins, stops } = *search;
         let mut all = stops.clone();
         if let Hop::Reach { address, conditions, .. } = hop {
             all.add(*address, conditions);
@@ -197,8 +211,10 @@ impl Timeline {
             };
             left -= match (hop, &came) {
                 (Hop::Steps(_), Came::Stepped | Came::Breakpoint(_) | Came::Watched(_)) => 1,
-                (Hop::Reach { .. }, Came::Breakpoint(_)) => u64::from(self.stands_at(&reached)?),
-                (Hop::Reach { .. }, Came::Watched(_)) => 0,
+                // What is watched may be used by the instruction before.
+                (Hop::Reach { .. }, Came::Breakpoint(_) | Came::Watched(_)) => {
+                    u64::from(self.stands_at(&reached)?)
+                }
                 (Hop::Trap { .. }, Came::Trapped | Came::Breakpoint(_) | Came::Watched(_)) => {
                     self.traps - traps
                 }

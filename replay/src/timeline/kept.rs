@@ -1,6 +1,6 @@
 //! The machine as it was at a place to which there is no position: to come back there without running there again.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use dejavm_sandbox::guest::Checkpoint;
 
@@ -33,6 +33,7 @@ impl Timeline {
     /// # Errors
     /// Those of moving. After [`TimelineError::Interrupted`] the position is what it was.
     pub(crate) fn return_to(&mut self, mark: &Mark) -> Result<(), TimelineError> {
+        self.wait(Duration::MAX);
         let here = self.place.clone();
         let went = self.go(&mark.0);
         if matches!(went, Err(TimelineError::Interrupted)) {

@@ -3,21 +3,19 @@
 use std::time::Duration;
 
 use dejavm_sandbox::exit::{Exit, ExitKind};
+use dejavm_sandbox::program::syscall::number;
 
 use super::long::FEW_STEPS;
 use super::place::{Hop, Place};
 use super::ways::{Came, STEPS};
 use super::{Moment, Position, Stop, Stops, Timeline, TimelineError};
 
-/// `exit` and `exit_group` (`asm/unistd_64.h`).
-const SYS_EXIT: u64 = 60;
-const SYS_EXIT_GROUP: u64 = 231;
 /// Exits from the end that are not far from it.
 const NEAR: u64 = 2;
 
 /// Whether a task ended by this.
 fn is_exit(exit: Exit) -> bool {
-    matches!(exit.kind, ExitKind::Syscall { number: SYS_EXIT | SYS_EXIT_GROUP, .. })
+    matches!(exit.kind, ExitKind::Syscall { number: number::EXIT | number::EXIT_GROUP, .. })
 }
 
 impl Timeline {

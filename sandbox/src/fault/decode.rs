@@ -6,6 +6,7 @@ use smallvec::SmallVec;
 use super::{Translate, pages_of_access};
 use crate::ram::{PAGE_SIZE, Ram};
 use crate::vcpu::registers::{General, UserRegisters};
+use crate::x86::MAX_INSTRUCTION;
 
 /// Where the guest is, as far as decoding needs it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -41,9 +42,6 @@ impl Place {
         }
     }
 }
-
-/// The longest x86 instruction, bytes.
-pub(crate) const MAX_INSTRUCTION: usize = 15;
 
 /// Bytes of an operand whose size the decoder does not say: a XSAVE area.
 const LARGE_OPERAND: u64 = 4096;

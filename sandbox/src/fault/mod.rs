@@ -20,6 +20,7 @@ use crate::exit::{Rung, SourceKind};
 use crate::host::thread::{BlockedSignals, Signal, let_rdtsc_run};
 use crate::ram::{PAGE_SIZE, PageError, Ram};
 use crate::vcpu::{Data, Exit, Vcpu};
+use crate::x86::MAX_INSTRUCTION;
 
 pub(crate) use decode::{MemoryUse, fetch, used, written};
 pub use decode::{Place, operand_addresses};
@@ -190,7 +191,7 @@ impl Ladder {
         }
         let rip = place.linear_rip();
         // The instruction's own pages come first: without them there is nothing to decode.
-        let own = [rip, rip.wrapping_add(decode::MAX_INSTRUCTION as u64 - 1)];
+        let own = [rip, rip.wrapping_add(MAX_INSTRUCTION as u64 - 1)];
         let Touched { mut absent, .. } = touched(own, ram, translate);
         if absent.is_empty() {
             let operands = operand_addresses(&decode::fetch(rip, ram, translate), place);

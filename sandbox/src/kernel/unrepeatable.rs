@@ -4,6 +4,7 @@
 //! Whether one of them ran cannot be seen from outside either, so what is told is that the code has
 //! them. What a guest writes or unpacks into memory by itself is not looked at.
 
+use crate::x86::MAX_INSTRUCTION;
 use std::collections::BTreeMap;
 use std::ops::Range;
 
@@ -14,8 +15,6 @@ use super::staged::StagedMemory;
 
 /// Bytes that are looked through at once.
 const WINDOW: usize = 1 << 20;
-/// The longest x86 instruction, bytes.
-const MAX_INSTRUCTION: usize = 15;
 /// From how far before an instruction the bytes are decoded, to see whether decoding comes to it. From
 /// a wrong start, it falls in step with the code after a few instructions.
 const RUN_UP: usize = 64;

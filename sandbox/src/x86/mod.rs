@@ -10,3 +10,6 @@ pub mod paging;
 pub mod processor;
 pub mod vector;
 pub mod xstate;
+
+/// The longest instruction, bytes (Intel SDM volume 2, section 2.3.11).
+pub const MAX_INSTRUCTION: usize = 15;

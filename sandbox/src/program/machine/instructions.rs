@@ -14,12 +14,10 @@ use crate::program::exception;
 use crate::program::mm::patch::random::{self, Draw, Source};
 use crate::program::mm::{Access, patch};
 use crate::ram::PAGE_SIZE;
+use crate::x86::MAX_INSTRUCTION;
 use crate::x86::flags::rflags::{ARITHMETIC_FLAGS, CARRY_FLAG, TRAP_FLAG};
 use crate::x86::frame::Frame;
 use crate::x86::vector;
-
-/// The most bytes of an instruction.
-pub(super) const MAX_INSTRUCTION: usize = 15;
 
 /// An instruction that the monitor answers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -13,4 +13,4 @@ mod sites;
 
 pub use bytecode::ConditionError;
 pub use condition::Condition;
-pub(crate) use sites::{Place, Site, Sites, restore};
+pub(crate) use sites::{Place, Site, Sites, pop_all, push_others, restore};

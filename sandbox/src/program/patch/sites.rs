@@ -13,11 +13,9 @@ use super::condition::Condition;
 use super::relocate::{self, Landing, Slot, Way};
 use crate::program::entry::{HANDLER_GOES_ON, HANDLER_TAKES, SAVED_WORDS, SITES, SLOTS, SLOTS_MAX};
 use crate::ram::PAGE_SIZE;
+use crate::x86::MAX_INSTRUCTION;
 use crate::x86::by_rip;
 use crate::x86::flags::rflags::TRAP_FLAG;
-
-/// The most bytes of an instruction.
-const MAX_INSTRUCTION: usize = 15;
 
 /// A breakpoint with conditions.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -158,9 +156,7 @@ fn make(sites: &[(&Site, Way)]) -> Result<Made, IcedError> {
     let mut places = Vec::new();
     for (number, ((site, way), label)) in sites.iter().zip(&mut labels).enumerate() {
         a.set_label(label)?;
-        for register in [rcx, rbx, rbp, rsi, rdi, r8, r9, r10, r11, r12, r13, r14, r15] {
-            a.push(register)?;
-        }
+        push_others(&mut a)?;
         a.mov(rbp, rsp)?;
         for condition in &site.conditions {
             condition.compile(&mut a, site.address, found)?;
@@ -193,7 +189,15 @@ fn make(sites: &[(&Site, Way)]) -> Result<Made, IcedError> {
     Ok(Made { code: result.inner.code_buffer, answered, places })
 }
 
-fn pop_all(a: &mut CodeAssembler) -> Result<(), IcedError> {
+/// Pushes the registers behind RAX and RDX, in the order of [`restore`].
+pub(crate) fn push_others(a: &mut CodeAssembler) -> Result<(), IcedError> {
+    [rcx, rbx, rbp, rsi, rdi, r8, r9, r10, r11, r12, r13, r14, r15]
+        .into_iter()
+        .try_for_each(|register| a.push(register))
+}
+
+/// Takes all that was pushed from the stack.
+pub(crate) fn pop_all(a: &mut CodeAssembler) -> Result<(), IcedError> {
     [r15, r14, r13, r12, r11, r10, r9, r8, rdi, rsi, rbp, rbx, rcx, rdx, rax]
         .into_iter()
         .try_for_each(|register| a.pop(register))

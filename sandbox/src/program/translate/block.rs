@@ -12,12 +12,11 @@ use super::layout::{COUNTER, FROM, SAVED_RCX, SAVED_STAND_IN, TARGET};
 use super::piece::{Landing, Leaves, Piece, Saved};
 use crate::program::patch::Condition;
 use crate::ram::PAGE_SIZE;
+use crate::x86::MAX_INSTRUCTION;
 use crate::x86::by_rip::with_base;
 
 const PAGE: u64 = PAGE_SIZE as u64;
 const NOP: u8 = 0x90;
-/// The most bytes of an instruction.
-const MAX_INSTRUCTION: usize = 15;
 /// The most instructions of a block: a longer one is several.
 pub(super) const MAX_INSTRUCTIONS: usize = 64;
 /// `hlt`, with what becomes the distance of a jump behind it.
@@ -42,9 +41,9 @@ pub(crate) struct Breakpoints<'a> {
 }
 
 /// Makes the copy of the block at `start`, to be laid at `base`. `code` is what is there up to the end of its page,
-/// or, where an instruction does not end there, that instruction; nothing where `start` may not be run. What is in the
-/// place of an instruction is `answered` by the handler of breakpoints, or not. Instructions
-/// with a breakpoint are run where they are, unless its conditions can be computed before, and none holds.
+/// or, where an instruction does not end there, that instruction; nothing where `start` may not be run. What stands in
+/// the place of instructions is `answered` by the handler of breakpoints, or is the program's own. Instructions with
+/// a breakpoint are run where they are, unless its conditions can be computed before, and none holds.
 pub(super) fn translate(
     base: u64,
     start: u64,

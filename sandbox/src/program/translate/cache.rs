@@ -147,35 +147,22 @@ impl Cache {
         }
     }
 
-    /// The guest is left at these instructions, and at no others.
+    /// The guest is left at these instructions, and at no others; and the handler of breakpoints answers replaced
+    /// instructions in all code of files, or not: forgets all copies that were made otherwise.
     ///
     /// # Errors
     /// When there is no memory.
-    pub fn set_breakpoints(
+    pub fn adapt(
         &mut self,
         memory: &mut Memory,
         space: &mut AddressSpace,
         breakpoints: Breakpoints<'_>,
-    ) -> Result<(), PageError> {
-        if self.breakpoints != *breakpoints.at || self.conditions != *breakpoints.conditions {
-            self.breakpoints.clone_from(breakpoints.at);
-            self.conditions.clone_from(breakpoints.conditions);
-            self.clear(memory, space)?;
-        }
-        Ok(())
-    }
-
-    /// Whether the handler of breakpoints answers replaced instructions in all code of files.
-    ///
-    /// # Errors
-    /// When there is no memory.
-    pub fn set_all_known(
-        &mut self,
-        memory: &mut Memory,
-        space: &mut AddressSpace,
         all_known: bool,
     ) -> Result<(), PageError> {
-        if self.all_known != all_known {
+        let Breakpoints { at, conditions } = breakpoints;
+        if self.breakpoints != *at || self.conditions != *conditions || self.all_known != all_known {
+            self.breakpoints.clone_from(at);
+            self.conditions.clone_from(conditions);
             self.all_known = all_known;
             self.clear(memory, space)?;
         }

@@ -47,8 +47,7 @@ impl Caches {
         let (changed, all_known) = (kernel.space.take_changed_code(), kernel.space.is_all_code_known());
         let (_, cache) = self.caches.last_mut().expect("one was found or added");
         cache.forget(&mut kernel.memory, &mut kernel.space, &changed)?;
-        cache.set_all_known(&mut kernel.memory, &mut kernel.space, all_known)?;
-        cache.set_breakpoints(&mut kernel.memory, &mut kernel.space, breakpoints)?;
+        cache.adapt(&mut kernel.memory, &mut kernel.space, breakpoints, all_known)?;
         Ok(cache)
     }
 

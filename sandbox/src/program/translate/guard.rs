@@ -4,15 +4,13 @@
 //! The program's registers are put on a stack of the copies' own, as conditions expect them
 //! ([`crate::program::patch`]), and taken from there again.
 
-use iced_x86::code_asm::{
-    CodeAssembler, ecx, ptr, r8, r9, r10, r11, r12, r13, r14, r15, rax, rbp, rbx, rcx, rdi, rdx, rsi, rsp,
-};
+use iced_x86::code_asm::{CodeAssembler, ecx, ptr, rax, rbp, rdx, rsp};
 use iced_x86::{BlockEncoderOptions, IcedError, Register};
 
 use super::emit::Emitter;
 use super::layout::FRAME_RSP;
 use super::piece::{Landing, Piece, Saved};
-use crate::program::patch::Condition;
+use crate::program::patch::{Condition, pop_all, push_others};
 use crate::ram::PAGE_SIZE;
 
 /// Computes the conditions of the instruction at `rip`: goes on behind what it makes if none holds, and to the
@@ -61,9 +59,9 @@ fn computed(base: u64, rip: u64, conditions: &[Condition]) -> Result<(Vec<u8>, u
     // As behind an exception: RFLAGS, CS and RIP, which nobody reads.
     a.pushfq()?;
     a.lea(rsp, ptr(rsp - 16))?;
-    for register in [rax, rdx, rcx, rbx, rbp, rsi, rdi, r8, r9, r10, r11, r12, r13, r14, r15] {
-        a.push(register)?;
-    }
+    a.push(rax)?;
+    a.push(rdx)?;
+    push_others(&mut a)?;
     a.set_label(&mut has_frame)?;
     a.mov(rbp, rsp)?;
     for condition in conditions {
@@ -83,9 +81,7 @@ fn computed(base: u64, rip: u64, conditions: &[Condition]) -> Result<(Vec<u8>, u
 /// Gives the program its registers. Where only RSP is not its own.
 fn take_frame(e: &mut Emitter) -> Result<u64, IcedError> {
     let mut a = CodeAssembler::new(64)?;
-    for register in [r15, r14, r13, r12, r11, r10, r9, r8, rdi, rsi, rbp, rbx, rcx, rdx, rax] {
-        a.pop(register)?;
-    }
+    pop_all(&mut a)?;
     a.lea(rsp, ptr(rsp + 16))?;
     a.popfq()?;
     e.bytes(&a.assemble(0)?);

@@ -9,10 +9,9 @@ use crate::program::error::SysError;
 use crate::program::kernel::Kernel;
 use crate::program::mm::{Access, Backing, Vma};
 use crate::ram::PAGE_SIZE;
+use crate::x86::MAX_INSTRUCTION;
 
 const PAGE: u64 = PAGE_SIZE as u64;
-/// The most bytes of an instruction.
-const MAX_INSTRUCTION: usize = 15;
 
 /// The most bytes of a block.
 const MAX_BLOCK: usize = MAX_INSTRUCTION * MAX_INSTRUCTIONS;
@@ -38,9 +37,16 @@ pub(super) struct Source {
 /// Reads the code of blocks, which mostly lie in one page, while nothing changes it.
 #[derive(Debug, Default)]
 pub(super) struct Sources {
-    /// The page that was read last: its number, where in it what was read begins, and that.
-    last: Option<(u64, usize, Vec<u8>)>,
-    /// It is a file's.
+    last: Option<Page>,
+}
+
+/// The page that was read last.
+#[derive(Debug)]
+struct Page {
+    number: u64,
+    /// Where in it what was read begins.
+    from: usize,
+    code: Vec<u8>,
     is_file: bool,
 }
 
@@ -53,7 +59,8 @@ impl Sources {
     pub fn block(&mut self, kernel: &mut Kernel, at: u64, wanted: bool) -> Result<Option<Source>, RunError> {
         let Some(code) = self.page(kernel, at, wanted)? else { return Ok(None) };
         let mut code = code[..code.len().min(MAX_BLOCK)].to_vec();
-        let (mut pages, is_file) = (vec![at / PAGE], self.is_file);
+        let mut pages = vec![at / PAGE];
+        let is_file = self.last.as_ref().is_some_and(|page| page.is_file);
         if code.len() < MAX_INSTRUCTION && replaced_bytes(&code).is_none() {
             let mut decoder = Decoder::with_ip(64, &code, at, DecoderOptions::NONE);
             let _ = decoder.decode();
@@ -71,11 +78,10 @@ impl Sources {
     /// What is at an address, to the end of its page.
     fn page(&mut self, kernel: &mut Kernel, at: u64, wanted: bool) -> Result<Option<&[u8]>, RunError> {
         let (number, offset) = (at / PAGE, (at % PAGE) as usize);
-        if self.last.as_ref().is_none_or(|(last, ..)| *last != number) {
-            let (start, end) = match kernel.space.find(at) {
+        if self.last.as_ref().is_none_or(|page| page.number != number) {
+            let (start, end, is_file) = match kernel.space.find(at) {
                 Some((start, vma)) if is_translated(vma) => {
-                    self.is_file = vma.is_code();
-                    (start.max(number * PAGE), vma.end.min((number + 1) * PAGE))
+                    (start.max(number * PAGE), vma.end.min((number + 1) * PAGE), vma.is_code())
                 }
                 Some((_, vma)) if vma.protection.allows(Access::Exec) => return Ok(None),
                 _ => return Ok(wanted.then_some(&[])),
@@ -86,12 +92,12 @@ impl Sources {
             }
             let mut code = vec![0; (end - start) as usize];
             match kernel.read(start, &mut code) {
-                Ok(()) => self.last = Some((number, (start % PAGE) as usize, code)),
+                Ok(()) => self.last = Some(Page { number, from: (start % PAGE) as usize, code, is_file }),
                 // Behind the end of a file, say: the program is told when it comes there.
                 Err(SysError::Errno(_)) => return Ok(wanted.then_some(&[])),
                 Err(e) => return Err(e.into()),
             }
         }
-        Ok(self.last.as_ref().and_then(|(_, from, code)| code.get(offset.checked_sub(*from)?..)))
+        Ok(self.last.as_ref().and_then(|page| page.code.get(offset.checked_sub(page.from)?..)))
     }
 }
