@@ -141,6 +141,14 @@ pub enum Error {
         /// The id of the file.
         found: ContentId,
     },
+    /// Nothing can be taken out of a recording.
+    #[error("{} cannot be redacted: {why}", path.display())]
+    NotRedacted {
+        /// The recording.
+        path: PathBuf,
+        /// Why not.
+        why: &'static str,
+    },
     /// The run ended with an error; the sandbox cannot be used any more.
     #[error(transparent)]
     Run(Box<RunError>),

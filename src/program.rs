@@ -20,7 +20,7 @@ use crate::recording::{self, Taps};
 use crate::{Error, Host, Sandbox};
 
 /// The environment that a program has unless told otherwise.
-const ENVIRONMENT: [(&str, &str); 3] = [
+pub(crate) const ENVIRONMENT: [(&str, &str); 3] = [
     ("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"),
     ("HOME", "/root"),
     ("LANG", "C.UTF-8"),

@@ -1,16 +1,19 @@
 //! Replaying a recording.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use dejavm_replay::{CheckpointRef, Outputs, Recording, Replayer, Timeline, TimelineOptions};
 use dejavm_sandbox::guest::{Checkpoint, Machine, MachineState};
 use dejavm_sandbox::machine::Memory;
+use dejavm_sandbox::ram::Zeros;
 use dejavm_snapshot::Snapshot;
 
 use crate::common::{Ceilings, Common, ceiling_setters, common_setters};
 use crate::image::Image;
-use crate::{Error, Host, Sandbox, View};
+use crate::recording::{self, LogLimits, Taps};
+use crate::tee::both;
+use crate::{Error, Host, Redaction, Sandbox, View};
 
 /// A run that does again what a recorded one did: the outside says what it said then, and every
 /// exit must be the same.
@@ -25,6 +28,7 @@ use crate::{Error, Host, Sandbox, View};
 pub struct Replay {
     recording: Recording,
     live: bool,
+    redaction: Option<(Redaction, PathBuf)>,
     common: Common,
 }
 
@@ -39,7 +43,7 @@ impl Replay {
 
     /// A replay of an open recording.
     pub fn of(recording: Recording) -> Replay {
-        Replay { recording, live: false, common: Common::default() }
+        Replay { recording, live: false, redaction: None, common: Common::default() }
     }
 
     /// The recording.
@@ -61,6 +65,16 @@ impl Replay {
     #[must_use]
     pub fn any_cpu(mut self, any: bool) -> Replay {
         self.common.machine.any_cpu = any;
+        self
+    }
+
+    /// Takes secrets out, once it is [started](Replay::start): the run is done again without them, and recorded in
+    /// this directory, which is made; if it is there, it must be empty. Only a recording of a program from its start
+    /// on can be redacted. A run that does something else without what was taken out (another call, another result,
+    /// another length of output) ends as [`Error::Diverged`].
+    #[must_use]
+    pub fn redact(mut self, redaction: Redaction, into: impl Into<PathBuf>) -> Replay {
+        self.redaction = Some((redaction, into.into()));
         self
     }
 
@@ -114,10 +128,11 @@ impl Replay {
     /// [`Error::WrongSnapshot`], and as [`Restore::start`](crate::Restore::start).
     pub fn start(self, host: &Host) -> Result<Sandbox, Error> {
         let _span = tracing::info_span!("replay", recording = %self.recording.path().display()).entered();
-        let (state, snapshot) = self.start_of_run()?;
-        let Replay { recording, live, mut common } = self;
+        let (mut state, snapshot) = self.start_of_run()?;
+        let Replay { recording, live, redaction, mut common } = self;
         common.machine.allocator_reads_no_clock = host.allocator_reads_no_clock();
         let mut wiring = common.wiring()?;
+        let path = recording.path().to_owned();
         let mut replayer = Replayer::from_exit(recording, state.exits() + 1)?;
         if live {
             wiring.live = true;
@@ -129,11 +144,22 @@ impl Replay {
                 stdin,
             )?));
         }
+        if let Some((redaction, _)) = &redaction {
+            let not = |why| Error::NotRedacted { path: path.clone(), why };
+            let MachineState::Program(program) = &mut state else {
+                return Err(not("its guest is no program"));
+            };
+            replayer = replayer.redacting(redaction.begin(program).map_err(not)?);
+        }
         let interrupt = Box::new(wiring.stop.clone());
         let outputs = Outputs::to(wiring.stdout.output(), wiring.stderr.output(), interrupt);
         wiring.output_error = Some(outputs.error());
         let world = replayer.world(outputs);
-        let observer = Some(replayer.observer());
+        let Taps { world, observer, recording } = match &redaction {
+            // As when it was recorded, there is no memory yet.
+            Some((_, into)) => recording::of_start(into, &state, &Zeros, 0, world, LogLimits::default())?,
+            None => Taps::none(world),
+        };
         let machine = Machine::start(
             state,
             Memory::Snapshot(snapshot),
@@ -142,7 +168,8 @@ impl Replay {
             wiring.stop.clone(),
             &common.machine,
         );
-        Sandbox::assemble(machine, observer, None, Some(replayer), wiring, common)
+        let observer = both(Some(replayer.observer()), observer);
+        Sandbox::assemble(machine, observer, recording, Some(replayer), wiring, common)
     }
 }
 

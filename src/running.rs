@@ -11,6 +11,7 @@ use dejavm_sandbox::exit::Observer;
 use dejavm_sandbox::guest::Machine;
 use dejavm_sandbox::host::stop::StopHandle;
 use dejavm_sandbox::machine::{PauseAt, RunEnd, RunError, RunOptions, StartError};
+use dejavm_sandbox::program::fs::guest_path;
 use dejavm_sandbox::stats::Stats;
 use dejavm_sandbox::vcpu::registers::UserRegisters;
 use dejavm_sandbox::world::WorldError;
@@ -123,7 +124,7 @@ impl Sandbox {
             self.set_deadline(Some(limit));
         }
         if let Some(outcome) = self.log_is_over() {
-            return Ok(self.over(outcome));
+            return self.over(outcome);
         }
         // Spans begin and end outside the run: whoever listens may read the clock.
         let span = tracing::info_span!("run", exits = tracing::field::Empty, pages = tracing::field::Empty);
@@ -142,7 +143,7 @@ impl Sandbox {
             Err(RunError::World(WorldError::EndOfLog)) if self.replayer.is_some() => {
                 let end = self.replayer.as_ref().and_then(|r| r.recording().end());
                 let outcome = outcome_at_end(end);
-                Ok(self.over(outcome))
+                self.over(outcome)
             }
             Err(RunError::World(WorldError::LogFull { .. })) if self.recording.is_some() => {
                 self.seal(Outcome::LogFull)?;
@@ -329,6 +330,15 @@ impl Sandbox {
         self.replayer.as_ref().map(Replayer::position)
     }
 
+    /// The host's files whose contents a [redaction](crate::Replay::redact) has taken out so far, by their absolute
+    /// paths in the guest.
+    pub fn redacted(&self) -> Vec<Vec<u8>> {
+        let files = self.replayer.as_ref().map(Replayer::redacted).unwrap_or_default();
+        let Some(program) = self.machine.program() else { return Vec::new() };
+        let path_of = |file| program.kernel.outside.look(|fs, file| guest_path(fs.mounts(), file), file);
+        files.iter().filter_map(path_of).collect()
+    }
+
     /// The machine, for what this type has no words for.
     pub fn machine(&self) -> &Machine {
         &self.machine
@@ -354,10 +364,12 @@ impl Sandbox {
         (stops && replayer.at_end()).then(|| outcome_at_end(end))
     }
 
-    /// The recording has nothing more, so there is no outside to go on with.
-    fn over(&mut self, outcome: Outcome) -> Outcome {
+    /// The recording has nothing more, so there is no outside to go on with. One that is made of a replay ends as
+    /// that does.
+    fn over(&mut self, outcome: Outcome) -> Result<Outcome, Error> {
+        self.seal(outcome)?;
         self.broken = Some("its recording ended".into());
-        outcome
+        Ok(outcome)
     }
 
     /// Seals the recording: what would come after it is not in it, so there is nothing after it.

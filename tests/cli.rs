@@ -61,7 +61,7 @@ fn help_has_examples_and_exit_statuses() {
     }
     for command in [
         "run", "record", "replay", "snapshot", "restore", "warm", "log", "ps", "stdout", "trace", "report",
-        "diff", "cat", "find", "where", "inspect", "pack", "unpack", "doctor",
+        "diff", "cat", "find", "where", "inspect", "pack", "unpack", "redact", "doctor",
     ] {
         assert!(help.contains(&format!("  {command} ")), "{command}");
         let of_command = in_temp(&[command, "--help"]);
@@ -302,7 +302,7 @@ fn completions_and_manual_pages() {
     let dir = tempfile::tempdir().unwrap();
     let commands = [
         "run", "record", "replay", "snapshot", "restore", "warm", "log", "ps", "stdout", "trace", "report",
-        "diff", "cat", "find", "where", "inspect", "pack", "unpack", "doctor",
+        "diff", "cat", "find", "where", "inspect", "pack", "unpack", "redact", "doctor",
     ];
     for shell in ["bash", "zsh", "fish"] {
         let script = tool(dir.path(), ["completions", shell]).text();

@@ -90,7 +90,8 @@ pub use reader::{Ending, Exits, Info, Recording, Records};
 pub use record::{Answer, Asked, BlobId, BlobKind, KeyedRecord, Record, WorldRecord};
 pub use recorder::{Recorder, RecorderOptions, Summary};
 pub use replayer::{
-    Divergence, Event, FieldDifference, MAX_FAULTS, MAX_MATCHED, OutputError, Outputs, Replayer, Window,
+    Divergence, Event, FieldDifference, MAX_FAULTS, MAX_MATCHED, OutputError, Outputs, Redaction, Replayer,
+    Window, redact,
 };
 pub use timeline::{
     BadPosition, FileError, Files, Found, FoundKind, Frame, MOST_FRAMES, Moment, Position, Stop, Stops,

@@ -59,6 +59,17 @@ impl Failure {
         }
     }
 
+    /// Another process of this tool ended with this status, and has said why; `None` when a signal ended it.
+    pub fn told(status: Option<i32>) -> Failure {
+        let status = status.and_then(|status| u8::try_from(status).ok());
+        Failure { status: status.unwrap_or(status::FAILED), message: String::new() }
+    }
+
+    /// The same failure, once more.
+    pub fn in_other_words(&self, message: impl Display) -> Failure {
+        Failure { status: self.status, message: message.to_string() }
+    }
+
     /// What it says.
     pub fn message(&self) -> &str {
         &self.message

@@ -27,6 +27,7 @@ mod place;
 mod progress;
 mod ps;
 mod record;
+mod redact;
 mod replay;
 mod report;
 mod restore;
@@ -138,6 +139,7 @@ enum Command {
     Inspect(inspect::Args),
     Pack(pack::Args),
     Unpack(unpack::Args),
+    Redact(redact::Args),
     Doctor(doctor::Args),
     Completions(generate::Completions),
     Man(generate::Man),
@@ -176,6 +178,7 @@ pub fn main() -> ExitCode {
         Command::Inspect(args) => inspect::main(args),
         Command::Pack(args) => pack::main(args, voice),
         Command::Unpack(args) => unpack::main(args, voice),
+        Command::Redact(args) => redact::main(args, voice),
         Command::Doctor(args) => doctor::main(args),
         Command::Completions(args) => generate::completions(args),
         Command::Man(args) => generate::man(args),

@@ -1,23 +1,26 @@
 //! `dejavm pack`
 
+use std::ffi::OsString;
 use std::path::PathBuf;
 
 use dejavm::replay::{PackOptions, Recording};
+use dejavm::snapshot::directory_of;
 
 use super::failure::say;
 use super::progress::Progress;
 use super::stats::bytes;
-use super::{Result, Voice};
+use super::{Failure, Result, Voice, redact};
 
 /// Puts a recording into one file, smaller than its directory, that all commands take in its place.
 ///
 /// The whole log is read and checked, and compressed anew; the digest and every replay stay the same. The pack
-/// holds what the guest read, its environment included: nothing can be taken out without changing the run.
+/// holds what the guest read, its environment included, unless that is taken out by --redact.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:
   dejavm pack rec -o crash.dvr
   dejavm pack rec -o crash.dvr --debug-files
+  dejavm pack rec -o crash.dvr --redact --redact-file token.txt
   dejavm replay crash.dvr
   dejavm debug crash.dvr
   dejavm inspect crash.dvr --verify
@@ -39,10 +42,43 @@ pub struct Args {
     /// A directory of debug files, by build ID as in /usr/lib/debug, which is looked into last. May be repeated.
     #[arg(long, value_name = "DIR", requires = "debug_files")]
     debug_dir: Vec<PathBuf>,
+    /// Takes the values of the environment out, as `dejavm redact` does: by doing the run again.
+    #[arg(long)]
+    redact: bool,
+    /// Takes out what the program read of these files of the host, too. May be repeated.
+    #[arg(long, value_name = "FILE", requires = "redact")]
+    redact_file: Vec<OsString>,
+    /// Takes out what the program read from its standard input, too.
+    #[arg(long, requires = "redact")]
+    redact_stdin: bool,
+    /// Keeps the value of this variable. May be repeated.
+    #[arg(long, value_name = "NAME", requires = "redact")]
+    redact_keep: Vec<OsString>,
+}
+
+impl Args {
+    /// The same for `dejavm redact`.
+    fn redaction(&self) -> Vec<OsString> {
+        let with = |option: &str, value: &OsString| [OsString::from(option), value.clone()];
+        let files = self.redact_file.iter().flat_map(|file| with("--file", file));
+        let names = self.redact_keep.iter().flat_map(|name| with("--keep", name));
+        files.chain(names).chain(self.redact_stdin.then(|| "--stdin".into())).collect()
+    }
 }
 
 pub fn main(args: Args, voice: Voice) -> Result {
-    let recording = Recording::open(&args.recording)?;
+    let (recording, _redacted) = match args.redact {
+        false => (Recording::open(&args.recording)?, None),
+        true => {
+            let beside = directory_of(&args.output);
+            let dir = tempfile::Builder::new().prefix(".dejavm-").suffix(".tmp").tempdir_in(beside);
+            let dir = dir.map_err(|e| {
+                Failure::new(format_args!("cannot make a directory in {}: {e}", beside.display()))
+            })?;
+            redact::elsewhere(&args.recording, dir.path(), &args.redaction(), voice)?;
+            (Recording::open(dir.path())?, Some(dir))
+        }
+    };
     let mut options = PackOptions::default();
     options.level = args.level;
     options.debug_files = args.debug_files;

@@ -3,9 +3,11 @@
 mod cursor;
 mod divergence;
 mod outputs;
+mod redaction;
 mod state;
 mod taps;
 
+use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -14,6 +16,7 @@ use dejavm_sandbox::world::{HostPath, World};
 
 pub use divergence::{Divergence, Event, FieldDifference, MAX_FAULTS, MAX_MATCHED, Window};
 pub use outputs::{OutputError, Outputs};
+pub use redaction::{Redaction, redact};
 
 use crate::error::Error;
 use crate::reader::Recording;
@@ -83,6 +86,21 @@ impl Replayer {
         *self.live.lock().unwrap_or_else(PoisonError::into_inner) = Some(live);
         lock(&self.state).go_on();
         self
+    }
+
+    /// Gives the run other answers than the recorded ones: with these contents taken out, as [`redact`] does. A
+    /// recording that is made of the replay lacks them. What depends on contents is not compared then: what a
+    /// system call wrote to memory, its registers, and output but for its length. A run that does something else
+    /// without them ends as diverged.
+    #[must_use]
+    pub fn redacting(self, redaction: Redaction) -> Replayer {
+        lock(&self.state).redact(redaction);
+        self
+    }
+
+    /// The host files whose contents were taken out so far.
+    pub fn redacted(&self) -> BTreeSet<HostPath> {
+        lock(&self.state).redacted()
     }
 
     /// The recording.

@@ -1,6 +1,6 @@
 //! A replay's state: where it is, and what came of it.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use dejavm_sandbox::exit::{Exit, Fault};
@@ -8,6 +8,7 @@ use dejavm_sandbox::world::{HostPath, Request, Response, WorldError};
 
 use super::cursor::Cursor;
 use super::divergence::{Divergence, Event, MAX_MATCHED, Window};
+use super::redaction::{Redaction, same_exit, same_question};
 use crate::error::Error;
 use crate::manifest::RunEnd;
 use crate::reader::content::Keyed;
@@ -25,6 +26,8 @@ pub(super) struct State {
     position: u64,
     /// Whether the run goes on live at the end of the log.
     goes_on: bool,
+    /// What is taken out of the answers, and the files that it was taken out of.
+    redaction: Option<(Redaction, BTreeSet<HostPath>)>,
     phase: Phase,
 }
 
@@ -69,12 +72,22 @@ impl State {
             seen_faults: Window::default(),
             position: exit.saturating_sub(1),
             goes_on: false,
+            redaction: None,
             phase: Phase::Log,
         })
     }
 
     pub fn go_on(&mut self) {
         self.goes_on = true;
+    }
+
+    pub fn redact(&mut self, redaction: Redaction) {
+        self.redaction = Some((redaction, BTreeSet::new()));
+    }
+
+    /// Files that something was taken out of.
+    pub fn redacted(&self) -> BTreeSet<HostPath> {
+        self.redaction.as_ref().map(|(_, files)| files.clone()).unwrap_or_default()
     }
 
     /// See [`super::Replayer::read_ahead`].
@@ -122,7 +135,12 @@ impl State {
         if self.settled()? {
             return Ok(Reply::Live);
         }
-        let same = |record: &Record| matches!(record, Record::World(world) if world.asked.is(&request));
+        let redacts = self.redaction.is_some();
+        let same = |record: &Record| match record {
+            Record::World(world) if redacts => same_question(&world.asked, &request),
+            Record::World(world) => world.asked.is(&request),
+            _ => false,
+        };
         match self.next_is(same)? {
             Next::Same => {}
             // That no signal came is not in the log.
@@ -136,11 +154,14 @@ impl State {
         let Some(Record::World(world)) = self.cursor.take() else {
             return Err(self.diverge(Event::of(&request)));
         };
-        let response = self.recording.response(&world.answer).map_err(|e| self.fail(e))?;
+        let mut response = self.recording.response(&world.answer).map_err(|e| self.fail(e))?;
         if !possible(&request, &response) {
             let why = format!("the answer to {} is more than was asked for", request.name());
             let error = Error::corrupt(self.recording.log_path(), 0, why);
             return Err(self.fail(error));
+        }
+        if let Some((redaction, _)) = &self.redaction {
+            redaction.take_out(&mut response);
         }
         Ok(Reply::Recorded(response))
     }
@@ -148,8 +169,13 @@ impl State {
     /// The answer to a keyed question. Its place in the run is not compared.
     pub fn block(&mut self, path: &HostPath, block: u64) -> Result<Reply, WorldError> {
         if let Some(answer) = self.keyed.get(path, block) {
-            let response = self.recording.response(answer);
-            return response.map(Reply::Recorded).map_err(|e| self.fail(e));
+            let mut response = self.recording.response(answer).map_err(|e| self.fail(e))?;
+            if let Some((redaction, files)) = &mut self.redaction
+                && redaction.take_out_of_file(path, &mut response)
+            {
+                files.insert(path.clone());
+            }
+            return Ok(Reply::Recorded(response));
         }
         if self.settled()? {
             return Ok(Reply::Live);
@@ -175,7 +201,13 @@ impl State {
         if self.settled()? {
             return Ok(());
         }
-        match self.next_is(|record| matches!(record, Record::Exit(expected) if expected == exit))? {
+        let redacts = self.redaction.is_some();
+        let same = |record: &Record| match record {
+            Record::Exit(expected) if redacts => same_exit(expected, exit),
+            Record::Exit(expected) => expected == exit,
+            _ => false,
+        };
+        match self.next_is(same)? {
             Next::Same => {}
             Next::Other | Next::GuestEnded => return Err(self.diverge(Event::Exit(exit.clone()))),
             Next::Live => return Ok(()),

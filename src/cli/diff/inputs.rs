@@ -6,7 +6,7 @@ use std::hash::{DefaultHasher, Hasher};
 use dejavm::replay::text::quote;
 use dejavm::replay::{Answer, Asked, BlobId, Record, Recording};
 use dejavm::sandbox::program::chaos::Chaos;
-use dejavm::sandbox::program::fs::MountSource;
+use dejavm::sandbox::program::fs::guest_path;
 use dejavm::sandbox::program::state::ProgramState;
 use dejavm::sandbox::world::{BLOCK_SIZE, FileKind, HostPath, Metadata, Response, STDIN_GRANT};
 use dejavm::{Image, MachineState};
@@ -81,17 +81,11 @@ impl Given {
     /// A host file's path in the guest.
     fn path(&self, path: &HostPath) -> String {
         let mounts = self.state.program().map_or(&[][..], |state| state.fs.mounts());
-        let mount = mounts.iter().find(|mount| match mount.source {
-            MountSource::Directory { grant } | MountSource::File { grant } => grant == path.grant,
-            _ => false,
-        });
-        let at = match mount {
-            Some(mount) => mount.path.strip_suffix(b"/").unwrap_or(&mount.path),
-            None if path.grant == STDIN_GRANT => return "standard input".into(),
-            None => return format!("{}:{}", path.grant, String::from_utf8_lossy(&path.path)),
-        };
-        let separator: &[u8] = if path.path.is_empty() { b"" } else { b"/" };
-        String::from_utf8_lossy(&[at, separator, &path.path].concat()).escape_debug().to_string()
+        match guest_path(mounts, path) {
+            Some(path) => String::from_utf8_lossy(&path).escape_debug().to_string(),
+            None if path.grant == STDIN_GRANT => "standard input".into(),
+            None => format!("{}:{}", path.grant, String::from_utf8_lossy(&path.path)),
+        }
     }
 }
 

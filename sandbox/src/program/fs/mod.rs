@@ -74,7 +74,7 @@ pub use frozen::{ContentRef, Mapped};
 pub use inode::InodeId;
 pub use io::IoOutcome;
 pub use kept::KeptContent;
-pub use mount::{FsOptions, Mount, MountError, MountSource};
+pub use mount::{FsOptions, Mount, MountError, MountSource, guest_path};
 pub use open::OpenFlags;
 pub use permission::{R_OK, W_OK, X_OK};
 pub use resolve::{At, FdLinks, NAME_MAX, NoFds, PATH_MAX, Scope};

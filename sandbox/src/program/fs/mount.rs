@@ -12,7 +12,7 @@ use super::kept::KeptFiles;
 use super::resolve::{NAME_MAX, PATH_MAX};
 use super::stream::{Stdio, Streams};
 use super::{Fs, device, proc, sys};
-use crate::world::{Grant, GrantKind};
+use crate::world::{Grant, GrantKind, HostPath};
 
 /// What a guest's path shows.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -24,6 +24,14 @@ pub struct Mount {
 }
 
 impl Mount {
+    /// The grant that it shows.
+    fn grant(&self) -> Option<u32> {
+        match self.source {
+            MountSource::Directory { grant } | MountSource::File { grant } => Some(grant),
+            MountSource::Symlink { .. } | MountSource::Empty { .. } => None,
+        }
+    }
+
     /// The mounts for a list of grants, in whose order they are given to the outside.
     pub fn of_grants(grants: &[(Vec<u8>, Grant)]) -> Vec<Mount> {
         let numbered = (0..).zip(grants);
@@ -38,6 +46,14 @@ impl Mount {
             })
             .collect()
     }
+}
+
+/// The guest's path of a host file, by the first mount that shows it; `None` if none does.
+pub fn guest_path(mounts: &[Mount], file: &HostPath) -> Option<Vec<u8>> {
+    let mount = mounts.iter().find(|mount| mount.grant() == Some(file.grant))?;
+    let at = mount.path.strip_suffix(b"/").unwrap_or(&mount.path);
+    let separator: &[u8] = if file.path.is_empty() { b"" } else { b"/" };
+    Some([at, separator, &file.path].concat())
 }
 
 /// What a mount shows. Grants are numbered as in [`HostPath::grant`](crate::world::HostPath).
