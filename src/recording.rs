@@ -1,5 +1,6 @@
 //! Recording a run: its directory, its start snapshot, and sealing it.
 
+use std::collections::BTreeSet;
 use std::ffi::OsStr;
 use std::fs;
 use std::io;
@@ -14,8 +15,9 @@ use dejavm_replay::{
 use dejavm_sandbox::exit::Observer;
 use dejavm_sandbox::guest::{Anew, Machine, MachineState, save_start};
 use dejavm_sandbox::program::clock::ClockMode;
+use dejavm_sandbox::program::fs::Mount;
 use dejavm_sandbox::ram::PageSource;
-use dejavm_sandbox::world::{World, WorldError};
+use dejavm_sandbox::world::{World, WorldError, default_paths};
 use dejavm_snapshot::{ContentId, Snapshot};
 
 use crate::{Error, Outcome};
@@ -192,6 +194,9 @@ fn start_recorder(
     options.max_log = limits.max_log;
     options.ring = limits.ring;
     let name_of = |file: &PathBuf| Some(file.file_name()?.to_string_lossy().into_owned());
+    if let Some(program) = state.program() {
+        options.whole = of_users(program.fs.mounts());
+    }
     options.start_files = files.iter().filter_map(name_of).collect();
     let recorder = Recorder::create_with(dir, manifest, options)?;
     Ok(Taps {
@@ -207,6 +212,12 @@ fn start_recorder(
             last_kept: 0,
         }),
     })
+}
+
+/// The grants that are not the system's: what lies there is made anew, and is on no other machine.
+fn of_users(mounts: &[Mount]) -> BTreeSet<u32> {
+    let of_system = |mount: &Mount| default_paths().any(|path| path.as_bytes() == mount.path);
+    mounts.iter().filter(|mount| !of_system(mount)).filter_map(Mount::grant).collect()
 }
 
 impl Recording {

@@ -115,15 +115,58 @@ fn a_pack_has_the_debug_files() {
     assert!(said.contains("lib.c:2") && said.contains("program.c:6"), "{gdb:?}");
 }
 
-/// Of a larger program a recording has what was read of it; the pack has all, if it is still the same.
+/// A program that is larger than a block, and has its symbols at its end.
+fn larger(at: &Path) -> PathBuf {
+    let program = common::guest(at, "backtraces.c", &["-O0", "-g", "-static", "-Wl,--build-id"]);
+    assert!(program.metadata().expect("a file").len() > 500_000);
+    program
+}
+
+/// What is not the system's is made anew, and may be gone: all of it is recorded.
+#[test]
+fn programs_of_the_users_are_recorded_as_a_whole() {
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    let at = dir.path();
+    let program = larger(at);
+    let done = tool(at, ["record", "-q", "-o", "rec", "--", "./backtraces", "store"]);
+    assert_eq!(done.status, 128 + 11, "{done:?}");
+    std::fs::remove_file(&program).expect("removed");
+    tool(at, ["pack", "-q", "rec", "-o", "rec.dvr"]).text();
+    for recording in ["rec", "rec.dvr"] {
+        let frames = backtrace(&at.join(recording));
+        assert_eq!(names(&frames)[..2], ["store", "main"], "{frames:#?}");
+        assert!(frames[1].source.is_some(), "{frames:#?}");
+        let gdb = tool(at, ["debug", "--end", recording, "--", "-nx", "-batch", "-ex", "backtrace"]);
+        let said = String::from_utf8_lossy(&gdb.stdout);
+        assert!(said.contains("store ") && said.contains("backtraces.c:"), "{gdb:?}");
+    }
+}
+
+/// Where a recording has no room for that, the program's directory has it, though it was seen as /work.
+#[test]
+fn a_program_that_was_seen_in_work_is_found() {
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    let at = dir.path();
+    let program = larger(at);
+    let record = ["record", "-q", "--max-log", "2M", "-o", "rec", "--", "./backtraces", "store"];
+    assert_eq!(tool(at, record).status, 128 + 11);
+    let frames = backtrace(&at.join("rec"));
+    assert_eq!(names(&frames)[..2], ["store", "main"], "{frames:#?}");
+    tool(at, ["pack", "-q", "rec", "-o", "with.dvr", "--debug-files"]).text();
+    std::fs::remove_file(&program).expect("removed");
+    assert_eq!(names(&backtrace(&at.join("rec")))[..2], ["?", "?"]);
+    assert_eq!(names(&backtrace(&at.join("with.dvr")))[..2], ["store", "main"]);
+}
+
+/// Of a larger program such a recording has what was read of it; the pack has all, if it is still the same.
 #[test]
 fn a_pack_has_whole_files() {
     let dir = tempfile::tempdir().expect("a temporary directory");
     let at = dir.path();
-    let program = common::guest(at, "backtraces.c", &["-O0", "-g", "-static", "-Wl,--build-id"]);
+    let program = larger(at);
     let (shown, path) = (at.to_str().expect("a path"), program.to_str().expect("a path"));
-    let done = tool(at, ["record", "-q", "-o", "rec", "--ro", shown, "--", path, "store"]);
-    assert_eq!(done.status, 128 + 11, "{done:?}");
+    let record = ["record", "-q", "--max-log", "2M", "-o", "rec", "--ro", shown, "--", path, "store"];
+    assert_eq!(tool(at, record).status, 128 + 11);
     tool(at, ["pack", "-q", "rec", "-o", "with.dvr", "--debug-files"]).text();
     // One that is not the same any more.
     let mut other = std::fs::read(&program).expect("read");

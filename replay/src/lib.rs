@@ -61,6 +61,7 @@
 mod beside;
 pub mod debugger;
 mod digest;
+mod elsewhere;
 mod error;
 mod format;
 mod home;

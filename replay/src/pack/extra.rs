@@ -1,14 +1,12 @@
 //! What of the host's files goes into a pack besides.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::ffi::OsStr;
 use std::io::Cursor;
-use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use dejavm_sandbox::guest::{MachineState, state_of};
-use dejavm_sandbox::program::fs::MountSource;
+use dejavm_sandbox::program::fs::guest_path;
 use dejavm_sandbox::program::mm::Backing;
 use dejavm_sandbox::program::mm::tables::{index_of, region_of};
 use dejavm_sandbox::world::{BLOCK_SIZE, HostPath, Response};
@@ -16,6 +14,7 @@ use dejavm_snapshot::{PAGE_SIZE, PageReader, Snapshot, Span};
 
 use super::PackOptions;
 use crate::beside::{self, BuildId, Kind};
+use crate::elsewhere::candidates;
 use crate::error::Error;
 use crate::reader::Recording;
 use crate::record::{Answer, Asked, Record};
@@ -29,8 +28,8 @@ const LONGEST: u64 = 512 << 20;
 /// A program or a library that the recorded program read, or has loaded.
 struct Elf {
     id: BuildId,
-    /// Where it is on the host, if the guest saw it by the same name.
-    path: PathBuf,
+    /// Where it may be on the host.
+    paths: Vec<PathBuf>,
     /// Bytes, if the log says so.
     size: Option<u64>,
     blocks: BTreeMap<u64, Answer>,
@@ -102,7 +101,9 @@ impl Recording {
             let Some(id) = BuildId::of(Cursor::new(&bytes[..])) else { continue };
             let path = HostPath { grant, path };
             let size = sizes.get(&path).copied();
-            programs.push(Elf { id, path: path_of(&state, &path), size, blocks });
+            let mounts = state.program().map_or(&[][..], |state| state.fs.mounts());
+            let name = guest_path(mounts, &path).unwrap_or(path.path);
+            programs.push(Elf { id, paths: candidates(mounts, &name), size, blocks });
             if programs.len() == MOST {
                 break;
             }
@@ -118,7 +119,8 @@ impl Recording {
         if all {
             return Ok(None);
         }
-        let Some(content) = read(&elf.path).filter(|content| is(content, &elf.id)) else { return Ok(None) };
+        let mut contents = elf.paths.iter().filter_map(|path| read(path));
+        let Some(content) = contents.find(|content| is(content, &elf.id)) else { return Ok(None) };
         if elf.size.is_some_and(|size| size != content.len() as u64) {
             return Ok(None);
         }
@@ -151,8 +153,8 @@ fn loaded(snapshot: Arc<Snapshot>, state: &MachineState) -> Result<Vec<Elf>, Err
             // One that is damaged, or is none of the snapshot's, has no ID.
             let read = reader.read(region.page(index_of(*start)), &mut page);
             let Some(id) = read.ok().and_then(|()| BuildId::of(Cursor::new(&page[..]))) else { continue };
-            let path = PathBuf::from(OsStr::from_bytes(&vma.name));
-            found.insert(content, Elf { id, path, size: Some(len), blocks: BTreeMap::new() });
+            let paths = candidates(program.fs.mounts(), &vma.name);
+            found.insert(content, Elf { id, paths, size: Some(len), blocks: BTreeMap::new() });
         }
     }
     Ok(found.into_values().collect())
@@ -160,18 +162,6 @@ fn loaded(snapshot: Arc<Snapshot>, state: &MachineState) -> Result<Vec<Elf>, Err
 
 /// A host path that can be put in order.
 type HostPathKey = (u32, Vec<u8>);
-
-/// A file's path in the guest, which is most often the host's.
-fn path_of(state: &MachineState, path: &HostPath) -> PathBuf {
-    let mounts = state.program().map_or(&[][..], |state| state.fs.mounts());
-    let mount = mounts.iter().find(|mount| match mount.source {
-        MountSource::Directory { grant } | MountSource::File { grant } => grant == path.grant,
-        _ => false,
-    });
-    let root = mount.map_or(&b""[..], |mount| &mount.path);
-    let root = Path::new(OsStr::from_bytes(root));
-    if path.path.is_empty() { root.to_owned() } else { root.join(OsStr::from_bytes(&path.path)) }
-}
 
 fn read(path: &Path) -> Option<Vec<u8>> {
     let bytes = Span::open(path).ok().filter(|bytes| bytes.length() <= LONGEST)?;

@@ -6,11 +6,13 @@ mod rewrite;
 mod ring;
 mod sync;
 mod taps;
+mod whole;
 mod writer;
 
 #[cfg(test)]
 mod tests;
 
+use std::collections::BTreeSet;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::Path;
 use std::sync::Arc;
@@ -29,6 +31,7 @@ use head::Head;
 use queue::{Close, Queue};
 pub(crate) use rewrite::rewrite;
 use ring::{Logs, new_log};
+use whole::Whole;
 use writer::{LogWriter, Sink};
 
 /// How a log is cut and compressed.
@@ -58,6 +61,9 @@ pub struct RecorderOptions {
     /// Names of the files that the start snapshot is made of, itself and its parents, which a ring drops with
     /// the log that starts there.
     pub start_files: Vec<String>,
+    /// Grants whose programs and libraries are kept as a whole, for debuggers: ELF files up to 32 MiB each, 128 MiB in
+    /// all, and an eighth of the limit of a log that has one. None by default.
+    pub whole: BTreeSet<u32>,
 }
 
 /// The lowest limit of a ring: some blocks.
@@ -76,6 +82,7 @@ impl Default for RecorderOptions {
             max_log: None,
             ring: None,
             start_files: Vec::new(),
+            whole: BTreeSet::new(),
         }
     }
 }
@@ -96,6 +103,7 @@ pub struct Recorder {
     next_start: Option<u64>,
     flush_after: Duration,
     thread: Option<JoinHandle<Result<Summary, std::io::Error>>>,
+    whole: Whole,
 }
 
 /// What a sealed recording holds.
@@ -186,6 +194,7 @@ impl Recorder {
             next_start: None,
             flush_after: options.flush_after,
             thread: None,
+            whole: Whole::new(options),
         };
         if !options.begin_later {
             recorder.begin()?;
@@ -212,7 +221,7 @@ impl Recorder {
     /// The outside as seen by the run: asks `inner` and logs what it says. Errors of `inner` are
     /// passed on and not logged.
     pub fn world(&self, inner: Box<dyn World>) -> Box<dyn World> {
-        Box::new(taps::RecordingWorld::new(self.queue.clone(), inner))
+        Box::new(taps::RecordingWorld::new(self.queue.clone(), inner, self.whole.clone()))
     }
 
     /// The observer that logs exits and faults. Exits must come with ascending numbers, without a

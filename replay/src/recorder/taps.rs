@@ -7,6 +7,7 @@ use dejavm_sandbox::exit::{Exit, Fault, Observer};
 use dejavm_sandbox::world::{HostPath, Request, Response, Stream, TerminalRequest, World, WorldError};
 
 use super::queue::{Entry, Queue};
+use super::whole::Whole;
 use crate::format::MAX_BLOCK;
 use crate::record::Asked;
 
@@ -18,11 +19,28 @@ pub(super) struct RecordingWorld {
     known: HashSet<(HostPath, u64)>,
     /// How often the log had begun anew when that was so.
     starts: u64,
+    whole: Whole,
 }
 
 impl RecordingWorld {
-    pub fn new(queue: Arc<Queue>, inner: Box<dyn World>) -> RecordingWorld {
-        RecordingWorld { queue, inner, known: HashSet::new(), starts: 0 }
+    pub fn new(queue: Arc<Queue>, inner: Box<dyn World>, whole: Whole) -> RecordingWorld {
+        RecordingWorld { queue, inner, known: HashSet::new(), starts: 0, whole }
+    }
+
+    /// Logs a block of a file, and what belongs to it, unless it is there already.
+    fn keep(&mut self, path: &HostPath, block: u64, response: &Response) -> Result<(), WorldError> {
+        let key = (path.clone(), block);
+        if self.known.contains(&key) {
+            return Ok(());
+        }
+        self.queue.push(Entry::Keyed(key.0.clone(), block, response.clone()))?;
+        self.known.insert(key);
+        if let (0, Response::Block(Ok(first))) = (block, response) {
+            for (block, response) in self.whole.rest(path, first, &mut *self.inner) {
+                self.keep(path, block, &response)?;
+            }
+        }
+        Ok(())
     }
 }
 
@@ -43,11 +61,7 @@ impl World for RecordingWorld {
                 self.known.clear();
                 self.starts = starts;
             }
-            let key = (path.clone(), block);
-            if !self.known.contains(&key) {
-                self.queue.push(Entry::Keyed(key.0.clone(), block, response.clone()))?;
-                self.known.insert(key);
-            }
+            self.keep(path, block, &response)?;
         } else if let Some(asked) = Asked::of(&request) {
             self.queue.push(Entry::World(asked, response.clone()))?;
         }

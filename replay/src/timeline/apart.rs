@@ -4,11 +4,12 @@ use std::os::unix::fs::FileExt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use dejavm_sandbox::errno::Errno;
-use dejavm_sandbox::program::fs::{Mount, MountSource};
+use dejavm_sandbox::program::fs::{Mount, guest_path};
 use dejavm_sandbox::world::{BLOCK_SIZE, HostPath, Request, Response, World, WorldError};
 
 use super::files::Held;
 use super::mapped::of_this_machine;
+use crate::elsewhere::candidates;
 
 /// Bytes of what a copy writes that are kept.
 const OUTPUT_MAX: usize = 64 << 10;
@@ -74,7 +75,7 @@ impl World for Apart {
 }
 
 impl Apart {
-    /// A block that the recording lacks, out of this machine's file of that name, if it begins as the recorded one.
+    /// A block that the recording lacks, out of the file on this machine that the program saw by that name, if it begins as the recorded one.
     fn block_of_this_machine(&mut self, path: &HostPath, block: u64) -> Option<Arc<[u8]>> {
         if !self.held.has_block(path, 0) {
             return None;
@@ -82,21 +83,15 @@ impl Apart {
         let Ok(Response::Block(Ok(begin))) = self.held.ask(Request::ReadBlock { path, block: 0 }) else {
             return None;
         };
-        let shows = |mount: &&Mount| match mount.source {
-            MountSource::Directory { grant } | MountSource::File { grant } => grant == path.grant,
-            MountSource::Symlink { .. } | MountSource::Empty { .. } => false,
-        };
-        let mut name = self.mounts.iter().find(shows)?.path.clone();
-        if !path.path.is_empty() {
-            name.push(b'/');
-            name.extend(&path.path);
-        }
-        let (file, len) = of_this_machine(&name)?;
-        let mut found = vec![0; begin.len()];
-        file.read_exact_at(&mut found, 0).ok()?;
-        let offset = block.checked_mul(BLOCK_SIZE as u64)?;
-        let mut content = vec![0; len.saturating_sub(offset).min(BLOCK_SIZE as u64) as usize];
-        file.read_exact_at(&mut content, offset).ok()?;
-        (*found == *begin).then(|| content.into())
+        let name = guest_path(&self.mounts, path)?;
+        candidates(&self.mounts, &name).iter().find_map(|here| {
+            let (file, len) = of_this_machine(here)?;
+            let mut found = vec![0; begin.len()];
+            file.read_exact_at(&mut found, 0).ok()?;
+            let offset = block.checked_mul(BLOCK_SIZE as u64)?;
+            let mut content = vec![0; len.saturating_sub(offset).min(BLOCK_SIZE as u64) as usize];
+            file.read_exact_at(&mut content, offset).ok()?;
+            (*found == *begin).then(|| content.into())
+        })
     }
 }

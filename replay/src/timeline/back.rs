@@ -24,15 +24,6 @@ pub(super) fn cause(exit: &Exit) -> Option<u64> {
     }
 }
 
-/// What is searched backwards.
-struct Search<'a> {
-    /// Where it must have been before.
-    until: &'a Place,
-    /// The search begins there: what the last instruction before did has been told of.
-    begins: bool,
-    stops: &'a Stops,
-}
-
 impl Timeline {
     /// One step back: to before the last instruction, or, behind an exit, to before what caused it.
     ///
@@ -71,8 +62,9 @@ impl Timeline {
         Ok(Stop::Arrived)
     }
 
-    /// Runs back until a breakpoint is reached: to the last time before now that its instruction was about to
-    /// run.
+    /// Runs back until a breakpoint is reached, to the last time before now that its instruction was about to
+    /// run; or something that is watched, to before what used it last. That is the same for a use right behind which the
+    /// run stopped on its way forwards.
     ///
     /// # Errors
     /// Those of moving. After one the position is what it was.
@@ -112,7 +104,7 @@ impl Timeline {
                 self.go(&self.start().into())?;
                 return Ok(Stop::Start);
             };
-            match self.last_reached(from, &Search { until: &until, begins: until == here, stops }) {
+            match self.last_reached(from, &until, stops) {
                 Ok(Some((place, stop))) => {
                     let place = match stop {
                         Stop::Written(_) | Stop::Accessed(_) => self.before_write(&place)?,
@@ -130,13 +122,13 @@ impl Timeline {
         }
     }
 
-    /// The last time from a checkpoint on that what is searched was met.
+    /// The last time from a checkpoint on, and before a place, that one of these was met.
     fn last_reached(
         &mut self,
         from: Position,
-        search: &Search<'_>,
+        until: &Place,
+        stops: &Stops,
     ) -> Result<Option<(Place, Stop)>, TimelineError> {
-        let Search { until, begins, stops } = *search;
         let mut last = None;
         self.go(&from.into())?;
         if self.stands_at(stops)? && !self.is_behind_exit() {
@@ -161,7 +153,6 @@ impl Timeline {
         while self.place.base.branches < until.base.branches {
             match self.next_before(until.base.exit + 1, until.base.branches, stops, None)? {
                 Came::Breakpoint(address) => last = Some((self.place.clone(), Stop::Breakpoint(address))),
-                Came::Watched(_) if begins && self.is_counted_at(until) => {}
                 Came::Watched(stop) => last = Some((self.place.clone(), stop)),
                 // It may have gone to a breakpoint, before which the run stops no more.
                 Came::Branched if *until != self.place && self.stands_at(stops)? => {
@@ -176,15 +167,9 @@ impl Timeline {
         let mut hops = hops.peekable();
         while let Some(hop) = hops.next() {
             let is_last = hops.peek().is_none();
-            self.look_along(&hop, is_last, search, &mut last)?;
+            self.look_along(&hop, is_last, until, stops, &mut last)?;
         }
         Ok(last)
-    }
-
-    /// Whether this is a position in a long stretch, however it was come here.
-    fn is_counted_at(&self, place: &Place) -> bool {
-        let here = self.runner.branches();
-        place.position().is_some_and(|position| here == (Some(position.branches), position.steps))
     }
 
     /// Goes along a hop to a place, the last or another, and notes what it meets of stops before that place.
@@ -192,10 +177,10 @@ impl Timeline {
         &mut self,
         hop: &Hop,
         is_last: bool,
-        search: &Search<'_>,
+        until: &Place,
+        stops: &Stops,
         last: &mut Option<(Place, Stop)>,
     ) -> Result<(), TimelineError> {
-        let Search { until, begins, stops } = *search;
         let mut all = stops.clone();
         if let Hop::Reach { address, conditions, .. } = hop {
             all.add(*address, conditions);
@@ -220,11 +205,9 @@ impl Timeline {
                 }
                 _ => return Err(self.no_such_position(until.base)),
             };
-            if is_last && left == 0 && (begins || !matches!(came, Came::Watched(_))) {
-                break;
-            }
             match came {
                 Came::Watched(stop) => *last = Some((self.place.clone(), stop)),
+                _ if is_last && left == 0 => break,
                 _ if self.stands_at(stops)? => {
                     *last = Some((self.place.clone(), Stop::Breakpoint(self.rip())));
                 }

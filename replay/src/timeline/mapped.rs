@@ -2,22 +2,23 @@
 //!
 //! A recording has of a file what the program read, in blocks of 64 KiB, and of what was loaded before it begins what
 //! is in memory. What it lacks comes from the file of
-//! the same build ID in the pack, or the file of the same name on this machine, if that is of the same length and
+//! the same build ID in the pack, or the file on this machine that the program saw by that name, if it is of the same length and
 //! begins as the recorded one does. Debug files are found by the build ID: in the pack, then on this machine.
 
 use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::FileExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use dejavm_sandbox::guest::Machine;
-use dejavm_sandbox::program::fs::ContentRef;
+use dejavm_sandbox::program::fs::{ContentRef, Fs};
 use dejavm_sandbox::program::mm::Backing;
 use dejavm_sandbox::ram::PAGE_SIZE;
 
 use super::Timeline;
 use crate::beside::{Beside, BuildId, DEBUG_DIR, Kind};
+use crate::elsewhere::candidates;
 use crate::home::Home;
 use crate::looking;
 
@@ -42,7 +43,7 @@ enum Here {
 impl OpenFile {
     /// One of this machine.
     pub fn of_this_machine(path: &[u8]) -> Option<OpenFile> {
-        let (file, len) = of_this_machine(path)?;
+        let (file, len) = of_this_machine(Path::new(std::ffi::OsStr::from_bytes(path)))?;
         Some(OpenFile { recorded: None, here: Some(Here::File(file)), len })
     }
 
@@ -53,8 +54,7 @@ impl OpenFile {
 }
 
 /// A file of this machine, and its length.
-pub(super) fn of_this_machine(path: &[u8]) -> Option<(File, u64)> {
-    let path = Path::new(std::ffi::OsStr::from_bytes(path));
+pub(super) fn of_this_machine(path: &Path) -> Option<(File, u64)> {
     // To open what is no file may take for ever.
     let len = path.metadata().ok().filter(|metadata| metadata.is_file())?.len();
     Some((File::open(path).ok()?, len))
@@ -98,9 +98,18 @@ impl Sources<'_> {
                 && recorded == found
         };
         // A program that runs can be asked for all of it.
-        let here = self.home.and_then(|_| of_this_machine(path));
-        let here = here.filter(|(file, length)| *length == len && begins_alike(file));
+        let here = self.home.and_then(|_| {
+            let mut files = self.here(path).into_iter().filter_map(|path| of_this_machine(&path));
+            files.find(|(file, length)| *length == len && begins_alike(file))
+        });
         OpenFile { recorded: Some(content), here: here.map(|(file, _)| Here::File(file)), len }
+    }
+
+    /// Where this machine may have a file of this path.
+    fn here(&self, path: &[u8]) -> Vec<PathBuf> {
+        let Some(program) = self.machine.program() else { return Vec::new() };
+        let candidates = |fs: &Fs, path: Vec<u8>| candidates(fs.mounts(), &path);
+        program.kernel.outside.look(candidates, path.to_vec())
     }
 
     /// The build ID of a content of so many bytes, if that part of it was read.

@@ -24,8 +24,8 @@ pub struct Mount {
 }
 
 impl Mount {
-    /// The grant that it shows.
-    fn grant(&self) -> Option<u32> {
+    /// The grant that it shows, if it shows one.
+    pub fn grant(&self) -> Option<u32> {
         match self.source {
             MountSource::Directory { grant } | MountSource::File { grant } => Some(grant),
             MountSource::Symlink { .. } | MountSource::Empty { .. } => None,
