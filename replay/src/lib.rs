@@ -95,6 +95,6 @@ pub use replayer::{
     Window, redact,
 };
 pub use timeline::{
-    BadPosition, FileError, Files, Found, FoundKind, Frame, MOST_FRAMES, Moment, Position, Stop, Stops,
-    Timeline, TimelineError, TimelineOptions,
+    BadPosition, Calls, FileError, Files, Found, FoundKind, Frame, MOST_FRAMES, Moment, Position, Stop,
+    Stops, Timeline, TimelineError, TimelineOptions,
 };

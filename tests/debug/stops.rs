@@ -108,3 +108,43 @@ fn other_processes_are_stopped_if_that_is_asked_for() {
     tells(&said, &["SIGABRT", "Breakpoint 1", "execl", "= 1", "\n3\n"]);
     tells(&said, &["=> task 3 of process 3"]);
 }
+
+/// Where they are made and where they come back, in the order of breakpoints and uses of memory, forwards and backwards.
+#[test]
+fn system_calls_are_caught() {
+    let dir = record("uses", &[]);
+    let places = [
+        "store (value=1)",
+        "call to syscall write",
+        "returned from syscall write",
+        "store (value=2)",
+        "call to syscall read",
+        "returned from syscall read",
+        "store (value=1)",
+    ];
+    let back: Vec<&str> = places.iter().rev().copied().collect();
+    for way in WAYS {
+        let begin = ["tbreak main", "continue", "catch syscall write read", "break store"];
+        let moves = ["continue"; 8].into_iter().chain(["reverse-continue"; 8]);
+        let commands: Vec<&str> = begin.into_iter().chain(moves).collect();
+        let said = gdb(dir.path(), way, &commands);
+        tells(&said, &[&places[..], &["SIGKILL"], &back, &["main"]].concat());
+        // All, of which the linker makes some, and nothing more.
+        let said = gdb(dir.path(), way, &["catch syscall", "continue", "continue", "delete", "continue"]);
+        tells(&said, &["call to syscall", "returned from syscall", "SIGKILL"]);
+    }
+    let dir = record("fork", &[]);
+    let commands = ["catch syscall wait4", "continue", "continue", "continue"];
+    let said = gdb(dir.path(), &[], &[&commands[..], &["reverse-continue"; 2]].concat());
+    tells(&said, &["call to syscall wait4", "returned from syscall wait4", "SIGABRT"]);
+    tells(&said, &["SIGABRT", "returned from syscall wait4", "call to syscall wait4"]);
+}
+
+/// What gdb reads of Linux's own description of a process.
+#[test]
+fn the_process_is_described() {
+    let dir = record("count", &[]);
+    let said = gdb(dir.path(), &[], &["break count", "continue", "info proc mappings", "info proc cmdline"]);
+    tells(&said, &["r-xp", "/work/debugged", "libc.so.6", "[stack]", "'./debugged count'"]);
+    assert!(!said.contains("unable to open"), "{said}");
+}

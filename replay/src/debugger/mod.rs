@@ -27,6 +27,7 @@ use gdbstub::stub::run_blocking::{BlockingEventLoop, Event, WaitForStopReasonErr
 use gdbstub::stub::{DisconnectReason, GdbStub, GdbStubError, MultiThreadStopReason};
 use gdbstub::target::ext::base::reverse_exec::ReplayLogPosition;
 use gdbstub::target::ext::breakpoints::WatchKind;
+use gdbstub::target::ext::catch_syscalls::CatchSyscallPosition;
 
 use dejavm_sandbox::exit::Observer;
 use dejavm_sandbox::guest::Machine;
@@ -225,6 +226,13 @@ impl Debugger<'_> {
             Came::Stop(Stop::Breakpoint(_)) => MultiThreadStopReason::SwBreak(tid),
             Came::Stop(stop @ (Stop::Written(addresses) | Stop::Accessed(addresses))) => {
                 MultiThreadStopReason::Watch { tid, kind: self.kind_of(stop), addr: addresses.start }
+            }
+            Came::Stop(stop @ (Stop::Called(number) | Stop::Returned(number))) => {
+                let position = match stop {
+                    Stop::Called(_) => CatchSyscallPosition::Entry,
+                    _ => CatchSyscallPosition::Return,
+                };
+                MultiThreadStopReason::CatchSyscall { tid: Some(tid), number: *number, position }
             }
             Came::Stop(Stop::End) => {
                 MultiThreadStopReason::ReplayLog { tid: Some(tid), pos: ReplayLogPosition::End }

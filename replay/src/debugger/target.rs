@@ -13,6 +13,7 @@ use gdbstub::target::ext::base::reverse_exec::{ReverseCont, ReverseContOps, Reve
 use gdbstub::target::ext::breakpoints::{
     Breakpoints, BreakpointsOps, HwWatchpoint, HwWatchpointOps, SwBreakpoint, SwBreakpointOps, WatchKind,
 };
+use gdbstub::target::ext::catch_syscalls::{CatchSyscalls, CatchSyscallsOps, SyscallNumbers};
 use gdbstub::target::ext::exec_file::ExecFileOps;
 use gdbstub::target::ext::host_io::HostIoOps;
 use gdbstub::target::ext::monitor_cmd::{ConsoleOutput, MonitorCmd, MonitorCmdOps};
@@ -26,7 +27,7 @@ use super::host_io::part;
 use super::signals::to_linux;
 use super::subject::{Going, Move};
 use crate::looking;
-use crate::timeline::{Stops, TimelineError};
+use crate::timeline::{Calls, Stops, TimelineError};
 
 /// What gdb is told of what cannot be changed.
 const READ_ONLY: u8 = 30;
@@ -41,6 +42,11 @@ impl Target for Debugger<'_> {
 
     fn support_breakpoints(&mut self) -> Option<BreakpointsOps<'_, Self>> {
         Some(self)
+    }
+
+    fn support_catch_syscalls(&mut self) -> Option<CatchSyscallsOps<'_, Self>> {
+        // Of a program that runs nobody knows what it is about to do.
+        self.subject.recorded().is_some().then_some(self)
     }
 
     fn support_auxv(&mut self) -> Option<AuxvOps<'_, Self>> {
@@ -225,6 +231,18 @@ impl SwBreakpoint for Debugger<'_> {
 
     fn remove_sw_breakpoint(&mut self, address: u64, _kind: usize) -> TargetResult<bool, Self> {
         Ok(self.stops.breakpoints.remove(&address))
+    }
+}
+
+impl CatchSyscalls for Debugger<'_> {
+    fn enable_catch_syscalls(&mut self, filter: Option<SyscallNumbers<'_, u64>>) -> TargetResult<(), Self> {
+        self.stops.calls = filter.map_or(Calls::All, |numbers| Calls::These(numbers.collect()));
+        Ok(())
+    }
+
+    fn disable_catch_syscalls(&mut self) -> TargetResult<(), Self> {
+        self.stops.calls = Calls::None;
+        Ok(())
     }
 }
 

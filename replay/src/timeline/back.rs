@@ -83,6 +83,17 @@ impl Timeline {
         self.keep_if_far()?;
         self.wait_searching();
         let here = self.place.clone();
+        self.search_back(&here, stops).inspect_err(|_| (self.place, self.spoilt) = (here, true))
+    }
+
+    fn search_back(&mut self, here: &Place, stops: &Stops) -> Result<Stop, TimelineError> {
+        let call = self.last_call(stops)?;
+        if let Some((place, stop @ Stop::Called(_))) = &call {
+            // This is right behind it.
+            self.go(place)?;
+            return Ok(stop.clone());
+        }
+        let bound = call.as_ref().map(|(place, _)| place.base);
         let mut until = here.clone();
         let mut window = FIRST_WINDOW;
         loop {
@@ -100,25 +111,23 @@ impl Timeline {
                 from = from.max(Some(near).filter(|near| near.branches > 0 && Place::from(*near) != until));
                 window = window.saturating_mul(WIDER);
             }
-            let Some(from) = from else {
+            let Some(from) = from.max(bound) else {
                 self.go(&self.start().into())?;
                 return Ok(Stop::Start);
             };
-            match self.last_reached(from, &until, stops) {
-                Ok(Some((place, stop))) => {
-                    let place = match stop {
-                        Stop::Written(_) | Stop::Accessed(_) => self.before_write(&place)?,
-                        _ => place,
-                    };
-                    self.go(&place)?;
-                    return Ok(stop);
-                }
-                Ok(None) => until = from.into(),
-                Err(e) => {
-                    (self.place, self.spoilt) = (here, true);
-                    return Err(e);
-                }
+            if let Some((place, stop)) = self.last_reached(from, &until, stops)? {
+                let place = match stop {
+                    Stop::Written(_) | Stop::Accessed(_) => self.before_write(&place)?,
+                    _ => place,
+                };
+                self.go(&place)?;
+                return Ok(stop);
             }
+            if let Some((place, stop)) = call.as_ref().filter(|(place, _)| from <= place.base) {
+                self.go(place)?;
+                return Ok(stop.clone());
+            }
+            until = from.into();
         }
     }
 

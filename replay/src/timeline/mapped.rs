@@ -38,6 +38,8 @@ enum Here {
     File(File),
     /// With the recording.
     Beside(Beside),
+    /// Nowhere: it was made.
+    Made(Vec<u8>),
 }
 
 impl OpenFile {
@@ -45,6 +47,11 @@ impl OpenFile {
     pub fn of_this_machine(path: &[u8]) -> Option<OpenFile> {
         let (file, len) = of_this_machine(Path::new(std::ffi::OsStr::from_bytes(path)))?;
         Some(OpenFile { recorded: None, here: Some(Here::File(file)), len })
+    }
+
+    /// One that was made.
+    pub fn made(content: Vec<u8>) -> OpenFile {
+        OpenFile { recorded: None, len: content.len() as u64, here: Some(Here::Made(content)) }
     }
 
     /// Bytes.
@@ -179,6 +186,10 @@ impl Sources<'_> {
             (Some(()), _) => out[..n].copy_from_slice(&page[within..within + n]),
             (None, Some(Here::File(file))) => file.read_exact_at(&mut out[..n], offset).ok()?,
             (None, Some(Here::Beside(file))) => file.read(offset, &mut out[..n])?,
+            (None, Some(Here::Made(content))) => {
+                let from = usize::try_from(offset).ok()?;
+                out[..n].copy_from_slice(content.get(from..from + n)?);
+            }
             (None, None) => return None,
         }
         Some(n)

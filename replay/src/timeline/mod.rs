@@ -8,6 +8,7 @@ mod apart;
 mod back;
 mod backtrace;
 mod before;
+mod calls;
 mod checkpoints;
 mod digest;
 mod error;
@@ -39,7 +40,7 @@ pub use files::{FileError, Files, Found, FoundKind};
 pub(crate) use mapped::{OpenFile, Sources};
 pub use position::{BadPosition, Moment, Position};
 pub(crate) use scratch::{Scratch, ScratchStop};
-pub use stops::{Stop, Stops};
+pub use stops::{Calls, Stop, Stops};
 
 use crate::looking;
 use crate::manifest::RunEnd;

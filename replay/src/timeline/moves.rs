@@ -7,6 +7,7 @@ use dejavm_sandbox::program::syscall::number;
 
 use super::long::FEW_STEPS;
 use super::place::{Hop, Place};
+use super::stops::Calls;
 use super::ways::{Came, STEPS};
 use super::{Moment, Position, Stop, Stops, Timeline, TimelineError};
 
@@ -156,7 +157,9 @@ impl Timeline {
             true => self.wait(self.options.patience),
             false => self.wait_searching(),
         }
-        let near = self.near_end().filter(|_| stops.writes.is_empty() && stops.accesses.is_empty());
+        let only_breakpoints =
+            stops.writes.is_empty() && stops.accesses.is_empty() && stops.calls == Calls::None;
+        let near = self.near_end().filter(|_| only_breakpoints);
         let mut came = Came::Exit;
         if let Some(near) = near.filter(|near| *near > self.place.base.exit) {
             came = self.next(near, stops, None)?;
@@ -165,7 +168,7 @@ impl Timeline {
             }
         }
         if came == Came::Exit {
-            came = self.next(u64::MAX, stops, None)?;
+            came = self.next_stop(stops)?;
         }
         match came {
             Came::Breakpoint(address) => Ok(Stop::Breakpoint(address)),

@@ -24,6 +24,32 @@ pub struct Stops {
     pub writes: Vec<Range<u64>>,
     /// Memory: where an instruction uses it. What system calls read or write is none of it.
     pub accesses: Vec<AccessWatch>,
+    /// System calls: where they are about to be made, unless others ran meanwhile because they waited, and where
+    /// they have come back.
+    pub calls: Calls,
+}
+
+/// Which system calls.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Calls {
+    /// None.
+    #[default]
+    None,
+    /// All of them.
+    All,
+    /// Those of these numbers.
+    These(BTreeSet<u64>),
+}
+
+impl Calls {
+    /// Whether this number is one of them.
+    pub fn has(&self, number: u64) -> bool {
+        match self {
+            Calls::None => false,
+            Calls::All => true,
+            Calls::These(numbers) => numbers.contains(&number),
+        }
+    }
 }
 
 impl Default for Stops {
@@ -34,6 +60,7 @@ impl Default for Stops {
             conditions: BTreeMap::new(),
             writes: Vec::new(),
             accesses: Vec::new(),
+            calls: Calls::None,
         }
     }
 }
@@ -104,7 +131,10 @@ impl Stops {
 
     /// Whether there is nothing to stop at.
     pub fn is_empty(&self) -> bool {
-        self.breakpoints.is_empty() && self.writes.is_empty() && self.accesses.is_empty()
+        self.breakpoints.is_empty()
+            && self.writes.is_empty()
+            && self.accesses.is_empty()
+            && self.calls == Calls::None
     }
 }
 
@@ -121,6 +151,10 @@ pub enum Stop {
     /// What is watched at these addresses was used, as it was asked for, and not changed: forwards, by the
     /// instruction before; backwards, by the one that comes next.
     Accessed(Range<u64>),
+    /// The system call of this number is about to be made.
+    Called(u64),
+    /// The system call of this number has come back.
+    Returned(u64),
     /// This is the last moment of the recording at which the program is there.
     End,
     /// This is the first moment of the recording.
