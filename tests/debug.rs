@@ -85,6 +85,7 @@ fn into_a_signal_handler_and_back() {
             &[
                 "break handler",
                 "continue",
+                "continue",
                 "backtrace",
                 "print counter",
                 "next",
@@ -95,12 +96,21 @@ fn into_a_signal_handler_and_back() {
                 "print seen",
                 "watch counter",
                 "reverse-continue",
+                "reverse-continue",
                 "print counter",
             ],
         );
         tells(
             &said,
-            &["Breakpoint 1, handler (signal=10)", "<signal handler called>", "main", "= 1", "= 10", "= 0"],
+            &[
+                "received signal SIGUSR1",
+                "Breakpoint 1, handler (signal=10)",
+                "<signal handler called>",
+                "main",
+                "= 1",
+                "= 10",
+                "= 0",
+            ],
         );
         tells(&said, &["Old value = 1", "New value = 0"]);
     }
@@ -242,7 +252,10 @@ fn large_recordings_are_debugged_only_if_that_is_asked_for() {
     assert_eq!(refused.status, 125);
     let text = String::from_utf8_lossy(&refused.stderr).into_owned();
     assert!(text.contains("--memory"), "{text}");
-    tells(&gdb(dir.path(), &["--memory", "3G"], &["break handler", "continue"]), &["handler (signal=10)"]);
+    tells(
+        &gdb(dir.path(), &["--memory", "3G"], &["break handler", "continue", "continue"]),
+        &["handler (signal=10)"],
+    );
 }
 
 /// Who sees a program fail under `record` is told what to do next.

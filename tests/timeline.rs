@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use common::tool;
-use dejavm::replay::{AccessWatch, Condition, Position, Stop, Stops, Timeline, TimelineError};
+use dejavm::replay::{AccessWatch, Calls, Condition, Position, Stop, Stops, Timeline, TimelineError};
 use dejavm::{Evict, Host, Replay};
 
 /// Records a program in `dir`.
@@ -286,6 +286,47 @@ fn what_a_checkpoint_is_behind_is_met_backwards() {
         assert!(met >= 2, "{met} of {stops:x?}");
         let back = iter::from_fn(|| Some(timeline.reverse_run(&stops).expect("a run back")));
         assert_eq!(back.take_while(|stop| *stop != Stop::Start).count(), met, "{stops:x?}, {keeps}");
+    }
+}
+
+/// So are system calls and signals, each as often as forwards, and at the same positions.
+#[test]
+fn calls_and_signals_are_met_backwards() {
+    common::require_kvm();
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    common::guest(dir.path(), "debugged.c", &["-static", "-g"]);
+    for (part, least) in [("signal", 20), ("fork", 20)] {
+        let recording = record(dir.path(), &[], &["./debugged", part]);
+        let stops = Stops { calls: Calls::All, signals: (1..=64).collect(), ..Stops::default() };
+        for keeps in [true, false] {
+            let mut timeline = timeline(&recording, None);
+            if keeps {
+                timeline.set_checkpoint_interval(Duration::ZERO);
+            }
+            let place = |timeline: &mut Timeline, stop| (stop, timeline.position().expect("a position"));
+            let mut met = Vec::new();
+            loop {
+                match timeline.run(&stops).expect("a run") {
+                    Stop::End => break,
+                    stop => met.push(place(&mut timeline, stop)),
+                }
+            }
+            assert!(met.len() >= least, "{met:?}");
+            let is_signal = |(stop, _): &(Stop, Position)| matches!(stop, Stop::Signal(10 | 17 | 6));
+            assert!(met.iter().any(is_signal), "{met:?}");
+            // The end is right before the call that ends it, and one does not go back to where one is.
+            let end = timeline.position().expect("a position");
+            met.retain(|(_, position)| *position != end);
+            let mut back = Vec::new();
+            loop {
+                match timeline.reverse_run(&stops).expect("a run back") {
+                    Stop::Start => break,
+                    stop => back.insert(0, place(&mut timeline, stop)),
+                }
+            }
+            assert_eq!(back, met, "{part}, {keeps}");
+        }
+        std::fs::remove_dir_all(&recording).expect("removed");
     }
 }
 

@@ -148,3 +148,19 @@ fn the_process_is_described() {
     tells(&said, &["r-xp", "/work/debugged", "libc.so.6", "[stack]", "'./debugged count'"]);
     assert!(!said.contains("unable to open"), "{said}");
 }
+
+/// Those that have handlers, too, in both directions, unless gdb is told otherwise.
+#[test]
+fn signals_are_shown_as_they_came() {
+    let dir = record("signal", &[]);
+    for way in WAYS {
+        let commands = ["tbreak main", "continue", "continue", "backtrace", "continue", "reverse-continue"];
+        let said = gdb(dir.path(), way, &[&commands[..], &["continue", "reverse-continue"]].concat());
+        let shown = ["received signal SIGUSR1", "raise", "main", "No more reverse-execution history"];
+        tells(&said, &[&shown[..], &["received signal SIGUSR1"], &shown[3..], &shown[..1]].concat());
+        let quiet = ["handle SIGUSR1 nostop noprint", "break handler", "continue", "continue"];
+        let said = gdb(dir.path(), way, &[&quiet[..], &["reverse-continue"; 2]].concat());
+        tells(&said, &["handler (signal=10)", "No more", "handler (signal=10)", "No more"]);
+        assert!(!said.contains("received signal"), "{said}");
+    }
+}

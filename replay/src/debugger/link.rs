@@ -8,6 +8,7 @@ use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+use gdbstub::common::Signal;
 use gdbstub::conn::{Connection, ConnectionExt};
 
 use super::interrupt::Inbox;
@@ -97,6 +98,11 @@ impl Link {
     /// Conditions of the breakpoints that are set.
     pub fn conditions(&self) -> &Conditions {
         &self.incoming.conditions
+    }
+
+    /// Signals that the debugger is not to be told of.
+    pub fn passed(&self) -> impl Iterator<Item = Signal> {
+        self.incoming.passed.iter().map(|number| Signal(*number))
     }
 
     /// Says something on the debugger's console, while it waits for a stop.

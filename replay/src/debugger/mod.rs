@@ -177,6 +177,10 @@ impl<'a> BlockingEventLoop for EventLoop<'a> {
         connection: &mut Link,
     ) -> Result<Event<MultiThreadStopReason<u64>>, WaitForStopReasonError<TimelineError, io::Error>> {
         target.stops.conditions = compiled(connection.conditions());
+        target.stops.signals = signals::ALL.collect();
+        for signal in connection.passed().filter_map(signals::to_linux) {
+            target.stops.signals.remove(&signal);
+        }
         match target.go().map_err(WaitForStopReasonError::Target)? {
             Some(Went { came, said }) => {
                 if !said.is_empty() {
@@ -240,7 +244,7 @@ impl Debugger<'_> {
             Came::Stop(Stop::Start) => {
                 MultiThreadStopReason::ReplayLog { tid: Some(tid), pos: ReplayLogPosition::Begin }
             }
-            Came::Signal(signal) => with(signals::of_linux(*signal)),
+            Came::Signal(signal) | Came::Stop(Stop::Signal(signal)) => with(signals::of_linux(*signal)),
             Came::Ended(End::Signalled(signal)) => {
                 MultiThreadStopReason::Terminated(signals::of_linux(*signal))
             }

@@ -1,10 +1,13 @@
 //! Packets of the remote serial protocol that gdbstub has only a part of, or not at all: conditions of breakpoints are
 //! taken out of them on their way, and answers are changed on theirs.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// What is added to the answer to `qSupported`.
-const FEATURES: &[u8] = b";ConditionalBreakpoints+";
+const FEATURES: &[u8] = b";ConditionalBreakpoints+;QPassSignals+";
+
+/// What names the signals that a debugger does not want to be told of (gdb's manual, "General Query Packets").
+const PASS_SIGNALS: &[u8] = b"QPassSignals:";
 
 /// The answer to `qAttached` of a program that is there for its debugger, which kills it when it goes, unless it is
 /// told to let go of it (gdb's manual, "General Query Packets").
@@ -19,6 +22,8 @@ pub(super) enum Asked {
     Attached,
     /// That the program is killed, to which gdbstub says nothing.
     Death,
+    /// That some signals are not told of.
+    Passing,
 }
 
 /// Bytes of a packet that is looked at. gdbstub says that it takes 4 KiB.
@@ -36,6 +41,8 @@ pub(super) struct Incoming {
     digits: Option<u8>,
     /// Conditions of the breakpoints that are set.
     pub conditions: Conditions,
+    /// Signals that the debugger is not to be told of, by gdb's numbers.
+    pub passed: BTreeSet<u8>,
     /// What the last packet asks for.
     pub asked: Option<Asked>,
 }
@@ -69,8 +76,13 @@ impl Incoming {
             _ if body.starts_with(b"qSupported") => Some(Asked::Features),
             _ if body.starts_with(b"qAttached") => Some(Asked::Attached),
             _ if body.starts_with(b"vKill;") => Some(Asked::Death),
+            _ if body.starts_with(PASS_SIGNALS) => Some(Asked::Passing),
             _ => None,
         };
+        if let Some(numbers) = body.strip_prefix(PASS_SIGNALS) {
+            let number = |text: &[u8]| u8::from_str_radix(std::str::from_utf8(text).ok()?, 16).ok();
+            self.passed = numbers.split(|byte| *byte == b';').filter_map(number).collect();
+        }
         let sets = match body.get(..3)? {
             b"Z0," => true,
             b"z0," => false,
@@ -124,7 +136,7 @@ impl Asked {
         match (self, body(&answer)) {
             (Asked::Features, Some(body)) => packet_of(&[body, FEATURES].concat()),
             (Asked::Attached, Some(_)) if started => packet_of(STARTED),
-            (Asked::Death, _) => packet_of(b"OK"),
+            (Asked::Death | Asked::Passing, _) => packet_of(b"OK"),
             _ => answer,
         }
     }
@@ -172,7 +184,10 @@ mod tests {
         assert_eq!(incoming.asked, Some(Asked::Features));
         let answer = |asked: Asked, answer: &[u8], started| asked.answer(packet_of(answer), started);
         let features = answer(Asked::Features, b"swbreak+", false);
-        assert_eq!(features, packet_of(b"swbreak+;ConditionalBreakpoints+"));
+        assert_eq!(features, packet_of(b"swbreak+;ConditionalBreakpoints+;QPassSignals+"));
+        push(&mut incoming, &packet_of(b"QPassSignals:e;14;x"));
+        assert_eq!((incoming.asked, incoming.passed.clone()), (Some(Asked::Passing), [14, 20].into()));
+        assert_eq!(answer(Asked::Passing, b"", false), packet_of(b"OK"));
         push(&mut incoming, &packet_of(b"qAttached:1"));
         assert_eq!(incoming.asked, Some(Asked::Attached));
         assert_eq!(answer(Asked::Attached, b"", true), packet_of(b"0"));

@@ -1,5 +1,7 @@
 //! Signals by Linux's numbers and by gdb's, which has its own (`include/gdb/signals.def`).
 
+use std::ops::RangeInclusive;
+
 use gdbstub::common::Signal;
 
 /// Of Linux's signals 1 to 31. gdb does not know the 16th, `SIGSTKFLT`.
@@ -37,8 +39,8 @@ const STANDARD: [Signal; 31] = [
     Signal::SIGSYS,
 ];
 
-/// Linux's first real-time signal, and its last.
-const REAL_TIME: (u32, u32) = (32, 64);
+/// Linux's signals.
+pub(super) const ALL: RangeInclusive<u32> = 1..=64;
 
 /// A signal of Linux's, as gdb calls it.
 pub(super) fn of_linux(signal: u32) -> Signal {
@@ -57,7 +59,8 @@ pub(super) fn of_linux(signal: u32) -> Signal {
 /// A signal of gdb's, as Linux calls it; none if it has none such.
 pub(super) fn to_linux(signal: Signal) -> Option<u32> {
     let of_linux = |number: &u32| of_linux(*number) == signal;
-    (1..=REAL_TIME.1).find(of_linux).filter(|_| signal != Signal::UNKNOWN)
+    let mut all = ALL;
+    all.find(of_linux).filter(|_| signal != Signal::UNKNOWN)
 }
 
 #[cfg(test)]

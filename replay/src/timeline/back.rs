@@ -88,12 +88,7 @@ impl Timeline {
 
     fn search_back(&mut self, here: &Place, stops: &Stops) -> Result<Stop, TimelineError> {
         let call = self.last_call(stops)?;
-        if let Some((place, stop @ Stop::Called(_))) = &call {
-            // This is right behind it.
-            self.go(place)?;
-            return Ok(stop.clone());
-        }
-        let bound = call.as_ref().map(|(place, _)| place.base);
+        let bound = call.as_ref().map(|call| call.behind);
         let mut until = here.clone();
         let mut window = FIRST_WINDOW;
         loop {
@@ -115,7 +110,11 @@ impl Timeline {
                 self.go(&self.start().into())?;
                 return Ok(Stop::Start);
             };
-            if let Some((place, stop)) = self.last_reached(from, &until, stops)? {
+            let reached = match until == from.into() {
+                true => None,
+                false => self.last_reached(from, &until, stops)?,
+            };
+            if let Some((place, stop)) = reached {
                 let place = match stop {
                     Stop::Written(_) | Stop::Accessed(_) => self.before_write(&place)?,
                     _ => place,
@@ -123,9 +122,9 @@ impl Timeline {
                 self.go(&place)?;
                 return Ok(stop);
             }
-            if let Some((place, stop)) = call.as_ref().filter(|(place, _)| from <= place.base) {
-                self.go(place)?;
-                return Ok(stop.clone());
+            if let Some(call) = call.as_ref().filter(|call| from <= call.behind) {
+                self.go(&call.place)?;
+                return Ok(call.stop.clone());
             }
             until = from.into();
         }
@@ -143,8 +142,12 @@ impl Timeline {
         if self.stands_at(stops)? && !self.is_behind_exit() {
             last = Some((self.place.clone(), Stop::Breakpoint(self.rip())));
         }
+        if let Some(signal) = self.signal_here(stops)? {
+            last = Some((self.place.clone(), Stop::Signal(signal)));
+        }
         while self.place.base.exit < until.base.exit {
             match self.next(until.base.exit, stops, None)? {
+                Came::Watched(Stop::Signal(_)) if self.place == *until => {}
                 Came::Breakpoint(address) => last = Some((self.place.clone(), Stop::Breakpoint(address))),
                 Came::Watched(stop) => last = Some((self.place.clone(), stop)),
                 Came::Exit => {

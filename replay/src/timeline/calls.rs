@@ -1,6 +1,7 @@
 //! Stops at system calls: which come next, or came last, the recording says.
 
 use dejavm_sandbox::exit::{Exit, ExitKind};
+use dejavm_sandbox::program::syscall::number;
 
 use super::back::cause;
 use super::place::Place;
@@ -18,6 +19,20 @@ fn caught(exit: &Exit, calls: &Calls) -> Option<u64> {
         ExitKind::Syscall { number, .. } if calls.has(number) => Some(number),
         _ => None,
     }
+}
+
+/// Whether a system call comes back.
+fn returns(number: u64) -> bool {
+    !matches!(number, number::EXIT | number::EXIT_GROUP)
+}
+
+/// The last system call that a run was stopped for.
+pub(super) struct LastCall {
+    /// Where that was.
+    pub place: Place,
+    pub stop: Stop,
+    /// Behind its exit.
+    pub behind: Position,
 }
 
 impl Timeline {
@@ -41,7 +56,9 @@ impl Timeline {
             until_there.breakpoints.extend(call);
             loop {
                 match self.next(exit.number, &until_there, None)? {
-                    Came::Exit if of_process => return Ok(Came::Watched(Stop::Returned(number))),
+                    Came::Exit if of_process && returns(number) => {
+                        return Ok(Came::Watched(Stop::Returned(number)));
+                    }
                     Came::Exit => break,
                     Came::Breakpoint(at) if !self.stands_at(stops)? => {
                         if Some(at) == call && self.is_about_to(&exit) {
@@ -78,28 +95,39 @@ impl Timeline {
     }
 
     /// The last place before this one at which the run stops for a call.
-    pub(super) fn last_call(&mut self, stops: &Stops) -> Result<Option<(Place, Stop)>, TimelineError> {
+    pub(super) fn last_call(&mut self, stops: &Stops) -> Result<Option<LastCall>, TimelineError> {
         let here = self.place.clone();
         let mut last = here.base.exit;
         while let Some((exit, number)) = self.call_before(last, &stops.calls)? {
-            if self.process_of(exit.task).is_some_and(|process| process != stops.process) {
-                last = exit.number - 1;
+            let behind = Position::behind(exit.number);
+            last = exit.number - 1;
+            if self.process_then(&exit)? != Some(stops.process) {
                 continue;
             }
-            let behind = Place::from(Position::behind(exit.number));
-            if here != behind {
-                return Ok(Some((behind, Stop::Returned(number))));
+            if here != behind.into() && returns(number) {
+                return Ok(Some(LastCall { place: behind.into(), stop: Stop::Returned(number), behind }));
             }
-            let before = self.place_before(exit.number)?;
-            self.go(&before)?;
+            let place = self.place_before(exit.number)?;
+            self.go(&place)?;
             let called = self.is_about_to(&exit);
             self.go(&here)?;
             if called {
-                return Ok(Some((before, Stop::Called(number))));
+                return Ok(Some(LastCall { place, stop: Stop::Called(number), behind }));
             }
-            last = exit.number - 1;
         }
         Ok(None)
+    }
+
+    /// The process of the task that made an exit, which may have ended by it or since.
+    fn process_then(&mut self, exit: &Exit) -> Result<Option<u32>, TimelineError> {
+        if let Some(process) = self.process_of(exit.task) {
+            return Ok(Some(process));
+        }
+        let here = self.place.clone();
+        self.go(&Position::behind(exit.number - 1).into())?;
+        let process = self.process_of(exit.task);
+        self.go(&here)?;
+        Ok(process)
     }
 
     /// The last of these calls up to an exit.

@@ -146,12 +146,22 @@ impl Runner {
 
     /// What stops the machine from now on. What is watched is looked at now.
     pub fn want(&mut self, stops: &Stops) -> Result<(), TimelineError> {
+        if let Some(program) = self.machine.program_mut() {
+            program.debug.signals = !stops.signals.is_empty();
+        }
         stops.put(&mut self.machine)
     }
 
     /// Whether an instruction that is stopped at is about to run, and the conditions hold for that.
     pub fn stands_at(&mut self, stops: &Stops) -> Result<bool, TimelineError> {
         stops.are_met(&mut self.machine)
+    }
+
+    /// The signal that is about to be delivered to the running task, if it is of this process.
+    pub fn next_signal(&mut self, process: u32) -> Option<u32> {
+        let program = self.machine.program_mut()?;
+        let runs = program.kernel.pid() == process && !program.kernel.task.dead;
+        runs.then(|| program.next_signal()).flatten()
     }
 
     /// Uses of pages of what is watched since the machine was run last, or since the last exit.

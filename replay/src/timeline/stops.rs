@@ -27,6 +27,8 @@ pub struct Stops {
     /// System calls: where they are about to be made, unless others ran meanwhile because they waited, and where
     /// they have come back.
     pub calls: Calls,
+    /// Signals, by Linux's numbers: where one is about to be delivered to the task that made the exit before it.
+    pub signals: BTreeSet<u32>,
 }
 
 /// Which system calls.
@@ -61,6 +63,7 @@ impl Default for Stops {
             writes: Vec::new(),
             accesses: Vec::new(),
             calls: Calls::None,
+            signals: BTreeSet::new(),
         }
     }
 }
@@ -135,6 +138,7 @@ impl Stops {
             && self.writes.is_empty()
             && self.accesses.is_empty()
             && self.calls == Calls::None
+            && self.signals.is_empty()
     }
 }
 
@@ -155,6 +159,8 @@ pub enum Stop {
     Called(u64),
     /// The system call of this number has come back.
     Returned(u64),
+    /// This signal is about to be delivered, and ends the program or enters its handler.
+    Signal(u32),
     /// This is the last moment of the recording at which the program is there.
     End,
     /// This is the first moment of the recording.

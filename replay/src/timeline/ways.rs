@@ -23,7 +23,8 @@ pub(super) enum Came {
     Exit,
     /// Where the instruction at this address, which has a breakpoint, is about to run.
     Breakpoint(u64),
-    /// Behind the step that changed or used what is watched, or the exit that changed it.
+    /// Behind the step that changed or used what is watched, or the exit that changed it; or where a system call or a
+    /// signal stops it.
     Watched(Stop),
     /// Behind the steps that were to be made.
     Stepped,
@@ -209,6 +210,12 @@ impl Timeline {
                     self.traps = met;
                     self.runner.want(stops)?;
                 }
+                Ran::Halted(Halt::Signal(signal)) => {
+                    self.checkpoint_if_due()?;
+                    if now != exits && stops.signals.contains(&signal) && self.is_of_exit(now)? {
+                        return Ok(Came::Watched(Stop::Signal(signal)));
+                    }
+                }
                 Ran::Halted(halt) => {
                     let came = self.halted(halt, stops);
                     self.keep_if_far()?;
@@ -217,6 +224,21 @@ impl Timeline {
                 Ran::Ended => return Ok(Came::Ended),
             }
         }
+    }
+
+    /// The signal that stops a run that comes here.
+    pub(super) fn signal_here(&mut self, stops: &Stops) -> Result<Option<u32>, TimelineError> {
+        if stops.signals.is_empty() || !self.is_behind_exit() || !self.is_of_exit(self.place.base.exit)? {
+            return Ok(None);
+        }
+        let signal = self.runner.next_signal(stops.process);
+        Ok(signal.filter(|signal| stops.signals.contains(signal)))
+    }
+
+    /// Whether the task that runs made this exit, the last one. Where another one runs on, which makes none of its
+    /// own first, there is no position.
+    fn is_of_exit(&self, exit: u64) -> Result<bool, TimelineError> {
+        Ok(self.recorded_exit(exit)?.is_some_and(|exit| exit.task == self.seen().0))
     }
 
     /// The machine came to a stop, not by single steps.
@@ -308,7 +330,12 @@ impl Timeline {
             Ran::Halted(Halt::WrittenByExit(addresses)) => Came::Watched(Stop::Written(addresses)),
             Ran::Halted(Halt::Watched { addresses, changed }) => Came::Watched(watched(addresses, changed)),
             Ran::Halted(Halt::Trap) => Came::Trapped,
-            // Of signals it is not told.
+            Ran::Halted(Halt::Signal(signal)) if self.runner.exits() != exits => {
+                match stops.signals.contains(&signal) && self.is_of_exit(self.runner.exits())? {
+                    true => Came::Watched(Stop::Signal(signal)),
+                    false => Came::Exit,
+                }
+            }
             Ran::Halted(Halt::Stepped | Halt::Branched | Halt::Quiet | Halt::Entry | Halt::Signal(_)) => {
                 Came::Stepped
             }
