@@ -26,7 +26,7 @@ use crate::{Error, Outcome};
 mod why {
     pub const DEADLINE: &str = "deadline";
     pub const STOPPED: &str = "stopped";
-    pub const STUCK: &str = "stuck";
+    pub const STUCK: &str = dejavm_replay::STUCK;
     pub const FULL: &str = dejavm_replay::LOG_FULL;
 }
 

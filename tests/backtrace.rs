@@ -11,9 +11,14 @@ use dejavm::{Host, Replay};
 
 /// Builds the guest so, and records a part of it, which crashes.
 fn record(dir: &Path, part: &str, flags: &[&str]) -> PathBuf {
+    record_with(dir, &[], part, flags)
+}
+
+fn record_with(dir: &Path, options: &[&str], part: &str, flags: &[&str]) -> PathBuf {
     let program = common::guest(dir, "backtraces.c", &[&["-O0"], flags].concat());
     let (shown, path) = (dir.to_str().expect("a path"), program.to_str().expect("a path"));
-    let done = tool(dir, ["record", "-q", "-o", "rec", "--ro", shown, "--", path, part]);
+    let begin = ["record", "-q", "-o", "rec", "--ro", shown];
+    let done = tool(dir, [&begin, options, &["--", path, part]].concat());
     assert_eq!(done.status, 128 + 11, "{done:?}");
     program
 }
@@ -114,11 +119,12 @@ fn lines_may_be_compressed() {
     }
 }
 
-/// Of a larger program nobody has read the symbols: they are in its file, while that is the same one.
+/// Of a larger program nobody has read the symbols, and where there is no room they are not recorded: they are in its file,
+/// while that is the same one.
 #[test]
 fn what_is_not_in_the_recording_is_in_the_file() {
     let dir = tempfile::tempdir().expect("a temporary directory");
-    let program = record(dir.path(), "store", &["-g", "-static"]);
+    let program = record_with(dir.path(), &["--max-log", "2M"], "store", &["-g", "-static"]);
     let frames = at_end(dir.path());
     assert_eq!(names(&frames)[..2], ["store", "main"], "{frames:#?}");
     is_at(&frames[0], "*null = value;");

@@ -84,7 +84,7 @@ pub use digest::{DigestHandle, RunDigest};
 pub use error::Error;
 pub use format::{FORMAT_VERSION, INLINE_LIMIT, MAX_BLOCK, MAX_RECORDS};
 pub use manifest::{
-    CheckpointRef, LOG_FILE, LOG_FULL, MANIFEST_FILE, Manifest, RunEnd, START_FILE, SnapshotRef,
+    CheckpointRef, LOG_FILE, LOG_FULL, MANIFEST_FILE, Manifest, RunEnd, START_FILE, STUCK, SnapshotRef,
 };
 pub use pack::{PACK_VERSION, PackOptions, PackSummary, is_pack};
 pub use reader::{Ending, Exits, Info, Recording, Records};

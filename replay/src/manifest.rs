@@ -44,6 +44,9 @@ pub enum RunEnd {
 /// Why a run was stopped whose log came to its limit ([`RunEnd::Stopped`]).
 pub const LOG_FULL: &str = "log-full";
 
+/// Why a run was stopped in which nothing could ever go on ([`RunEnd::Stopped`]).
+pub const STUCK: &str = "stuck";
+
 /// Longest reason that is kept, bytes.
 const MAX_WHY: usize = 4 << 10;
 

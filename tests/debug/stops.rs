@@ -1,5 +1,6 @@
 //! What it stops at, besides what all debuggers do: reads, conditions, other processes.
 
+use super::common::{self, tool};
 use super::{WAYS, functions, gdb, lines, record, tells};
 
 #[test]
@@ -162,5 +163,30 @@ fn signals_are_shown_as_they_came() {
         let said = gdb(dir.path(), way, &[&quiet[..], &["reverse-continue"; 2]].concat());
         tells(&said, &["handler (signal=10)", "No more", "handler (signal=10)", "No more"]);
         assert!(!said.contains("received signal"), "{said}");
+    }
+}
+
+/// What comes behind the last exit of a run that is stuck: its last steps, which make none, few or many.
+#[test]
+fn a_run_that_is_stuck_is_seen_where_it_is() {
+    common::native("gdb");
+    for rounds in ["1", "100000"] {
+        let dir = tempfile::tempdir().expect("a temporary directory");
+        common::guest(dir.path(), "locked.c", &["-g", "-O0"]);
+        let recorded = tool(dir.path(), ["record", "-q", "-o", "rec", "--", "./locked", rounds]);
+        assert_eq!(recorded.status, 123, "{recorded:?}");
+        for way in WAYS {
+            let look = ["info threads", "thread apply all backtrace"];
+            let back =
+                ["break work", "reverse-continue", "backtrace", "reverse-continue", "continue", "continue"];
+            let said = gdb(dir.path(), way, &[&["continue"], &look[..], &back].concat());
+            assert_eq!(said.matches("lll_lock_wait").count(), 2, "once for each thread:\n{said}");
+            tells(&said, &["take (number=", "take (number=", "main (argc="]);
+            tells(
+                &said,
+                &["hit Breakpoint 1, work", "take", "hit Breakpoint 1, work", "hit Breakpoint 1, work"],
+            );
+            assert_eq!(said.matches("can never come").count(), 2, "each time that it is there:\n{said}");
+        }
     }
 }

@@ -30,6 +30,9 @@ pub(super) struct Recorded {
     copy: Option<Scratch>,
 }
 
+/// What there is to say of the end of a run that came to none.
+const STUCK: &str = "here the recorded program is stuck: each of its threads waits for what can never come\n";
+
 /// How long a program may run on before an interrupt is to find it where it is.
 const PATIENCE: Duration = Duration::from_millis(100);
 
@@ -129,7 +132,12 @@ impl Subject for Recorded {
             Err(e @ TimelineError::NoSuchPosition { .. }) => {
                 Ok(Went { came: Came::ARRIVED, said: format!("{e}\n") })
             }
-            came => Ok(came?.into()),
+            came => {
+                let came = came?;
+                let stuck = came == Came::Stop(Stop::End) && self.timeline.ends_stuck();
+                let said = if stuck { STUCK } else { "" };
+                Ok(Went { came, said: said.into() })
+            }
         }
     }
 

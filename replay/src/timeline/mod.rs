@@ -43,7 +43,7 @@ pub(crate) use scratch::{Scratch, ScratchStop};
 pub use stops::{Calls, Stop, Stops};
 
 use crate::looking;
-use crate::manifest::RunEnd;
+use crate::manifest::{RunEnd, STUCK};
 use crate::reader::Recording;
 use checkpoints::Checkpoints;
 use kept::Kept;
@@ -99,6 +99,8 @@ pub struct Timeline {
     end: Option<Place>,
     /// The last exit of a run that did not end by itself: what the program would do behind it was not seen.
     last: Option<u64>,
+    /// Behind that, its tasks went on until each waited for what could never come.
+    ends_stuck: bool,
     /// Time after which the stretch that this move comes to is a long one.
     patience: Duration,
     /// Exits behind which the program makes none for long: branches are counted there.
@@ -125,6 +127,7 @@ impl Timeline {
         let ended = matches!(recording.end(), Some(RunEnd::Ended { .. }));
         let last = recording.exit_range().map_or(start.exit, |(_, last)| last);
         let last = (!ended).then_some(last);
+        let ends_stuck = matches!(recording.end(), Some(RunEnd::Stopped { why }) if why == STUCK);
         let runner = Runner::start(&checkpoint, start, &recording, &host, &options.machine, &stop)?;
         Ok(Timeline {
             checkpoints: Checkpoints::new(start, checkpoint, options.budget),
@@ -134,6 +137,7 @@ impl Timeline {
             kept: None,
             end: None,
             last,
+            ends_stuck,
             patience: Duration::MAX,
             long: BTreeSet::new(),
             traps: 0,
@@ -252,6 +256,11 @@ impl Timeline {
             _ => 0,
         };
         Ok((signal != 0 && self.end_place()? == self.place).then_some(signal))
+    }
+
+    /// Whether the recorded run came to where nothing could ever go on.
+    pub(crate) fn ends_stuck(&self) -> bool {
+        self.ends_stuck
     }
 
     pub(super) fn rip(&self) -> u64 {

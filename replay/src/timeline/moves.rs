@@ -134,6 +134,11 @@ impl Timeline {
         let start = self.start().exit;
         let last = self.recording.exit_range().map_or(start, |(_, last)| last);
         let ended = self.recorded_exit(last)?.is_some_and(|exit| matches!(exit.kind, ExitKind::End { .. }));
+        if self.ends_stuck {
+            let end = self.end_of_stuck(last)?;
+            self.end = Some(end.clone());
+            return Ok(end);
+        }
         // The exit before the end leaves the program there, or it does not.
         let exit = last - u64::from(ended && last > start);
         let end = match self.recorded_exit(exit)?.is_some_and(is_exit) && exit > start {
@@ -146,6 +151,24 @@ impl Timeline {
         };
         self.end = Some(end.clone());
         Ok(end)
+    }
+
+    /// The last step of a run whose tasks are stuck behind the last exit: of the one that went on for longest, before
+    /// the call in which it waits.
+    fn end_of_stuck(&mut self, last: u64) -> Result<Place, TimelineError> {
+        let from = Place::from(Position::behind(last));
+        self.go(&from)?;
+        if let Some(end) = self.last_step_before(last + 1, FEW_STEPS)? {
+            return Ok(end);
+        }
+        self.note_long(last);
+        self.go(&from)?;
+        let came = self.next(last + 1, &Stops::default(), None)?;
+        let branches = self.runner.branches().0.filter(|_| came == Came::Ended);
+        let near = Position { branches: branches.unwrap_or(0), ..Position::behind(last) };
+        self.spoilt = true;
+        self.go(&near.into())?;
+        Ok(self.last_step_before(last + 1, u64::MAX)?.unwrap_or(near.into()))
     }
 
     /// Runs on until a breakpoint is reached.

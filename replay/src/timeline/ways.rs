@@ -170,11 +170,12 @@ impl Timeline {
         self.runner.want(stops)?;
         loop {
             let exits = self.place.base.exit;
-            // A program that makes no exit any more would run for ever.
-            if self.last.is_some_and(|last| exits >= last && exit > last) {
+            // A program that makes no exit any more would run for ever, unless it comes to where it is stuck.
+            let last = self.last.filter(|_| !self.ends_stuck);
+            if last.is_some_and(|last| exits >= last && exit > last) {
                 return Ok(Came::Ended);
             }
-            let exit = self.last.map_or(exit, |last| exit.min(last));
+            let exit = last.map_or(exit, |last| exit.min(last));
             let stride = exit.min(exits.saturating_add(STRIDE));
             let stride = self.next_long(exits).map_or(stride, |long| stride.min(long));
             if stride <= exits {
