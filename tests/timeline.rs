@@ -86,7 +86,13 @@ fn walk(recording: &Path, evict: Option<Evict>, seed: u64, moves: u64, seen: &mu
         let used = stacks.get(random.below(stacks.len() as u64) as usize).map(|rsp: &u64| rsp - 8..rsp + 8);
         let watch = |addresses| AccessWatch { addresses, writes: seed.is_multiple_of(2) };
         let accesses = used.into_iter().filter(|_| random.below(3) == 0).map(watch).collect();
-        let stops = Stops { writes, accesses, ..Stops::at(breakpoints) };
+        let calls = match random.below(6) {
+            0 => Calls::All,
+            1 => Calls::These([0, 1, 9].into()),
+            _ => Calls::None,
+        };
+        let signals = (1..=64).filter(|_| random.below(128) < 43).collect();
+        let stops = Stops { writes, accesses, calls, signals, ..Stops::at(breakpoints) };
         let how = match random.below(7) {
             0 | 1 => {
                 let exit = random.below(last + 1);
@@ -125,7 +131,7 @@ fn walk(recording: &Path, evict: Option<Evict>, seed: u64, moves: u64, seen: &mu
 }
 
 /// Runs to move in: a name, a source in `tests/guests` if it is not installed, and the words.
-const RUNS: [(&str, Option<&str>, &[&str]); 12] = [
+const RUNS: [(&str, Option<&str>, &[&str]); 13] = [
     ("pipeline", None, &["/bin/sh", "-c", "echo a | cat; (exit 3); echo $?"]),
     ("crash", Some("debugged.c"), &["./debugged", "heap"]),
     ("threads", Some("races.c"), &["./races", "none"]),
@@ -146,6 +152,7 @@ const RUNS: [(&str, Option<&str>, &[&str]); 12] = [
     ),
     ("python", None, &["python3", "-S", "-c", "print(sum(range(100)))"]),
     ("exec", None, &["env", "A=1", "/bin/sh", "-c", "exec env -u A true"]),
+    ("stuck", Some("locked.c"), &["./locked", "100"]),
 ];
 
 /// A sample of them, or, with DEJAVM_TEST_FULL=1, a thousand walks in all.
