@@ -75,7 +75,8 @@ impl World for Apart {
 }
 
 impl Apart {
-    /// A block that the recording lacks, out of the file on this machine that the program saw by that name, if it begins as the recorded one.
+    /// A block that the recording lacks, out of the file on this machine that the program saw by that name, if it begins
+    /// as the recorded one.
     fn block_of_this_machine(&mut self, path: &HostPath, block: u64) -> Option<Arc<[u8]>> {
         if !self.held.has_block(path, 0) {
             return None;

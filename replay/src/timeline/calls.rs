@@ -1,5 +1,7 @@
 //! Stops at system calls: which come next, or came last, the recording says.
 
+use std::collections::HashMap;
+
 use dejavm_sandbox::exit::{Exit, ExitKind};
 use dejavm_sandbox::program::syscall::number;
 
@@ -98,10 +100,16 @@ impl Timeline {
     pub(super) fn last_call(&mut self, stops: &Stops) -> Result<Option<LastCall>, TimelineError> {
         let here = self.place.clone();
         let mut last = here.base.exit;
+        let mut processes = HashMap::new();
         while let Some((exit, number)) = self.call_before(last, &stops.calls)? {
             let behind = Position::behind(exit.number);
             last = exit.number - 1;
-            if self.process_then(&exit)? != Some(stops.process) {
+            let process = match processes.get(&exit.task) {
+                Some(process) => *process,
+                None => self.process_then(&exit)?,
+            };
+            processes.insert(exit.task, process);
+            if process != Some(stops.process) {
                 continue;
             }
             if here != behind.into() && returns(number) {

@@ -1,9 +1,9 @@
 //! The program's files, as the program saw them, out of the recording.
 //!
-//! A recording has of a file what the program read, in blocks of 64 KiB, and of what was loaded before it begins what
-//! is in memory. What it lacks comes from the file of
-//! the same build ID in the pack, or the file on this machine that the program saw by that name, if it is of the same length and
-//! begins as the recorded one does. Debug files are found by the build ID: in the pack, then on this machine.
+//! A recording has of a file what the program read, in blocks of 64 KiB, or all of it, and of what was loaded before it
+//! begins what is in memory. What it lacks comes from the file of the same build ID in the pack, or the file on this
+//! machine that the program saw by that name, if it is of the same length and begins as the recorded one does. Debug
+//! files are found by the build ID: in the pack, then on this machine.
 
 use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom};

@@ -164,6 +164,11 @@ impl Runner {
         runs.then(|| program.next_signal()).flatten()
     }
 
+    /// Whether no instruction has run since the last exit.
+    pub fn is_behind_exit(&self) -> bool {
+        self.machine.program().is_some_and(|program| program.is_behind_exit())
+    }
+
     /// Uses of pages of what is watched since the machine was run last, or since the last exit.
     pub fn traps(&self) -> u64 {
         self.machine.program().map_or(0, |program| program.debug.traps)

@@ -3,6 +3,7 @@
 use std::ops::Range;
 use std::time::Instant;
 
+use dejavm_sandbox::exit::Exit;
 use dejavm_sandbox::program::machine::Halt;
 
 use super::place::{Hop, Place};
@@ -212,9 +213,11 @@ impl Timeline {
                     self.runner.want(stops)?;
                 }
                 Ran::Halted(Halt::Signal(signal)) => {
-                    self.checkpoint_if_due()?;
-                    if now != exits && stops.signals.contains(&signal) && self.is_of_exit(now)? {
-                        return Ok(Came::Watched(Stop::Signal(signal)));
+                    if now != exits && self.is_of_exit(now)? {
+                        self.checkpoint_if_due()?;
+                        if stops.signals.contains(&signal) {
+                            return Ok(Came::Watched(Stop::Signal(signal)));
+                        }
                     }
                 }
                 Ran::Halted(halt) => {
@@ -236,10 +239,11 @@ impl Timeline {
         Ok(signal.filter(|signal| stops.signals.contains(signal)))
     }
 
-    /// Whether the task that runs made this exit, the last one. Where another one runs on, which makes none of its
-    /// own first, there is no position.
+    /// Whether the machine is right behind this exit, the last one, and its task runs. Where another one runs on, which
+    /// makes none of its own first, there is no position.
     fn is_of_exit(&self, exit: u64) -> Result<bool, TimelineError> {
-        Ok(self.recorded_exit(exit)?.is_some_and(|exit| exit.task == self.seen().0))
+        let is_its = |recorded: Exit| recorded.task == self.seen().0;
+        Ok(self.runner.is_behind_exit() && self.recorded_exit(exit)?.is_some_and(is_its))
     }
 
     /// The machine came to a stop, not by single steps.

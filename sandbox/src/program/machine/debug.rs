@@ -183,6 +183,11 @@ impl Debug {
 }
 
 impl Machine {
+    /// Whether no instruction has run since the last compared exit.
+    pub fn is_behind_exit(&self) -> bool {
+        self.debug.behind_exit
+    }
+
     /// Steps that were made since the last compared exit, as far as the program was stepped since.
     pub fn steps(&self) -> u64 {
         self.stepper.steps
