@@ -3,6 +3,9 @@
 import gdb
 
 
+AT_ITS_START = "No more reverse-execution history"
+
+
 def monitor(command):
     """What `dejavm` says to a command."""
     return gdb.execute("monitor " + command, to_string=True).strip()
@@ -25,7 +28,11 @@ def back_to_write(expression):
     try:
         for breakpoint in others:
             breakpoint.enabled = False
-        gdb.execute("reverse-continue")
+        hits, said = own[0].hit_count, ""
+        # Signals stop it on the way.
+        while own[0].hit_count == hits and AT_ITS_START not in said:
+            said = gdb.execute("reverse-continue", to_string=True)
+        print(said.strip())
     finally:
         for breakpoint in own:
             if breakpoint.is_valid():
@@ -57,6 +64,29 @@ class Seek(gdb.Command):
         go(argument)
 
 
+class Run(gdb.Command):
+    """Start over from the recording's beginning, and continue; or go to a position: run [POSITION]."""
+
+    def __init__(self):
+        super().__init__("run", gdb.COMMAND_RUNNING)
+
+    def invoke(self, argument, from_tty):
+        go(argument or "start")
+        if not argument:
+            gdb.execute("continue")
+
+
+class Start(gdb.Command):
+    """Start over from the recording's beginning, and stop in main."""
+
+    def __init__(self):
+        super().__init__("start", gdb.COMMAND_RUNNING)
+
+    def invoke(self, argument, from_tty):
+        gdb.execute("tbreak main")
+        gdb.execute("run")
+
+
 class ReverseToWrite(gdb.Command):
     """Go back to where an expression's memory was last changed: reverse-to-write EXPRESSION."""
 
@@ -84,5 +114,7 @@ class LastWrite(gdb.Command):
 
 When()
 Seek()
+Run()
+Start()
 ReverseToWrite()
 LastWrite()

@@ -49,6 +49,21 @@ fn commands_of_its_own() {
     }
 }
 
+/// Over from the beginning, as often as one likes; and past signals, where it is a write that is looked for.
+#[test]
+fn it_is_run_again() {
+    let dir = record("signal", &[]);
+    for way in WAYS {
+        let again = ["continue", "start", "when", "run", "break handler", "r", "continue", "print counter"];
+        let back = ["last-write counter", "reverse-to-write counter", "run 3", "when", "run 100000"];
+        let said = gdb(dir.path(), way, &[&again[..], &back].concat());
+        tells(&said, &["received signal SIGUSR1", "main (", "received signal SIGUSR1"]);
+        tells(&said, &["Breakpoint", "received signal SIGUSR1", "handler (signal=10)", "= 1"]);
+        tells(&said, &["Old value = 1", "New value = 0", "at ", "Old value = 1", "New value = 0", "\n3\n"]);
+        tells(&said, &["there is no position 100000"]);
+    }
+}
+
 #[test]
 fn what_is_called_and_set_happens_in_a_copy() {
     let dir = record("count", &[]);

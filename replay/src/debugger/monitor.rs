@@ -15,7 +15,7 @@ monitor tasks              the tasks of the program
 const HELP_OF_RECORDINGS: &str = "\
 monitor when               the position: exits, and steps since the last
 monitor seek POSITION      goes there: EXIT, EXIT+STEPS, or EXIT- for before it; gdb is not told: it has `seek POSITION`
-monitor goto POSITION      the next step or run goes there instead, so that gdb is told
+monitor goto POSITION      the next step or run goes there instead, or to the `start`, so that gdb is told
 monitor mark               remembers this place, for `monitor goto mark`
 monitor log [N]            the exits around here
 monitor checkpoints        how many there are, and what they take
@@ -104,6 +104,10 @@ impl Recorded {
                 }
                 None => "there is no mark yet\n".into(),
             },
+            (Some("goto"), Some("start")) => {
+                self.goto = Some(Goto::Moment(self.timeline.start().into()));
+                String::new()
+            }
             (Some("goto"), Some(moment)) => match moment.parse::<Moment>() {
                 Ok(moment) => {
                     self.goto = Some(Goto::Moment(moment));
