@@ -4,6 +4,8 @@ use dejavm_sandbox::guest::Machine;
 use dejavm_sandbox::machine::RunError;
 use dejavm_sandbox::vcpu::registers::{ExtendedState, UserRegisters};
 
+use crate::text::call_name;
+
 /// The tasks of the process that runs, by thread number.
 pub(crate) fn tasks(machine: &Machine) -> Vec<u32> {
     machine.program().map_or(Vec::new(), |program| program.kernel.tasks_of(program.kernel.pid()))
@@ -12,6 +14,16 @@ pub(crate) fn tasks(machine: &Machine) -> Vec<u32> {
 /// The task that runs; 0 of a bare-metal guest.
 pub(crate) fn current_task(machine: &Machine) -> u32 {
     machine.program().map_or(0, |program| program.kernel.tid())
+}
+
+/// A task in a few words: its name, and the system call that it waits in.
+pub(crate) fn described(machine: &Machine, tid: u32) -> Option<String> {
+    let kernel = &machine.program()?.kernel;
+    let name = String::from_utf8_lossy(&kernel.task.of(tid)?.name).escape_debug().to_string();
+    Some(match kernel.waits_in(tid) {
+        Some(number) => format!("{name}, waits in {}", call_name(number)),
+        None => name,
+    })
 }
 
 /// The registers of a task: general ones and segment bases, and the vector state.

@@ -179,6 +179,8 @@ fn a_run_that_is_stuck_is_seen_where_it_is() {
             let look = ["info threads", "thread apply all backtrace"];
             let back =
                 ["break work", "reverse-continue", "backtrace", "reverse-continue", "continue", "continue"];
+            let at_end = gdb(dir.path(), &[way, &["--end"]].concat(), &["backtrace", "info threads"]);
+            tells(&at_end, &["take (number=", "* 1", "(locked)", "(locked, waits in futex)"]);
             let said = gdb(dir.path(), way, &[&["continue"], &look[..], &back].concat());
             assert_eq!(said.matches("lll_lock_wait").count(), 2, "once for each thread:\n{said}");
             tells(&said, &["take (number=", "take (number=", "main (argc="]);

@@ -17,6 +17,7 @@ use gdbstub::target::ext::catch_syscalls::{CatchSyscalls, CatchSyscallsOps, Sysc
 use gdbstub::target::ext::exec_file::ExecFileOps;
 use gdbstub::target::ext::host_io::HostIoOps;
 use gdbstub::target::ext::monitor_cmd::{ConsoleOutput, MonitorCmd, MonitorCmdOps};
+use gdbstub::target::ext::thread_extra_info::{ThreadExtraInfo, ThreadExtraInfoOps};
 use gdbstub::target::{Target, TargetError, TargetResult};
 
 use dejavm_sandbox::program::machine::AccessWatch;
@@ -101,13 +102,27 @@ impl MultiThreadBase for Debugger<'_> {
     }
 
     fn list_active_threads(&mut self, found: &mut dyn FnMut(Tid)) -> Result<(), TimelineError> {
-        let tids = looking::tasks(self.subject.machine());
+        // gdbstub tells a debugger that has just come of the first one, which is to be the one that runs.
+        let current = looking::current_task(self.subject.machine());
+        let mut tids = looking::tasks(self.subject.machine());
+        tids.sort_by_key(|tid| *tid != current);
         tids.into_iter().filter_map(|tid| Tid::new(tid as usize)).for_each(found);
         Ok(())
     }
 
     fn support_resume(&mut self) -> Option<MultiThreadResumeOps<'_, Self>> {
         Some(self)
+    }
+
+    fn support_thread_extra_info(&mut self) -> Option<ThreadExtraInfoOps<'_, Self>> {
+        Some(self)
+    }
+}
+
+impl ThreadExtraInfo for Debugger<'_> {
+    fn thread_extra_info(&self, tid: Tid, buf: &mut [u8]) -> Result<usize, TimelineError> {
+        let text = looking::described(self.subject.machine(), tid.get() as u32).unwrap_or_default();
+        Ok(part(text.as_bytes(), 0, text.len(), buf))
     }
 }
 

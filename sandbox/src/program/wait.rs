@@ -438,6 +438,11 @@ impl Kernel {
         self.task.len() == 1
     }
 
+    /// The number of the system call that a task waits in, if it does.
+    pub fn waits_in(&self, tid: u32) -> Option<u64> {
+        Some(self.task.of(tid)?.parked.as_ref()?.call.number)
+    }
+
     /// Waits for ever: for a signal, or for nothing.
     pub(super) fn wait_for_ever() -> SysResult {
         Err(SysError::Wait(Wait::default()))
