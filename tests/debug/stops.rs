@@ -110,6 +110,23 @@ fn other_processes_are_stopped_if_that_is_asked_for() {
     tells(&said, &["=> task 3 of process 3"]);
 }
 
+/// Whoever begins in another process, such as where that crashes, means that one.
+#[test]
+fn breakpoints_are_in_the_process_that_it_begins_with() {
+    let dir = record("count", &[]);
+    std::fs::remove_dir_all(dir.path().join("rec")).expect("removed");
+    let recorded =
+        tool(dir.path(), ["record", "-q", "-o", "rec", "--", "sh", "-c", "./debugged heap; exit 3"]);
+    assert_eq!(recorded.status, 3, "{recorded:?}");
+    let crash = tool(dir.path(), ["find", "rec", "signal", "SEGV"]).text();
+    let position = crash.split_whitespace().next().expect("a position");
+    let look = ["backtrace", "watch -l head->next", "reverse-continue", "backtrace 1", "monitor process"];
+    for way in WAYS {
+        let said = gdb(dir.path(), &[way, &["--at", position]].concat(), &look);
+        tells(&said, &["sum ()", "main (", "Hardware watchpoint", "Old value", "add (value=9)", "\n3\n"]);
+    }
+}
+
 /// Where they are made and where they come back, in the order of breakpoints and uses of memory, forwards and backwards.
 #[test]
 fn system_calls_are_caught() {

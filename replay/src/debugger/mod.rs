@@ -117,7 +117,11 @@ fn serve_subject(
     let inbox = Inbox::default();
     let link = Link::new(connection, inbox.clone(), subject.recorded().is_none())?;
     let alive = link.alive()?;
-    let (stops, files, going) = (Stops::default(), Files::default(), Going::default());
+    let (mut stops, files, going) = (Stops::default(), Files::default(), Going::default());
+    if let Some(program) = subject.machine().program() {
+        // Whoever begins at a child's crash means the child.
+        stops.process = program.kernel.pid();
+    }
     let mut debugger = Debugger { subject, stops, files, going, inbox, alive };
     match GdbStub::new(link).run_blocking::<EventLoop<'_>>(&mut debugger) {
         Ok(DisconnectReason::Kill) => Ok(DebugEnd::Killed),
