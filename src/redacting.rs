@@ -9,6 +9,7 @@ use std::sync::Arc;
 use dejavm_replay::redact;
 use dejavm_sandbox::program::fs::guest_path;
 use dejavm_sandbox::program::state::ProgramState;
+use dejavm_sandbox::world::HostPath;
 
 use crate::program::ENVIRONMENT;
 
@@ -72,16 +73,12 @@ impl Redaction {
                 redact(&mut value[1..]);
             }
         }
-        let mut redaction = dejavm_replay::Redaction::default();
-        if self.input {
-            redaction = redaction.input();
-        }
-        if let Some(files) = self.files.clone() {
-            let mounts = state.fs.mounts().to_vec();
-            redaction =
-                redaction.files(move |file| guest_path(&mounts, file).is_some_and(|path| files(&path)));
-        }
-        Ok(redaction)
+        let (mounts, files) = (state.fs.mounts().to_vec(), self.files.clone());
+        let covers = move |file: &HostPath| {
+            let path = guest_path(&mounts, file);
+            files.as_ref().zip(path).is_some_and(|(files, path)| files(&path))
+        };
+        Ok(dejavm_replay::Redaction { files: Arc::new(covers), input: self.input })
     }
 
     fn keeps(&self, name: &[u8], value: &[u8]) -> bool {

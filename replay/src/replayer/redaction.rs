@@ -8,14 +8,13 @@ use dejavm_sandbox::world::{HostPath, OutputChange, Request, Response, STDIN_GRA
 use crate::record::{Asked, AskedChange};
 
 /// Which contents a replay is not given; see [`Replayer::redacting`](super::Replayer::redacting).
-#[derive(Clone, Default)]
+#[derive(Clone)]
 pub struct Redaction {
-    files: Option<Arc<Files>>,
-    input: bool,
+    /// Those of the host's files for which this holds.
+    pub files: Arc<dyn Fn(&HostPath) -> bool + Send + Sync>,
+    /// Standard input, whatever it is.
+    pub input: bool,
 }
-
-/// Whether a file is one of those whose contents are taken out.
-type Files = dyn Fn(&HostPath) -> bool + Send + Sync;
 
 /// Takes a secret out of a text: each letter becomes an `x` or `X`, each digit a `0`, and what is neither ASCII
 /// text nor a line's end an `x`. The length, white space and punctuation stay, so that most of what a program does
@@ -33,20 +32,6 @@ pub fn redact(text: &mut [u8]) {
 }
 
 impl Redaction {
-    /// Takes out the contents of the host's files that are of these.
-    #[must_use]
-    pub fn files(mut self, which: impl Fn(&HostPath) -> bool + Send + Sync + 'static) -> Redaction {
-        self.files = Some(Arc::new(which));
-        self
-    }
-
-    /// Takes out standard input, whatever it is.
-    #[must_use]
-    pub fn input(mut self) -> Redaction {
-        self.input = true;
-        self
-    }
-
     /// Takes out of the answer to an ordered question what this covers.
     pub(super) fn take_out(&self, response: &mut Response) {
         match response {
@@ -61,7 +46,7 @@ impl Redaction {
     pub(super) fn take_out_of_file(&self, path: &HostPath, response: &mut Response) -> bool {
         let covered = match path.grant {
             STDIN_GRANT => self.input,
-            _ => self.files.as_ref().is_some_and(|files| files(path)),
+            _ => (self.files)(path),
         };
         if let (true, Response::Block(Ok(text))) = (covered, response) {
             redact(Arc::make_mut(text));
