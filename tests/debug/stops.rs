@@ -181,6 +181,14 @@ fn signals_are_shown_as_they_came() {
         tells(&said, &["handler (signal=10)", "No more", "handler (signal=10)", "No more"]);
         assert!(!said.contains("received signal"), "{said}");
     }
+    // The one that ends it, too, once each time that it is come to: gdb would go on behind it for ever.
+    let dir = record("count", &[]);
+    for (handle, told) in [("nostop noprint", 0), ("nostop print", 2), ("stop print", 1)] {
+        let handle = format!("handle SIGKILL {handle}");
+        let said = gdb(dir.path(), &[], &[&handle, "continue", "continue", "backtrace"]);
+        tells(&said, &["No more reverse-execution history", "main"]);
+        assert_eq!(said.matches("received signal SIGKILL").count(), told, "{said}");
+    }
 }
 
 /// What comes behind the last exit of a run that is stuck: its last steps, which make none, few or many.

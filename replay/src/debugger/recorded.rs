@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use dejavm_sandbox::guest::Machine;
 use dejavm_sandbox::host::stop::StopHandle;
+use dejavm_sandbox::vcpu::registers::UserRegisters;
 
 use super::arch::Registers;
 use super::subject::{Came, Going, Move, Subject, Went};
@@ -28,6 +29,8 @@ pub(super) struct Recorded {
     pub mark: Option<Mark>,
     /// What the debugger changed here, and where it calls.
     copy: Option<Scratch>,
+    /// Where it was told of a signal last: behind this exit, with these registers.
+    told: Option<(u64, UserRegisters)>,
 }
 
 /// What there is to say of the end of a run that came to none.
@@ -40,7 +43,7 @@ impl Recorded {
     /// A recording, at the position at which the timeline is.
     pub fn new(mut timeline: Timeline) -> Recorded {
         timeline.limit_patience(PATIENCE);
-        Recorded { timeline, goto: None, mark: None, copy: None }
+        Recorded { timeline, goto: None, mark: None, copy: None, told: None }
     }
 
     /// Gives up what was changed here.
@@ -92,8 +95,18 @@ impl Recorded {
             (None, Move::ReverseRun) => self.timeline.reverse_run(stops)?,
             (None, Move::ReverseStep) => self.timeline.reverse_step()?,
         };
-        let signal = if stop == Stop::End { self.timeline.fatal_signal()? } else { None };
-        Ok(signal.map_or(Came::Stop(stop), |signal| Came::Signal(signal.into())))
+        let here = Some((self.timeline.exit(), self.timeline.registers()));
+        let signal = match stop {
+            Stop::Signal(signal) => Some(signal),
+            // A debugger that goes on behind each signal would go on here for ever.
+            Stop::End if self.told != here => {
+                let fatal = self.timeline.fatal_signal()?.map(u32::from);
+                fatal.filter(|signal| stops.signals.contains(signal))
+            }
+            _ => None,
+        };
+        self.told = here.filter(|_| signal.is_some());
+        Ok(signal.map_or(Came::Stop(stop), Came::Signal))
     }
 }
 
