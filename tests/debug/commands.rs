@@ -49,6 +49,23 @@ fn commands_of_its_own() {
     }
 }
 
+/// What there is to ask besides where it is.
+#[test]
+fn monitor_commands_tell_of_the_moment() {
+    let dir = record("uses", &[]);
+    for way in WAYS {
+        let ask = ["monitor files", "monitor syscalls 3", "monitor checkpoint", "monitor checkpoints"];
+        let there = ["break load", "continue", "continue"];
+        let back = ["monitor exit 3", "monitor syscalls", "monitor nonsense"];
+        let said = gdb(dir.path(), way, &[&there[..], &ask, &back].concat());
+        tells(&said, &["  0  pipe:[", "  1  pipe:[", "  3  pipe:[", "  4  pipe:[", "cwd  /work\n"]);
+        let calls = ["pipe2(", "write(4, ", "read(3, ", "at ", " checkpoints, ", "at 3\n"];
+        tells(&said, &[&calls[..], &["brk(", "monitor syscalls [N]"]].concat());
+        let between = said.split("at 3\n").next().expect("the first");
+        assert!(!between.contains("brk("), "three of them:\n{said}");
+    }
+}
+
 /// Over from the beginning, as often as one likes; and past signals, where it is a write that is looked for.
 #[test]
 fn it_is_run_again() {

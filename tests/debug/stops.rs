@@ -162,9 +162,10 @@ fn system_calls_are_caught() {
 #[test]
 fn the_process_is_described() {
     let dir = record("count", &[]);
-    let said = gdb(dir.path(), &[], &["break count", "continue", "info proc mappings", "info proc cmdline"]);
+    let said = gdb(dir.path(), &[], &["break count", "continue", "info proc mappings", "info proc"]);
     tells(&said, &["r-xp", "/work/debugged", "libc.so.6", "[stack]", "'./debugged count'"]);
-    assert!(!said.contains("unable to open"), "{said}");
+    tells(&said, &["cwd = '/work'", "exe = '/work/debugged'"]);
+    assert!(!said.contains("unable to"), "{said}");
 }
 
 /// Those that have handlers, too, in both directions, unless gdb is told otherwise.

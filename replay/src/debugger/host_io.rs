@@ -5,8 +5,8 @@ use gdbstub::target::TargetResult;
 use gdbstub::target::ext::exec_file::ExecFile;
 use gdbstub::target::ext::host_io::{
     FsKind, HostIo, HostIoClose, HostIoCloseOps, HostIoErrno, HostIoError, HostIoFstat, HostIoFstatOps,
-    HostIoOpen, HostIoOpenFlags, HostIoOpenMode, HostIoOpenOps, HostIoPread, HostIoPreadOps, HostIoResult,
-    HostIoSetfs, HostIoSetfsOps, HostIoStat,
+    HostIoOpen, HostIoOpenFlags, HostIoOpenMode, HostIoOpenOps, HostIoPread, HostIoPreadOps, HostIoReadlink,
+    HostIoReadlinkOps, HostIoResult, HostIoSetfs, HostIoSetfsOps, HostIoStat,
 };
 
 use super::Debugger;
@@ -31,6 +31,10 @@ impl HostIo for Debugger<'_> {
     }
 
     fn support_fstat(&mut self) -> Option<HostIoFstatOps<'_, Self>> {
+        Some(self)
+    }
+
+    fn support_readlink(&mut self) -> Option<HostIoReadlinkOps<'_, Self>> {
         Some(self)
     }
 
@@ -89,6 +93,23 @@ impl HostIoFstat for Debugger<'_> {
             st_mtime: 0,
             st_ctime: 0,
         })
+    }
+}
+
+/// The links that tell of a process.
+impl HostIoReadlink for Debugger<'_> {
+    fn readlink(&mut self, path: &[u8], buf: &mut [u8]) -> HostIoResult<usize, Self> {
+        let machine = self.subject.machine();
+        let target = match path {
+            b"/proc/1/exe" => looking::executable(machine),
+            b"/proc/1/cwd" => machine.program().map(|program| program.working_directory()),
+            _ => None,
+        };
+        match target {
+            None => errno(HostIoErrno::ENOENT),
+            Some(path) if path.len() > buf.len() => errno(HostIoErrno::ENAMETOOLONG),
+            Some(path) => Ok(part(&path, 0, path.len(), buf)),
+        }
     }
 }
 

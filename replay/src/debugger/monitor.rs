@@ -1,7 +1,12 @@
 //! Commands of gdb's `monitor`.
 
+use std::collections::VecDeque;
+
+use dejavm_sandbox::exit::ExitKind;
+
 use super::Debugger;
 use super::recorded::{Goto, Recorded};
+use crate::looking;
 use crate::text::format_exit;
 use crate::timeline::{Moment, TimelineError};
 
@@ -9,6 +14,7 @@ use crate::timeline::{Moment, TimelineError};
 const HELP: &str = "\
 monitor process [N]        the process that breakpoints and watchpoints are for
 monitor tasks              the tasks of the program
+monitor files              what the task that runs has open
 ";
 
 /// What there is of recordings besides.
@@ -17,7 +23,10 @@ monitor when               the position: exits, and steps since the last
 monitor seek POSITION      goes there: EXIT, EXIT+STEPS, or EXIT- for before it; gdb is not told: it has `seek POSITION`
 monitor goto POSITION      the next step or run goes there instead, or to the `start`, so that gdb is told
 monitor mark               remembers this place, for `monitor goto mark`
+monitor exit N             goes behind exit N, as `seek` does
 monitor log [N]            the exits around here
+monitor syscalls [N]       the last system calls of the task that runs
+monitor checkpoint         keeps the program as it is here, to come back to fast
 monitor checkpoints        how many there are, and what they take
 ";
 
@@ -56,6 +65,7 @@ impl Debugger<'_> {
                 Err(_) => format!("{number:?} is no number of a process\n"),
             },
             (Some("tasks"), None) => self.tasks(),
+            (Some("files"), None) => self.open_files(),
             _ => match self.subject.recorded() {
                 Some(recorded) => {
                     let answer = recorded.answer(command, argument)?;
@@ -64,6 +74,15 @@ impl Debugger<'_> {
                 None => HELP.into(),
             },
         })
+    }
+
+    /// What the running task has open, and where it is.
+    fn open_files(&self) -> String {
+        let Some(program) = self.subject.machine().program() else { return String::new() };
+        let line = |name: String, path: &[u8]| format!("{name:>3}  {}\n", path.escape_ascii());
+        let open = program.descriptors();
+        let open = open.iter().map(|(number, path)| line(number.to_string(), path));
+        open.chain([line("cwd".into(), &program.working_directory())]).collect()
     }
 
     fn tasks(&self) -> String {
@@ -88,7 +107,7 @@ impl Recorded {
     ) -> Result<Option<String>, TimelineError> {
         Ok(Some(match (command, argument) {
             (Some("when"), None) => format!("{}\n", self.timeline.position()?),
-            (Some("seek"), Some(moment)) => match moment.parse::<Moment>() {
+            (Some("seek" | "exit"), Some(moment)) => match moment.parse::<Moment>() {
                 Ok(moment) => {
                     // What was changed here is gone when it is moved on from here.
                     self.drop_copy();
@@ -119,6 +138,8 @@ impl Recorded {
                 self.mark = Some(self.timeline.mark());
                 String::new()
             }
+            (Some("checkpoint"), None) => format!("at {}\n", self.timeline.keep_here()?),
+            (Some("syscalls"), count) => self.calls(count.and_then(|count| count.parse().ok()).unwrap_or(10)),
             (Some("log"), count) => self.log(count.and_then(|count| count.parse().ok()).unwrap_or(10)),
             (Some("checkpoints"), None) => {
                 let (count, bytes) = self.timeline.checkpoints();
@@ -126,6 +147,29 @@ impl Recorded {
             }
             _ => return Ok(None),
         }))
+    }
+
+    /// The last system calls of the running task.
+    fn calls(&self, count: usize) -> String {
+        let (exit, task) = (self.timeline.exit(), looking::current_task(self.timeline.machine()));
+        let mut calls = VecDeque::new();
+        for found in self.timeline.recording().exits_from(1) {
+            match found {
+                Ok(found) if found.number > exit => break,
+                Ok(found) if found.task == task && matches!(found.kind, ExitKind::Syscall { .. }) => {
+                    calls.push_back(format!("{}\n", format_exit(&found)));
+                }
+                Ok(_) => {}
+                Err(e) => {
+                    calls.push_back(format!("{e}\n"));
+                    break;
+                }
+            }
+            if calls.len() > count {
+                calls.pop_front();
+            }
+        }
+        calls.into_iter().collect()
     }
 
     /// Exits before and behind this position.

@@ -376,6 +376,13 @@ impl Timeline {
         }
     }
 
+    /// Takes a checkpoint here, and gives the position, which may be counted for that.
+    pub(crate) fn keep_here(&mut self) -> Result<Position, TimelineError> {
+        let position = self.position()?;
+        self.checkpoint()?;
+        Ok(position)
+    }
+
     /// Whether this is between the start and the first exit. What the outside was asked by then, such as whether a
     /// file is the snapshot's, belongs to that exit in the log, and a machine that goes on from here would not ask
     /// it again.

@@ -35,7 +35,22 @@ impl GuestMemory for Looked<'_> {
     }
 }
 
+/// The most descriptors that are looked for.
+const DESCRIPTORS_MAX: u32 = 1 << 20;
+
 impl Machine {
+    /// The open descriptors of the running task, and the path of what each is open on, as `/proc/self/fd` has them.
+    pub fn descriptors(&self) -> Vec<(u32, Vec<u8>)> {
+        let looked = Looked(&self.kernel);
+        let open = (0..DESCRIPTORS_MAX).filter_map(|number| Some((number, looked.path_of(number)?)));
+        open.take(usize::try_from(self.kernel.files.count()).unwrap_or(usize::MAX)).collect()
+    }
+
+    /// The working directory of the running task.
+    pub fn working_directory(&self) -> Vec<u8> {
+        Looked(&self.kernel).working_directory().unwrap_or_default()
+    }
+
     /// Tells an observer that reads memory of a call that is made for the first time.
     pub(super) fn tell_made(&mut self, call: &Call, options: &mut RunOptions<'_>) {
         if self.kernel.resumed().is_some() {
