@@ -146,7 +146,8 @@ fn system_calls_are_caught() {
         let moves = ["continue"; 8].into_iter().chain(["reverse-continue"; 8]);
         let commands: Vec<&str> = begin.into_iter().chain(moves).collect();
         let said = gdb(dir.path(), way, &commands);
-        tells(&said, &[&places[..], &["SIGKILL"], &back, &["main"]].concat());
+        // The linker's, before `main`.
+        tells(&said, &[&places[..], &["SIGKILL"], &back, &["returned from syscall read"]].concat());
         // All, of which the linker makes some, and nothing more.
         let said = gdb(dir.path(), way, &["catch syscall", "continue", "continue", "delete", "continue"]);
         tells(&said, &["call to syscall", "returned from syscall", "SIGKILL"]);

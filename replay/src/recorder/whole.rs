@@ -41,7 +41,7 @@ impl Whole {
         }
         let (mut blocks, mut bytes) = (Vec::new(), first.len() as u64);
         for block in 1.. {
-            if bytes > self.most_of_file.min(self.left) || !world.has_block(path, block) {
+            if !world.has_block(path, block) {
                 return Vec::new();
             }
             let Ok(Response::Block(Ok(content))) = world.ask(Request::ReadBlock { path, block }) else {
@@ -49,6 +49,9 @@ impl Whole {
             };
             let ends = content.len() < BLOCK_SIZE;
             bytes += content.len() as u64;
+            if bytes > self.most_of_file.min(self.left) {
+                return Vec::new();
+            }
             if !content.is_empty() {
                 blocks.push((block, Response::Block(Ok(Arc::clone(&content)))));
             }
