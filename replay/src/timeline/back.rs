@@ -11,9 +11,9 @@ use super::{Position, Stop, Stops, Timeline, TimelineError};
 /// Bytes of `syscall`.
 const SYSCALL_BYTES: u64 = 2;
 
-/// Branches of a long stretch that are gone through first on the way back, and by how much more each time.
-const FIRST_WINDOW: u64 = 1024;
-const WIDER: u64 = 8;
+/// Branches of a long stretch, or exits, that are gone through first on the way back, and by how much more each time.
+pub(super) const FIRST_WINDOW: u64 = 1024;
+pub(super) const WIDER: u64 = 8;
 
 /// The address of the instruction that made an exit, if it was made by one.
 pub(super) fn cause(exit: &Exit) -> Option<u64> {

@@ -5,15 +5,11 @@ use std::collections::HashMap;
 use dejavm_sandbox::exit::{Exit, ExitKind};
 use dejavm_sandbox::program::syscall::number;
 
-use super::back::cause;
+use super::back::{FIRST_WINDOW, WIDER, cause};
 use super::place::Place;
 use super::stops::Calls;
 use super::ways::Came;
 use super::{Position, Stop, Stops, Timeline, TimelineError};
-
-/// Exits that are looked through first on the way back, and by how much more each time.
-const FIRST_WINDOW: u64 = 1024;
-const WIDER: u64 = 8;
 
 /// The number of the system call that an exit is, if it is one of these.
 fn caught(exit: &Exit, calls: &Calls) -> Option<u64> {

@@ -14,7 +14,7 @@ use super::ways::Came;
 use super::{Position, Stops, Timeline, TimelineError};
 
 /// Steps from a branch to the next that are made at most, to find out where a place is.
-const MOST_STEPS: u64 = 1 << 20;
+pub(super) const MOST_STEPS: u64 = 1 << 20;
 /// Steps from an exit that are made to count them, before the stretch is taken for a long one.
 pub(super) const FEW_STEPS: u64 = 4000;
 /// Time after which a stretch is long where it is searched backwards, or for a condition.

@@ -129,6 +129,8 @@ impl Timeline {
         let last = (!ended).then_some(last);
         let ends_stuck = matches!(recording.end(), Some(RunEnd::Stopped { why }) if why == STUCK);
         let runner = Runner::start(&checkpoint, start, &recording, &host, &options.machine, &stop)?;
+        // There is no exit by which to find the end of its last stretch.
+        let long = if ends_stuck { last.into_iter().collect() } else { BTreeSet::new() };
         Ok(Timeline {
             checkpoints: Checkpoints::new(start, checkpoint, options.budget),
             place: start.into(),
@@ -139,7 +141,7 @@ impl Timeline {
             last,
             ends_stuck,
             patience: Duration::MAX,
-            long: BTreeSet::new(),
+            long,
             traps: 0,
             recording,
             host,

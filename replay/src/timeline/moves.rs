@@ -5,7 +5,7 @@ use std::time::Duration;
 use dejavm_sandbox::exit::{Exit, ExitKind};
 use dejavm_sandbox::program::syscall::number;
 
-use super::long::FEW_STEPS;
+use super::long::{FEW_STEPS, MOST_STEPS};
 use super::place::{Hop, Place};
 use super::stops::Calls;
 use super::ways::{Came, STEPS};
@@ -154,21 +154,19 @@ impl Timeline {
     }
 
     /// The last step of a run whose tasks are stuck behind the last exit: of the one that went on for longest, before
-    /// the call in which it waits.
+    /// the call in which it waits. Where they go on for long, they are not known to be stuck: behind that exit.
     fn end_of_stuck(&mut self, last: u64) -> Result<Place, TimelineError> {
-        let from = Place::from(Position::behind(last));
-        self.go(&from)?;
-        if let Some(end) = self.last_step_before(last + 1, FEW_STEPS)? {
-            return Ok(end);
-        }
-        self.note_long(last);
-        self.go(&from)?;
+        let from = Position::behind(last);
+        self.go(&from.into())?;
         let came = self.next(last + 1, &Stops::default(), None)?;
-        let branches = self.runner.branches().0.filter(|_| came == Came::Ended);
-        let near = Position { branches: branches.unwrap_or(0), ..Position::behind(last) };
+        let branches = self.runner.branches().0;
         self.spoilt = true;
+        if came != Came::Ended {
+            return Ok(from.into());
+        }
+        let near = Position { branches: branches.unwrap_or(0), ..from };
         self.go(&near.into())?;
-        Ok(self.last_step_before(last + 1, u64::MAX)?.unwrap_or(near.into()))
+        Ok(self.last_step_before(last + 1, MOST_STEPS)?.unwrap_or(from.into()))
     }
 
     /// Runs on until a breakpoint is reached.

@@ -1,7 +1,7 @@
 //! The ways that all moves are made of: runs and steps of the machine, from here or from a checkpoint.
 
 use std::ops::Range;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use dejavm_sandbox::exit::Exit;
 use dejavm_sandbox::program::machine::Halt;
@@ -16,6 +16,9 @@ const STRIDE: u64 = 64;
 /// Steps that are made before it is looked whether a checkpoint is due, and that lie between a position and
 /// the checkpoint near it: some hundredths of a second.
 pub(super) const STEPS: u64 = 1000;
+
+/// How long tasks may go on behind the last exit of a recording that says that they are stuck then.
+const SETTLING: Duration = Duration::from_secs(10);
 
 /// How a part of a way ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -169,6 +172,7 @@ impl Timeline {
             }
         }
         self.runner.want(stops)?;
+        let began = Instant::now();
         loop {
             let exits = self.place.base.exit;
             // A program that makes no exit any more would run for ever, unless it comes to where it is stuck.
@@ -183,7 +187,12 @@ impl Timeline {
                 return Ok(Came::Exit);
             }
             let trap = trap.map(|trap| trap - (self.traps - before));
-            let reach = self.reach(branches, Reach { exit: Some(stride), trap, ..Reach::default() });
+            let mut reach = self.reach(branches, Reach { exit: Some(stride), trap, ..Reach::default() });
+            if self.last.is_some_and(|last| exits >= last) {
+                // The recording says that it comes there, and may say anything.
+                let Some(left) = SETTLING.checked_sub(began.elapsed()) else { return Ok(Came::Branched) };
+                reach.patience = Some(left);
+            }
             let met = self.traps;
             let ran = self.run_machine(reach);
             let now = self.runner.exits();
@@ -202,6 +211,9 @@ impl Timeline {
                     if self.place.base.branches >= branches {
                         return Ok(Came::Branched);
                     }
+                }
+                Ran::Halted(Halt::Quiet) if self.last.is_some_and(|last| now >= last) => {
+                    return Ok(Came::Branched);
                 }
                 Ran::Halted(Halt::Quiet) => {
                     self.note_long(now);
