@@ -3,9 +3,6 @@
 import gdb
 
 
-AT_ITS_START = "No more reverse-execution history"
-
-
 def monitor(command):
     """What `dejavm` says to a command."""
     return gdb.execute("monitor " + command, to_string=True).strip()
@@ -20,7 +17,7 @@ def go(where):
 
 
 def back_to_write(expression):
-    """Goes back to before the last change of an expression's memory, whatever breakpoints there are."""
+    """Goes back to before the last change of an expression's memory, whatever breakpoints and signals there are."""
     others = [b for b in gdb.breakpoints() if b.enabled]
     known = [b.number for b in gdb.breakpoints()]
     gdb.execute("watch -l " + expression, to_string=True)
@@ -28,12 +25,10 @@ def back_to_write(expression):
     try:
         for breakpoint in others:
             breakpoint.enabled = False
-        hits, said = own[0].hit_count, ""
-        # Signals stop it on the way.
-        while own[0].hit_count == hits and AT_ITS_START not in said:
-            said = gdb.execute("reverse-continue", to_string=True)
-        print(said.strip())
+        monitor("signals off")
+        gdb.execute("reverse-continue")
     finally:
+        monitor("signals on")
         for breakpoint in own:
             if breakpoint.is_valid():
                 breakpoint.delete()

@@ -22,6 +22,7 @@ const HELP_OF_RECORDINGS: &str = "\
 monitor when               the position: exits, and steps since the last
 monitor seek POSITION      goes there: EXIT, EXIT+STEPS, or EXIT- for before it; gdb is not told: it has `seek POSITION`
 monitor goto POSITION      the next step or run goes there instead, or to the `start`, so that gdb is told
+monitor signals on|off     whether moves stop at signals
 monitor mark               remembers this place, for `monitor goto mark`
 monitor exit N             goes behind exit N, as `seek` does
 monitor log [N]            the exits around here
@@ -134,6 +135,10 @@ impl Recorded {
                 }
                 Err(e) => format!("{e}\n"),
             },
+            (Some("signals"), Some(shown @ ("on" | "off"))) => {
+                self.shows_signals = shown == "on";
+                String::new()
+            }
             (Some("mark"), None) => {
                 self.mark = Some(self.timeline.mark());
                 String::new()

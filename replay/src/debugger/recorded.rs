@@ -27,6 +27,8 @@ pub(super) struct Recorded {
     pub timeline: Timeline,
     pub goto: Option<Goto>,
     pub mark: Option<Mark>,
+    /// Moves stop at the signals that the debugger wants to be told of.
+    pub shows_signals: bool,
     /// What the debugger changed here, and where it calls.
     copy: Option<Scratch>,
     /// Where it was told of a signal last: behind this exit, with these registers.
@@ -43,7 +45,7 @@ impl Recorded {
     /// A recording, at the position at which the timeline is.
     pub fn new(mut timeline: Timeline) -> Recorded {
         timeline.limit_patience(PATIENCE);
-        Recorded { timeline, goto: None, mark: None, copy: None, told: None }
+        Recorded { timeline, goto: None, mark: None, shows_signals: true, copy: None, told: None }
     }
 
     /// Gives up what was changed here.
@@ -87,6 +89,14 @@ impl Recorded {
     }
 
     fn go_in_timeline(&mut self, movement: Move, stops: &Stops) -> Result<Came, TimelineError> {
+        let mut quiet = stops.clone();
+        let stops = match self.shows_signals {
+            true => stops,
+            false => {
+                quiet.signals.clear();
+                &quiet
+            }
+        };
         let stop = match (self.goto.take(), movement) {
             (Some(Goto::Moment(moment)), _) => self.timeline.seek(moment).map(|()| Stop::Arrived)?,
             (Some(Goto::Mark(mark)), _) => self.timeline.return_to(&mark).map(|()| Stop::Arrived)?,
