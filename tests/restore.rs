@@ -273,7 +273,13 @@ fn programs_go_on_behind_any_exit() {
         let mut command = dejavm(["record", "-q", "-o"]);
         command.arg(own.join("whole")).args(arguments(job)).current_dir(&dir);
         let whole = finish(&mut command, Input::Pipe(b""));
-        let (moments, most) = moments(&own.join("whole"));
+        let (mut moments, most) = moments(&own.join("whole"));
+        if !common::full() {
+            // Two of them, which go round from job to job.
+            let first = n * 2 % moments.len();
+            moments.rotate_left(first);
+            moments.truncate(2);
+        }
         println!("stopped behind exits {moments:?}, with up to {most} tasks alive: {}", job.name());
         for at in moments {
             goes_on(job, &dir, &own, &whole, at)?;

@@ -169,17 +169,23 @@ impl Image {
 
 #[cfg(test)]
 mod tests {
+    use std::io::Read;
+
     use super::*;
     use proptest::prelude::*;
 
-    fn program() -> Vec<u8> {
-        std::fs::read("/proc/self/exe").expect("the test itself is a program")
+    /// The first bytes of a program, and how many it has in all.
+    fn program() -> (Vec<u8>, u64) {
+        let mut file = std::fs::File::open("/proc/self/exe").expect("the test itself is a program");
+        let mut bytes = vec![0; HEAD_BYTES];
+        file.read_exact(&mut bytes).expect("it is longer than that");
+        (bytes, file.metadata().expect("a file").len())
     }
 
     #[test]
     fn a_real_program() {
-        let bytes = program();
-        let image = parse(&bytes[..HEAD_BYTES], bytes.len() as u64).unwrap();
+        let (bytes, size) = program();
+        let image = parse(&bytes, size).unwrap();
         assert!(image.movable && image.interpreter.is_some() && !image.exec_stack);
         assert!(image.segments.iter().any(|s| s.protection.exec));
         assert!(image.headers > 0 && image.span() > 0);
@@ -189,21 +195,20 @@ mod tests {
     fn not_a_program() {
         assert_eq!(parse(b"#!/bin/sh\n", 10), Err(Errno::ENOEXEC));
         assert_eq!(parse(&[], 0), Err(Errno::ENOEXEC));
-        let bytes = program();
+        let (bytes, _) = program();
         assert_eq!(parse(&bytes[..64], 64), Err(Errno::ENOEXEC));
     }
 
     #[test]
     fn segments_outside_the_file() {
-        let bytes = program();
-        assert!(parse(&bytes[..HEAD_BYTES], 100).is_err());
+        let (bytes, _) = program();
+        assert!(parse(&bytes, 100).is_err());
     }
 
     proptest! {
         #[test]
         fn damaged_headers_never_panic(changes in prop::collection::vec((0usize..1200, any::<u8>()), 1..8)) {
-            let mut bytes = program();
-            bytes.truncate(HEAD_BYTES);
+            let (mut bytes, _) = program();
             for (at, value) in changes {
                 bytes[at] = value;
             }
