@@ -155,6 +155,40 @@ fn signals_are_shown_and_passed_or_not() {
     }
 }
 
+/// Before they are made, and when they have come back, with the signals that came then behind that.
+#[test]
+fn system_calls_are_caught() {
+    let dir = guest();
+    for way in WAYS {
+        let begin = ["tbreak main", "continue", "catch syscall write read", "break store"];
+        let said = gdb(dir.path(), way, "uses", &[&begin[..], &["continue"; 7]].concat());
+        tells(&said, &["store (value=1)", "call to syscall write", "returned from syscall write"]);
+        tells(&said, &["from syscall write", "call to syscall read", "returned from syscall read"]);
+        tells(&said, &["from syscall read", "store (value=7)", "exited normally"]);
+        // At the instruction, which a step makes without a word.
+        let look = ["delete", "print $rax", "x/i $pc", "stepi", "print $rax", "continue"];
+        let words = [&begin[..3], &["continue"], &look].concat();
+        let said = gdb(dir.path(), way, "uses", &words);
+        tells(&said, &["call to syscall write", "= 1\n", "syscall", "= 8\n", "exited normally"]);
+        assert!(!said.contains("returned"), "{said}");
+        let catch = ["tbreak main", "continue", "catch syscall tgkill"];
+        let said = gdb(dir.path(), way, "signals", &[&catch[..], &["continue"; 6], &["signal 0"]].concat());
+        tells(&said, &["call to syscall tgkill", "returned from syscall tgkill", "SIGUSR1", "seen 10"]);
+        tells(&said, &["seen 10", "call to syscall tgkill", "returned from syscall tgkill", "SIGTERM"]);
+        tells(&said, &["SIGTERM", "not ended", "exited normally"]);
+        // Each of two threads waits four times, and the other runs meanwhile.
+        let catch = ["tbreak main", "continue", "catch syscall clock_nanosleep"];
+        let said = gdb(dir.path(), way, "threads", &[&catch[..], &["continue"; 17]].concat());
+        let told = |what: &str| said.matches(&format!("{what} syscall clock_nanosleep")).count();
+        assert_eq!((told("call to"), told("returned from")), (8, 8), "{said}");
+        tells(&said, &["together 8", "exited normally"]);
+    }
+    // All of them: at its end the program is told to have made the last.
+    let said =
+        gdb(dir.path(), &[], "stuck", &["catch syscall", "continue", "continue", "delete", "continue"]);
+    tells(&said, &["call to syscall", "returned from syscall", "can never come about"]);
+}
+
 #[test]
 fn threads_are_seen_and_stepped() {
     let dir = guest();

@@ -78,7 +78,7 @@ mod timeline;
 
 pub(crate) use dejavm_snapshot::codec;
 
-pub use dejavm_sandbox::program::machine::AccessWatch;
+pub use dejavm_sandbox::program::machine::{AccessWatch, Calls};
 pub use dejavm_sandbox::program::patch::{Condition, ConditionError};
 pub use digest::{DigestHandle, RunDigest};
 pub use error::Error;
@@ -95,6 +95,6 @@ pub use replayer::{
     Window, redact,
 };
 pub use timeline::{
-    BadPosition, Calls, FileError, Files, Found, FoundKind, Frame, MOST_FRAMES, Moment, Position, Stop,
-    Stops, Timeline, TimelineError, TimelineOptions,
+    BadPosition, FileError, Files, Found, FoundKind, Frame, MOST_FRAMES, Moment, Position, Stop, Stops,
+    Timeline, TimelineError, TimelineOptions,
 };

@@ -6,7 +6,7 @@ use dejavm_sandbox::exit::Observer;
 use dejavm_sandbox::guest::Machine;
 use dejavm_sandbox::host::stop::StopHandle;
 use dejavm_sandbox::machine::{PauseAt, RunEnd, RunOptions};
-use dejavm_sandbox::program::machine::Halt;
+use dejavm_sandbox::program::machine::{Calls, Halt};
 use dejavm_sandbox::vcpu::registers::UserRegisters;
 
 use super::recorded::Recorded;
@@ -29,6 +29,8 @@ pub(super) struct Live<'a> {
     at_instruction: bool,
     /// The debugger was told of the signal that is delivered next.
     told: bool,
+    /// It is behind a system call of which the debugger was told.
+    returned: bool,
 }
 
 /// How far the machine runs, but for what stops it.
@@ -40,6 +42,8 @@ struct Reach {
     soon: bool,
     /// An instruction, or behind the exit that it makes.
     step: bool,
+    /// To system calls that stop it.
+    calls: bool,
 }
 
 impl<'a> Live<'a> {
@@ -52,7 +56,7 @@ impl<'a> Live<'a> {
         observer: Option<&'a mut (dyn Observer + 'a)>,
         stop: StopHandle,
     ) -> Result<Live<'a>, TimelineError> {
-        let mut live = Live { machine, observer, stop, at_instruction: false, told: false };
+        let mut live = Live { machine, observer, stop, at_instruction: false, told: false, returned: false };
         live.machine.program_mut().ok_or(TimelineError::BareMetal)?.debug.signals = true;
         live.enter(&Stops::default())?;
         Ok(live)
@@ -66,6 +70,7 @@ impl<'a> Live<'a> {
         program.debug.soon = reach.soon;
         program.debug.steps = reach.step.then(|| program.steps().saturating_add(1));
         program.debug.trap = None;
+        program.debug.calls = if reach.calls { stops.calls.clone() } else { Calls::None };
         (self.at_instruction, self.told) = (false, false);
         let pause = if reach.step { PauseAt::Exit(exits + 1) } else { PauseAt::Never };
         let observer = self.observer.as_deref_mut().map(|observer| observer as &mut dyn Observer);
@@ -76,10 +81,13 @@ impl<'a> Live<'a> {
             RunEnd::Stopped | RunEnd::Deadline => return Err(TimelineError::Interrupted),
         }
         let halt = self.machine.program().and_then(|program| program.debug.halt.clone());
-        self.at_instruction = !matches!(halt, None | Some(Halt::Signal(_)));
+        self.returned = matches!(halt, Some(Halt::Returned(_)));
+        self.at_instruction = !self.returned && !matches!(halt, None | Some(Halt::Signal(_)));
         Ok(Some(match halt {
             None => return Ok(None),
             Some(Halt::Signal(signal)) => self.signal(signal),
+            Some(Halt::Called(number)) => Came::Stop(Stop::Called(number)),
+            Some(Halt::Returned(number)) => Came::Stop(Stop::Returned(number)),
             Some(Halt::Breakpoint(address)) => Came::Stop(Stop::Breakpoint(address)),
             Some(Halt::Watched { addresses, changed: false }) => Came::Stop(Stop::Accessed(addresses)),
             Some(Halt::Watched { addresses, .. } | Halt::WrittenByExit(addresses)) => {
@@ -104,8 +112,17 @@ impl<'a> Live<'a> {
         Ok(self.run(Reach { entry: true, ..Reach::default() }, stops)?.unwrap_or(Came::ARRIVED))
     }
 
+    /// The signal that came with a system call of which the debugger was told, if it was not told of that, too.
+    fn signal_behind_call(&mut self) -> Option<Came> {
+        if !std::mem::take(&mut self.returned) {
+            return None;
+        }
+        let signal = self.machine.program_mut()?.next_signal()?;
+        Some(self.signal(signal))
+    }
+
     /// A step of the running task, and on to before an instruction, of whichever task.
-    fn step_once(&mut self, stops: &Stops) -> Result<Came, TimelineError> {
+    fn step_once(&mut self, stops: &Stops, calls: bool) -> Result<Came, TimelineError> {
         if !self.at_instruction {
             let before = self.seen();
             let came = self.enter(stops)?;
@@ -114,7 +131,7 @@ impl<'a> Live<'a> {
             }
             // The way back into the program changed nothing.
         }
-        if let Some(came) = self.run(Reach { step: true, ..Reach::default() }, stops)? {
+        if let Some(came) = self.run(Reach { step: true, calls, ..Reach::default() }, stops)? {
             return Ok(came);
         }
         match self.machine.program_mut().and_then(|program| program.next_signal()) {
@@ -133,12 +150,12 @@ impl<'a> Live<'a> {
                 true if stepped => return Ok(Came::ARRIVED),
                 true => {
                     stepped = true;
-                    self.step_once(stops)?
+                    self.step_once(stops, false)?
                 }
                 false if is_there(self) => self.enter(stops)?,
                 // It has ended, or there never was one.
                 false if stepped => return Ok(Came::ARRIVED),
-                false => return self.step_once(stops),
+                false => return self.step_once(stops, false),
             };
             if came != Came::ARRIVED {
                 return Ok(came);
@@ -149,12 +166,12 @@ impl<'a> Live<'a> {
     /// Runs on until something stops it, which the breakpoint where it is does not.
     fn run_on(&mut self, stops: &Stops) -> Result<Came, TimelineError> {
         if self.at_instruction && stops.are_met(self.machine)? {
-            let came = self.step_once(stops)?;
+            let came = self.step_once(stops, true)?;
             if came != Came::ARRIVED {
                 return Ok(came);
             }
         }
-        Ok(self.run(Reach::default(), stops)?.unwrap_or(Came::ARRIVED))
+        Ok(self.run(Reach { calls: true, ..Reach::default() }, stops)?.unwrap_or(Came::ARRIVED))
     }
 
     /// Which task runs, with which registers.
@@ -201,6 +218,9 @@ impl Subject for Live<'_> {
     fn go(&mut self, going: Going, stops: &Stops) -> Result<Went, TimelineError> {
         self.pass(going.signal, going.task);
         stops.put(self.machine)?;
+        if let Some(came) = self.signal_behind_call() {
+            return Ok(came.into());
+        }
         let came = match going.movement {
             Move::Run => self.run_on(stops)?,
             Move::Step => self.step(going.task, stops)?,
@@ -223,7 +243,7 @@ impl Subject for Live<'_> {
                 break;
             }
             self.stop.set_deadline(Some(Instant::now() + SETTLING));
-            match self.run(Reach { entry: true, soon: true, step: false }, stops) {
+            match self.run(Reach { entry: true, soon: true, ..Reach::default() }, stops) {
                 Err(TimelineError::Interrupted) => continue,
                 Ok(found) => came = found,
                 Err(e) => return Err(e),
@@ -247,6 +267,7 @@ impl Drop for Live<'_> {
         if let Some(program) = self.machine.program_mut() {
             (program.debug.entry, program.debug.soon, program.debug.signals) = (false, false, false);
             program.debug.steps = None;
+            program.debug.calls = Calls::None;
         }
     }
 }

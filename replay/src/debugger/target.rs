@@ -20,7 +20,7 @@ use gdbstub::target::ext::monitor_cmd::{ConsoleOutput, MonitorCmd, MonitorCmdOps
 use gdbstub::target::ext::thread_extra_info::{ThreadExtraInfo, ThreadExtraInfoOps};
 use gdbstub::target::{Target, TargetError, TargetResult};
 
-use dejavm_sandbox::program::machine::AccessWatch;
+use dejavm_sandbox::program::machine::{AccessWatch, Calls};
 
 use super::Debugger;
 use super::arch::{Amd64, Registers};
@@ -28,7 +28,7 @@ use super::host_io::part;
 use super::signals::to_linux;
 use super::subject::{Going, Move};
 use crate::looking;
-use crate::timeline::{Calls, Stops, TimelineError};
+use crate::timeline::{Stops, TimelineError};
 
 /// What gdb is told of what cannot be changed.
 const READ_ONLY: u8 = 30;
@@ -46,8 +46,7 @@ impl Target for Debugger<'_> {
     }
 
     fn support_catch_syscalls(&mut self) -> Option<CatchSyscallsOps<'_, Self>> {
-        // Of a program that runs nobody knows what it is about to do.
-        self.subject.recorded().is_some().then_some(self)
+        Some(self)
     }
 
     fn support_auxv(&mut self) -> Option<AuxvOps<'_, Self>> {

@@ -3,11 +3,11 @@
 use std::collections::HashMap;
 
 use dejavm_sandbox::exit::{Exit, ExitKind};
+use dejavm_sandbox::program::machine::Calls;
 use dejavm_sandbox::program::syscall::number;
 
 use super::back::{FIRST_WINDOW, WIDER, cause};
 use super::place::Place;
-use super::stops::Calls;
 use super::ways::Came;
 use super::{Position, Stop, Stops, Timeline, TimelineError};
 

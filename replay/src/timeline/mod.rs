@@ -40,7 +40,7 @@ pub use files::{FileError, Files, Found, FoundKind};
 pub(crate) use mapped::{OpenFile, Sources};
 pub use position::{BadPosition, Moment, Position};
 pub(crate) use scratch::{Scratch, ScratchStop};
-pub use stops::{Calls, Stop, Stops};
+pub use stops::{Stop, Stops};
 
 use crate::looking;
 use crate::manifest::{RunEnd, STUCK};

@@ -3,11 +3,11 @@
 use std::time::Duration;
 
 use dejavm_sandbox::exit::{Exit, ExitKind};
+use dejavm_sandbox::program::machine::Calls;
 use dejavm_sandbox::program::syscall::number;
 
 use super::long::{FEW_STEPS, MOST_STEPS};
 use super::place::{Hop, Place};
-use super::stops::Calls;
 use super::ways::{Came, STEPS};
 use super::{Moment, Position, Stop, Stops, Timeline, TimelineError};
 

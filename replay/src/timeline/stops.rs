@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 
 use dejavm_sandbox::guest::Machine;
-use dejavm_sandbox::program::machine::AccessWatch;
+use dejavm_sandbox::program::machine::{AccessWatch, Calls};
 use dejavm_sandbox::program::patch::Condition;
 use dejavm_sandbox::program::process::PROGRAM_PID;
 
@@ -29,29 +29,6 @@ pub struct Stops {
     pub calls: Calls,
     /// Signals, by Linux's numbers: where one is about to be delivered to the task that made the exit before it.
     pub signals: BTreeSet<u32>,
-}
-
-/// Which system calls.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub enum Calls {
-    /// None.
-    #[default]
-    None,
-    /// All of them.
-    All,
-    /// Those of these numbers.
-    These(BTreeSet<u64>),
-}
-
-impl Calls {
-    /// Whether this number is one of them.
-    pub fn has(&self, number: u64) -> bool {
-        match self {
-            Calls::None => false,
-            Calls::All => true,
-            Calls::These(numbers) => numbers.contains(&number),
-        }
-    }
 }
 
 impl Default for Stops {

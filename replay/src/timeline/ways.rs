@@ -278,7 +278,13 @@ impl Timeline {
                 self.place.trap(stops, self.runner.traps());
                 Came::Trapped
             }
-            Halt::Breakpoint(_) | Halt::Stepped | Halt::Branched | Halt::Quiet | Halt::Signal(_) => {
+            Halt::Breakpoint(_)
+            | Halt::Stepped
+            | Halt::Branched
+            | Halt::Quiet
+            | Halt::Signal(_)
+            | Halt::Called(_)
+            | Halt::Returned(_) => {
                 self.place.reach(stops, rip);
                 Came::Breakpoint(rip)
             }
@@ -353,9 +359,15 @@ impl Timeline {
                     false => Came::Exit,
                 }
             }
-            Ran::Halted(Halt::Stepped | Halt::Branched | Halt::Quiet | Halt::Entry | Halt::Signal(_)) => {
-                Came::Stepped
-            }
+            Ran::Halted(
+                Halt::Stepped
+                | Halt::Branched
+                | Halt::Quiet
+                | Halt::Entry
+                | Halt::Signal(_)
+                | Halt::Called(_)
+                | Halt::Returned(_),
+            ) => Came::Stepped,
             Ran::Ended => Came::Ended,
         })
     }

@@ -18,7 +18,7 @@ use crate::x86::flags::page_fault;
 use crate::x86::vector;
 
 /// Bytes of `syscall`, and of `int 0x80`.
-const CALL_BYTES: u64 = 2;
+pub(super) const CALL_BYTES: u64 = 2;
 
 /// What became of a call.
 #[derive(Debug)]
@@ -58,6 +58,9 @@ impl Machine {
         call: Call,
         options: &mut RunOptions<'_>,
     ) -> Result<Option<RunEnd>, RunError> {
+        if let Some(end) = self.stop_before_call(&call)? {
+            return Ok(Some(end));
+        }
         let number = call.number;
         self.leave_circles();
         self.core.stats.exits.syscalls += 1;
@@ -158,9 +161,9 @@ impl Machine {
         let paused = match options.pause {
             PauseAt::Ready => ready,
             PauseAt::FirstOutput => result as i64 > 0 && self.writes_stdout(number, args),
-            _ => self.reached(options),
+            _ => false,
         };
-        if paused {
+        if paused || self.stops_behind_call(number) || self.reached(options) {
             // Before signals are delivered, so that one can see what led to them.
             self.resume(Resume::Full)?;
             return Ok(Made::End(RunEnd::Paused));

@@ -17,6 +17,7 @@ use std::time::Duration;
 
 use super::Machine;
 use super::access::{Accesses, pages_of};
+use super::calls::Calls;
 use super::delivery::Resume;
 use crate::machine::{RunEnd, RunError};
 use crate::program::kernel::Kernel;
@@ -62,6 +63,10 @@ pub enum Halt {
     Trap,
     /// Behind an exit, or before another task runs on, this signal is about to be delivered.
     Signal(u32),
+    /// The system call of this number is about to be made.
+    Called(u64),
+    /// The system call of this number has come back. Signals are not delivered yet.
+    Returned(u64),
 }
 
 /// Memory of the process that is looked after.
@@ -100,6 +105,10 @@ pub struct Debug {
     pub soon: bool,
     /// Stops before a signal is delivered, but for one that a run begins with.
     pub signals: bool,
+    /// Stops before these system calls, and behind them.
+    pub calls: Calls,
+    /// The task that was stopped before a call last, and where that returns to.
+    pub(super) called: Option<(u32, u64)>,
     /// How often since then one was let through, or was about to be.
     pub traps: u64,
     /// Why the last run came back.
@@ -137,6 +146,8 @@ impl Default for Debug {
             trap: None,
             soon: false,
             signals: false,
+            calls: Calls::None,
+            called: None,
             traps: 0,
             halt: None,
             watched: Vec::new(),
