@@ -481,6 +481,57 @@ fn long_stretches_have_positions() {
     println!("a step back: {:?} in the middle, {:?} at most", times[times.len() / 2], times[times.len() - 1]);
 }
 
+/// A search for changes alone goes past what did not write to their pages; one that looks for something else, too, goes
+/// through all of it. They find the same.
+#[test]
+fn what_is_gone_past_has_no_changes() {
+    common::require_kvm();
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    let program = common::guest(dir.path(), "written.c", &["-static", "-g"]);
+    let recording = record(dir.path(), &[], &["./written", "3000000"]);
+    let symbol = |name: &str| symbol(&program, name);
+    let (never, pages) = (symbol("never"), symbol("pages"));
+    let evict = Evict { every: 2, seed: 1 };
+    for evict in [None, Some(evict)] {
+        let mut timeline = timeline(&recording, evict);
+        timeline.set_patience(Duration::from_millis(1), 50_000);
+        timeline.set_checkpoint_interval(Duration::from_millis(1));
+        // Each with the number of its changes in the long stretch.
+        for (name, at, changes) in [
+            ("toggled", symbol("toggled"), 4),
+            ("same", symbol("same"), 0),
+            ("late_data", symbol("late_data"), 1),
+            ("late_zeros", symbol("late_zeros"), 1),
+            ("never_written", symbol("never_written"), 0),
+            ("pages", pages + 4090, 1),
+            ("beside", symbol("beside"), 1),
+            ("shared", 0x1000_0000, 1),
+            ("private", 0x1002_0000, 2),
+        ] {
+            if evict.is_some() && !["toggled", "late_data", "private"].contains(&name) {
+                continue;
+            }
+            let places = |timeline: &mut Timeline, stops: &Stops| -> Vec<(Stop, Position)> {
+                timeline.seek_end().expect("the end");
+                let mut places = Vec::new();
+                loop {
+                    let stop = timeline.reverse_run(stops).expect("a run back");
+                    let position = timeline.position().expect("a position");
+                    // Before the stretch, exits change memory, too.
+                    if stop == Stop::Start || position.branches < 100 {
+                        return places;
+                    }
+                    places.push((stop, position));
+                }
+            };
+            let past = places(&mut timeline, &written(at));
+            let through = Stops { breakpoints: [never].into(), ..written(at) };
+            assert_eq!(past, places(&mut timeline, &through), "{name}");
+            assert_eq!(past.len(), changes, "{name}: {past:?}");
+        }
+    }
+}
+
 /// The run is the same with checkpoints; each of them is where the run was; and those that cannot be used are not.
 #[test]
 fn checkpoints_of_the_recorder_are_moments_of_the_run() {

@@ -25,10 +25,10 @@ def back_to_write(expression):
     try:
         for breakpoint in others:
             breakpoint.enabled = False
-        monitor("signals off")
+        monitor("only-watchpoints on")
         gdb.execute("reverse-continue")
     finally:
-        monitor("signals on")
+        monitor("only-watchpoints off")
         for breakpoint in own:
             if breakpoint.is_valid():
                 breakpoint.delete()

@@ -135,8 +135,8 @@ impl Recorded {
                 }
                 Err(e) => format!("{e}\n"),
             },
-            (Some("signals"), Some(shown @ ("on" | "off"))) => {
-                self.shows_signals = shown == "on";
+            (Some("only-watchpoints"), Some(only @ ("on" | "off"))) => {
+                self.only_watchpoints = only == "on";
                 String::new()
             }
             (Some("mark"), None) => {

@@ -27,8 +27,9 @@ pub(super) struct Recorded {
     pub timeline: Timeline,
     pub goto: Option<Goto>,
     pub mark: Option<Mark>,
-    /// Moves stop at the signals that the debugger wants to be told of.
-    pub shows_signals: bool,
+    /// Moves stop at nothing else that the debugger wants to be told of. It has breakpoints of its own, at which
+    /// nothing is to be looked for.
+    pub only_watchpoints: bool,
     /// What the debugger changed here, and where it calls.
     copy: Option<Scratch>,
     /// Where it was told of a signal last: behind this exit, with these registers.
@@ -45,7 +46,7 @@ impl Recorded {
     /// A recording, at the position at which the timeline is.
     pub fn new(mut timeline: Timeline) -> Recorded {
         timeline.limit_patience(PATIENCE);
-        Recorded { timeline, goto: None, mark: None, shows_signals: true, copy: None, told: None }
+        Recorded { timeline, goto: None, mark: None, only_watchpoints: false, copy: None, told: None }
     }
 
     /// Gives up what was changed here.
@@ -89,12 +90,13 @@ impl Recorded {
     }
 
     fn go_in_timeline(&mut self, movement: Move, stops: &Stops) -> Result<Came, TimelineError> {
-        let mut quiet = stops.clone();
-        let stops = match self.shows_signals {
-            true => stops,
-            false => {
-                quiet.signals.clear();
-                &quiet
+        let watchpoints;
+        let stops = match self.only_watchpoints {
+            false => stops,
+            true => {
+                let Stops { process, writes, accesses, .. } = stops.clone();
+                watchpoints = Stops { process, writes, accesses, ..Stops::default() };
+                &watchpoints
             }
         };
         let stop = match (self.goto.take(), movement) {

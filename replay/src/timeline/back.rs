@@ -92,6 +92,7 @@ impl Timeline {
         let mut until = here.clone();
         let mut window = FIRST_WINDOW;
         loop {
+            until = self.unwritten_since(&until, stops)?;
             let mut from = match until.hops.is_empty() {
                 true => self.checkpoints.before(until.base),
                 false => self.checkpoints.at(until.base).map(|(at, _)| at),

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use dejavm_sandbox::guest::Checkpoint;
 
 use super::Position;
+use super::written::Since;
 use crate::thinning::spare;
 
 /// Bytes that a checkpoint takes besides its pages, about.
@@ -13,10 +14,18 @@ const STATE_BYTES: u64 = 256 << 10;
 /// Branches that count as an exit where checkpoints are thinned out.
 const BRANCHES: u64 = 1 << 20;
 
+/// A checkpoint.
+#[derive(Debug)]
+struct Taken {
+    checkpoint: Checkpoint,
+    /// What was written on the way here, as far as that is known.
+    since: Option<Since>,
+}
+
 /// Checkpoints by the positions at which they were taken.
 #[derive(Debug)]
 pub(super) struct Checkpoints {
-    taken: BTreeMap<Position, Checkpoint>,
+    taken: BTreeMap<Position, Taken>,
     start: Position,
     /// Bytes that they may take.
     budget: u64,
@@ -25,7 +34,8 @@ pub(super) struct Checkpoints {
 impl Checkpoints {
     /// With the start of the run, which stays.
     pub fn new(start: Position, checkpoint: Checkpoint, budget: u64) -> Checkpoints {
-        Checkpoints { taken: BTreeMap::from([(start, checkpoint)]), start, budget }
+        let taken = BTreeMap::from([(start, Taken { checkpoint, since: None })]);
+        Checkpoints { taken, start, budget }
     }
 
     /// The first position.
@@ -35,7 +45,7 @@ impl Checkpoints {
 
     /// The last checkpoint at a position or before it.
     pub fn at(&self, position: Position) -> Option<(Position, &Checkpoint)> {
-        self.taken.range(..=position).next_back().map(|(at, checkpoint)| (*at, checkpoint))
+        self.taken.range(..=position).next_back().map(|(at, taken)| (*at, &taken.checkpoint))
     }
 
     /// Where the last checkpoint before a position is.
@@ -43,9 +53,14 @@ impl Checkpoints {
         self.taken.range(..position).next_back().map(|(at, _)| *at)
     }
 
+    /// What was written on the way to a checkpoint, as far as that is known.
+    pub fn since(&self, at: Position) -> Option<&Since> {
+        self.taken.get(&at)?.since.as_ref()
+    }
+
     /// Keeps one more.
-    pub fn add(&mut self, at: Position, checkpoint: Checkpoint) {
-        self.taken.insert(at, checkpoint);
+    pub fn add(&mut self, at: Position, checkpoint: Checkpoint, since: Option<Since>) {
+        self.taken.insert(at, Taken { checkpoint, since });
         while self.taken.len() > 2 && self.bytes() > self.budget {
             self.thin_out();
         }
@@ -66,7 +81,8 @@ impl Checkpoints {
     pub fn bytes(&self) -> u64 {
         let own =
             |checkpoint: &Checkpoint| checkpoint.memory.checkpoint().map_or(0, |pages| pages.own_bytes());
-        self.taken.values().map(|checkpoint| STATE_BYTES + own(checkpoint)).sum()
+        let written = |taken: &Taken| taken.since.as_ref().map_or(0, Since::bytes);
+        self.taken.values().map(|taken| STATE_BYTES + own(&taken.checkpoint) + written(taken)).sum()
     }
 
     fn thin_out(&mut self) {
@@ -82,7 +98,17 @@ impl Checkpoints {
             }))
             .collect();
         if let Some(at) = spare(&apart).and_then(|at| all.get(at)) {
-            self.taken.remove(at);
+            self.remove(*at);
+        }
+    }
+
+    /// Gives one up. On the way to the next was written what was on both.
+    fn remove(&mut self, at: Position) {
+        let Some(before) = self.taken.remove(&at).and_then(|taken| taken.since) else { return };
+        let next = self.taken.range_mut(at..).next().and_then(|(_, next)| next.since.as_mut());
+        if let Some(next) = next.filter(|next| next.from == at) {
+            next.from = before.from;
+            next.pages.extend(before.pages);
         }
     }
 }

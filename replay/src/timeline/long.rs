@@ -60,15 +60,18 @@ impl Timeline {
     }
 
     /// How far the machine runs before it is looked where it is, and up to this branch.
-    pub(super) fn reach(&mut self, most: u64, reach: Reach) -> Reach {
+    pub(super) fn reach(&mut self, most: u64, reach: Reach) -> Result<Reach, TimelineError> {
         let counts = self.is_long();
+        if !counts {
+            self.runner.log_nothing()?;
+        }
         self.runner.count(counts);
         let branches = match self.runner.branches() {
             (Some(done), _) if counts => Some(done.saturating_add(self.options.stride).min(most)),
             _ => None,
         };
         let patience = (!counts && self.patience < Duration::MAX).then_some(self.patience);
-        Reach { branches, patience, ..reach }
+        Ok(Reach { branches, patience, ..reach })
     }
 
     /// The machine is right behind a branch that was counted.
@@ -83,7 +86,7 @@ impl Timeline {
         let none = Stops::default();
         while self.place.base.branches < wanted.branches {
             self.runner.want(&none)?;
-            let reach = self.reach(wanted.branches, Reach::default());
+            let reach = self.reach(wanted.branches, Reach::default())?;
             match self.run_machine(reach)? {
                 Ran::Halted(_) if self.runner.exits() == wanted.exit => self.branched(),
                 _ => {

@@ -23,6 +23,7 @@ mod runner;
 mod scratch;
 mod stops;
 mod ways;
+mod written;
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -162,7 +163,7 @@ impl Timeline {
         if at <= start || at > end {
             return Err(TimelineError::NoSuchPosition { wanted: at.into(), start, end });
         }
-        self.checkpoints.add(at, checkpoint);
+        self.checkpoints.add(at, checkpoint, None);
         Ok(())
     }
 

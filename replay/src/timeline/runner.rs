@@ -22,6 +22,8 @@ pub(super) struct Runner {
     machine: Machine,
     observer: Box<dyn Observer>,
     replayer: Replayer,
+    /// Where it is known from what was written.
+    pub(super) logged: Option<Position>,
 }
 
 /// How far a machine runs at most: as far as the nearest of these.
@@ -95,7 +97,7 @@ impl Runner {
             program.set_steps(steps);
             program.set_branches(Some(at.branches), steps);
         }
-        Ok(Runner { machine, observer: replayer.observer(), replayer })
+        Ok(Runner { machine, observer: replayer.observer(), replayer, logged: None })
     }
 
     /// The machine.

@@ -187,7 +187,7 @@ impl Timeline {
                 return Ok(Came::Exit);
             }
             let trap = trap.map(|trap| trap - (self.traps - before));
-            let mut reach = self.reach(branches, Reach { exit: Some(stride), trap, ..Reach::default() });
+            let mut reach = self.reach(branches, Reach { exit: Some(stride), trap, ..Reach::default() })?;
             if self.last.is_some_and(|last| exits >= last) {
                 // The recording says that it comes there, and may say anything.
                 let Some(left) = SETTLING.checked_sub(began.elapsed()) else { return Ok(Came::Branched) };
@@ -422,7 +422,8 @@ impl Timeline {
             && self.checkpoints.at(position).is_none_or(|(at, _)| at != position)
         {
             let checkpoint = self.runner.machine_mut().checkpoint()?;
-            self.checkpoints.add(position, checkpoint);
+            let since = self.runner.written_since(position, self.is_long())?;
+            self.checkpoints.add(position, checkpoint, since);
         }
         self.checkpointed = Instant::now();
         Ok(())

@@ -46,6 +46,7 @@ impl Ram {
 
     /// Writes guest-physical memory, bringing pages in first.
     pub fn write(&self, gpa: u64, data: &[u8]) -> Result<(), PageError> {
+        self.note(gpa, data.len());
         self.pages_of(gpa, data.len(), |bytes, range| {
             bytes.copy_from(&data[range]);
             Ok(())
@@ -54,6 +55,7 @@ impl Ram {
 
     /// Fills guest-physical memory with one byte, bringing pages in first.
     pub fn fill(&self, gpa: u64, len: usize, byte: u8) -> Result<(), PageError> {
+        self.note(gpa, len);
         self.pages_of(gpa, len, |bytes, range| {
             bytes
                 .write_slice(&[byte; PAGE_SIZE][..range.len()], 0)

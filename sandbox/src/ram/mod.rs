@@ -25,6 +25,7 @@ mod slots;
 mod source;
 mod system;
 pub mod uffd;
+mod written;
 
 use std::collections::BTreeSet;
 use std::io;
@@ -46,6 +47,7 @@ use source::host;
 pub use source::{MAX_CLUSTER, PageError, PageSource, Zeros};
 pub use system::SystemArea;
 use uffd::Uffd;
+use written::Written;
 
 /// Bytes in a page.
 pub const PAGE_SIZE: usize = 4096;
@@ -99,6 +101,8 @@ pub struct Ram {
     readahead: Option<Mutex<Readahead>>,
     /// A slot is attached as soon as it is made: see [`Ram::with_whole_slots`].
     whole_slots: bool,
+    /// Which pages are written.
+    written: Written,
     /// See [`Ram::set_trap`].
     trap: Mutex<Option<u64>>,
     counters: RamCounters,
@@ -152,6 +156,7 @@ impl Ram {
             scratch: Mutex::default(),
             readahead: None,
             whole_slots: false,
+            written: Written::default(),
             trap: Mutex::default(),
             counters: RamCounters::default(),
             order: Mutex::default(),
@@ -263,7 +268,7 @@ impl Ram {
             }
             .map_err(host("registering a memory slot"))?;
         }
-        self.tell_slot(&slot, 0)?;
+        self.tell_slot(&slot, self.written.flags())?;
         self.counters.slots.fetch_add(1, Ordering::Relaxed);
         Ok(slot)
     }
@@ -371,6 +376,7 @@ impl Ram {
             for index in range {
                 slot.set_state(index, PageState::Zero);
                 aside.drop_page(slot.first + index);
+                self.written.note(slot.first + index);
             }
             Ok(())
         })
@@ -440,6 +446,11 @@ impl Ram {
         let slots: BTreeSet<u64> = ranges.map(|range| slot_of(range.start).1).collect();
         for first in slots {
             let Some((slot, _)) = self.slots.of(first) else { continue };
+            if self.written.is_on() {
+                // Reading the log has the same effect.
+                self.note_written(slot)?;
+                continue;
+            }
             for flags in [KVM_MEM_LOG_DIRTY_PAGES, 0] {
                 self.tell_slot(slot, flags)?;
             }
