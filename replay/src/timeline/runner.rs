@@ -22,7 +22,7 @@ pub(super) struct Runner {
     machine: Machine,
     observer: Box<dyn Observer>,
     replayer: Replayer,
-    /// Where it is known from what was written.
+    /// From where on it is logged what is written.
     pub(super) logged: Option<Position>,
 }
 

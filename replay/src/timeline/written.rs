@@ -37,8 +37,8 @@ impl Runner {
         let from = self.logged.take();
         let Some(program) = self.machine().program() else { return Ok(None) };
         let ram = &program.kernel.memory.ram;
-        ram.log_written(goes_on).map_err(RunError::from)?;
         let pages = ram.take_written().map_err(RunError::from)?;
+        ram.log_written(goes_on).map_err(RunError::from)?;
         self.logged = goes_on.then_some(here);
         Ok(from.filter(|from| from.exit == here.exit && *from < here).map(|from| Since { from, pages }))
     }
