@@ -2,7 +2,7 @@
 
 mod common;
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::iter;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -479,6 +479,34 @@ fn long_stretches_have_positions() {
     }
     times.sort();
     println!("a step back: {:?} in the middle, {:?} at most", times[times.len() / 2], times[times.len() - 1]);
+}
+
+/// A machine that paused behind each exit is as one that did not: also in what it tells a guest that is not entered
+/// again, because another process is.
+#[test]
+fn pauses_leave_no_trace() {
+    common::require_kvm();
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    let script =
+        "my $p = fork // die; if (!$p) { getppid for 1..99; exit 3 } getppid for 1..99; wait; print $?";
+    let recording = record(dir.path(), &[], &["perl", "-e", script]);
+    let digests = |mut timeline: Timeline, exits: &mut dyn Iterator<Item = u64>| -> BTreeMap<u64, u64> {
+        let look = |exit| {
+            timeline.seek(Position::behind(exit)).expect("a position");
+            (exit, timeline.digest().expect("a digest"))
+        };
+        exits.map(look).collect()
+    };
+    let mut pausing = timeline(&recording, None);
+    let first = pausing.exit() + 1;
+    pausing.seek_end().expect("an end");
+    let last = pausing.exit();
+    let pausing = timeline(&recording, None);
+    let each = digests(pausing, &mut (first..last));
+    let mut few = (first..last).rev().step_by(7);
+    for (exit, digest) in digests(timeline(&recording, None), &mut few) {
+        assert_eq!(digest, each[&exit], "behind exit {exit}");
+    }
 }
 
 /// A search for changes alone goes past what did not write to their pages; one that looks for something else, too, goes

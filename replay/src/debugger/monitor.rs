@@ -22,7 +22,7 @@ const HELP_OF_RECORDINGS: &str = "\
 monitor when               the position: exits, and steps since the last
 monitor seek POSITION      goes there: EXIT, EXIT+STEPS, or EXIT- for before it; gdb is not told: it has `seek POSITION`
 monitor goto POSITION      the next step or run goes there instead, or to the `start`, so that gdb is told
-monitor signals on|off     whether moves stop at signals
+monitor only-watchpoints on|off  whether moves stop at nothing else
 monitor mark               remembers this place, for `monitor goto mark`
 monitor exit N             goes behind exit N, as `seek` does
 monitor log [N]            the exits around here

@@ -307,6 +307,11 @@ impl Scheduler {
         self.uncounted = true;
     }
 
+    /// Whether the run pauses behind an exit that is yet to be counted.
+    pub fn is_uncounted(&self) -> bool {
+        self.uncounted
+    }
+
     /// Whether an exit is to be counted now, since the run paused behind it.
     pub fn take_uncounted(&mut self) -> bool {
         std::mem::take(&mut self.uncounted)

@@ -78,15 +78,16 @@ impl Machine {
             self.kernel.fire_timers();
         }
         self.kernel.pass_horizon();
-        match self.make_call(call, options)? {
+        // If the run pauses behind it.
+        self.kernel.sched.count_later();
+        let made = self.make_call(call, options);
+        if !matches!(made, Ok(Made::End(RunEnd::Paused))) {
+            self.kernel.sched.take_uncounted();
+        }
+        match made? {
             Made::Answered(resume) => self.go(resume, options),
             Made::Left => self.schedule(options),
-            Made::End(end) => {
-                if end == RunEnd::Paused {
-                    self.kernel.sched.count_later();
-                }
-                Ok(Some(end))
-            }
+            Made::End(end) => Ok(Some(end)),
         }
     }
 

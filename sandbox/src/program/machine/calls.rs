@@ -1,4 +1,5 @@
-//! System calls that a debugger of a program that runs is told of: before they are made, and when they have come back.
+//! System calls that a debugger is told of: before they are made, and when they have come back. Of a program that runs,
+//! the run stops there; of a recorded one the log knows where they are.
 
 use std::collections::BTreeSet;
 
