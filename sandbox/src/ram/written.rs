@@ -44,11 +44,6 @@ impl Written {
 }
 
 impl Ram {
-    /// Whether written pages are logged: see [`Ram::log_written`].
-    pub fn logs_written(&self) -> bool {
-        self.written.is_on()
-    }
-
     /// Logs from now on which pages are written, or does so no more. Then the first write of the guest to a page since
     /// [`Ram::take_written`] costs a fault, some 2 µs. No vCPU may run meanwhile.
     ///
