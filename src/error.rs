@@ -8,6 +8,7 @@ use dejavm_sandbox::host::HostError;
 use dejavm_sandbox::kernel::load::LoadError;
 use dejavm_sandbox::machine::{ReadError, RunError, SaveError, StartError};
 use dejavm_sandbox::program::fs::MountError;
+use dejavm_sandbox::program::machine::Difference;
 use dejavm_sandbox::vcpu::registers::UserRegisters;
 use dejavm_sandbox::world::GrantError;
 use dejavm_snapshot::ContentId;
@@ -68,6 +69,15 @@ pub enum Error {
     /// A snapshot file cannot be read.
     #[error(transparent)]
     Snapshot(Box<dejavm_snapshot::Error>),
+    /// A sandbox that cannot be put back to a moment of its run.
+    #[error("no reset: {why}")]
+    NoReset {
+        /// Why.
+        why: &'static str,
+    },
+    /// A sandbox is not what it was when it was put back: a mistake of dejavm's.
+    #[error("after a reset, {0}")]
+    ResetDiffers(Difference),
     /// A snapshot's machine state is not one of this version.
     #[error(
         "{}: its machine state is not one that this dejavm knows ({why}); make the snapshot again",

@@ -348,7 +348,12 @@ impl Sandbox {
         &mut self.machine
     }
 
-    fn check(&self) -> Result<(), Error> {
+    /// Whether it is recorded or replayed, or was.
+    pub(crate) fn is_logged(&self) -> bool {
+        self.recording.is_some() || self.sealed.is_some() || self.replayer.is_some()
+    }
+
+    pub(crate) fn check(&self) -> Result<(), Error> {
         match &self.broken {
             Some(why) => Err(Error::Unusable { why: why.clone() }),
             None => Ok(()),
@@ -388,7 +393,7 @@ impl Sandbox {
         Ok(())
     }
 
-    fn fail(&mut self, error: RunError) -> Error {
+    pub(crate) fn fail(&mut self, error: RunError) -> Error {
         let text = error.to_string();
         if let Some(recording) = self.recording.take()
             && let Err(e) = recording.fail(&text)

@@ -4,7 +4,7 @@ use std::io::{self, Read};
 use std::os::fd::OwnedFd;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use dejavm_sandbox::world::Input;
+use dejavm_sandbox::world::{Input, InputBuffer};
 
 /// Clones share the bytes, the reader, or the open file.
 #[derive(Clone, Default)]
@@ -12,6 +12,7 @@ pub(crate) enum Source {
     #[default]
     Empty,
     Bytes(Arc<Vec<u8>>),
+    Buffer(InputBuffer),
     Reader(Arc<Mutex<Box<dyn Read + Send>>>),
     Fd(Arc<OwnedFd>),
     HostStdin,
@@ -22,6 +23,7 @@ impl From<Input> for Source {
         match input {
             Input::Empty => Source::Empty,
             Input::Bytes(bytes) => Source::Bytes(Arc::new(bytes)),
+            Input::Buffer(buffer) => Source::Buffer(buffer),
             Input::Reader(reader) => Source::Reader(Arc::new(Mutex::new(reader))),
             Input::Fd(fd) => Source::Fd(Arc::new(fd)),
             Input::HostStdin => Source::HostStdin,
@@ -37,6 +39,7 @@ impl Source {
         match self {
             Source::Empty => Input::Empty,
             Source::Bytes(bytes) => Input::Bytes(Arc::unwrap_or_clone(bytes)),
+            Source::Buffer(buffer) => Input::Buffer(buffer),
             Source::Reader(reader) => Input::Reader(match Arc::try_unwrap(reader) {
                 Ok(reader) => reader.into_inner().unwrap_or_else(PoisonError::into_inner),
                 Err(shared) => Box::new(Shared(shared)),

@@ -12,6 +12,7 @@ use crate::host::stop::StopHandle;
 use crate::machine::{
     Core, MachineOptions, Memory, ReadError, RunEnd, RunError, RunOptions, SaveError, StartError, run,
 };
+use crate::program::machine::ResetPoint;
 use crate::ram::Ram;
 use crate::vcpu::registers::UserRegisters;
 use crate::world::World;
@@ -99,6 +100,29 @@ impl Machine {
             }
         };
         Ok(Checkpoint { state, memory })
+    }
+
+    /// Marks this moment of a program's run, to which [`Machine::reset_to`] puts its machine back: see
+    /// [`program::machine::Machine::reset_point`].
+    ///
+    /// # Errors
+    /// [`RunError`]; always of a bare-metal guest, which cannot be put back yet.
+    pub fn reset_point(&mut self) -> Result<ResetPoint, RunError> {
+        self.program_or_not()?.reset_point()
+    }
+
+    /// Puts the machine back to the moment that was marked last: see [`program::machine::Machine::reset_to`].
+    ///
+    /// # Errors
+    /// [`RunError`]; the machine cannot be used after one.
+    pub fn reset_to(&mut self, point: &mut ResetPoint) -> Result<(), RunError> {
+        self.program_or_not()?.reset_to(point)
+    }
+
+    fn program_or_not(&mut self) -> Result<&mut program::machine::Machine, RunError> {
+        let refused =
+            || RunError::Machine("a bare-metal guest cannot be put back to a moment of its run".into());
+        self.program_mut().ok_or_else(refused)
     }
 
     /// Writes a snapshot. With `options.parent`, the snapshot that this machine was restored from,

@@ -8,10 +8,7 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use crate::exit::SourceKind;
-use crate::ram::{PAGE_SIZE, PageError, PageSource, PageState, Ram};
-
-/// The content of one page.
-type Page = [u8; PAGE_SIZE];
+use crate::ram::{PAGE_SIZE, Page, PageError, PageSource, PageState, Ram, Was};
 
 /// The memory of a machine at one moment.
 #[derive(Debug, Default)]
@@ -74,6 +71,15 @@ impl CheckpointPages {
     fn is_below(&self, page: u64) -> bool {
         let at = self.below.partition_point(|run| run.end <= page);
         self.below.get(at).is_some_and(|run| run.contains(&page))
+    }
+
+    /// What a page was.
+    pub(crate) fn was(&self, page: u64) -> Was {
+        match self.pages.get(&page) {
+            Some(content) => Was::Content(content.clone()),
+            None if self.is_below(page) => Was::InSource,
+            None => Was::Zeros,
+        }
     }
 
     /// Bytes that it takes, about: of pages, those that the checkpoint before did not have.

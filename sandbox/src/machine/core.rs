@@ -99,6 +99,11 @@ impl Core {
         }
     }
 
+    /// Forgets faults that nobody was told of.
+    pub(crate) fn forget_faults(&mut self) {
+        self.faults.clear();
+    }
+
     /// Counts a compared exit, which gets its number here, and tells who watches.
     pub(crate) fn record(&mut self, exit: &mut Exit, options: &mut RunOptions<'_>) -> Result<(), RunError> {
         self.tell_faults(options);

@@ -248,6 +248,32 @@ impl<T> Shared<T> {
         Shared { table: Current { id: self.table.id, value, others }, next: self.next }
     }
 
+    /// Becomes what `to` was made of, by number: `change` makes a value of the same number what it was, `make` those
+    /// that are not there; gives those that are too many.
+    ///
+    /// # Errors
+    /// The first of the two.
+    pub fn return_to<U, E>(
+        &mut self,
+        to: &Shared<U>,
+        mut change: impl FnMut(u32, &mut T, &U) -> Result<(), E>,
+        mut make: impl FnMut(u32, &U) -> Result<T, E>,
+    ) -> Result<Vec<T>, E> {
+        for (id, then) in to.table.iter() {
+            match self.table.of_mut(id) {
+                Some(now) => {
+                    change(id, &mut now.value, &then.value)?;
+                    now.users = then.users;
+                }
+                None => self.table.insert(id, Counted { value: make(id, &then.value)?, users: then.users }),
+            }
+        }
+        self.table.switch(to.id());
+        self.next = to.next;
+        let gone: Vec<u32> = self.table.others.keys().copied().filter(|id| !to.table.has(*id)).collect();
+        Ok(gone.into_iter().filter_map(|id| self.table.remove(id)).map(|counted| counted.value).collect())
+    }
+
     /// Whether each value is had by as many tasks as `uses` has its number, and `current` is current: for
     /// a table out of a file.
     pub fn is_had(&self, uses: &[u32], current: u32) -> bool {

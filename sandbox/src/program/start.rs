@@ -164,7 +164,7 @@ impl Machine {
     }
 
     /// The state, of which these pages are in files alone.
-    fn state_without(&mut self, withheld: Vec<FilePages>) -> Result<ProgramState, RunError> {
+    pub(super) fn state_without(&mut self, withheld: Vec<FilePages>) -> Result<ProgramState, RunError> {
         let task = self.tasks()?;
         let cpu = self.kernel.cpu;
         let (exits, seed) = (self.core.exits, self.core.seed);

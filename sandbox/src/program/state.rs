@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::num::NonZeroU64;
 
+use dejavm_snapshot::codec;
 use serde::{Deserialize, Serialize};
 
 use super::clock::{Clock, ClockMode, DEFAULT_START};
@@ -134,6 +135,44 @@ impl ProgramSpec {
 }
 
 impl ProgramState {
+    /// The first part, by name, in which another state of the same run differs. What comes from files is left out.
+    ///
+    /// # Errors
+    /// When one cannot be encoded.
+    pub fn differs_in(&self, other: &ProgramState) -> Result<Option<&'static str>, dejavm_snapshot::Error> {
+        macro_rules! parts {
+            ($($part:ident $what:literal,)*) => {{
+                // Nothing of a state is forgotten here.
+                let ProgramState { $($part,)* memory, cpu: _, seed: _, pending: _, workdir: _ } = self;
+                $(if codec::encode($part)? != codec::encode(&other.$part)? {
+                    return Ok(Some($what));
+                })*
+                let own = |memory: &MemoryState| {
+                    codec::encode(&MemoryState { withheld: Vec::new(), ..memory.clone() })
+                };
+                (own(memory)?, own(&other.memory)?)
+            }};
+        }
+        let (now, then) = parts! {
+            task "a task",
+            process "a process",
+            space "an address space",
+            files "a descriptor table",
+            context "a working directory",
+            actions "a signal action",
+            ipc "System V IPC or a message queue",
+            sched "the scheduler",
+            next_tid "the next thread's number",
+            ram_pages "the size of memory",
+            fs "the file system",
+            clock "the clock",
+            random "the random stream",
+            names "a name of the machine",
+            exits "the number of exits",
+        };
+        Ok((now != then).then_some("what memory is in use"))
+    }
+
     /// The state in which a program is about to be loaded.
     ///
     /// # Errors

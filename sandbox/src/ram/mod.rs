@@ -18,6 +18,7 @@ mod aside;
 mod evict;
 mod fetch;
 mod look;
+mod mark;
 mod populate;
 mod readahead;
 mod slot;
@@ -38,6 +39,7 @@ use kvm_ioctls::VmFd;
 
 use crate::host::stop::StopHandle;
 use aside::Aside;
+pub use mark::{Mark, Page, Was};
 use readahead::Readahead;
 pub use slot::PageState;
 use slot::Slot;
@@ -372,11 +374,11 @@ impl Ram {
         self.each_slot(pages, |slot, range| {
             slot.advise(range.start, range.end - range.start, libc::MADV_DONTNEED)
                 .map_err(host("dropping pages"))?;
+            self.written.note_dropped(slot.first + range.start..slot.first + range.end);
             let mut aside = self.aside();
             for index in range {
                 slot.set_state(index, PageState::Zero);
                 aside.drop_page(slot.first + index);
-                self.written.note(slot.first + index);
             }
             Ok(())
         })

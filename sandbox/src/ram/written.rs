@@ -1,10 +1,12 @@
 //! Which pages are written: by the guest, of which KVM keeps a log, and by the monitor, of which it does not.
 
 use std::collections::BTreeSet;
+use std::io;
+use std::ops::Range;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use kvm_bindings::KVM_MEM_LOG_DIRTY_PAGES;
+use kvm_bindings::{KVM_CAP_MANUAL_DIRTY_LOG_PROTECT2, KVM_MEM_LOG_DIRTY_PAGES, kvm_enable_cap};
 
 use super::slot::Slot;
 use super::slots::slot_of;
@@ -16,8 +18,12 @@ const PAGE: u64 = PAGE_SIZE as u64;
 #[derive(Debug, Default)]
 pub(super) struct Written {
     on: AtomicBool,
+    /// To read KVM's log does not empty it: for [`Ram::mark`].
+    stays: AtomicBool,
     /// What KVM does not tell, or told already.
     noted: Mutex<BTreeSet<u64>>,
+    /// Pages whose contents were dropped, as runs.
+    dropped: Mutex<Vec<Range<u64>>>,
 }
 
 impl Written {
@@ -38,8 +44,25 @@ impl Written {
         }
     }
 
+    /// Notes pages whose contents are dropped, if somebody wants to know.
+    pub fn note_dropped(&self, pages: Range<u64>) {
+        if self.is_on() {
+            self.dropped().push(pages);
+        }
+    }
+
+    /// Pages that were noted since this was asked last, apart from those that KVM tells of: what was written, and what
+    /// was dropped.
+    pub fn take(&self) -> (BTreeSet<u64>, Vec<Range<u64>>) {
+        (std::mem::take(&mut *self.noted()), std::mem::take(&mut *self.dropped()))
+    }
+
     fn noted(&self) -> MutexGuard<'_, BTreeSet<u64>> {
         self.noted.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn dropped(&self) -> MutexGuard<'_, Vec<Range<u64>>> {
+        self.dropped.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -53,9 +76,24 @@ impl Ram {
         if self.written.is_on() == on {
             return Ok(());
         }
-        self.written.on.store(on, Ordering::Release);
-        self.written.noted().clear();
+        self.set_log(on, false)
+    }
+
+    /// Begins a log, which to read empties unless it `stays`, or ends it.
+    pub(super) fn set_log(&self, on: bool, stays: bool) -> Result<(), PageError> {
+        if self.written.stays.swap(stays, Ordering::AcqRel) != stays {
+            let mut manual =
+                kvm_enable_cap { cap: KVM_CAP_MANUAL_DIRTY_LOG_PROTECT2, ..kvm_enable_cap::default() };
+            manual.args[0] = stays.into();
+            self.vm.enable_cap(&manual).map_err(kvm("a log of written pages that stays"))?;
+        }
+        let was_on = self.written.on.swap(on, Ordering::AcqRel);
+        self.written.take();
         for slot in self.slots.made() {
+            if was_on && on {
+                // What is in the log goes with it.
+                self.tell_slot(slot, 0)?;
+            }
             self.tell_slot(slot, self.written.flags())?;
         }
         Ok(())
@@ -72,7 +110,9 @@ impl Ram {
                 self.note_written(slot)?;
             }
         }
-        Ok(std::mem::take(&mut *self.written.noted()))
+        let (mut written, dropped) = self.written.take();
+        written.extend(dropped.into_iter().flatten());
+        Ok(written)
     }
 
     /// Notes that the monitor writes to guest-physical memory.
@@ -87,19 +127,36 @@ impl Ram {
 
     /// Notes what KVM's log of a slot has. From now on, the guest's writes there fault again.
     pub(super) fn note_written(&self, slot: &Slot) -> Result<(), PageError> {
-        let number = system::FIRST_RAM_SLOT + slot_of(slot.first).0 as u32;
-        let bytes = slot.pages() as usize * PAGE_SIZE;
-        let log = self
-            .vm
-            .get_dirty_log(number, bytes)
-            .map_err(|e| PageError::Host { what: "reading the log of written pages", error: e.into() })?;
-        let mut noted = self.written.noted();
-        for (word, mut bits) in (0..).zip(log) {
-            while bits != 0 {
-                noted.insert(slot.first + word * 64 + u64::from(bits.trailing_zeros()));
-                bits &= bits - 1;
-            }
+        let log = self.log_of(slot)?;
+        self.written.noted().extend(pages_in(slot.first, &log));
+        if self.written.stays.load(Ordering::Acquire) {
+            self.tell_slot(slot, 0)?;
+            self.tell_slot(slot, self.written.flags())?;
         }
         Ok(())
     }
+
+    /// KVM's log of a slot: a bit for each page, the first one lowest.
+    pub(super) fn log_of(&self, slot: &Slot) -> Result<Vec<u64>, PageError> {
+        let number = system::FIRST_RAM_SLOT + slot_of(slot.first).0 as u32;
+        let bytes = slot.pages() as usize * PAGE_SIZE;
+        self.vm.get_dirty_log(number, bytes).map_err(kvm("reading the log of written pages"))
+    }
+}
+
+/// The pages from `first` on whose bits are set.
+pub(super) fn pages_in(first: u64, bits: &[u64]) -> impl Iterator<Item = u64> {
+    (first..).step_by(64).zip(bits.iter().copied()).filter(|(_, bits)| *bits != 0).flat_map(
+        |(first, mut bits)| {
+            std::iter::from_fn(move || {
+                let bit = (bits != 0).then(|| u64::from(bits.trailing_zeros()))?;
+                bits &= bits - 1;
+                Some(first + bit)
+            })
+        },
+    )
+}
+
+fn kvm(what: &'static str) -> impl Fn(kvm_ioctls::Error) -> PageError {
+    move |error| PageError::Host { what, error: io::Error::from(error) }
 }

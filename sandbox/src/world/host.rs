@@ -18,7 +18,7 @@ mod tests;
 pub use defaults::{default_grants, default_paths};
 pub use given::GivenFiles;
 pub use grant::{Grant, GrantError, GrantKind};
-pub use input::Input;
+pub use input::{Input, InputBuffer};
 pub use interrupt::{Interrupt, Never};
 pub use output::{HostOutput, Output, OutputBuffer};
 pub use secrets::{ANYWHERE as SECRET_NAMES, PEM as SECRET_PEM, TOP as HIDDEN_SETTINGS};

@@ -21,7 +21,8 @@ pub use terminal::{TerminalAnswer, TerminalModes, TerminalRequest};
 
 pub use host::{
     GivenFiles, Grant, GrantError, GrantKind, HIDDEN_SETTINGS, HostOutput, HostWorld, HostWorldBuilder,
-    Input, Interrupt, Never, Output, OutputBuffer, SECRET_NAMES, SECRET_PEM, default_grants, default_paths,
+    Input, InputBuffer, Interrupt, Never, Output, OutputBuffer, SECRET_NAMES, SECRET_PEM, default_grants,
+    default_paths,
 };
 
 use std::sync::Arc;

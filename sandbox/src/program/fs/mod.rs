@@ -148,6 +148,13 @@ impl Fs {
         self.root
     }
 
+    /// Becomes what `then` was. Blocks of host files that are at hand stay so.
+    pub fn return_to(&mut self, then: &Fs) {
+        let cache = std::mem::take(&mut self.cache);
+        self.clone_from(then);
+        self.cache = cache;
+    }
+
     /// What was mounted at the start: which guest path each grant number stands for.
     pub fn mounts(&self) -> &[Mount] {
         &self.mounts

@@ -16,8 +16,9 @@ use crate::machine::{RunEnd, RunError, RunOptions};
 use crate::program::clock::EXIT_STEP;
 use crate::program::entry::Entry;
 use crate::program::exception;
-use crate::program::mm::{Access, FaultAnswer, USER_END};
+use crate::program::mm::{Access, FaultAnswer, Memory, USER_END};
 use crate::program::translate::{Breakpoints, Caches, Landing, Leaves, is_counted, is_inside, is_translated};
+use crate::ram::PageError;
 use crate::vcpu::Exit;
 use crate::vcpu::registers::ExtendedState;
 use crate::x86::flags::rflags::{RESUME_FLAG, TRAP_FLAG};
@@ -58,6 +59,18 @@ impl Branches {
     pub fn exit(&mut self) {
         self.before = (!self.lost).then_some(self.done);
         (self.done, self.since, self.lost, self.suspended) = (0, 0, false, false);
+    }
+
+    /// The machine is put back to an exit. Of address spaces that are gone, which `stays` does not know, there are no copies
+    /// any more.
+    ///
+    /// # Errors
+    /// When the host refuses.
+    pub fn restart(&mut self, memory: &mut Memory, stays: impl Fn(u32) -> bool) -> Result<(), PageError> {
+        let mut caches = std::mem::take(&mut self.caches);
+        caches.retain(memory, stays)?;
+        *self = Branches { caches, ..Branches::default() };
+        Ok(())
     }
 
     /// Whether an instruction is to be stepped.

@@ -19,6 +19,7 @@ mod legacy;
 mod live;
 mod looking;
 mod ports;
+mod reset;
 mod schedule;
 mod sites;
 mod stepping;
@@ -52,6 +53,7 @@ use circle::{Search, Watch};
 pub use debug::{Debug, Halt};
 pub use delivery::Death;
 use delivery::Resume;
+pub use reset::{Difference, ResetPoint};
 use stepping::Stepper;
 
 /// A guest whose timer is armed and that has made no compared exit for so long may spin until it.

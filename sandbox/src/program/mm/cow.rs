@@ -7,7 +7,7 @@
 use std::ops::Range;
 
 use super::lending::{Lent, Pages};
-use super::{AddressSpace, Memory, PAGE, Vma, chunk_page, tables};
+use super::{AddressSpace, Backing, Memory, PAGE, Vma, chunk_page, tables};
 use crate::ram::{CHUNK_PAGES, PAGE_SIZE, PageError};
 use crate::x86::paging::PRESENT;
 
@@ -130,10 +130,10 @@ impl AddressSpace {
         };
         if !given.is_empty() && is_full(self) {
             self.gather(memory, number)?;
-            let Some(region) = self.state.regions.get(&number).filter(|_| !is_full(self)) else {
+            if is_full(self) {
                 return Ok(None);
-            };
-            own = memory.pages_in(region.chunk)?;
+            }
+            own = self.own_pages(memory, number)?;
             given = own;
         }
         let Some(region) = self.state.regions.get_mut(&number) else { return Ok(None) };
@@ -157,8 +157,37 @@ impl AddressSpace {
         Ok(Some((lent, own)))
     }
 
+    /// The pages in a region's own chunk that may hold anything but zeros and that it sees there. The chunk may have
+    /// more in memory: zeros that a machine was put back to.
+    ///
+    /// # Errors
+    /// When the host refuses.
+    pub(super) fn own_pages(&self, memory: &Memory, number: u64) -> Result<Pages, PageError> {
+        let Some(region) = self.state.regions.get(&number) else { return Ok(Pages::default()) };
+        let held = memory.pages_in(region.chunk)?;
+        let whole = tables::region_start(number)..tables::region_start(number + 1);
+        let mut seen = Pages::default();
+        for (start, vma) in self.overlapping(&whole) {
+            let part = tables::indexes_in(number, &(start..vma.end));
+            let own = match vma.backing {
+                Backing::Anonymous | Backing::File { .. } => held.within(part),
+                Backing::Shared { .. } => Pages::default(),
+                Backing::Private { .. } => {
+                    let copied = self.state.copied.range(start.max(whole.start)..vma.end.min(whole.end));
+                    copied
+                        .map(|address| tables::index_of(*address))
+                        .fold(Pages::default(), |copied, index| copied.with(index..index + 1))
+                }
+            };
+            seen = seen.and(&own);
+        }
+        region.lent.iter().for_each(|lent| seen.remove(&lent.pages));
+        Ok(seen)
+    }
+
     /// Brings the pages together that a region alone sees: those that are left of earlier forks.
     fn gather(&mut self, memory: &mut Memory, number: u64) -> Result<(), PageError> {
+        let own = self.own_pages(memory, number)?;
         let Some(region) = self.state.regions.get(&number) else { return Ok(()) };
         let mut region = region.clone();
         let sole = |lent: &Lent| memory.lending.is_sole(lent);
@@ -169,7 +198,6 @@ impl AddressSpace {
             memory.ram.invalidate(pages)?;
         }
         // The fewest pages are moved.
-        let own = memory.pages_in(region.chunk)?;
         if sole[most].pages.count() > own.count() {
             let largest = sole.swap_remove(most);
             memory.copy_pages(region.chunk, &own, largest.chunk)?;
@@ -188,7 +216,7 @@ impl AddressSpace {
 
 impl Memory {
     /// The pages of a chunk that may hold anything but zeros, here or where they come from.
-    pub(super) fn pages_in(&self, chunk: u32) -> Result<Pages, PageError> {
+    fn pages_in(&self, chunk: u32) -> Result<Pages, PageError> {
         let first = chunk_page(chunk);
         let held = self.ram.held(first..first + CHUNK_PAGES)?.into_iter().map(|page| page..page + 1);
         let of_files = self.pages.of_files(first..first + CHUNK_PAGES);

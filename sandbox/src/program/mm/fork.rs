@@ -55,8 +55,8 @@ impl AddressSpace {
         let stop = memory.stop.clone();
         let mut pace = Pace::new(&stop);
         let mut held: Vec<(u64, Pages)> = Vec::new();
-        for (number, region) in &self.state.regions {
-            held.push((*number, memory.pages_in(region.chunk)?));
+        for number in self.state.regions.keys() {
+            held.push((*number, self.own_pages(memory, *number)?));
         }
         let all: u64 = held.iter().map(|(_, pages)| pages.count()).sum();
         let mut left_alone = Vec::new();
@@ -92,7 +92,7 @@ impl AddressSpace {
                         memory.copy_pages(lent.chunk, &lent.pages, chunk)?;
                     }
                     // Some may have come there, to be in fewer chunks.
-                    memory.pages_in(region.chunk)?
+                    self.own_pages(memory, number)?
                 }
             };
             let Some(region) = self.state.regions.get(&number) else { continue };

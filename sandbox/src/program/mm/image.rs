@@ -10,7 +10,7 @@ use crate::program::fs::{Fs, InodeId};
 const AUXV_MAX: usize = 64;
 
 /// The program in an address space.
-#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Image {
     /// Path of the program.
     pub exe: Vec<u8>,

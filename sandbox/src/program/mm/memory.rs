@@ -47,7 +47,7 @@ impl Chunks {
 }
 
 /// A shared object: pages that several mappings, or a file and a mapping, have in common.
-#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Object {
     /// Bytes.
     pub len: u64,

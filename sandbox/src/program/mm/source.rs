@@ -16,7 +16,7 @@ use crate::world::BLOCK_SIZE;
 /// Pages in one block of a file.
 const BLOCK_PAGES: u64 = (BLOCK_SIZE / PAGE_SIZE) as u64;
 
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 struct FileRange {
     end: u64,
     content: ContentRef,
@@ -51,6 +51,10 @@ impl FilePages {
             && self.offset < 1 << 62
     }
 }
+
+/// Which pages come from files at a moment.
+#[derive(Clone, Debug)]
+pub struct MappedFiles(BTreeMap<u64, FileRange>);
 
 /// A program's pages.
 pub struct ProgramPages {
@@ -169,6 +173,19 @@ impl ProgramPages {
             }
         }
         runs
+    }
+
+    /// Which pages come from files now.
+    pub fn mapped(&self) -> MappedFiles {
+        MappedFiles(self.files.read().unwrap_or_else(std::sync::PoisonError::into_inner).clone())
+    }
+
+    /// The same pages come from files as did then.
+    pub fn return_to(&self, then: &MappedFiles) {
+        let mut files = self.files.write().unwrap_or_else(std::sync::PoisonError::into_inner);
+        if *files != then.0 {
+            files.clone_from(&then.0);
+        }
     }
 
     /// Forgets that pages of a range come from files.

@@ -171,7 +171,7 @@ impl Backing {
 }
 
 /// One mapping. Its start is its key in the map.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Vma {
     /// Address behind its last byte.
     pub end: u64,

@@ -4,6 +4,7 @@ use super::block::Breakpoints;
 use super::cache::Cache;
 use super::layout;
 use crate::program::kernel::Kernel;
+use crate::program::mm::Memory;
 use crate::ram::PageError;
 
 /// Address spaces that have copies at most: of 2 MiB each, at most.
@@ -51,12 +52,19 @@ impl Caches {
         Ok(cache)
     }
 
+    /// Gives up those of address spaces that are gone: whose numbers `stays` does not know.
+    ///
+    /// # Errors
+    /// When the host refuses.
+    pub fn retain(&mut self, memory: &mut Memory, stays: impl Fn(u32) -> bool) -> Result<(), PageError> {
+        let gone = self.caches.extract_if(.., |(id, _)| !stays(*id));
+        gone.into_iter().try_for_each(|(_, cache)| memory.system.retire(cache.into_pages()))
+    }
+
     /// A new one, or that of an address space that has not run for long.
     fn new_cache(&mut self, kernel: &mut Kernel) -> Result<Cache, PageError> {
         let Kernel { memory, space, .. } = kernel;
-        for (_, cache) in self.caches.extract_if(.., |(id, _)| space.of(*id).is_none()) {
-            memory.system.retire(cache.into_pages())?;
-        }
+        self.retain(memory, |id| space.of(id).is_some())?;
         if self.caches.len() < MOST {
             return Cache::new(memory, space);
         }

@@ -2,6 +2,7 @@
 
 use std::io::{ErrorKind, Read, stdin};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use rustix::event::PollFlags;
@@ -27,6 +28,8 @@ pub enum Input {
     Empty,
     /// From these bytes.
     Bytes(Vec<u8>),
+    /// From bytes that whoever has the buffer gives, again and again.
+    Buffer(InputBuffer),
     /// From a reader. It is asked when the guest reads, on a thread of its own, and taken to be always
     /// ready: a guest that only looks whether there is input waits for it. While it blocks, the run can
     /// be ended; what it reads then is kept for when the run goes on. It is dropped with the sandbox or,
@@ -45,11 +48,58 @@ impl Input {
     }
 }
 
+/// Bytes that a guest reads, which may be replaced by others between its runs: for one that is put back to the same
+/// moment for each of them. Clones are the same buffer.
+#[derive(Clone, Debug, Default)]
+pub struct InputBuffer(Arc<Mutex<Rest>>);
+
+/// Bytes, and how many of them were read.
+#[derive(Debug, Default)]
+struct Rest {
+    bytes: Vec<u8>,
+    read: usize,
+}
+
+impl InputBuffer {
+    /// An empty one: input is at its end.
+    pub fn new() -> InputBuffer {
+        InputBuffer::default()
+    }
+
+    /// Replaces what is left by these bytes. Behind them, input is at its end.
+    pub fn set(&self, bytes: &[u8]) {
+        let mut rest = self.lock();
+        rest.bytes.clear();
+        rest.bytes.extend_from_slice(bytes);
+        rest.read = 0;
+    }
+
+    /// How many bytes were not read.
+    pub fn left(&self) -> usize {
+        let rest = self.lock();
+        rest.bytes.len() - rest.read
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Rest> {
+        // Bytes are whole whatever happened to another thread that held them.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn read(&self, max: usize) -> Vec<u8> {
+        let mut rest = self.lock();
+        let end = rest.bytes.len().min(rest.read.saturating_add(max));
+        let part = rest.bytes[rest.read..end].to_vec();
+        rest.read = end;
+        part
+    }
+}
+
 /// Standard input, so far read.
 pub(super) enum InputState {
     Empty,
     /// The bytes, and how many were read.
     Bytes(Vec<u8>, usize),
+    Buffer(InputBuffer),
     Reader {
         helper: Helper<usize, Result<Vec<u8>, Errno>>,
         /// What it gave beyond what was asked for.
@@ -65,6 +115,7 @@ impl InputState {
         let opened = match input {
             Input::Empty => return InputState::Empty,
             Input::Bytes(bytes) => return InputState::Bytes(bytes, 0),
+            Input::Buffer(buffer) => return InputState::Buffer(buffer),
             Input::Reader(mut reader) => Helper::new("dejavm-input", move |max| read_from(&mut *reader, max))
                 .map(|helper| InputState::Reader { helper, ahead: Vec::new() }),
             Input::Fd(fd) => HostStream::reading(fd.as_fd()).map(InputState::Host),
@@ -105,6 +156,7 @@ impl InputState {
                 *position += part.len();
                 Ok(Ok(part))
             }
+            InputState::Buffer(buffer) => Ok(Ok(buffer.read(max))),
             InputState::Reader { helper, ahead } => {
                 check(interrupt)?;
                 if !ahead.is_empty() {
@@ -138,7 +190,7 @@ impl InputState {
     /// What becomes readable when there is input; `None` where there is already.
     pub fn waits_for(&mut self) -> Option<BorrowedFd<'_>> {
         match self {
-            InputState::Empty | InputState::Bytes(..) | InputState::Broken(_) => None,
+            InputState::Empty | InputState::Bytes(..) | InputState::Buffer(_) | InputState::Broken(_) => None,
             InputState::Reader { helper, ahead } => {
                 if !ahead.is_empty() {
                     return None;
