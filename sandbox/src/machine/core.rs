@@ -27,6 +27,8 @@ pub struct Core {
     pub(crate) stop: StopHandle,
     /// Where the contents of memory came from; with checkpoints, as of the last.
     pub(crate) memory: Memory,
+    /// The last run ended where the guest made no exit of its own: KVM may have something on its way to it.
+    pub(crate) interrupted: bool,
     /// Compared exits so far.
     pub exits: u64,
     /// The run's seed.
@@ -56,6 +58,7 @@ impl Core {
             host,
             stop,
             memory,
+            interrupted: false,
             exits,
             seed,
             stats: Stats::default(),

@@ -221,6 +221,7 @@ fn run_loop(
     options: &mut RunOptions<'_>,
     signals: &BlockedSignals,
 ) -> Result<RunEnd, RunError> {
+    guest.core_mut().interrupted = true;
     if let Some(end) = guest.begin(options)? {
         return Ok(end);
     }
@@ -249,7 +250,10 @@ fn run_loop(
         let kicked = exit == Exit::Signal;
         match guest.answer(exit, options, signals) {
             Ok(None) => {}
-            Ok(Some(end)) => return Ok(end),
+            Ok(Some(end)) => {
+                guest.core_mut().interrupted = kicked;
+                return Ok(end);
+            }
             Err(RunError::Fault(FaultError::NoProgress { exit, .. })) => {
                 return Err(guest.crash("KVM_RUN fails although all memory is present", Exit::Other(exit)));
             }

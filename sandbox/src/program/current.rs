@@ -248,24 +248,23 @@ impl<T> Shared<T> {
         Shared { table: Current { id: self.table.id, value, others }, next: self.next }
     }
 
-    /// Becomes what `to` was made of, by number: `change` makes a value of the same number what it was, `make` those
-    /// that are not there; gives those that are too many.
+    /// Becomes what `to` was made of: by number, `change` makes a value what it was, or makes the value if there is none;
+    /// gives those that are too many.
     ///
     /// # Errors
-    /// The first of the two.
+    /// The first of `change`.
     pub fn return_to<U, E>(
         &mut self,
         to: &Shared<U>,
-        mut change: impl FnMut(u32, &mut T, &U) -> Result<(), E>,
-        mut make: impl FnMut(u32, &U) -> Result<T, E>,
+        mut change: impl FnMut(u32, Option<&mut T>, &U) -> Result<Option<T>, E>,
     ) -> Result<Vec<T>, E> {
         for (id, then) in to.table.iter() {
-            match self.table.of_mut(id) {
-                Some(now) => {
-                    change(id, &mut now.value, &then.value)?;
-                    now.users = then.users;
-                }
-                None => self.table.insert(id, Counted { value: make(id, &then.value)?, users: then.users }),
+            let mut now = self.table.of_mut(id);
+            let made = change(id, now.as_mut().map(|now| &mut now.value), &then.value)?;
+            match (now, made) {
+                (Some(now), _) => now.users = then.users,
+                (None, Some(value)) => self.table.insert(id, Counted { value, users: then.users }),
+                (None, None) => {}
             }
         }
         self.table.switch(to.id());

@@ -176,7 +176,7 @@ impl Machine {
             workdir: Vec::new(),
             task,
             process: k.process.clone(),
-            space: k.space.map_ref(|space| space.state.clone()),
+            space: k.space.map_ref(|space| (*space.state).clone()),
             files: k.files.clone(),
             context: k.context.clone(),
             actions: k.actions.clone(),

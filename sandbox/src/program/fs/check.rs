@@ -74,12 +74,12 @@ impl Fs {
         let mut names = BTreeMap::new();
         let mut used = 0u64;
         let mut known_now = 0u64;
-        for (id, inode) in inodes {
+        for (id, inode) in inodes.iter() {
             expect(ProcNode::of(*id).is_none() && id.0 < *next_inode, "an inode's number")?;
             used = used.saturating_add(self.check_inode(*id, inode, &mut references, &mut names)?);
             known_now = known_now.saturating_add(known_of(inode));
         }
-        for (id, frozen) in frozen {
+        for (id, frozen) in frozen.iter() {
             expect(id.number() < *next_frozen, "a frozen copy's number")?;
             self.check_grant(frozen.lower())?;
             let file = frozen.of().map(|file| inodes.get(&file).map(|inode| inode.mapped));
@@ -313,7 +313,7 @@ impl Fs {
 
     /// Checks that names are counted, and that all directories hang on the root.
     fn check_tree(&self, names: &BTreeMap<InodeId, u32>) -> Result<(), Inconsistent> {
-        for (id, inode) in &self.inodes {
+        for (id, inode) in self.inodes.iter() {
             let dir = matches!(inode.body, Body::Dir(_));
             // The root and the streams have no name, and count as if they had one.
             let counted = names.get(id).copied().unwrap_or(0);
@@ -334,7 +334,7 @@ impl Fs {
     /// was removed.
     fn check_ways_up(&self) -> Result<(), Inconsistent> {
         let mut sound = std::collections::BTreeSet::from([self.root]);
-        for (id, inode) in &self.inodes {
+        for (id, inode) in self.inodes.iter() {
             if !matches!(inode.body, Body::Dir(_)) {
                 continue;
             }

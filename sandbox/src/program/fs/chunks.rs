@@ -10,6 +10,7 @@ use super::check::Inconsistent;
 use super::error::{FsResult, fail};
 use super::stored::Source;
 use crate::errno::Errno;
+use crate::program::journal::Journal;
 use crate::ram::PAGE_SIZE;
 use crate::world::BLOCK_SIZE;
 
@@ -27,7 +28,7 @@ pub(super) struct ChunkId(u64);
 /// too, only makes a clone of the whole cheap.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(super) struct Chunks {
-    map: BTreeMap<ChunkId, Chunk>,
+    map: Journal<ChunkId, Chunk>,
     next: u64,
     used: u64,
     quota: u64,
@@ -99,7 +100,19 @@ fn cost(len: usize) -> u64 {
 
 impl Chunks {
     pub fn new(quota: u64) -> Chunks {
-        Chunks { map: BTreeMap::new(), next: 0, used: 0, quota, refused: false, source: Source::default() }
+        Chunks { map: Journal::default(), next: 0, used: 0, quota, refused: false, source: Source::default() }
+    }
+
+    /// Marks this moment, for [`Chunks::return_to`].
+    pub fn mark(&mut self) {
+        self.map.mark();
+    }
+
+    /// Becomes what it was at the last mark, as which `then` was taken.
+    pub fn return_to(&mut self, then: &Chunks) {
+        let Chunks { map, next, used, quota, refused: _, source: _ } = self;
+        map.return_to(&then.map);
+        (*next, *used, *quota) = (then.next, then.used, then.quota);
     }
 
     pub fn used(&self) -> u64 {
@@ -353,7 +366,7 @@ mod tests {
 
     impl Chunks {
         pub fn forget_places(&mut self) {
-            self.map.values_mut().for_each(|chunk| chunk.page = None);
+            self.map.each_mut(|_, chunk| chunk.page = None);
         }
 
         fn places(&self) -> Vec<Option<u64>> {
@@ -381,11 +394,11 @@ mod tests {
         assert_eq!(c.places(), [Some(19), Some(20), None, Some(15), Some(14)]);
         c.check_stored(0..0).unwrap();
         // As a restored machine has them.
-        c.map.values_mut().for_each(|chunk| chunk.bytes = None);
+        c.map.each_mut(|_, chunk| chunk.bytes = None);
         c.check_stored(14..23).unwrap();
         for forged in [None, Some(13), Some(15), Some(18), Some(22), Some(u64::MAX)] {
             let mut c = c.clone();
-            c.map.values_mut().next().unwrap().page = forged;
+            c.map.get_mut(&ids[0]).unwrap().page = forged;
             assert!(c.check_stored(14..23).is_err(), "{forged:?}");
         }
         // Nothing is read from nowhere.

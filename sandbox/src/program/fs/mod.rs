@@ -95,7 +95,7 @@ pub(crate) use io::Nature;
 pub(crate) use output::Spot;
 pub(crate) use stream::TERMIOS_SIZE;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
 use serde::{Deserialize, Serialize};
 
@@ -106,6 +106,7 @@ use inode::{Body, Dir, Inode};
 use kept::KeptFiles;
 use stream::Streams;
 
+use super::journal::Journal;
 use super::net::Sockets;
 use crate::errno::Errno;
 use crate::world::World;
@@ -113,11 +114,11 @@ use crate::world::World;
 /// The file system of a sandbox.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Fs {
-    inodes: BTreeMap<InodeId, Inode>,
+    inodes: Journal<InodeId, Inode>,
     next_inode: u64,
     root: InodeId,
     chunks: Chunks,
-    frozen: BTreeMap<ContentRef, Frozen>,
+    frozen: Journal<ContentRef, Frozen>,
     next_frozen: u64,
     streams: Streams,
     /// Pipes and FIFOs that exist.
@@ -148,11 +149,44 @@ impl Fs {
         self.root
     }
 
-    /// Becomes what `then` was. Blocks of host files that are at hand stay so.
+    /// Marks this moment, for [`Fs::return_to`].
+    pub fn mark(&mut self) {
+        self.inodes.mark();
+        self.frozen.mark();
+        self.chunks.mark();
+    }
+
+    /// Becomes what it was at the last mark, as which `then` was taken. Blocks of host files that are at hand stay so.
     pub fn return_to(&mut self, then: &Fs) {
-        let cache = std::mem::take(&mut self.cache);
-        self.clone_from(then);
-        self.cache = cache;
+        let Fs {
+            inodes,
+            next_inode,
+            root,
+            chunks,
+            frozen,
+            next_frozen,
+            streams,
+            pipes,
+            known,
+            born: _,
+            mounts: _,
+            kept: _,
+            timers,
+            notices,
+            sockets,
+            woken,
+            cache: _,
+        } = self;
+        inodes.return_to(&then.inodes);
+        frozen.return_to(&then.frozen);
+        chunks.return_to(&then.chunks);
+        (*next_inode, *root, *next_frozen) = (then.next_inode, then.root, then.next_frozen);
+        (*pipes, *known) = (then.pipes, then.known);
+        streams.clone_from(&then.streams);
+        timers.clone_from(&then.timers);
+        notices.clone_from(&then.notices);
+        sockets.clone_from(&then.sockets);
+        woken.clone_from(&then.woken);
     }
 
     /// What was mounted at the start: which guest path each grant number stands for.

@@ -12,6 +12,7 @@ use super::kept::KeptFiles;
 use super::resolve::{NAME_MAX, PATH_MAX};
 use super::stream::{Stdio, Streams};
 use super::{Fs, device, proc, sys};
+use crate::program::journal::Journal;
 use crate::world::{Grant, GrantKind, HostPath};
 
 /// What a guest's path shows.
@@ -206,11 +207,11 @@ impl Fs {
         }
 
         let mut fs = Fs {
-            inodes: BTreeMap::new(),
+            inodes: Journal::default(),
             next_inode: 1,
             root: InodeId(1),
             chunks: Chunks::new(options.quota),
-            frozen: BTreeMap::new(),
+            frozen: Journal::default(),
             next_frozen: 0,
             streams: Streams::default(),
             pipes: 0,

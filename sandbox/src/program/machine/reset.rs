@@ -58,6 +58,8 @@ impl Machine {
     /// When KVM refuses, or a page cannot be read.
     pub fn reset_point(&mut self) -> Result<ResetPoint, RunError> {
         let (state, memory) = self.checkpoint()?;
+        self.kernel.outside.fs().mark();
+        self.kernel.space.iter_mut().for_each(|(_, space)| space.state.settle());
         let Memory { ram, pages, .. } = &self.kernel.memory;
         Ok(ResetPoint { state, memory, mapped: pages.mapped(), mark: ram.mark()? })
     }
@@ -95,8 +97,9 @@ impl Machine {
 
         (core.exits, core.memory) = (point.state.exits, point.memory.clone());
         core.forget_faults();
-        // A run that was ended in between may have left something on its way.
-        core.vcpu.clear_exception()?;
+        if core.interrupted {
+            core.vcpu.clear_exception()?;
+        }
         if let Some(fp) = kernel.task.fp.take() {
             core.vcpu.set_extended_state(&fp)?;
         }
@@ -165,27 +168,28 @@ impl Kernel {
         let ResetPoint { state, memory: then, mapped, mark } = point;
         let Kernel { memory, space, entry, .. } = self;
         let objects = memory.state.changed_objects(&state.memory);
-        let lent = views(space.iter().map(|(id, space)| (id, &space.state))) != views(state.space.iter());
+        // Whoever sees other pages has changed, or has come or gone.
+        let touched =
+            space.len() != state.space.len() || space.iter().any(|(_, space)| space.state.is_touched());
+        let lent = touched
+            && views(space.iter().map(|(id, space)| (id, &*space.state))) != views(state.space.iter());
 
         let mut changed: Vec<(u32, Vec<Range<u64>>)> = Vec::new();
-        let memory = std::cell::RefCell::new(memory);
-        let gone = space.return_to(
-            &state.space,
-            |id, space, then| {
-                let ranges = space.return_to(&memory.borrow(), then, &objects, lent)?;
+        let gone = space.return_to(&state.space, |id, space, then| match space {
+            Some(space) => {
+                let ranges = space.return_to(memory, then, &objects, lent)?;
                 if !ranges.is_empty() {
                     changed.push((id, ranges));
                 }
-                Ok::<_, PageError>(())
-            },
-            |_, then| {
-                let memory = &mut **memory.borrow_mut();
+                Ok::<_, PageError>(None)
+            }
+            None => {
                 let mut space = AddressSpace::new(memory, then.clone())?;
+                space.state.settle();
                 entry.map(memory, &mut space)?;
-                Ok(space)
-            },
-        )?;
-        let memory = memory.into_inner();
+                Ok(Some(space))
+            }
+        })?;
         gone.into_iter().try_for_each(|space| space.retire(memory))?;
         if lent {
             memory.lending = Lending::of(state.space.iter().map(|(_, space)| space));

@@ -16,7 +16,7 @@ impl AddressSpace {
         // Not to be stopped halfway: what the call was told lies in the memory that goes.
         self.remove(memory, &(USER_MIN..USER_END), false)?;
         self.settle(memory);
-        self.state = SpaceState::default();
+        *self.state = SpaceState::default();
         self.code = None;
         Ok(())
     }

@@ -38,7 +38,7 @@ impl AddressSpace {
             memory.state.account.refund(cost);
             return copied;
         }
-        copy.state = SpaceState { regions, lock_new: false, ..self.state.clone() };
+        *copy.state = SpaceState { regions, lock_new: false, ..(*self.state).clone() };
         for vma in copy.state.vmas.values_mut() {
             vma.locked = false;
         }

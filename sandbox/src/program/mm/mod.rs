@@ -47,6 +47,7 @@ pub use user::MemError;
 pub use vma::{Access, Backing, Held, MAPPING_BYTES, Protection, Vma};
 
 use crate::program::fs::{ContentRef, InodeId};
+use crate::program::touched::Touched;
 use crate::ram::{PAGE_SIZE, PageError};
 use crate::x86::paging::{ACCESSED, DIRTY, PRESENT};
 use free::Gaps;
@@ -127,7 +128,7 @@ impl SpaceState {
 #[derive(Debug)]
 pub struct AddressSpace {
     /// What a snapshot keeps.
-    pub state: SpaceState,
+    pub state: Touched<SpaceState>,
     tables: Tables,
     /// Regions whose tables hold pages that were brought in beforehand and nothing else yet.
     partial: BTreeSet<u64>,
@@ -168,7 +169,7 @@ impl AddressSpace {
         let tables = Tables::new(&mut memory.system)?;
         let own_cost = state.vmas.values().map(Vma::own_cost).sum();
         Ok(AddressSpace {
-            state,
+            state: Touched::new(state),
             tables,
             partial: BTreeSet::new(),
             lost: BTreeSet::new(),

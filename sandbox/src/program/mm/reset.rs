@@ -25,6 +25,9 @@ impl AddressSpace {
         objects: &BTreeSet<u64>,
         lent: bool,
     ) -> Result<Vec<Range<u64>>, PageError> {
+        if !(self.state.is_touched() || lent) && objects.is_empty() {
+            return Ok(Vec::new());
+        }
         let mut changed = self.changes(then);
         let shows = |vma: &Vma| vma.backing.object().is_some_and(|(object, _)| objects.contains(&object));
         for (start, vma) in self.state.vmas.iter().chain(&then.vmas) {
@@ -43,21 +46,11 @@ impl AddressSpace {
                 memory.ram.invalidate(pages)?;
             }
         }
-        if !changed.is_empty() {
-            let code = |state: &SpaceState| -> Vec<Range<u64>> {
-                let code = state.vmas.iter().filter(|(_, vma)| vma.protection.exec);
-                code.map(|(start, vma)| *start..vma.end).collect()
-            };
-            for run in code(&self.state).into_iter().chain(code(then)) {
-                if changed.iter().any(|range| range.start < run.end && run.start < range.end) {
-                    self.note_change_of_code(run);
-                }
-            }
+        for run in code_in(&self.state, &changed).chain(code_in(then, &changed)).collect::<Vec<_>>() {
+            self.note_change_of_code(run);
         }
-        if changed.is_empty() && self.state.is_alike(then) {
-            return Ok(changed);
-        }
-        self.state.clone_from(then);
+        (*self.state).clone_from(then);
+        self.state.settle();
         self.lost.clear();
         self.gaps = Default::default();
         self.code = None;
@@ -135,26 +128,10 @@ impl MemoryState {
     }
 }
 
-impl SpaceState {
-    /// Whether all but mappings and the memory behind them is the same.
-    fn is_alike(&self, other: &SpaceState) -> bool {
-        let SpaceState {
-            vmas: _,
-            regions: _,
-            copied: _,
-            brk_start,
-            brk,
-            mmap_top,
-            lock_new,
-            stack_limit,
-            image,
-            contents,
-            files,
-        } = self;
-        (brk_start, brk, mmap_top) == (&other.brk_start, &other.brk, &other.mmap_top)
-            && (lock_new, stack_limit, image) == (&other.lock_new, &other.stack_limit, &other.image)
-            && (contents, files) == (&other.contents, &other.files)
-    }
+/// Mappings that can be run, of those that lie in one of these ranges.
+fn code_in(state: &SpaceState, ranges: &[Range<u64>]) -> impl Iterator<Item = Range<u64>> {
+    let code = state.vmas.iter().filter(|(_, vma)| vma.protection.exec).map(|(start, vma)| *start..vma.end);
+    code.filter(|run| ranges.iter().any(|range| range.start < run.end && run.start < range.end))
 }
 
 /// Calls `act` for the values that are in one of two maps only, or another one there.
