@@ -36,6 +36,7 @@ impl Sandbox {
         let why = match (self.machine().program().is_some(), self.is_logged()) {
             (false, _) => "a bare-metal guest has no reset yet",
             (_, true) => "a recording goes forwards only",
+            _ if self.has_ended() => "the program has ended",
             _ => return self.machine_mut().reset_point().map(ResetPoint).map_err(|e| self.fail(e)),
         };
         Err(Error::NoReset { why })

@@ -353,6 +353,11 @@ impl Sandbox {
         self.recording.is_some() || self.sealed.is_some() || self.replayer.is_some()
     }
 
+    /// Whether its program has ended.
+    pub(crate) fn has_ended(&self) -> bool {
+        self.machine.program().is_some_and(|program| program.kernel.end.is_some())
+    }
+
     pub(crate) fn check(&self) -> Result<(), Error> {
         match &self.broken {
             Some(why) => Err(Error::Unusable { why: why.clone() }),

@@ -2,12 +2,16 @@
 
 mod common;
 
+use std::num::NonZeroU64;
 use std::path::Path;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use common::guest;
-use dejavm::{Exit, Host, Input, InputBuffer, Observer, Outcome, PauseAt, Program, WorldError};
+use dejavm::{
+    Error, Evict, Exit, Host, Image, Input, InputBuffer, Observer, Outcome, PauseAt, Program, Rung, Sandbox,
+    WorldError, WriteOptions,
+};
 
 /// Notes what every exit says.
 #[derive(Clone, Default)]
@@ -50,38 +54,47 @@ fn alone(host: &Host, program: &Program, exits: &Exits, input: &str) -> Run {
     (report.outcome, String::from_utf8_lossy(&report.stdout).into_owned(), exits.take())
 }
 
-/// Puts one sandbox back for each input, three times round, and compares with runs that begin anew.
+/// Puts one sandbox back for each input, some times round, and compares with runs that begin anew.
 fn check(before: &str, inputs: &[&str]) {
+    check_with(before, inputs, |program| program);
+}
+
+/// The same of a program that `change` has changed.
+fn check_with(before: &str, inputs: &[&str], change: impl Fn(Program) -> Program) {
     let host = Host::probe().expect("KVM");
     let dir = tempfile::tempdir().expect("a temporary directory");
     let path = guest(dir.path(), "resets.c", &["-lpthread"]);
     let exits = Exits::default();
-    let program = program(&path, before, &exits);
+    let program = change(program(&path, before, &exits));
     let expected: Vec<Run> = inputs.iter().map(|input| alone(&host, &program, &exits, input)).collect();
 
     let input = InputBuffer::new();
     let mut sandbox = program.stdin_from(Input::Buffer(input.clone())).start(&host).expect("a sandbox");
     assert_eq!(sandbox.run_until(PauseAt::FirstRead).expect("a run"), Outcome::Paused);
+    sandbox.report(Outcome::Paused);
+    put_back(&mut sandbox, &input, &exits, before, inputs, &expected);
+}
+
+fn put_back(
+    sandbox: &mut Sandbox,
+    input: &InputBuffer,
+    exits: &Exits,
+    before: &str,
+    inputs: &[&str],
+    expected: &[Run],
+) {
     let mut point = sandbox.reset_point().expect("a moment");
     sandbox.verify_reset(&point).expect("nothing has changed");
-    sandbox.report(Outcome::Paused);
     for round in 0..3 {
-        for (bytes, expected) in inputs.iter().zip(&expected) {
+        for (bytes, expected) in inputs.iter().zip(expected) {
             let what = format!("{before:?}, then {bytes:?}, round {round}");
             input.set(bytes.as_bytes());
             exits.take();
-            if bytes.contains('h') {
-                sandbox.set_deadline(Some(Duration::from_millis(20)));
-                assert_eq!(sandbox.run().expect(&what).outcome, Outcome::Deadline, "{what}");
-                sandbox.set_deadline(None);
-            } else {
-                let report = sandbox.run().expect(&what);
-                let run =
-                    (report.outcome, String::from_utf8_lossy(&report.stdout).into_owned(), exits.take());
-                let differs = run.2.iter().zip(&expected.2).find(|(is, was)| is != was);
-                assert_eq!((run.0, &run.1, differs), (expected.0, &expected.1, None), "{what}");
-                assert_eq!(run.2.len(), expected.2.len(), "{what}");
-            }
+            let report = sandbox.run().expect(&what);
+            let run = (report.outcome, String::from_utf8_lossy(&report.stdout).into_owned(), exits.take());
+            let differs = run.2.iter().zip(&expected.2).find(|(is, was)| is != was);
+            assert_eq!((run.0, &run.1, differs), (expected.0, &expected.1, None), "{what}");
+            assert_eq!(run.2.len(), expected.2.len(), "{what}");
             sandbox.reset_to(&mut point).expect(&what);
             sandbox.verify_reset(&point).unwrap_or_else(|e| panic!("{what}: {e}"));
             assert_eq!(sandbox.exits(), point.exits());
@@ -123,4 +136,95 @@ fn time_chance_and_signals_are_what_they_were() {
 fn all_of_it_in_any_order() {
     let all: Vec<&str> = MEMORY.iter().chain(&FILES).chain(&TASKS).chain(&MOMENTS).copied().collect();
     check("mMFwosT", &all);
+}
+
+#[test]
+fn pages_that_were_taken_away_come_back() {
+    check_with("mMF", &["", "mMUDf", "wS", "kMk", "tx"], |p| p.evict(Evict { every: 3, seed: 1 }));
+}
+
+#[test]
+fn on_each_rung_of_the_ladder() {
+    for rung in [Rung::Poison, Rung::Decode, Rung::Populate] {
+        check_with("mMF", &["", "mMUDf", "wS", "kx"], |program| program.rung(rung));
+    }
+}
+
+#[test]
+fn time_slices_begin_where_they_began() {
+    let slice = NonZeroU64::new(2000);
+    check_with("mT", &["tmt", "kMk", "", "xx"], |p| p.time_slice(slice.expect("not 0")));
+    check_with("T", &["tkt", "kMk"], |program| program.chaos(7));
+}
+
+/// A snapshot's pages come in once, and stay.
+#[test]
+fn a_restored_sandbox_is_put_back() {
+    let host = Host::probe().expect("KVM");
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    let path = guest(dir.path(), "resets.c", &["-lpthread"]);
+    let (exits, inputs) = (Exits::default(), ["mMUf", "wWdoS", "kMK", "x", "gzF"]);
+    let program = program(&path, "mMFw", &exits);
+    let expected: Vec<Run> = inputs.iter().map(|input| alone(&host, &program, &exits, input)).collect();
+    let again = program.clone();
+    let mut sandbox = program.start(&host).expect("a sandbox");
+    assert_eq!(sandbox.run_until(PauseAt::FirstRead).expect("a run"), Outcome::Paused);
+    let snapshot = dir.path().join("s.dvm");
+    sandbox.snapshot(&snapshot, &WriteOptions::default()).expect("a snapshot");
+    for prefetch in [false, true] {
+        let input = InputBuffer::new();
+        let restore = Image::open(&snapshot).expect("an image").restore().show("/guest", dir.path());
+        let restore = restore.stdin_from(Input::Buffer(input.clone())).capture_output().prefetch(prefetch);
+        let mut sandbox = restore.observe(exits.clone()).start(&host).expect("a sandbox");
+        put_back(&mut sandbox, &input, &exits, "restored", &inputs, &expected);
+        let plain = [alone(&host, &again, &exits, "mS")];
+        put_back(&mut sandbox, &input, &exits, "restored", &["mS"], &plain);
+        let pages = sandbox.stats().pages;
+        put_back(&mut sandbox, &input, &exits, "restored", &["mS"], &plain);
+        assert_eq!(sandbox.stats().pages, pages, "those that came in stay");
+    }
+}
+
+/// Wherever a run is ended, nothing of it is left.
+#[test]
+fn a_run_that_was_ended_in_between_is_forgotten() {
+    let host = Host::probe().expect("KVM");
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    let path = guest(dir.path(), "resets.c", &["-lpthread"]);
+    let exits = Exits::default();
+    for slice in [None, NonZeroU64::new(3000)] {
+        let mut program = program(&path, "mMT", &exits);
+        if let Some(slice) = slice {
+            program = program.time_slice(slice);
+        }
+        let expected = [alone(&host, &program, &exits, "mkS")];
+        let input = InputBuffer::new();
+        let mut sandbox = program.stdin_from(Input::Buffer(input.clone())).start(&host).expect("a sandbox");
+        assert_eq!(sandbox.run_until(PauseAt::FirstRead).expect("a run"), Outcome::Paused);
+        let mut point = sandbox.reset_point().expect("a moment");
+        for n in 0..30 {
+            input.set(b"mMkUSkh");
+            sandbox.set_deadline(Some(Duration::from_micros(300 + 150 * n)));
+            let outcome = sandbox.run_until(PauseAt::Never).expect("a run");
+            assert_eq!(outcome, Outcome::Deadline);
+            sandbox.set_deadline(None);
+            sandbox.reset_to(&mut point).expect("a reset");
+            sandbox.verify_reset(&point).unwrap_or_else(|e| panic!("{n}: {e}"));
+        }
+        sandbox.report(Outcome::Paused);
+        put_back(&mut sandbox, &input, &exits, "mMT", &["mkS"], &expected);
+    }
+}
+
+#[test]
+fn what_cannot_be_put_back_says_so() {
+    let host = Host::probe().expect("KVM");
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    let mut ended = Program::new("true").start(&host).expect("a sandbox");
+    ended.run().expect("a run");
+    let mut recorded = Program::new("true").record(dir.path().join("r")).start(&host).expect("a sandbox");
+    for sandbox in [&mut ended, &mut recorded] {
+        assert!(matches!(sandbox.reset_point(), Err(Error::NoReset { .. })));
+    }
+    assert_eq!(recorded.run().expect("it goes on").outcome, Outcome::Exited(0));
 }
