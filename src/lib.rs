@@ -64,10 +64,10 @@ pub use dejavm_sandbox::exit::{
 pub use dejavm_sandbox::guest::MachineState;
 pub use dejavm_sandbox::host::stop::StopHandle;
 pub use dejavm_sandbox::kernel::load::Protocol;
-pub use dejavm_sandbox::machine::{Evict, PauseAt, Search};
+pub use dejavm_sandbox::machine::{Difference, Evict, PauseAt, Search};
 pub use dejavm_sandbox::program::clock::ClockMode;
 pub use dejavm_sandbox::program::fs::{Stdio, StdioKind};
-pub use dejavm_sandbox::program::machine::{Death, Difference};
+pub use dejavm_sandbox::program::machine::Death;
 pub use dejavm_sandbox::stats::Stats;
 pub use dejavm_sandbox::world::{Grant, Input, InputBuffer, StandardFile, WorldError};
 pub use dejavm_snapshot::{Snapshot, WriteOptions};

@@ -1,17 +1,19 @@
 //! Putting a sandbox back to a moment of its run.
 
-use dejavm_sandbox::program::machine;
+use dejavm_sandbox::guest;
+use dejavm_sandbox::machine::RunError;
+use dejavm_sandbox::ram::PageError;
 
 use crate::{Error, Sandbox};
 
-/// A moment of a program's run that its sandbox is put back to, any number of times: [`Sandbox::reset_point`].
+/// A moment of a guest's run that its sandbox is put back to, any number of times: [`Sandbox::reset_point`].
 #[derive(Debug)]
-pub struct ResetPoint(machine::ResetPoint);
+pub struct ResetPoint(guest::ResetPoint);
 
 impl ResetPoint {
-    /// Compared exits since the program's start.
+    /// Compared exits since the guest's start.
     pub fn exits(&self) -> u64 {
-        self.0.state().exits
+        self.0.exits()
     }
 
     /// Pages that are copied back at each reset: those that were found written at an earlier one.
@@ -21,35 +23,40 @@ impl ResetPoint {
 }
 
 impl Sandbox {
-    /// Marks this moment, to which [`Sandbox::reset_to`] puts the sandbox back: memory, tasks, descriptors, files, the
-    /// clock and the random stream, all that the program has. Nothing changes for the program. An earlier mark is over,
-    /// and what it was for must not be used any more.
+    /// Marks this moment, to which [`Sandbox::reset_to`] puts the sandbox back: memory, registers and devices, tasks,
+    /// descriptors, files, the clock and the random stream, all that the guest has. Nothing changes for the guest. An
+    /// earlier mark is over.
     ///
     /// What lies outside is not put back: what was written to standard output stays written, and standard input goes on
     /// where it is. An [`InputBuffer`](crate::InputBuffer) is given other bytes for each run.
     ///
     /// # Errors
-    /// [`Error::NoReset`] of a bare-metal guest, and of a run that is recorded or replayed; [`Error::Run`];
+    /// [`Error::NoReset`] of a run that is recorded or replayed, and of one that has ended; [`Error::Run`];
     /// [`Error::Unusable`].
     pub fn reset_point(&mut self) -> Result<ResetPoint, Error> {
         self.check()?;
-        let why = match (self.machine().program().is_some(), self.is_logged()) {
-            (false, _) => "a bare-metal guest has no reset yet",
-            (_, true) => "a recording goes forwards only",
-            _ if self.has_ended() => "the program has ended",
+        let why = match (self.is_logged(), self.has_ended()) {
+            (true, _) => "a recording goes forwards only",
+            (_, true) => "the guest has ended",
             _ => return self.machine_mut().reset_point().map(ResetPoint).map_err(|e| self.fail(e)),
         };
         Err(Error::NoReset { why })
     }
 
-    /// Puts the sandbox back to the moment that was marked last, also when the program has ended since, or was stopped,
+    /// Puts the sandbox back to the moment that it marked last, also when the guest has ended since, or was stopped,
     /// or came to its deadline. Costs as much as was changed.
     ///
     /// # Errors
-    /// [`Error::Run`]; [`Error::Unusable`] from then on.
+    /// [`Error::NoReset`] for a moment that was not marked last, or by another sandbox; [`Error::Run`], and
+    /// [`Error::Unusable`] from then on.
     pub fn reset_to(&mut self, point: &mut ResetPoint) -> Result<(), Error> {
         self.check()?;
-        self.machine_mut().reset_to(&mut point.0).map_err(|e| self.fail(e))
+        match self.machine_mut().reset_to(&mut point.0) {
+            Err(RunError::Page(PageError::NotMarked)) => {
+                Err(Error::NoReset { why: "another moment was marked since, or this is another sandbox's" })
+            }
+            done => done.map_err(|e| self.fail(e)),
+        }
     }
 
     /// Looks whether everything is what it was, just after [`Sandbox::reset_to`]: memory, state, and page tables. It
@@ -59,8 +66,7 @@ impl Sandbox {
     /// [`Error::ResetDiffers`] with the first difference; [`Error::Run`].
     pub fn verify_reset(&mut self, point: &ResetPoint) -> Result<(), Error> {
         self.check()?;
-        let Some(program) = self.machine_mut().program_mut() else { return Ok(()) };
-        match program.difference_from(&point.0) {
+        match self.machine_mut().difference_from(&point.0) {
             Ok(None) => Ok(()),
             Ok(Some(difference)) => Err(Error::ResetDiffers(difference)),
             Err(e) => Err(self.fail(e)),

@@ -353,9 +353,10 @@ impl Sandbox {
         self.recording.is_some() || self.sealed.is_some() || self.replayer.is_some()
     }
 
-    /// Whether its program has ended.
+    /// Whether its guest has ended.
     pub(crate) fn has_ended(&self) -> bool {
-        self.machine.program().is_some_and(|program| program.kernel.end.is_some())
+        let program = self.machine.program().and_then(|program| program.kernel.end);
+        program.or(self.machine.kernel().and_then(|kernel| kernel.end)).is_some()
     }
 
     pub(crate) fn check(&self) -> Result<(), Error> {

@@ -11,5 +11,7 @@ mod guests;
 mod kept;
 #[path = "kernel/repeat.rs"]
 mod repeat;
+#[path = "kernel/reset.rs"]
+mod reset;
 #[path = "kernel/same.rs"]
 mod same;

@@ -227,4 +227,13 @@ fn what_cannot_be_put_back_says_so() {
         assert!(matches!(sandbox.reset_point(), Err(Error::NoReset { .. })));
     }
     assert_eq!(recorded.run().expect("it goes on").outcome, Outcome::Exited(0));
+    let mut sandboxes = [0, 1].map(|_| Program::new("cat").start(&host).expect("a sandbox"));
+    let mut points = sandboxes.each_mut().map(|sandbox| sandbox.reset_point().expect("a moment"));
+    let [first, second] = &mut points;
+    assert!(matches!(sandboxes[0].reset_to(second), Err(Error::NoReset { .. })), "another sandbox's");
+    sandboxes[0].run().expect("a run");
+    sandboxes[0].reset_to(first).expect("its own");
+    sandboxes[0].reset_point().expect("a later one");
+    assert!(matches!(sandboxes[0].reset_to(first), Err(Error::NoReset { .. })), "not the last one");
+    assert_eq!(sandboxes[0].run().expect("it can be used").outcome, Outcome::Exited(0));
 }

@@ -10,9 +10,9 @@ use super::save::encode;
 use crate::host::HostProfile;
 use crate::host::stop::StopHandle;
 use crate::machine::{
-    Core, MachineOptions, Memory, ReadError, RunEnd, RunError, RunOptions, SaveError, StartError, run,
+    Core, Difference, MachineOptions, Memory, ReadError, RunEnd, RunError, RunOptions, SaveError, StartError,
+    run,
 };
-use crate::program::machine::ResetPoint;
 use crate::ram::Ram;
 use crate::vcpu::registers::UserRegisters;
 use crate::world::World;
@@ -26,6 +26,33 @@ pub struct Checkpoint {
     pub state: MachineState,
     /// Its memory. What several checkpoints of one run have in common is there once.
     pub memory: Memory,
+}
+
+/// A moment of a machine's run that it is put back to, any number of times.
+#[derive(Debug)]
+pub enum ResetPoint {
+    /// Of a Linux program's.
+    Program(Box<program::machine::ResetPoint>),
+    /// Of a bare-metal guest's.
+    Kernel(Box<kernel::reset::ResetPoint>),
+}
+
+impl ResetPoint {
+    /// Compared exits until then.
+    pub fn exits(&self) -> u64 {
+        match self {
+            ResetPoint::Program(point) => point.state().exits,
+            ResetPoint::Kernel(point) => point.state().exits,
+        }
+    }
+
+    /// Pages that are copied back each time.
+    pub fn hot_pages(&self) -> usize {
+        match self {
+            ResetPoint::Program(point) => point.hot_pages(),
+            ResetPoint::Kernel(point) => point.hot_pages(),
+        }
+    }
 }
 
 /// A machine.
@@ -102,27 +129,41 @@ impl Machine {
         Ok(Checkpoint { state, memory })
     }
 
-    /// Marks this moment of a program's run, to which [`Machine::reset_to`] puts its machine back: see
-    /// [`program::machine::Machine::reset_point`].
+    /// Marks this moment of the run, to which [`Machine::reset_to`] puts the machine back. Nothing changes for the guest.
+    /// An earlier mark is over.
     ///
     /// # Errors
-    /// [`RunError`]; always of a bare-metal guest, which cannot be put back yet.
+    /// When KVM refuses, or a page cannot be read.
     pub fn reset_point(&mut self) -> Result<ResetPoint, RunError> {
-        self.program_or_not()?.reset_point()
+        Ok(match self {
+            Machine::Program(machine) => ResetPoint::Program(Box::new(machine.reset_point()?)),
+            Machine::Kernel(machine) => ResetPoint::Kernel(Box::new(machine.reset_point()?)),
+        })
     }
 
-    /// Puts the machine back to the moment that was marked last: see [`program::machine::Machine::reset_to`].
+    /// Puts the machine back to the moment that was marked last: one of its own.
     ///
     /// # Errors
-    /// [`RunError`]; the machine cannot be used after one.
+    /// When KVM or the host refuses; the machine cannot be used after that.
     pub fn reset_to(&mut self, point: &mut ResetPoint) -> Result<(), RunError> {
-        self.program_or_not()?.reset_to(point)
+        match (self, point) {
+            (Machine::Program(machine), ResetPoint::Program(point)) => machine.reset_to(point),
+            (Machine::Kernel(machine), ResetPoint::Kernel(point)) => machine.reset_to(point),
+            _ => Err(RunError::Machine("the moment is one of another machine's run".into())),
+        }
     }
 
-    fn program_or_not(&mut self) -> Result<&mut program::machine::Machine, RunError> {
-        let refused =
-            || RunError::Machine("a bare-metal guest cannot be put back to a moment of its run".into());
-        self.program_mut().ok_or_else(refused)
+    /// Looks for anything of the machine that is not what it was at the moment that it was put back to just now: for
+    /// tests of that.
+    ///
+    /// # Errors
+    /// When KVM refuses, or a page cannot be read.
+    pub fn difference_from(&mut self, point: &ResetPoint) -> Result<Option<Difference>, RunError> {
+        match (self, point) {
+            (Machine::Program(machine), ResetPoint::Program(point)) => machine.difference_from(point),
+            (Machine::Kernel(machine), ResetPoint::Kernel(point)) => machine.difference_from(point),
+            _ => Err(RunError::Machine("the moment is one of another machine's run".into())),
+        }
     }
 
     /// Writes a snapshot. With `options.parent`, the snapshot that this machine was restored from,

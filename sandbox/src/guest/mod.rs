@@ -5,6 +5,6 @@ mod machine;
 mod save;
 mod state;
 
-pub use machine::{Checkpoint, Machine};
+pub use machine::{Checkpoint, Machine, ResetPoint};
 pub use save::{save_start, state_of};
 pub use state::{Anew, Claims, MachineState};

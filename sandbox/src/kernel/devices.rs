@@ -157,6 +157,13 @@ impl Devices {
         }
     }
 
+    /// Puts them into an earlier state. What is counted goes on.
+    pub fn return_to(&mut self, then: &DevicesState) {
+        let unknown = std::mem::take(&mut self.unknown);
+        let unknown_memory = std::mem::take(&mut self.unknown_memory);
+        *self = Devices { unknown, unknown_memory, ..Devices::new(then) };
+    }
+
     /// Their state.
     pub fn state(&self) -> DevicesState {
         DevicesState {

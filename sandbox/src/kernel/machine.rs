@@ -29,7 +29,7 @@ const RESULT_BYTES: usize = 8;
 
 /// An exit that is yet to be answered.
 #[derive(Debug)]
-enum Pending {
+pub(super) enum Pending {
     /// A read that waits for input: the guest is in front of its instruction.
     In { port: u16, size: u8, len: usize },
     /// A write whose output was not taken: it is made, but for that.
@@ -51,14 +51,14 @@ pub struct Machine {
     /// What is searched for pages to be kept.
     pub(super) search: Search,
     /// See [`BareMetal`](crate::host::BareMetal).
-    out_retires: bool,
+    pub(super) out_retires: bool,
     /// How it ended.
     pub end: Option<End>,
     /// What the run was ended in, while the outside was waited for.
-    pending: Option<Pending>,
+    pub(super) pending: Option<Pending>,
     /// The last bytes that it sent to its serial port, while a text is waited for.
-    tail: Vec<u8>,
-    first_read_done: bool,
+    pub(super) tail: Vec<u8>,
+    pub(super) first_read_done: bool,
     /// Nothing has been done since that would take the trap of [`Machine::set_double_fault_trap`] away.
     pub(super) trap_is_set: bool,
     /// Where the guest was when it was looked at last: its registers, and how many exits it had made.
@@ -178,7 +178,7 @@ impl Machine {
     }
 
     /// Finishes what KVM has begun.
-    fn complete(&mut self, signals: &BlockedSignals) -> Result<(), RunError> {
+    pub(super) fn complete(&mut self, signals: &BlockedSignals) -> Result<(), RunError> {
         let mut options = RunOptions::default();
         loop {
             let exit = self.core.vcpu.complete(signals);

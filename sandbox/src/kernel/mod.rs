@@ -9,7 +9,8 @@
 //!   itself and that must not be absent;
 //! * [`unrepeatable`] finds what no monitor can make deterministic;
 //! * `silent` is for pages that KVM wants and says nothing of;
-//! * [`state`] and [`start`] are the way from a machine to a snapshot and back.
+//! * [`state`] and [`start`] are the way from a machine to a snapshot and back, and [`mod@reset`] is the one to an
+//!   earlier moment of the same machine.
 
 mod cpuid;
 pub mod devices;
@@ -19,6 +20,7 @@ pub mod load;
 pub mod machine;
 pub mod paging;
 pub mod ports;
+pub mod reset;
 mod silent;
 pub mod staged;
 pub mod start;

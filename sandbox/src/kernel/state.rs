@@ -1,5 +1,6 @@
 //! The state of a bare-metal guest's machine.
 
+use dejavm_snapshot::codec;
 use serde::{Deserialize, Serialize};
 
 use super::devices::DevicesState;
@@ -39,6 +40,32 @@ pub struct KernelState {
 }
 
 impl KernelState {
+    /// The first part, by name, in which another state of the same run differs.
+    ///
+    /// # Errors
+    /// When one cannot be encoded.
+    pub fn differs_in(&self, other: &KernelState) -> Result<Option<&'static str>, dejavm_snapshot::Error> {
+        macro_rules! parts {
+            ($($part:ident $what:literal,)*) => {{
+                // Nothing of a state is forgotten here.
+                let KernelState {
+                    $($part,)*
+                    cpu: _, seed: _, name: _, cmdline: _, memory: _, unrepeatable: _, unpacks_itself: _,
+                } = self;
+                $(if codec::encode($part)? != codec::encode(&other.$part)? {
+                    return Ok(Some($what));
+                })*
+            }};
+        }
+        parts! {
+            vcpu "the vCPU",
+            devices "a device",
+            kept "what KVM reads by itself",
+            exits "the number of exits",
+        }
+        Ok(None)
+    }
+
     /// The state in which a loaded image is about to be entered, on a machine where KVM reads by itself
     /// what `search` says.
     pub fn start(

@@ -30,8 +30,10 @@ pub enum Was {
 }
 
 /// The moment that memory is put back to, and what is known of pages that were written since.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Mark {
+    /// The same as the memory's, as long as this is the last mark.
+    moment: Arc<()>,
     /// Pages that are copied back each time, with what they held; zeros where that is nothing.
     hot: Vec<(u64, Option<Arc<Page>>)>,
     /// The same pages, by the first page of their slot: a bit for each page.
@@ -77,15 +79,27 @@ impl Ram {
     /// When KVM refuses.
     pub fn mark(&self) -> Result<Mark, PageError> {
         self.set_log(true, true)?;
-        Ok(Mark::default())
+        let moment = Arc::new(());
+        self.written.set_moment(Some(moment.clone()));
+        Ok(Mark { moment, hot: Vec::new(), known: BTreeMap::new() })
+    }
+
+    /// Finds out whether this is the last mark.
+    ///
+    /// # Errors
+    /// [`PageError::NotMarked`].
+    pub fn check_mark(&self, mark: &Mark) -> Result<(), PageError> {
+        if self.written.is_moment(&mark.moment) { Ok(()) } else { Err(PageError::NotMarked) }
     }
 
     /// Puts memory back to what it was at the mark; `was` knows what that is, and the source is again what it was then.
     /// Returns how many pages were copied. No vCPU may run meanwhile.
     ///
     /// # Errors
-    /// When the host refuses, or a page cannot be had from its source.
+    /// [`PageError::NotMarked`] when that is not the last mark; when the host refuses, or a page cannot be had from its
+    /// source.
     pub fn put_back(&self, mark: &mut Mark, was: &dyn Fn(u64) -> Was) -> Result<usize, PageError> {
+        self.check_mark(mark)?;
         let (noted, dropped) = self.written.take();
         for run in dropped {
             self.restore_dropped(mark, run, was)?;
@@ -109,6 +123,19 @@ impl Ram {
         // What this wrote and dropped is what was.
         self.written.take();
         Ok(mark.hot.len())
+    }
+
+    /// Makes KVM forget all that it derived from the guest's page tables: where it shadows them, it does not see what is
+    /// put back into them. No vCPU may run meanwhile.
+    ///
+    /// # Errors
+    /// When KVM refuses.
+    pub fn forget_tables(&self) -> Result<(), PageError> {
+        // A slot that goes takes all shadows with it.
+        let Some(slot) = self.slots.made().next() else { return Ok(()) };
+        self.note_written(slot)?;
+        self.take_slot(slot)?;
+        self.tell_slot(slot, self.written.flags())
     }
 
     /// A page was written.

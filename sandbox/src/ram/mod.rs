@@ -277,11 +277,20 @@ impl Ram {
 
     /// Makes a slot known to KVM, or changes its flags.
     fn tell_slot(&self, slot: &Slot, flags: u32) -> Result<(), PageError> {
+        self.set_slot(slot, flags, slot.pages())
+    }
+
+    /// Lets KVM forget a slot.
+    fn take_slot(&self, slot: &Slot) -> Result<(), PageError> {
+        self.set_slot(slot, 0, 0)
+    }
+
+    fn set_slot(&self, slot: &Slot, flags: u32, pages: u64) -> Result<(), PageError> {
         let region = kvm_userspace_memory_region {
             slot: system::FIRST_RAM_SLOT + slot_of(slot.first).0 as u32,
             flags,
             guest_phys_addr: self.base + slot.first * PAGE_SIZE as u64,
-            memory_size: slot.pages() * PAGE_SIZE as u64,
+            memory_size: pages * PAGE_SIZE as u64,
             userspace_addr: slot.host_address(),
         };
         // SAFETY: the mapping belongs to `slot`, which goes to or is in `self.slots` until `self` is

@@ -105,6 +105,9 @@ pub enum PageError {
         /// Pages of memory.
         pages: u64,
     },
+    /// Memory was to be put back to another moment than the one that was marked last.
+    #[error("the moment to go back to is not the one that was marked last")]
+    NotMarked,
     /// The host refused memory.
     #[error("host memory: {what}: {error}")]
     Host {

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::io;
 use std::ops::Range;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use kvm_bindings::{KVM_CAP_MANUAL_DIRTY_LOG_PROTECT2, KVM_MEM_LOG_DIRTY_PAGES, kvm_enable_cap};
 
@@ -24,6 +24,8 @@ pub(super) struct Written {
     noted: Mutex<BTreeSet<u64>>,
     /// Pages whose contents were dropped, as runs.
     dropped: Mutex<Vec<Range<u64>>>,
+    /// The last mark.
+    moment: Mutex<Option<Arc<()>>>,
 }
 
 impl Written {
@@ -57,6 +59,17 @@ impl Written {
         (std::mem::take(&mut *self.noted()), std::mem::take(&mut *self.dropped()))
     }
 
+    /// Says which mark is the last.
+    pub fn set_moment(&self, moment: Option<Arc<()>>) {
+        *self.moment.lock().unwrap_or_else(PoisonError::into_inner) = moment;
+    }
+
+    /// Whether a mark is the last one.
+    pub fn is_moment(&self, moment: &Arc<()>) -> bool {
+        let last = self.moment.lock().unwrap_or_else(PoisonError::into_inner);
+        last.as_ref().is_some_and(|last| Arc::ptr_eq(last, moment))
+    }
+
     fn noted(&self) -> MutexGuard<'_, BTreeSet<u64>> {
         self.noted.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -87,6 +100,7 @@ impl Ram {
             manual.args[0] = stays.into();
             self.vm.enable_cap(&manual).map_err(kvm("a log of written pages that stays"))?;
         }
+        self.written.set_moment(None);
         let was_on = self.written.on.swap(on, Ordering::AcqRel);
         self.written.take();
         for slot in self.slots.made() {

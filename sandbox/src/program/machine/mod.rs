@@ -53,7 +53,7 @@ use circle::{Search, Watch};
 pub use debug::{Debug, Halt};
 pub use delivery::Death;
 use delivery::Resume;
-pub use reset::{Difference, ResetPoint};
+pub use reset::ResetPoint;
 use stepping::Stepper;
 
 /// A guest whose timer is armed and that has made no compared exit for so long may spin until it.

@@ -12,7 +12,7 @@ use super::debug::Debug;
 use super::delivery::Resume;
 use super::stepping::Stepper;
 use super::{Machine, Told};
-use crate::machine::{Memory as MemorySource, RunError};
+use crate::machine::{Difference, Memory as MemorySource, RunError};
 use crate::program::effects::Effects;
 use crate::program::kernel::Kernel;
 use crate::program::mm::source::{FilePages, MappedFiles};
@@ -70,6 +70,7 @@ impl Machine {
     /// # Errors
     /// When KVM or the host refuses; the machine cannot be used after that.
     pub fn reset_to(&mut self, point: &mut ResetPoint) -> Result<(), RunError> {
+        self.kernel.memory.ram.check_mark(&point.mark)?;
         let Machine {
             core,
             kernel,
@@ -114,30 +115,6 @@ impl Machine {
         *exit_rip = kernel.task.regs.general.rip;
         self.resume(Resume::Full)
     }
-}
-
-/// What a machine has that it had not, or lacks, when it was put back.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum Difference {
-    /// A part of its state.
-    #[error("{0} is not what it was")]
-    State(&'static str),
-    /// What a page of its memory holds.
-    #[error("page {page:#x} of memory is not what it was, first at offset {offset:#x}")]
-    Memory {
-        /// Its number.
-        page: u64,
-        /// The first byte that differs.
-        offset: usize,
-    },
-    /// What the page tables of an address space say of an address.
-    #[error("the page tables of address space {space} do not fit its mappings at {address:#x}")]
-    Tables {
-        /// The address space.
-        space: u32,
-        /// The address.
-        address: u64,
-    },
 }
 
 impl Machine {
