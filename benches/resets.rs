@@ -21,9 +21,9 @@ use support::Result;
 use support::report::{median, print_table, save};
 
 /// Pages that are written between two resets, besides those that any program writes.
-const PAGES: [u32; 1] = [16];
+const PAGES: [u32; 6] = [0, 4, 16, 64, 256, 1024];
 /// MiB of memory that the guest has written before.
-const MEMORY: [u64; 1] = [64];
+const MEMORY: [u64; 2] = [64, 1024];
 
 /// Microseconds, medians.
 struct Cost {
@@ -73,7 +73,7 @@ fn build(directory: &Path) -> Result<std::path::PathBuf> {
 
 fn main() -> Result<()> {
     let quick = std::env::args().any(|word| word == "--quick");
-    let rounds = if quick { 20000 } else { 5000 };
+    let rounds = if quick { 500 } else { 5000 };
     let host = Host::probe()?;
     let directory = tempfile::tempdir()?;
     let program = build(directory.path())?;

@@ -2,6 +2,7 @@
 
 mod common;
 
+use std::collections::BTreeMap;
 use std::num::NonZeroU64;
 use std::path::Path;
 use std::sync::{Arc, Mutex};
@@ -138,6 +139,35 @@ fn all_of_it_in_any_order() {
     check("mMFwosT", &all);
 }
 
+/// What one run has written is not paid for by all others, in time or in memory.
+#[test]
+fn a_large_run_is_forgotten() {
+    let host = Host::probe().expect("KVM");
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    let path = guest(dir.path(), "resets.c", &["-lpthread"]);
+    let input = InputBuffer::new();
+    let program = program(&path, "m", &Exits::default()).stdin_from(Input::Buffer(input.clone()));
+    let mut sandbox = program.start(&host).expect("a sandbox");
+    assert_eq!(sandbox.run_until(PauseAt::FirstRead).expect("a run"), Outcome::Paused);
+    let mut point = sandbox.reset_point().expect("a moment");
+    let mut run = |bytes: &[u8]| {
+        input.set(bytes);
+        assert_eq!(sandbox.run().expect("a run").outcome.code(), Some(bytes.len() as u8));
+        sandbox.reset_to(&mut point).expect("a reset");
+        (point.hot_pages(), sandbox.stats().resident_bytes)
+    };
+    let (_, before) = run(b"m");
+    let (hot, resident) = run(b"L");
+    assert!(hot > 25_000 && resident > before + (90 << 20), "{hot} pages, {resident} bytes");
+    for _ in 0..600 {
+        run(b"");
+    }
+    run(b"m");
+    let (hot, resident) = run(b"m");
+    assert!(hot < 500 && resident < before + (4 << 20), "{hot} pages, {resident} bytes of {before}");
+    sandbox.verify_reset(&point).expect("all is as it was");
+}
+
 #[test]
 fn pages_that_were_taken_away_come_back() {
     check_with("mMF", &["", "mMUDf", "wS", "kMk", "tx"], |p| p.evict(Evict { every: 3, seed: 1 }));
@@ -236,4 +266,99 @@ fn what_cannot_be_put_back_says_so() {
     sandboxes[0].reset_point().expect("a later one");
     assert!(matches!(sandboxes[0].reset_to(first), Err(Error::NoReset { .. })), "not the last one");
     assert_eq!(sandboxes[0].run().expect("it can be used").outcome, Outcome::Exited(0));
+}
+
+/// Programs that read their input once they are ready, each with inputs that it does different things for: they write
+/// files, fork, have threads, map and unmap, wait for timers, and compute.
+const PROGRAMS: [(&str, &[&str], &[&str]); 6] = [
+    (
+        "sqlite3",
+        &["/tmp/x.db"],
+        &[
+            "create table t(x); insert into t values (1), (2); select sum(x) from t;",
+            "select 1 +;",
+            "pragma journal_mode = wal; create table u(a, b); insert into u select 1, randomblob(9000);",
+            ".tables\n.quit\n",
+            "create temp table t as select value as v from json_each('[3,1,2]') order by v; select * from t;",
+        ],
+    ),
+    (
+        "sh",
+        &[],
+        &[
+            "echo a | cat",
+            "(exit 3) || echo $?",
+            "kill -9 $$",
+            "sleep 1 & wait; date",
+            "cd /tmp; echo x > y; cat y z",
+        ],
+    ),
+    ("python3", &["-S", "-c", THREADS], &["1", "5", "17", "none", ""]),
+    ("python3", &["-S", "-c", MAPPINGS], &["1", "100", "3 7 1", "-1", "2 2 2 2 2 2 2 2"]),
+    ("perl", &["-e", TIMERS], &["1", "3", "0", "x", ""]),
+    (
+        "awk",
+        &["{ for (i = 0; i < $1 + 0; i++) s = s i; n[$1]++ } END { print length(s), length(n), rand() }"],
+        &["1\n", "300\n2\n", "", "1000\n1\n1\n", "one\n"],
+    ),
+];
+
+const THREADS: &str = "
+import sys, threading
+lock, done = threading.Lock(), []
+def work(n):
+    with lock: done.append(n * n)
+data = sys.stdin.read()
+threads = [threading.Thread(target=work, args=(n,)) for n in range(int(data or 2))]
+for t in threads: t.start()
+for t in threads: t.join()
+print(sorted(done))";
+
+const MAPPINGS: &str = "
+import sys, mmap
+kept = []
+for n in map(int, sys.stdin.read().split()):
+    m = mmap.mmap(-1, n * 100000)
+    m[5000 * n:5000 * n + 3] = b'abc'
+    kept.append(m if n % 2 else m.close())
+    kept.append(bytearray(n * 50000))
+print(len(kept), kept[0][5000:5003] if kept and kept[0] else None)";
+
+const TIMERS: &str = "
+$SIG{ALRM} = sub { print 'late '; die };
+my $n = <STDIN> // die 'nothing';
+eval { alarm 2; select undef, undef, undef, $n; print 'in time '; alarm 0 };
+print time, qq(\\n)";
+
+/// What each does for an input is what it did the first time, and nothing of it is left; with DEJAVM_TEST_FULL=1 over
+/// ten thousand inputs each.
+#[test]
+fn programs_are_what_they_were() {
+    let host = Host::probe().expect("KVM");
+    let count = if common::full() { 10_000 } else { 20 };
+    common::for_each(&PROGRAMS, |(name, words, inputs)| {
+        let (exits, input) = (Exits::default(), InputBuffer::new());
+        let program = Program::new(common::native(name)).args(*words).observe(exits.clone());
+        let program = program.stdin_from(Input::Buffer(input.clone())).capture_output();
+        let mut sandbox = program.start(&host).expect("a sandbox");
+        assert_eq!(sandbox.run_until(PauseAt::FirstRead).expect("a run"), Outcome::Paused);
+        let mut point = sandbox.reset_point().expect("a moment");
+        let mut seen: BTreeMap<&str, Run> = BTreeMap::new();
+        for n in 0..count {
+            // Each behind each other one, in no order.
+            let bytes = inputs[(u64::wrapping_mul(n, 0x9e37_79b9_7f4a_7c15) >> 40) as usize % inputs.len()];
+            let what = format!("{name}, input {n}: {bytes:?}");
+            input.set(bytes.as_bytes());
+            exits.take();
+            let report = sandbox.run().expect(&what);
+            let output = [report.stdout, report.stderr].concat();
+            let run = (report.outcome, String::from_utf8_lossy(&output).into_owned(), exits.take());
+            assert!(!matches!(run.0, Outcome::Stuck), "{what}: {}", run.1);
+            assert!(*seen.entry(bytes).or_insert_with(|| run.clone()) == run, "{what}: {}", run.1);
+            sandbox.reset_to(&mut point).expect(&what);
+            sandbox.verify_reset(&point).unwrap_or_else(|e| panic!("{what}: {e}"));
+        }
+        println!("{name}: {} runs, {} pages are copied back", count, point.hot_pages());
+        Ok(())
+    });
 }

@@ -52,6 +52,9 @@ static void act(char what)
         mapped = mmap(0, 3 << 20, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
         for (n = 0; n < 3 << 20; n += 4096) mapped[n] = n >> 12;
         break;
+    case 'L': // much memory
+        memset(mmap(0, 100 << 20, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0), 1, 100 << 20);
+        break;
     case 'U':
         if (mapped) munmap(mapped + (1 << 20), 1 << 20);
         break;

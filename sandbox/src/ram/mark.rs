@@ -38,6 +38,29 @@ pub struct Mark {
     hot: Vec<(u64, Option<Arc<Page>>)>,
     /// The same pages, by the first page of their slot: a bit for each page.
     known: BTreeMap<u64, Vec<u64>>,
+    heat: Heat,
+}
+
+/// When the pages that are copied back are found anew: one run may have written many that no other does.
+#[derive(Debug)]
+struct Heat {
+    /// Pages copied since they were found anew.
+    copied: usize,
+    /// How many there were then.
+    before: usize,
+    /// Those of them that were zeros, ascending.
+    zeros: Vec<u64>,
+    /// How long it goes until the next time: longer each time that about the same pages are found.
+    patience: usize,
+}
+
+impl Heat {
+    /// Pages that may be copied before so many are found anew: some two that are copied cost as much as to find
+    /// one, and to begin costs as much as some thousands.
+    fn limit(&self, pages: usize) -> usize {
+        const BEGIN: usize = 4096;
+        self.patience.saturating_mul(BEGIN + 2 * pages)
+    }
 }
 
 impl Mark {
@@ -81,7 +104,8 @@ impl Ram {
         self.set_log(true, true)?;
         let moment = Arc::new(());
         self.written.set_moment(Some(moment.clone()));
-        Ok(Mark { moment, hot: Vec::new(), known: BTreeMap::new() })
+        let heat = Heat { copied: 0, before: 0, zeros: Vec::new(), patience: 1 };
+        Ok(Mark { moment, hot: Vec::new(), known: BTreeMap::new(), heat })
     }
 
     /// Finds out whether this is the last mark.
@@ -120,9 +144,38 @@ impl Ram {
         for (page, content) in &mark.hot {
             self.copy_back(*page, content.as_deref())?;
         }
+        let copied = mark.hot.len();
+        mark.heat.copied += copied;
+        if mark.heat.copied > mark.heat.limit(copied) {
+            self.cool(mark)?;
+        }
         // What this wrote and dropped is what was.
         self.written.take();
-        Ok(mark.hot.len())
+        Ok(copied)
+    }
+
+    /// Looks for all pages that are written again, from here on. Pages of zeros that were not written since the last time
+    /// are given back to the host.
+    fn cool(&self, mark: &mut Mark) -> Result<(), PageError> {
+        const PATIENCE_MAX: usize = 4096;
+        let known = |page: &u64| self.slots.of(*page).is_some_and(|(slot, _)| mark.knows(slot, *page));
+        let unused: Vec<u64> = mark.heat.zeros.iter().copied().filter(|page| !known(page)).collect();
+        for run in unused.chunk_by(|a, b| a + 1 == *b) {
+            self.make_zeros(run[0]..run[run.len() - 1] + 1)?;
+        }
+        let pages = mark.hot.len();
+        let patience = match pages * 2 >= mark.heat.before {
+            true => (mark.heat.patience * 2).min(PATIENCE_MAX),
+            false => 1,
+        };
+        let mut zeros: Vec<u64> =
+            mark.hot.drain(..).filter(|(_, content)| content.is_none()).map(|(page, _)| page).collect();
+        zeros.sort_unstable();
+        mark.known.clear();
+        mark.heat = Heat { copied: 0, before: pages, zeros, patience };
+        self.set_log(true, true)?;
+        self.written.set_moment(Some(mark.moment.clone()));
+        Ok(())
     }
 
     /// Makes KVM forget all that it derived from the guest's page tables: where it shadows them, it does not see what is
