@@ -13,7 +13,7 @@ use std::sync::Arc;
 
 use super::slot::Slot;
 use super::written::pages_in;
-use super::{PAGE_SIZE, PageError, PageState, Ram};
+use super::{Marking, PAGE_SIZE, PageError, PageState, Ram};
 
 /// The content of one page.
 pub type Page = [u8; PAGE_SIZE];
@@ -34,8 +34,10 @@ pub enum Was {
 pub struct Mark {
     /// The same as the memory's, as long as this is the last mark.
     moment: Arc<()>,
-    /// Pages that are copied back each time, with what they held; zeros where that is nothing.
-    hot: Vec<(u64, Option<Arc<Page>>)>,
+    /// Pages that are copied back each time, with the place of what they held; zeros where that is nothing.
+    hot: Vec<(u64, Option<usize>)>,
+    /// What they held, one behind the other: the CPU sees what comes next.
+    contents: Vec<Page>,
     /// The same pages, by the first page of their slot: a bit for each page.
     known: BTreeMap<u64, Vec<u64>>,
     heat: Heat,
@@ -67,6 +69,12 @@ impl Mark {
     /// Pages that are copied back each time.
     pub fn hot_pages(&self) -> usize {
         self.hot.len()
+    }
+
+    /// Has a page copied back each time, which held this.
+    fn heat_up(&mut self, page: u64, content: &Page) {
+        self.hot.push((page, Some(self.contents.len())));
+        self.contents.push(*content);
     }
 
     /// Takes a page among those that are copied back. Whether it was not.
@@ -105,7 +113,7 @@ impl Ram {
         let moment = Arc::new(());
         self.written.set_moment(Some(moment.clone()));
         let heat = Heat { copied: 0, before: 0, zeros: Vec::new(), patience: 1 };
-        Ok(Mark { moment, hot: Vec::new(), known: BTreeMap::new(), heat })
+        Ok(Mark { moment, hot: Vec::new(), contents: Vec::new(), known: BTreeMap::new(), heat })
     }
 
     /// Finds out whether this is the last mark.
@@ -142,7 +150,7 @@ impl Ram {
             self.find_written(mark, page, was)?;
         }
         for (page, content) in &mark.hot {
-            self.copy_back(*page, content.as_deref())?;
+            self.copy_back(*page, content.map(|at| &mark.contents[at]))?;
         }
         let copied = mark.hot.len();
         mark.heat.copied += copied;
@@ -171,6 +179,7 @@ impl Ram {
         let mut zeros: Vec<u64> =
             mark.hot.drain(..).filter(|(_, content)| content.is_none()).map(|(page, _)| page).collect();
         zeros.sort_unstable();
+        mark.contents.clear();
         mark.known.clear();
         mark.heat = Heat { copied: 0, before: pages, zeros, patience };
         self.set_log(true, true)?;
@@ -199,12 +208,12 @@ impl Ram {
         }
         let is_there = !matches!(slot.state(index), PageState::Fresh | PageState::Absent);
         match was(page) {
-            Was::Content(content) => mark.hot.push((page, Some(content))),
+            Was::Content(content) => mark.heat_up(page, &content),
             Was::Zeros => mark.hot.push((page, None)),
             Was::InSource if is_there && self.source.can_fetch(page) => {
-                let mut content = Arc::new([0; PAGE_SIZE]);
-                self.source.fetch(page, &mut Arc::make_mut(&mut content)[..])?;
-                mark.hot.push((page, Some(content)));
+                let mut content = [0; PAGE_SIZE];
+                self.source.fetch(page, &mut content)?;
+                mark.heat_up(page, &content);
             }
             Was::InSource => {
                 mark.forget(slot, page);
@@ -262,10 +271,12 @@ impl Ram {
 
     fn copy_back(&self, page: u64, content: Option<&Page>) -> Result<(), PageError> {
         let (slot, index) = self.slot(page)?;
-        if matches!(slot.state(index), PageState::Fresh | PageState::Absent | PageState::Aside) {
+        let state = slot.state(index);
+        if matches!(state, PageState::Fresh | PageState::Absent | PageState::Aside) {
             self.make_zeros(page..page + 1)?;
         }
-        if slot.state(index) != PageState::Present {
+        // Else the kernel has it, or fills it with zeros by itself.
+        if state != PageState::Present && self.marking == Marking::Missing {
             self.bring_in(page)?;
         }
         slot.bytes(index, 0, PAGE_SIZE).copy_from(content.unwrap_or(&[0; PAGE_SIZE]));
