@@ -55,7 +55,7 @@ fn alone(host: &Host, program: &Program, exits: &Exits, input: &str) -> Run {
     (report.outcome, String::from_utf8_lossy(&report.stdout).into_owned(), exits.take())
 }
 
-/// Puts one sandbox back for each input, some times round, and compares with runs that begin anew.
+/// Puts one sandbox back for each input, twice round, and compares with runs that begin anew.
 fn check(before: &str, inputs: &[&str]) {
     check_with(before, inputs, |program| program);
 }
@@ -86,7 +86,7 @@ fn put_back(
 ) {
     let mut point = sandbox.reset_point().expect("a moment");
     sandbox.verify_reset(&point).expect("nothing has changed");
-    for round in 0..3 {
+    for round in 0..2 {
         for (bytes, expected) in inputs.iter().zip(expected) {
             let what = format!("{before:?}, then {bytes:?}, round {round}");
             input.set(bytes.as_bytes());
@@ -159,7 +159,7 @@ fn a_large_run_is_forgotten() {
     let (_, before) = run(b"m");
     let (hot, resident) = run(b"L");
     assert!(hot > 25_000 && resident > before + (90 << 20), "{hot} pages, {resident} bytes");
-    for _ in 0..600 {
+    for _ in 0..50 {
         run(b"");
     }
     run(b"m");

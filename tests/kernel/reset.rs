@@ -25,9 +25,8 @@ fn ready(host: &Host, kernel: &Kernel) -> (Sandbox, InputBuffer) {
     (sandbox, input)
 }
 
-fn check(kernel: &Kernel, what: &str) {
+fn check(kernel: &Kernel, what: &str, inputs: &[&[u8]]) {
     let host = Host::probe().expect("KVM");
-    let inputs = [INPUT, b"", b"a line\n", b"=5\nabcde\n", b"one\ntwo\n=3\nxyz"];
     let alone: Vec<Run> = inputs
         .iter()
         .map(|bytes| {
@@ -37,7 +36,7 @@ fn check(kernel: &Kernel, what: &str) {
         .collect();
     let (mut sandbox, input) = ready(&host, kernel);
     let mut point = sandbox.reset_point().expect("a moment");
-    for round in 0..3 {
+    for round in 0..2 {
         for (bytes, expected) in inputs.iter().zip(&alone) {
             let what = format!("{what}, {:?}, round {round}", String::from_utf8_lossy(bytes));
             assert_eq!(run(&mut sandbox, &input, bytes), *expected, "{what}");
@@ -54,17 +53,18 @@ fn kernel(cmdline: &str) -> Kernel {
 
 #[test]
 fn it_goes_on_from_there_each_time() {
-    for cmdline in ["exit=3", "end=halt", "end=shutdown", "end=reset"] {
-        check(&kernel(cmdline), cmdline);
+    check(&kernel("exit=3"), "exit=3", &[INPUT, b"", b"a line\n", b"=5\nabcde\n", b"one\ntwo\n=3\nxyz"]);
+    for cmdline in ["end=halt", "end=shutdown", "end=reset"] {
+        check(&kernel(cmdline), cmdline, &[b"a line\n"]);
     }
 }
 
 #[test]
 fn however_its_pages_come() {
     for rung in [Rung::Poison, Rung::Decode, Rung::Populate] {
-        check(&kernel("exit=3").rung(rung), &format!("{rung:?}"));
+        check(&kernel("exit=3").rung(rung), &format!("{rung:?}"), &[INPUT, b""]);
     }
-    check(&kernel("exit=3").evict(Evict { every: 37, seed: 1 }), "evicted");
+    check(&kernel("exit=3").evict(Evict { every: 37, seed: 1 }), "evicted", &[INPUT, b""]);
 }
 
 #[test]

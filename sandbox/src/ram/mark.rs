@@ -61,7 +61,11 @@ impl Heat {
     /// one, and to begin costs as much as some thousands.
     fn limit(&self, pages: usize) -> usize {
         const BEGIN: usize = 4096;
-        self.patience.saturating_mul(BEGIN + 2 * pages)
+        match self.before > BEGIN + 4 * pages {
+            // Most of those that were given up are not wanted, and the host may have its memory back.
+            true => 16 * pages,
+            false => self.patience.saturating_mul(BEGIN + 2 * pages),
+        }
     }
 }
 
