@@ -51,6 +51,7 @@ impl Sandbox {
     /// [`Error::Unusable`] from then on.
     pub fn reset_to(&mut self, point: &mut ResetPoint) -> Result<(), Error> {
         self.check()?;
+        self.forget_deadline();
         match self.machine_mut().reset_to(&mut point.0) {
             Err(RunError::Page(PageError::NotMarked)) => {
                 Err(Error::NoReset { why: "another moment was marked since, or this is another sandbox's" })

@@ -353,6 +353,11 @@ impl Sandbox {
         self.recording.is_some() || self.sealed.is_some() || self.replayer.is_some()
     }
 
+    /// A deadline that it came to is over, with what it did until then.
+    pub(crate) fn forget_deadline(&mut self) {
+        self.timed_out = false;
+    }
+
     /// Whether its guest has ended.
     pub(crate) fn has_ended(&self) -> bool {
         let program = self.machine.program().and_then(|program| program.kernel.end);

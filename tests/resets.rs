@@ -185,6 +185,8 @@ fn time_slices_begin_where_they_began() {
     let slice = NonZeroU64::new(2000);
     check_with("mT", &["tmt", "kMk", "", "xx"], |p| p.time_slice(slice.expect("not 0")));
     check_with("T", &["tkt", "kMk"], |program| program.chaos(7));
+    // With a timer, all is counted, in copies of the code, of which some is written anew.
+    check_with("AJ", &["J", "jJ", "J", "mjJ", "kJ", "J"], |p| p.time_slice(slice.expect("not 0")));
 }
 
 /// A snapshot's pages come in once, and stay.

@@ -27,6 +27,17 @@ static void add(const void *bytes, size_t len)
         sum = (sum ^ *at) * 1099511628211u;
 }
 
+// Code that is written at run time: it gives a number.
+static unsigned char *code;
+
+static void write_code(int number)
+{
+    const unsigned char instructions[] = {0xb8, number, 0, 0, 0, 0xc3}; // mov $number, %eax; ret
+    mprotect(code, 4096, PROT_READ | PROT_WRITE);
+    memcpy(code, instructions, sizeof instructions);
+    mprotect(code, 4096, PROT_READ | PROT_EXEC);
+}
+
 static void on_alarm(int signal) { alarms++; }
 static void on_signal(int signal) { handled++; }
 static void *thread(void *arg) { ran += (int)(intptr_t)arg; return NULL; }
@@ -135,6 +146,14 @@ static void act(char what)
         setitimer(ITIMER_REAL, &soon, NULL);
         for (n = 0; n < 200; n++) getppid();
         break;
+    case 'A':
+        alarm(1000);
+        break;
+    case 'j': // code
+        write_code(n = count + 2);
+    case 'J':
+        for (n = 0; n < 1000; n++) ran += ((int (*)(void))code)();
+        break;
     case 's':
         signal(SIGUSR1, on_signal);
         raise(SIGUSR1);
@@ -184,6 +203,8 @@ int main(int argc, char **argv)
     signal(SIGALRM, on_alarm);
     shared = mmap(0, 1 << 16, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
     shared[100] = 1;
+    code = mmap(0, 4096, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    write_code(1);
     close(open("/tmp/before", O_RDWR | O_CREAT, 0644));
     for (const char *at = argc > 1 ? argv[1] : ""; *at; at++) act(*at);
     char input[256];

@@ -56,7 +56,12 @@ impl<K: Ord + Copy, V: Clone> Journal<K, V> {
     pub fn remove(&mut self, key: &K) -> Option<V> {
         let had = self.map.remove(key)?;
         if let Some(before) = &mut self.before {
-            before.entry(*key).or_insert_with(|| Some(had.clone()));
+            match before.get(key) {
+                // It came and went: nothing is to be remembered of it.
+                Some(None) => drop(before.remove(key)),
+                Some(Some(_)) => {}
+                None => drop(before.insert(*key, Some(had.clone()))),
+            }
         }
         Some(had)
     }
@@ -137,6 +142,17 @@ mod tests {
         map.each_mut(|_, value| *value = "all");
         map.return_to(&then);
         assert_eq!(*map, *then);
+    }
+
+    #[test]
+    fn what_comes_and_goes_leaves_nothing() {
+        let mut map: Journal<u32, u32> = Journal::default();
+        map.mark();
+        for key in 0..1000 {
+            map.insert(key, 1);
+            map.remove(&key);
+        }
+        assert_eq!(map.before.map(|before| before.len()), Some(0));
     }
 
     #[test]

@@ -137,9 +137,7 @@ impl Ram {
     pub fn put_back(&self, mark: &mut Mark, was: &dyn Fn(u64) -> Was) -> Result<usize, PageError> {
         self.check_mark(mark)?;
         let (noted, dropped) = self.written.take();
-        for run in dropped {
-            self.restore_dropped(mark, run, was)?;
-        }
+        self.restore_dropped(mark, dropped.pages(), was)?;
         let mut cold = Vec::new();
         for slot in self.slots.made() {
             let log = self.log_of(slot)?;
@@ -232,7 +230,7 @@ impl Ram {
     fn restore_dropped(
         &self,
         mark: &mut Mark,
-        pages: Range<u64>,
+        pages: impl Iterator<Item = u64>,
         was: &dyn Fn(u64) -> Was,
     ) -> Result<(), PageError> {
         let mut runs: Vec<(bool, Range<u64>)> = Vec::new();

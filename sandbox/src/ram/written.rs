@@ -1,6 +1,6 @@
 //! Which pages are written: by the guest, of which KVM keeps a log, and by the monitor, of which it does not.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::ops::Range;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -22,8 +22,8 @@ pub(super) struct Written {
     stays: AtomicBool,
     /// What KVM does not tell, or told already.
     noted: Mutex<BTreeSet<u64>>,
-    /// Pages whose contents were dropped, as runs.
-    dropped: Mutex<Vec<Range<u64>>>,
+    /// Pages whose contents were dropped.
+    dropped: Mutex<PageSet>,
     /// The last mark.
     moment: Mutex<Option<Arc<()>>>,
 }
@@ -49,13 +49,13 @@ impl Written {
     /// Notes pages whose contents are dropped, if somebody wants to know.
     pub fn note_dropped(&self, pages: Range<u64>) {
         if self.is_on() {
-            self.dropped().push(pages);
+            self.dropped().add(pages);
         }
     }
 
     /// Pages that were noted since this was asked last, apart from those that KVM tells of: what was written, and what
     /// was dropped.
-    pub fn take(&self) -> (BTreeSet<u64>, Vec<Range<u64>>) {
+    pub fn take(&self) -> (BTreeSet<u64>, PageSet) {
         (std::mem::take(&mut *self.noted()), std::mem::take(&mut *self.dropped()))
     }
 
@@ -74,7 +74,7 @@ impl Written {
         self.noted.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn dropped(&self) -> MutexGuard<'_, Vec<Range<u64>>> {
+    fn dropped(&self) -> MutexGuard<'_, PageSet> {
         self.dropped.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -125,7 +125,7 @@ impl Ram {
             }
         }
         let (mut written, dropped) = self.written.take();
-        written.extend(dropped.into_iter().flatten());
+        written.extend(dropped.pages());
         Ok(written)
     }
 
@@ -158,6 +158,31 @@ impl Ram {
     }
 }
 
+/// A set of pages, which takes as much as there are pages in memory at most, however often they are added.
+#[derive(Debug, Default)]
+pub(super) struct PageSet {
+    /// By their number divided by 64, a bit for each.
+    words: BTreeMap<u64, u64>,
+}
+
+impl PageSet {
+    /// Adds pages.
+    pub fn add(&mut self, pages: Range<u64>) {
+        let mut next = pages.start;
+        while next < pages.end {
+            let (word, first) = (next / 64, next % 64);
+            let count = (64 - first).min(pages.end - next);
+            *self.words.entry(word).or_default() |= (u64::MAX >> (64 - count)) << first;
+            next += count;
+        }
+    }
+
+    /// All of them, ascending.
+    pub fn pages(&self) -> impl Iterator<Item = u64> {
+        self.words.iter().flat_map(|(word, bits)| pages_in(word * 64, std::slice::from_ref(bits)))
+    }
+}
+
 /// The pages from `first` on whose bits are set.
 pub(super) fn pages_in(first: u64, bits: &[u64]) -> impl Iterator<Item = u64> {
     (first..).step_by(64).zip(bits.iter().copied()).filter(|(_, bits)| *bits != 0).flat_map(
@@ -173,4 +198,23 @@ pub(super) fn pages_in(first: u64, bits: &[u64]) -> impl Iterator<Item = u64> {
 
 fn kvm(what: &'static str) -> impl Fn(kvm_ioctls::Error) -> PageError {
     move |error| PageError::Host { what, error: io::Error::from(error) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sets_of_pages() {
+        let mut set = PageSet::default();
+        set.add(3..3);
+        assert_eq!(set.pages().count(), 0);
+        for _ in 0..2 {
+            set.add(60..200);
+            set.add(100..130);
+            set.add(1 << 40..(1 << 40) + 1);
+        }
+        assert!(set.pages().eq((60..200).chain([1 << 40])));
+        assert_eq!(set.words.len(), 5);
+    }
 }

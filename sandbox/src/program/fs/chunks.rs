@@ -110,9 +110,9 @@ impl Chunks {
 
     /// Becomes what it was at the last mark, as which `then` was taken.
     pub fn return_to(&mut self, then: &Chunks) {
-        let Chunks { map, next, used, quota, refused: _, source: _ } = self;
+        let Chunks { map, next, used, quota, refused, source: _ } = self;
         map.return_to(&then.map);
-        (*next, *used, *quota) = (then.next, then.used, then.quota);
+        (*next, *used, *quota, *refused) = (then.next, then.used, then.quota, then.refused);
     }
 
     pub fn used(&self) -> u64 {

@@ -63,15 +63,28 @@ impl AddressSpace {
 
     /// What may be run in a range is not what it was.
     pub(super) fn note_change_of_code(&mut self, range: Range<u64>) {
-        if self.changed_code.len() >= CHANGES_MAX {
-            let all = self.changed_code.drain(..).reduce(|a, b| a.start.min(b.start)..a.end.max(b.end));
-            self.changed_code.extend(all);
+        add_change(&mut self.changed_code, range.clone());
+        add_change(&mut self.code_to_restore, range);
+    }
+
+    /// What may be run is again what it was when it was put back last, or made: not what it has been since.
+    pub(super) fn restore_code(&mut self) {
+        for range in std::mem::take(&mut self.code_to_restore) {
+            add_change(&mut self.changed_code, range);
         }
-        self.changed_code.push(range);
     }
 
     /// Where what may be run is not what it was at the last call.
     pub fn take_changed_code(&mut self) -> Vec<Range<u64>> {
         std::mem::take(&mut self.changed_code)
     }
+}
+
+/// Adds a change to those that are told apart.
+fn add_change(changes: &mut Vec<Range<u64>>, range: Range<u64>) {
+    if changes.len() >= CHANGES_MAX {
+        let all = changes.drain(..).reduce(|a, b| a.start.min(b.start)..a.end.max(b.end));
+        changes.extend(all);
+    }
+    changes.push(range);
 }

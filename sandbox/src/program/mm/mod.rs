@@ -140,6 +140,8 @@ pub struct AddressSpace {
     code: Option<Vec<Range<u64>>>,
     /// Where what can be run has changed: [`AddressSpace::take_changed_code`].
     changed_code: Vec<Range<u64>>,
+    /// The same, since it was put back to a moment, or was made.
+    code_to_restore: Vec<Range<u64>>,
     /// [`Vma::own_cost`] of all mappings together.
     own_cost: u64,
     /// How much of it is charged.
@@ -176,6 +178,7 @@ impl AddressSpace {
             gaps: Gaps::default(),
             code: None,
             changed_code: Vec::new(),
+            code_to_restore: Vec::new(),
             own_cost,
             own_charged: own_cost,
         })

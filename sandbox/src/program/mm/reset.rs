@@ -25,6 +25,7 @@ impl AddressSpace {
         objects: &BTreeSet<u64>,
         lent: bool,
     ) -> Result<Vec<Range<u64>>, PageError> {
+        self.restore_code();
         if !(self.state.is_touched() || lent) && objects.is_empty() {
             return Ok(Vec::new());
         }
@@ -49,6 +50,7 @@ impl AddressSpace {
         for run in code_in(&self.state, &changed).chain(code_in(then, &changed)).collect::<Vec<_>>() {
             self.note_change_of_code(run);
         }
+        self.restore_code();
         (*self.state).clone_from(then);
         self.state.settle();
         self.lost.clear();
