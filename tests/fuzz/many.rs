@@ -1,10 +1,13 @@
 //! Random system calls of several processes and threads on shared objects: the run ends as a run, its replay
-//! does the same, and so does one that goes on from a snapshot in its midst.
+//! does the same, and so does one that goes on from a snapshot in its midst, and one that is put back there.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use dejavm::{Error, Evict, Host, Image, Outcome, PauseAt, Program, Replay, Report, WriteOptions};
+use dejavm::{
+    Error, Evict, Host, Image, Input, InputBuffer, Outcome, PauseAt, Program, Replay, Report, Sandbox,
+    WriteOptions,
+};
 
 use crate::harness::{Draw, Fuzzer, build, kind_of, stay_on_one_cpu};
 
@@ -16,8 +19,9 @@ const MEMORY: u64 = 48 << 20;
 const DISK: u64 = 8 << 20;
 /// What is read from standard input.
 const INPUT: &str = "some\ninput\n";
-/// Runs of a case at most: the recorded one, its replay, and one that is left in its midst and restored.
-const RUNS: u32 = 4;
+/// Runs of a case at most: the recorded one, its replay, one that is left in its midst and restored, and one that is put
+/// back four times.
+const RUNS: u32 = 9;
 
 /// What a case is run with, all of it from its seed.
 struct Case<'a> {
@@ -62,6 +66,11 @@ impl Seen {
     }
 }
 
+/// What of the input was not read.
+fn rest(input: &InputBuffer) -> &'static [u8] {
+    &INPUT.as_bytes()[INPUT.len() - input.left()..]
+}
+
 fn told(what: &str) -> impl Fn(Error) -> String + '_ {
     move |e| format!("{what}: {e}")
 }
@@ -72,6 +81,14 @@ impl Case<'_> {
         let program = program.show(self.dir, self.dir).memory(MEMORY).disk(DISK).stdin(INPUT);
         let program = program.capture_output().capture_limit(1 << 20).deadline(DEADLINE);
         self.chaos.into_iter().fold(program, Program::chaos)
+    }
+
+    /// Starts it, with an input of which one can see what is left.
+    fn start_with_input(&self) -> Result<(Sandbox, InputBuffer), String> {
+        let input = InputBuffer::new();
+        input.set(INPUT.as_bytes());
+        let program = self.start().stdin_from(Input::Buffer(input.clone()));
+        Ok((program.start(self.host).map_err(told("start"))?, input))
     }
 
     /// Runs it, recorded; gives what it showed, and its exits.
@@ -94,7 +111,7 @@ impl Case<'_> {
     /// Pauses it behind each of some exits for a snapshot, which can be started; gives what it shows when it
     /// goes on itself, and when the last of them is restored. Nothing when the deadline came before.
     fn part(&self, exits: &[u64], snapshot: &Path, evict: Evict) -> Result<Option<[Seen; 2]>, String> {
-        let mut sandbox = self.start().start(self.host).map_err(told("start"))?;
+        let (mut sandbox, input) = self.start_with_input()?;
         let mut before = Vec::new();
         let mut restored = None;
         for exit in exits {
@@ -108,13 +125,36 @@ impl Case<'_> {
             let at = |what: &str, e| format!("{what} at exit {exit}: {e}");
             sandbox.snapshot(snapshot, &WriteOptions::default()).map_err(|e| at("snapshot", e))?;
             let restore = Image::open(snapshot).map_err(|e| at("image", e))?.restore();
-            let restore = restore.show(self.dir, self.dir).memory(MEMORY).disk(DISK).stdin(INPUT);
+            let restore = restore.show(self.dir, self.dir).memory(MEMORY).disk(DISK).stdin(rest(&input));
             let restore = restore.capture_output().capture_limit(1 << 20).deadline(DEADLINE).evict(evict);
             restored = Some(restore.start(self.host).map_err(|e| at("restore", e))?);
         }
         let on = Seen::of(&before, sandbox.run().map_err(told("goes on"))?);
         let restored = restored.ok_or("no exit")?.run().map_err(told("restored"))?;
         Ok(Some([on, Seen::of(&before, restored)]))
+    }
+
+    /// Goes on from behind an exit some times, each time to another one, and is put back; gives what it shows when it goes on
+    /// to its end at last. Nothing when the deadline came before.
+    fn put_back(&self, exit: u64, until: &[u64]) -> Result<Option<Seen>, String> {
+        let (mut sandbox, input) = self.start_with_input()?;
+        let paused = sandbox.run_until(PauseAt::Exit(exit)).map_err(told("pause"))?;
+        if paused != Outcome::Paused {
+            return Ok(None);
+        }
+        let before = sandbox.report(paused).stdout;
+        let rest = rest(&input);
+        let mut point = sandbox.reset_point().map_err(told("mark"))?;
+        for exit in until {
+            sandbox.set_deadline(Some(DEADLINE));
+            let outcome = sandbox.run_until(PauseAt::Exit(*exit)).map_err(told("goes on"))?;
+            sandbox.report(outcome);
+            sandbox.reset_to(&mut point).map_err(told("reset"))?;
+            sandbox.verify_reset(&point).map_err(told("what was put back"))?;
+            input.set(rest);
+        }
+        sandbox.set_deadline(Some(DEADLINE));
+        Ok(Some(Seen::of(&before, sandbox.run().map_err(told("goes on at last"))?)))
     }
 }
 
@@ -141,6 +181,15 @@ fn case(host: &Host, dir: &Path, program: &Path, seed: u64) -> Result<Outcome, S
             if let Some(difference) = whole.difference(part) {
                 return Err(format!("what {how} at exits {at:?} of {exits}: {difference}"));
             }
+        }
+    }
+    if draw.once_in(2) && whole.outcome != Outcome::Deadline {
+        let mut exit = |from: u64| from + draw.below((exits - from).max(1) as usize) as u64;
+        let at = exit(1);
+        let until = [0; 4].map(|_| exit(at) + 1);
+        let put_back = case.put_back(at, &until)?;
+        if let Some(difference) = put_back.and_then(|seen| whole.difference(&seen)) {
+            return Err(format!("put back at exit {at} of {exits}, from {until:?}: {difference}"));
         }
     }
     Ok(whole.outcome)
