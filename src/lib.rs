@@ -61,7 +61,7 @@ pub use dejavm_snapshot as snapshot;
 pub use dejavm_sandbox::exit::{
     DeliveredSignal, Exit, ExitKind, Fault, GuestMemory, Holdings, MadeCall, Observer, Rung, SignalEffect,
 };
-pub use dejavm_sandbox::guest::MachineState;
+pub use dejavm_sandbox::guest::{MachineState, ResetPoint};
 pub use dejavm_sandbox::host::stop::StopHandle;
 pub use dejavm_sandbox::kernel::load::Protocol;
 pub use dejavm_sandbox::machine::{Difference, Evict, PauseAt, Search};
@@ -83,7 +83,6 @@ pub use recording::make_recording_dir;
 pub use redacting::Redaction;
 pub use replaying::Replay;
 pub use report::{LimitsHit, NotDeterministic, Outcome, Report};
-pub use resetting::ResetPoint;
 pub use running::Sandbox;
 pub use sink::Sink;
 pub use view::View;

@@ -1,26 +1,10 @@
 //! Putting a sandbox back to a moment of its run.
 
-use dejavm_sandbox::guest;
+use dejavm_sandbox::guest::ResetPoint;
 use dejavm_sandbox::machine::RunError;
 use dejavm_sandbox::ram::PageError;
 
 use crate::{Error, Sandbox};
-
-/// A moment of a guest's run that its sandbox is put back to, any number of times: [`Sandbox::reset_point`].
-#[derive(Debug)]
-pub struct ResetPoint(guest::ResetPoint);
-
-impl ResetPoint {
-    /// Compared exits since the guest's start.
-    pub fn exits(&self) -> u64 {
-        self.0.exits()
-    }
-
-    /// Pages that are copied back at each reset: those that were found written at an earlier one.
-    pub fn hot_pages(&self) -> usize {
-        self.0.hot_pages()
-    }
-}
 
 impl Sandbox {
     /// Marks this moment, to which [`Sandbox::reset_to`] puts the sandbox back: memory, registers and devices, tasks,
@@ -38,7 +22,7 @@ impl Sandbox {
         let why = match (self.is_logged(), self.has_ended()) {
             (true, _) => "a recording goes forwards only",
             (_, true) => "the guest has ended",
-            _ => return self.machine_mut().reset_point().map(ResetPoint).map_err(|e| self.fail(e)),
+            _ => return self.machine_mut().reset_point().map_err(|e| self.fail(e)),
         };
         Err(Error::NoReset { why })
     }
@@ -52,7 +36,7 @@ impl Sandbox {
     pub fn reset_to(&mut self, point: &mut ResetPoint) -> Result<(), Error> {
         self.check()?;
         self.forget_deadline();
-        match self.machine_mut().reset_to(&mut point.0) {
+        match self.machine_mut().reset_to(point) {
             Err(RunError::Page(PageError::NotMarked)) => {
                 Err(Error::NoReset { why: "another moment was marked since, or this is another sandbox's" })
             }
@@ -67,7 +51,7 @@ impl Sandbox {
     /// [`Error::ResetDiffers`] with the first difference; [`Error::Run`].
     pub fn verify_reset(&mut self, point: &ResetPoint) -> Result<(), Error> {
         self.check()?;
-        match self.machine_mut().difference_from(&point.0) {
+        match self.machine_mut().difference_from(point) {
             Ok(None) => Ok(()),
             Ok(Some(difference)) => Err(Error::ResetDiffers(difference)),
             Err(e) => Err(self.fail(e)),

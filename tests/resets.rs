@@ -267,6 +267,9 @@ fn what_cannot_be_put_back_says_so() {
     sandboxes[0].reset_to(first).expect("its own");
     sandboxes[0].reset_point().expect("a later one");
     assert!(matches!(sandboxes[0].reset_to(first), Err(Error::NoReset { .. })), "not the last one");
+    let mut later = sandboxes[0].reset_point().expect("a moment");
+    sandboxes[0].machine().ram().log_written(true).expect("a log for somebody else");
+    assert!(matches!(sandboxes[0].reset_to(&mut later), Err(Error::NoReset { .. })), "its notes are lost");
     assert_eq!(sandboxes[0].run().expect("it can be used").outcome, Outcome::Exited(0));
 }
 

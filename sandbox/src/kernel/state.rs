@@ -1,6 +1,5 @@
 //! The state of a bare-metal guest's machine.
 
-use dejavm_snapshot::codec;
 use serde::{Deserialize, Serialize};
 
 use super::devices::DevicesState;
@@ -8,7 +7,7 @@ use super::kept::{self, Cpu, Kept};
 use super::load::{Loaded, MAX_MEMORY, MIN_MEMORY};
 use super::unrepeatable::{self, Found};
 use crate::host::CpuIdentity;
-use crate::machine::{BadState, MAX_EXITS, Search, expect};
+use crate::machine::{BadState, MAX_EXITS, Search, expect, first_difference};
 use crate::ram::{CHUNK_PAGES, PAGE_SIZE};
 use crate::vcpu::CpuState;
 
@@ -45,25 +44,12 @@ impl KernelState {
     /// # Errors
     /// When one cannot be encoded.
     pub fn differs_in(&self, other: &KernelState) -> Result<Option<&'static str>, dejavm_snapshot::Error> {
-        macro_rules! parts {
-            ($($part:ident $what:literal,)*) => {{
-                // Nothing of a state is forgotten here.
-                let KernelState {
-                    $($part,)*
-                    cpu: _, seed: _, name: _, cmdline: _, memory: _, unrepeatable: _, unpacks_itself: _,
-                } = self;
-                $(if codec::encode($part)? != codec::encode(&other.$part)? {
-                    return Ok(Some($what));
-                })*
-            }};
-        }
-        parts! {
+        Ok(first_difference!(KernelState, self, other, {
             vcpu "the vCPU",
             devices "a device",
             kept "what KVM reads by itself",
             exits "the number of exits",
-        }
-        Ok(None)
+        }, but { cpu, seed, name, cmdline, memory, unrepeatable, unpacks_itself, }))
     }
 
     /// The state in which a loaded image is about to be entered, on a machine where KVM reads by itself

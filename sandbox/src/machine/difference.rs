@@ -23,3 +23,18 @@ pub enum Difference {
         address: u64,
     },
 }
+
+/// The first part of a state, by name, in which another one differs. Nothing of a state is forgotten: what is not
+/// compared is named, too.
+macro_rules! first_difference {
+    ($state:ident, $now:expr, $then:expr, { $($part:ident $what:literal,)* }, but { $($other:ident,)* }) => {{
+        let $state { $($part,)* $($other: _,)* } = $now;
+        'found: {
+            $(if dejavm_snapshot::codec::encode($part)? != dejavm_snapshot::codec::encode(&$then.$part)? {
+                break 'found Some($what);
+            })*
+            None
+        }
+    }};
+}
+pub(crate) use first_difference;

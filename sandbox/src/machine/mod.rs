@@ -22,6 +22,7 @@ pub use checkpoint::CheckpointPages;
 pub(crate) use checkpoint::CheckpointSource;
 pub use crash::Crash;
 pub use difference::Difference;
+pub(crate) use difference::first_difference;
 pub use error::RunError;
 pub use memory::Memory;
 pub use options::{MachineOptions, Search, StartError};

@@ -22,7 +22,7 @@ use super::settings::SystemNames;
 use super::signal::Actions;
 use super::task::{TASK_BYTES, Task};
 use super::wait::Wait;
-use crate::machine::{BadState, MAX_EXITS, expect};
+use crate::machine::{BadState, MAX_EXITS, expect, first_difference};
 use crate::ram::{CHUNK_PAGES, PAGE_SIZE};
 use crate::random::Random;
 use crate::x86::processor::Level;
@@ -140,20 +140,7 @@ impl ProgramState {
     /// # Errors
     /// When one cannot be encoded.
     pub fn differs_in(&self, other: &ProgramState) -> Result<Option<&'static str>, dejavm_snapshot::Error> {
-        macro_rules! parts {
-            ($($part:ident $what:literal,)*) => {{
-                // Nothing of a state is forgotten here.
-                let ProgramState { $($part,)* memory, cpu: _, seed: _, pending: _, workdir: _ } = self;
-                $(if codec::encode($part)? != codec::encode(&other.$part)? {
-                    return Ok(Some($what));
-                })*
-                let own = |memory: &MemoryState| {
-                    codec::encode(&MemoryState { withheld: Vec::new(), ..memory.clone() })
-                };
-                (own(memory)?, own(&other.memory)?)
-            }};
-        }
-        let (now, then) = parts! {
+        let differs = first_difference!(ProgramState, self, other, {
             task "a task",
             process "a process",
             space "an address space",
@@ -169,8 +156,11 @@ impl ProgramState {
             random "the random stream",
             names "a name of the machine",
             exits "the number of exits",
-        };
-        Ok((now != then).then_some("what memory is in use"))
+        }, but { memory, cpu, seed, pending, workdir, });
+        let own =
+            |memory: &MemoryState| codec::encode(&MemoryState { withheld: Vec::new(), ..memory.clone() });
+        let same_memory = own(&self.memory)? == own(&other.memory)?;
+        Ok(differs.or((!same_memory).then_some("what memory is in use")))
     }
 
     /// The state in which a program is about to be loaded.

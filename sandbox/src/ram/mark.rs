@@ -184,9 +184,7 @@ impl Ram {
         mark.contents.clear();
         mark.known.clear();
         mark.heat = Heat { copied: 0, before: pages, zeros, patience };
-        self.set_log(true, true)?;
-        self.written.set_moment(Some(mark.moment.clone()));
-        Ok(())
+        self.set_log(true, true)
     }
 
     /// Makes KVM forget all that it derived from the guest's page tables: where it shadows them, it does not see what is

@@ -59,9 +59,10 @@ impl Written {
         (std::mem::take(&mut *self.noted()), std::mem::take(&mut *self.dropped()))
     }
 
-    /// Says which mark is the last.
-    pub fn set_moment(&self, moment: Option<Arc<()>>) {
-        *self.moment.lock().unwrap_or_else(PoisonError::into_inner) = moment;
+    /// Says which mark is the last, if there is one; gives whether there was one.
+    pub fn set_moment(&self, moment: Option<Arc<()>>) -> bool {
+        let mut last = self.moment.lock().unwrap_or_else(PoisonError::into_inner);
+        std::mem::replace(&mut *last, moment).is_some()
     }
 
     /// Whether a mark is the last one.
@@ -81,12 +82,14 @@ impl Written {
 
 impl Ram {
     /// Logs from now on which pages are written, or does so no more. Then the first write of the guest to a page since
-    /// [`Ram::take_written`] costs a fault, some 2 µs. No vCPU may run meanwhile.
+    /// [`Ram::take_written`] costs a fault, some 2 µs. A mark ([`Ram::mark`]) is over. No vCPU may run meanwhile.
     ///
     /// # Errors
     /// When KVM refuses.
     pub fn log_written(&self, on: bool) -> Result<(), PageError> {
-        if self.written.is_on() == on {
+        // To whoever reads the log, a mark's notes are lost.
+        let was_marked = self.written.set_moment(None);
+        if self.written.is_on() == on && !was_marked {
             return Ok(());
         }
         self.set_log(on, false)
@@ -100,7 +103,6 @@ impl Ram {
             manual.args[0] = stays.into();
             self.vm.enable_cap(&manual).map_err(kvm("a log of written pages that stays"))?;
         }
-        self.written.set_moment(None);
         let was_on = self.written.on.swap(on, Ordering::AcqRel);
         self.written.take();
         for slot in self.slots.made() {

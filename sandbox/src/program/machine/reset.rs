@@ -35,11 +35,6 @@ impl ResetPoint {
         &self.state
     }
 
-    /// Its memory.
-    pub fn memory(&self) -> &MemorySource {
-        &self.memory
-    }
-
     /// Pages that are copied back each time.
     pub fn hot_pages(&self) -> usize {
         self.mark.hot_pages()
@@ -115,9 +110,7 @@ impl Machine {
         *exit_rip = kernel.task.regs.general.rip;
         self.resume(Resume::Full)
     }
-}
 
-impl Machine {
     /// Looks for anything of the machine that is not what it was at the moment that it was put back to just now: for
     /// tests of that.
     ///

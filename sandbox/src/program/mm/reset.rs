@@ -25,8 +25,8 @@ impl AddressSpace {
         objects: &BTreeSet<u64>,
         lent: bool,
     ) -> Result<Vec<Range<u64>>, PageError> {
-        self.restore_code();
         if !(self.state.is_touched() || lent) && objects.is_empty() {
+            self.restore_code();
             return Ok(Vec::new());
         }
         let mut changed = self.changes(then);
@@ -74,14 +74,11 @@ impl AddressSpace {
         self.tables.leaves(&(0..USER_END)).find_map(|(region, leaf)| {
             let mut table = [0; ENTRIES];
             memory.system.read_entries(leaf, &mut table);
-            let present = (region_start(region)..)
+            let mut present = (region_start(region)..)
                 .step_by(PAGE_SIZE)
                 .zip(table)
                 .filter(|(_, entry)| entry & PRESENT != 0);
-            present
-                .into_iter()
-                .find(|(address, entry)| !self.allows_entry(memory, *address, *entry))
-                .map(|(at, _)| at)
+            present.find(|(address, entry)| !self.allows_entry(memory, *address, *entry)).map(|(at, _)| at)
         })
     }
 
