@@ -12,7 +12,6 @@ mod support {
     pub type Result<T> = std::result::Result<T, Box<dyn std::error::Error>>;
 }
 
-use std::num::NonZeroU64;
 use std::time::Instant;
 
 use dejavm::{Host, Input, InputBuffer, Modules, Outcome, PauseAt, Program};
@@ -24,8 +23,6 @@ use support::report::{median, print_table, save};
 #[derive(Clone, Debug)]
 enum Counted {
     Nothing,
-    /// Branches, as time slices need it.
-    Branches,
     Ways(Modules),
 }
 
@@ -51,10 +48,7 @@ fn measure(
     rounds: usize,
 ) -> Result<(f64, f64, usize)> {
     let buffer = InputBuffer::new();
-    let mut program = program.memory(256 << 20).stdin_from(Input::Buffer(buffer.clone()));
-    if let Counted::Branches = counted {
-        program = program.time_slice(NonZeroU64::MAX);
-    }
+    let program = program.memory(256 << 20).stdin_from(Input::Buffer(buffer.clone()));
     let mut sandbox = program.start(host)?;
     if sandbox.run_until(PauseAt::FirstRead)? != Outcome::Paused {
         return Err("the program does not read".into());
