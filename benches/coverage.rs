@@ -83,9 +83,7 @@ fn main() -> Result<()> {
     let mut results: Vec<Value> = Vec::new();
     for (name, args, input) in programs() {
         let mut plain = None;
-        for counted in
-            [Counted::Nothing, Counted::Branches, Counted::Ways(Modules::Own), Counted::Ways(Modules::All)]
-        {
+        for counted in [Counted::Nothing, Counted::Ways(Modules::Own), Counted::Ways(Modules::All)] {
             let program = Program::new(name).args(args);
             let (run, reset, ways) = measure(&host, program, &input, &counted, rounds)?;
             let times = run / *plain.get_or_insert(run);
