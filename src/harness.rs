@@ -12,6 +12,9 @@ use crate::{Error, Outcome, Sandbox};
 /// Bytes below RSP that a function may use without saying so (System V ABI, AMD64, 3.2.2).
 const RED_ZONE: u64 = 128;
 
+/// The entry point in the auxiliary vector (`include/uapi/linux/auxvec.h`).
+const AT_ENTRY: u64 = 9;
+
 /// What became of a call of a function.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Called {
@@ -93,11 +96,11 @@ impl Sandbox {
         let places = [rdi, rsi, rdx, rcx, r8, r9];
         assert!(arguments.len() <= places.len(), "a call has six arguments at most");
         places.into_iter().zip(arguments).for_each(|(place, argument)| *place = *argument);
-        // It returns to where the process is, which is a place that can be stopped at.
-        self.write_memory(rsp, &before.rip.to_le_bytes())?;
+        let back = self.entry().unwrap_or(before.rip);
+        self.write_memory(rsp, &back.to_le_bytes())?;
         self.set_registers(&registers)?;
         loop {
-            match self.run_to([before.rip])? {
+            match self.run_to([back])? {
                 Outcome::Paused => {}
                 outcome => return Ok(Called::Ended(outcome)),
             }
@@ -106,11 +109,18 @@ impl Sandbox {
                 self.set_registers(&before)?;
                 return Ok(Called::Returned(now.rax));
             }
-            // The function has come here itself, deeper in its calls.
+            // The function has come there itself.
             if let outcome @ (Outcome::Exited(_) | Outcome::Signalled(_)) = self.step()? {
                 return Ok(Called::Ended(outcome));
             }
         }
+    }
+
+    /// Where the running process's executable began: an instruction that is hardly ever run again, and so one to return to.
+    fn entry(&self) -> Option<u64> {
+        let program = self.machine().program()?;
+        let auxv = &program.kernel.space.state.image.auxv;
+        auxv.iter().find_map(|(kind, value)| (*kind == AT_ENTRY).then_some(*value))
     }
 
     /// Runs one instruction.

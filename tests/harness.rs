@@ -29,7 +29,8 @@ fn ready() -> (Host, TempDir, Sandbox) {
 fn functions_are_called() {
     let (_, _dir, mut sandbox) = ready();
     let at = |name: &str| sandbox.symbol(name);
-    let (parse, often, malloc, strlen) = (at("parse"), at("often"), at("malloc"), at("strtoul"));
+    let (parse, often, malloc, strtoul) = (at("parse"), at("often"), at("malloc"), at("strtoul"));
+    let begins = at("begins");
     assert!(at("main").is_some() && at("calls").is_some() && at("no_such_name").is_none());
     assert_eq!(sandbox.symbol("parse"), Some(sandbox.registers().rip));
 
@@ -41,14 +42,24 @@ fn functions_are_called() {
     };
     let Called::Returned(buffer) = call(malloc, &[16]) else { panic!("malloc returns") };
     assert_eq!(call(often, &[3, 5, 7, 11, 13, 1]), Called::Returned(9700 * 3 + 1 + 2 + 3 + 35 + 143 + 1));
+    assert_eq!(call(begins, &[8]), Called::Returned(9));
     sandbox.write_memory(buffer, b"4711\0").expect("memory");
     let before = sandbox.registers();
     assert_eq!(
-        sandbox.call(strlen.expect("a library's"), &[buffer, 0, 10]).expect("a call"),
+        sandbox.call(strtoul.expect("a library's"), &[buffer, 0, 10]).expect("a call"),
         Called::Returned(4711)
     );
     assert_eq!(sandbox.call(parse.expect("a symbol"), &[buffer, 1]).expect("a call"), Called::Returned(5204));
     assert_eq!(sandbox.registers(), before);
+
+    // A function that comes to where calls return to has not returned: here the program begins once more, and dies of
+    // what it is given.
+    let mut point = sandbox.reset_point().expect("a mark");
+    assert_eq!(
+        sandbox.call(begins.expect("a symbol"), &[7]).expect("a call"),
+        Called::Ended(Outcome::Exited(0))
+    );
+    sandbox.reset_to(&mut point).expect("a reset");
 
     // The program goes on as if nothing had been, but for what the calls did.
     let report = sandbox.run().expect("a run");
