@@ -205,9 +205,11 @@ impl Machine {
         let bases = (regs.fs_base, regs.gs_base);
         let full = match resume {
             Resume::Full => true,
-            // `sysretq` with RFLAGS.TF traps before the first instruction, not behind it.
+            // `sysretq` with RFLAGS.TF traps before the first instruction, not behind it; and it leaves RIP in RCX,
+            // which would be a copy's.
             Resume::Syscall => {
-                bases != self.loaded_bases || regs.general.rflags & TRAP_FLAG != 0 || self.counts_branches()
+                let in_copies = self.counts_branches() && !self.core.host.syscall_stays_user;
+                bases != self.loaded_bases || regs.general.rflags & TRAP_FLAG != 0 || in_copies
             }
         };
         if full {
