@@ -74,6 +74,9 @@ pub enum Error {
         /// Why.
         why: &'static str,
     },
+    /// A guest whose control flow is not counted.
+    #[error("no coverage: only programs' is counted, not that of bare-metal guests")]
+    NoCoverage,
     /// A sandbox is not what it was when it was put back: a mistake of dejavm's.
     #[error("after a reset, {0}")]
     ResetDiffers(Difference),

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use dejavm::{Evict, Host, Input, InputBuffer, Kernel, Outcome, PauseAt, Rung, Sandbox};
+use dejavm::{Error, Evict, Host, Input, InputBuffer, Kernel, Modules, Outcome, PauseAt, Rung, Sandbox};
 
 use crate::guests::{INPUT, image};
 
@@ -80,4 +80,10 @@ fn wherever_it_was_ended() {
         sandbox.reset_to(&mut point).expect("a reset");
         sandbox.verify_reset(&point).unwrap_or_else(|e| panic!("{n}: {e}"));
     }
+}
+
+#[test]
+fn its_control_flow_is_not_counted() {
+    let mut sandbox = kernel("exit=3").start(&Host::probe().expect("KVM")).expect("a guest");
+    assert!(matches!(sandbox.cover(Modules::All), Err(Error::NoCoverage)));
 }

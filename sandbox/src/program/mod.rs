@@ -5,6 +5,7 @@ mod caller;
 pub mod chaos;
 pub mod clock;
 pub mod clone;
+pub mod coverage;
 pub mod credentials;
 pub mod current;
 pub mod effects;

@@ -14,10 +14,13 @@ use super::exceptions::Trap;
 use crate::exit::ExitKind;
 use crate::machine::{RunEnd, RunError, RunOptions};
 use crate::program::clock::EXIT_STEP;
+use crate::program::coverage::{Edge, Modules};
 use crate::program::entry::Entry;
 use crate::program::exception;
 use crate::program::mm::{Access, FaultAnswer, Memory, USER_END};
-use crate::program::translate::{Breakpoints, Caches, Landing, Leaves, is_counted, is_inside, is_translated};
+use crate::program::translate::{
+    Breakpoints, Caches, Edges, Landing, Leaves, is_counted, is_inside, is_translated,
+};
 use crate::ram::PageError;
 use crate::vcpu::Exit;
 use crate::vcpu::registers::ExtendedState;
@@ -32,6 +35,8 @@ const BRANCH_NS: u64 = 1;
 #[derive(Debug, Default)]
 pub(super) struct Branches {
     caches: Caches,
+    /// The ways that are counted, if any are.
+    edges: Option<Box<Edges>>,
     /// Branches since the last compared exit.
     done: u64,
     /// Steps since the last of these, as far as the program was stepped.
@@ -46,8 +51,8 @@ pub(super) struct Branches {
     before: Option<u64>,
     /// The program came to code that is not translated: nothing is counted up to the next exit.
     suspended: bool,
-    /// An indirect branch went where it does not find a copy yet.
-    missed: bool,
+    /// Where an indirect branch went that did not come to a copy yet: it is to be found there, and counted.
+    missed: Option<u64>,
     /// One instruction is stepped, since it is not copied.
     steps: bool,
     /// An exception is about to be told to the program, which has run an instruction where it is.
@@ -67,9 +72,9 @@ impl Branches {
     /// # Errors
     /// When the host refuses.
     pub fn restart(&mut self, memory: &mut Memory, stays: impl Fn(u32) -> bool) -> Result<(), PageError> {
-        let mut caches = std::mem::take(&mut self.caches);
+        let (mut caches, edges) = (std::mem::take(&mut self.caches), self.edges.take());
         caches.retain(memory, stays)?;
-        *self = Branches { caches, ..Branches::default() };
+        *self = Branches { caches, edges, ..Branches::default() };
         Ok(())
     }
 
@@ -85,6 +90,35 @@ impl Branches {
 }
 
 impl Machine {
+    /// Counts from here on which ways control flow takes in the code of these files, of all programs. Nothing changes for
+    /// them. Where they are stepped, and in code that can be written, nothing is counted.
+    ///
+    /// # Errors
+    /// When there is no memory.
+    pub fn count_edges(&mut self, modules: Modules) -> Result<(), RunError> {
+        self.branches.edges = Some(Box::new(Edges::new(modules)));
+        Ok(self.branches.caches.clear(&mut self.kernel)?)
+    }
+
+    /// How often each way was gone since the last call, by its number; 255 is as often or more. Ways have numbers as they
+    /// are met first.
+    pub fn take_counts(&self, counts: &mut Vec<u8>) {
+        counts.clear();
+        if let Some(edges) = &self.branches.edges {
+            edges.take(&self.kernel.memory, counts);
+        }
+    }
+
+    /// The ways that were met, by number.
+    pub fn edges(&self) -> Vec<Edge> {
+        self.branches.edges.as_ref().map_or(Vec::new(), |edges| edges.met())
+    }
+
+    /// Whether there are as many ways as can be counted.
+    pub fn edges_are_full(&self) -> bool {
+        self.branches.edges.as_ref().is_some_and(|edges| edges.is_full())
+    }
+
     /// Branches since the last compared exit, if all of them were counted.
     pub fn branches(&self) -> Option<u64> {
         (!self.branches.lost).then_some(self.branches.done)
@@ -109,7 +143,9 @@ impl Machine {
 
     /// Whether branches are counted from here on.
     pub(super) fn counts_branches(&self) -> bool {
-        let wanted = self.debug.counts_branches() || self.kernel.sched.counts_branches();
+        let wanted = self.debug.counts_branches()
+            || self.kernel.sched.counts_branches()
+            || self.branches.edges.is_some();
         wanted && !self.branches.suspended
     }
 
@@ -155,23 +191,23 @@ impl Machine {
             false => Breakpoints { at: &BTreeSet::new(), conditions: &BTreeMap::new() },
         };
         let cache = self.branches.caches.make(kernel, breakpoints)?;
-        let missed = std::mem::take(&mut self.branches.missed);
         self.branches.entered = true;
         if left == 0 {
             self.core.vcpu.regs_mut().rip = cache.leave_at(&kernel.memory, regs.rip);
             return Ok(());
         }
-        let Some(copy) = cache.block(kernel, regs.rip)? else {
+        let Some(copy) = cache.block(kernel, regs.rip, self.branches.edges.as_deref_mut())? else {
             (self.branches.suspended, self.branches.entered) = (true, false);
             self.core.stats.uncounted += 1;
             return Ok(());
         };
+        let missed = self.branches.missed.take_if(|missed| *missed == regs.rip).is_some();
         if missed {
             cache.add_target(&kernel.memory, regs.rip, copy);
         }
         cache.set_left(&kernel.memory, left);
         self.branches.told = Some(left);
-        self.core.vcpu.regs_mut().rip = copy;
+        self.core.vcpu.regs_mut().rip = if missed { copy.indirect } else { copy.direct };
         Ok(())
     }
 
@@ -241,6 +277,9 @@ impl Machine {
         if landing.to_count {
             self.made_branches(1);
         }
+        if landing.to_enter {
+            self.branches.missed = Some(at);
+        }
         Ok(program)
     }
 
@@ -283,7 +322,6 @@ impl Machine {
         self.take_frame(&Frame { rflags: frame.rflags & !RESUME_FLAG, ..frame });
         match landing.leaves {
             Leaves::Over if !self.branches.steps => return self.branches_are_made(&frame, options),
-            Leaves::Miss => self.branches.missed = true,
             Leaves::Step => {
                 self.branches.steps = true;
                 // It may store where the last instruction of the x87 was.

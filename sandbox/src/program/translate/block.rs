@@ -5,11 +5,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use iced_x86::{Code, Decoder, DecoderOptions, IcedError, Instruction, MemoryOperand, OpKind, Register};
 
 use super::dispatch::DISPATCH;
+use super::edges::Counts;
 use super::emit::Emitter;
 use super::guard::guard;
 use super::instruction::{Kind, kind, replaced_bytes};
 use super::layout::{COUNTER, FROM, SAVED_RCX, SAVED_STAND_IN, TARGET};
 use super::piece::{Landing, Leaves, Piece, Saved};
+use crate::program::coverage::Way;
 use crate::program::patch::Condition;
 use crate::ram::PAGE_SIZE;
 use crate::x86::MAX_INSTRUCTION;
@@ -26,6 +28,8 @@ const UNLINKED: [u8; 5] = [0xf4, 0xcc, 0xcc, 0xcc, 0xcc];
 #[derive(Debug)]
 pub(super) struct Block {
     pub code: Vec<u8>,
+    /// Where in it whoever comes by no indirect branch begins: behind what counts those that do.
+    pub direct: u64,
     pub pieces: Vec<Piece>,
     /// Where it goes on: five bytes that are to be a jump there, and the program's address.
     pub links: Vec<(u64, u64)>,
@@ -43,16 +47,20 @@ pub(crate) struct Breakpoints<'a> {
 /// Makes the copy of the block at `start`, to be laid at `base`. `code` is what is there up to the end of its page,
 /// or, where an instruction does not end there, that instruction; nothing where `start` may not be run. What stands in
 /// the place of instructions is `answered` by the handler of breakpoints, or is the program's own. Instructions with
-/// a breakpoint are run where they are, unless its conditions can be computed before, and none holds.
+/// a breakpoint are run where they are, unless its conditions can be computed before, and none holds. Which ways it goes
+/// is counted where there are `counts`.
 pub(super) fn translate(
     base: u64,
     start: u64,
     code: &[u8],
     answered: bool,
     breakpoints: Breakpoints<'_>,
+    counts: Option<Counts<'_>>,
 ) -> Result<Block, IcedError> {
     let pieces = Vec::with_capacity(8);
-    let mut block = Maker { emitter: Emitter::new(base), pieces, links: Vec::new(), returns: None };
+    let mut block =
+        Maker { emitter: Emitter::new(base), counts, direct: base, pieces, links: Vec::new(), returns: None };
+    block.enters(start);
     let mut rip = start;
     let mut code = code;
     for _ in 0..MAX_INSTRUCTIONS {
@@ -101,14 +109,16 @@ fn crosses_page(at: u64, len: usize) -> bool {
     at / PAGE != (at + len as u64 - 1) / PAGE
 }
 
-struct Maker {
+struct Maker<'a> {
     emitter: Emitter,
+    counts: Option<Counts<'a>>,
+    direct: u64,
     pieces: Vec<Piece>,
     links: Vec<(u64, u64)>,
     returns: Option<u64>,
 }
 
-impl Maker {
+impl Maker<'_> {
     /// From here on the program is this.
     fn is(&mut self, landing: Landing) {
         self.pieces.push(Piece { at: self.emitter.here(), landing, same: false });
@@ -138,6 +148,50 @@ impl Maker {
         self.emitter.jump_far(rip);
     }
 
+    /// Counts a way. It was not gone up to the store that counts it: the program `was` what it is once more if it is
+    /// left before, and is what it `becomes` behind it. RCX is saved then.
+    fn counts(&mut self, way: (u64, Way), was: Landing, becomes: Landing) -> bool {
+        let (at, way) = way;
+        let Some(address) = self.counts.as_mut().and_then(|counts| counts.of(at, way)) else { return false };
+        self.is(was);
+        self.emitter.store(Register::RCX, SAVED_RCX);
+        self.is(was.saved(Saved::Rcx));
+        self.emitter.add_1(address);
+        self.is(becomes.saved(Saved::Rcx));
+        true
+    }
+
+    /// Counts those that come by an indirect branch.
+    fn enters(&mut self, start: u64) {
+        let at = Landing::at(start);
+        if self.counts((start, Way::Entered), at.to_enter(), at) {
+            self.emitter.load(Register::RCX, SAVED_RCX);
+        }
+        self.direct = self.emitter.here();
+    }
+
+    /// A conditional jump is not taken.
+    fn falls_through(&mut self, from: u64, behind: u64) {
+        if self.counts((from, Way::NotTaken), Landing::at(from), Landing::at(behind)) {
+            self.emitter.load(Register::RCX, SAVED_RCX);
+        }
+        self.link(behind);
+    }
+
+    /// A conditional jump is taken.
+    fn takes(&mut self, from: u64, to: u64) {
+        let is_counted = to <= from;
+        let there = Landing { to_count: is_counted, ..Landing::at(to) };
+        match self.counts((from, Way::Taken), Landing::at(from), there) {
+            true if is_counted => self.branch_backwards(to),
+            true => {
+                self.emitter.load(Register::RCX, SAVED_RCX);
+                self.link(to);
+            }
+            false => self.branch(from, to),
+        }
+    }
+
     /// A direct branch is taken.
     fn branch(&mut self, from: u64, to: u64) {
         if to > from {
@@ -146,6 +200,11 @@ impl Maker {
         self.is(Landing::at(to).to_count());
         self.emitter.store(Register::RCX, SAVED_RCX);
         self.is(Landing::at(to).to_count().saved(Saved::Rcx));
+        self.branch_backwards(to);
+    }
+
+    /// One that is counted, with RCX saved.
+    fn branch_backwards(&mut self, to: u64) {
         count(&mut self.emitter);
         self.is(Landing::at(to).saved(Saved::Rcx));
         let over = self.emitter.jump_if_rcx_is_0(0);
@@ -171,9 +230,9 @@ impl Maker {
             Kind::JumpIf(condition, to) => {
                 self.is(Landing::at(rip));
                 let taken = self.emitter.jump_if(condition, 0);
-                self.link(behind);
+                self.falls_through(rip, behind);
                 self.emitter.is_here_far(taken);
-                self.branch(rip, to);
+                self.takes(rip, to);
                 return Ok(false);
             }
             Kind::JumpByRcx(to) => {
@@ -285,7 +344,8 @@ impl Maker {
     }
 
     fn finish(self) -> Block {
-        Block { code: self.emitter.finish(), pieces: self.pieces, links: self.links, returns: self.returns }
+        let Maker { emitter, counts: _, direct, pieces, links, returns } = self;
+        Block { code: emitter.finish(), direct, pieces, links, returns }
     }
 }
 
@@ -312,7 +372,7 @@ mod tests {
 
     fn stopping(code: &[u8], at: &[u64], conditions: &BTreeMap<u64, Vec<Condition>>) -> Block {
         let at = at.iter().copied().collect();
-        translate(BASE, AT, code, true, Breakpoints { at: &at, conditions }).unwrap()
+        translate(BASE, AT, code, true, Breakpoints { at: &at, conditions }, None).unwrap()
     }
 
     /// What the program is at each instruction of the copy.
@@ -424,6 +484,32 @@ mod tests {
     }
 
     #[test]
+    fn a_way_is_gone_with_the_store_that_counts_it() {
+        use super::super::edges::Edges;
+        use crate::program::coverage::Modules;
+
+        let mut edges = Edges::new(Modules::All);
+        let file = edges.file(&std::sync::Arc::from(&b"/bin/a"[..])).unwrap();
+        let counts = Counts { edges: &mut edges, file, to_offset: 0 };
+        let none = Breakpoints { at: &BTreeSet::new(), conditions: &BTreeMap::new() };
+        // `nop`, `je` backwards, to itself.
+        let block = translate(BASE, AT, &[0x90, 0x74, 0xfe], true, none, Some(counts)).unwrap();
+        let (at, jump, rcx) = (Landing::at(AT), Landing::at(AT + 1), Saved::Rcx);
+        let enters =
+            [at.to_enter(), at.to_enter().saved(rcx), at.to_enter().saved(rcx), at.to_enter().saved(rcx)];
+        let tells = [jump, jump.saved(rcx), jump.saved(rcx), jump.saved(rcx)];
+        let (behind, again) = (Landing::at(AT + 3), jump.to_count().saved(rcx));
+        let mut expected = [&enters[..], &[at.saved(rcx), at, jump]].concat();
+        expected.extend([&tells[..], &[behind.saved(rcx), behind.leaves(Leaves::Link)]].concat());
+        expected.extend([&tells[..], &[again, again, again, jump.saved(rcx), jump.saved(rcx)]].concat());
+        expected.extend([jump.leaves(Leaves::Link), jump.saved(rcx), jump.leaves(Leaves::Over)]);
+        assert_eq!(landings(&block), expected);
+        assert_eq!(block.code[(block.direct - BASE) as usize], 0x90, "others begin behind the count");
+        let ways: Vec<_> = edges.met().into_iter().map(|edge| (edge.offset, edge.way)).collect();
+        assert_eq!(ways, [(AT, Way::Entered), (AT + 1, Way::NotTaken), (AT + 1, Way::Taken)]);
+    }
+
+    #[test]
     fn blocks_are_short_and_end_with_their_page() {
         let long = block(&[0x90; 4096]);
         assert_eq!(long.links[0].1, AT + MAX_INSTRUCTIONS as u64);
@@ -441,15 +527,15 @@ mod tests {
         // It is in one page where the original is, and only there.
         let none = Breakpoints { at: &BTreeSet::new(), conditions: &BTreeMap::new() };
         let end = CODE + PAGE - 1;
-        let moved = translate(end, AT, &[0xcc, 0x16, 0xd0, 0xc3], true, none).unwrap();
+        let moved = translate(end, AT, &[0xcc, 0x16, 0xd0, 0xc3], true, none, None).unwrap();
         assert!(moved.code.starts_with(&[NOP, 0xcc, 0x16, 0xd0]));
         assert_eq!(moved.pieces[0].landing, Landing::at(AT));
         assert_eq!(moved.pieces[1].landing, Landing::at(AT));
         for at in [AT + PAGE - 1, AT + PAGE - 2] {
-            let left = translate(BASE, at, &[0xcc, 0x16, 0xd0, 0xc3], true, none).unwrap();
+            let left = translate(BASE, at, &[0xcc, 0x16, 0xd0, 0xc3], true, none, None).unwrap();
             assert_eq!(left.code[..2], [0xff, 0x25], "it is run where it is");
         }
-        let others = translate(BASE, AT, &[0xcc, 0x1e, 0xc3], false, none).unwrap();
+        let others = translate(BASE, AT, &[0xcc, 0x1e, 0xc3], false, none, None).unwrap();
         assert_eq!(others.code[..2], [0xff, 0x25], "it is the program's own");
     }
 }

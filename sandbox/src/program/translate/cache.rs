@@ -7,9 +7,11 @@ use kvm_bindings::kvm_regs;
 
 use super::block::{Block, Breakpoints, translate};
 use super::dispatch::{dispatch, first_entry};
+use super::edges::{Counts, Edges};
 use super::emit::Emitter;
 use super::layout::{
-    CODE, CODE_BYTES, COUNTER, ENTRIES, ENTRY_BYTES, FROM, HASH_BITS, TABLE, TABLE_PAGES, TARGET, WORDS,
+    CODE, CODE_BYTES, COUNTER, COUNTS, ENTRIES, ENTRY_BYTES, FROM, HASH_BITS, TABLE, TABLE_PAGES, TARGET,
+    WORDS,
 };
 use super::piece::{Landing, Piece, Spot};
 use super::source::{Source, Sources};
@@ -27,6 +29,15 @@ const AT_ONCE: usize = 48;
 /// Entries of the table that are used at most: three of four, so that the search is short.
 const MOST_TARGETS: u64 = 3 << (HASH_BITS - 2);
 
+/// Where the copy of a block begins.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Copy {
+    /// For whoever comes by an indirect branch.
+    pub indirect: u64,
+    /// For all others.
+    pub direct: u64,
+}
+
 /// The copies of one address space, and what they work with.
 #[derive(Debug)]
 pub(crate) struct Cache {
@@ -37,7 +48,9 @@ pub(crate) struct Cache {
     /// Bytes of copies.
     used: u64,
     /// The copies of blocks, by the program's addresses.
-    blocks: HashMap<u64, u64>,
+    blocks: HashMap<u64, Copy>,
+    /// Pages of counts that are mapped.
+    counts: usize,
     /// What holds where in the copies, ascending.
     pieces: Vec<Piece>,
     /// Pieces of the routine that all copies share.
@@ -74,6 +87,7 @@ impl Cache {
             code: Vec::new(),
             used: 0,
             blocks: HashMap::new(),
+            counts: 0,
             pieces,
             shared,
             over,
@@ -89,11 +103,12 @@ impl Cache {
         Ok(cache)
     }
 
-    /// Maps its pages into an address space.
+    /// Maps its pages into an address space that has none of it.
     ///
     /// # Errors
     /// When there is no memory for page tables.
-    pub fn map(&self, memory: &mut Memory, space: &mut AddressSpace) -> Result<(), PageError> {
+    pub fn map(&mut self, memory: &mut Memory, space: &mut AddressSpace) -> Result<(), PageError> {
+        self.counts = 0;
         space.map_system(memory, WORDS, self.words, NO_EXEC | USER | WRITABLE)?;
         for (at, page) in (TABLE..).step_by(PAGE_SIZE).zip(&self.table) {
             space.map_system(memory, at, *page, NO_EXEC | USER)?;
@@ -194,11 +209,16 @@ impl Cache {
     }
 
     /// The copy of the block at an address, which is made if there is none, and with it copies of what it goes on
-    /// to. `None` where that is not to be translated.
+    /// to. `None` where that is not to be translated. Ways are counted if there are `edges`.
     ///
     /// # Errors
     /// When the program's code cannot be brought in, or there is no memory.
-    pub fn block(&mut self, kernel: &mut Kernel, rip: u64) -> Result<Option<u64>, RunError> {
+    pub fn block(
+        &mut self,
+        kernel: &mut Kernel,
+        rip: u64,
+        mut edges: Option<&mut Edges>,
+    ) -> Result<Option<Copy>, RunError> {
         if let Some(copy) = self.blocks.get(&rip) {
             return Ok(Some(*copy));
         }
@@ -209,13 +229,13 @@ impl Cache {
                 continue;
             }
             let Some(source) = sources.block(kernel, at, number == 0)? else { continue };
-            let mut block = self.made(at, &source)?;
+            let mut block = self.made(at, &source, edges.as_deref_mut())?;
             if block.code.len() as u64 > CODE_BYTES - self.used {
                 if number > 0 {
                     break;
                 }
                 self.clear(&mut kernel.memory, &mut kernel.space)?;
-                block = self.made(at, &source)?;
+                block = self.made(at, &source, edges.as_deref_mut())?;
             }
             self.sources.extend(source.pages);
             // The last is the next: what follows a call is likely to be come to, and last.
@@ -229,6 +249,9 @@ impl Cache {
                 self.add_target(&kernel.memory, target, copy);
             }
         }
+        if let Some(edges) = edges {
+            self.map_counts(kernel, edges)?;
+        }
         Ok(self.blocks.get(&rip).copied())
     }
 
@@ -237,28 +260,43 @@ impl Cache {
         CODE + self.used
     }
 
-    fn made(&self, rip: u64, source: &Source) -> Result<Block, RunError> {
+    fn made(&self, rip: u64, source: &Source, edges: Option<&mut Edges>) -> Result<Block, RunError> {
+        let counts = edges.and_then(|edges| {
+            let (name, to_offset) = source.file.as_ref()?;
+            Some(Counts { file: edges.file(name)?, edges, to_offset: *to_offset })
+        });
         let breakpoints = Breakpoints { at: &self.breakpoints, conditions: &self.conditions };
         let answered = source.is_file && self.all_known;
-        translate(self.end(), rip, &source.code, answered, breakpoints)
+        translate(self.end(), rip, &source.code, answered, breakpoints, counts)
             .map_err(|e| RunError::Translation { rip, reason: e.to_string() })
+    }
+
+    /// Maps the counts that copies may add to.
+    fn map_counts(&mut self, kernel: &mut Kernel, edges: &mut Edges) -> Result<(), PageError> {
+        let Kernel { memory, space, .. } = kernel;
+        for page in &edges.pages(memory)?[self.counts..] {
+            let at = COUNTS + (self.counts * PAGE_SIZE) as u64;
+            space.map_system(memory, at, *page, NO_EXEC | USER | WRITABLE)?;
+            self.counts += 1;
+        }
+        Ok(())
     }
 
     fn add(&mut self, kernel: &mut Kernel, rip: u64, block: Block) -> Result<(), RunError> {
         let Kernel { memory, space, .. } = kernel;
-        let copy = self.end();
-        self.write(memory, space, copy, &block.code)?;
+        let copy = Copy { indirect: self.end(), direct: block.direct };
+        self.write(memory, space, copy.indirect, &block.code)?;
         self.used += block.code.len() as u64;
         self.pieces.extend(block.pieces);
         self.blocks.insert(rip, copy);
         for (from, to) in block.links {
             match self.blocks.get(&to).copied() {
-                Some(to) => self.link(memory, space, from, to)?,
+                Some(to) => self.link(memory, space, from, to.direct)?,
                 None => self.open.entry(to).or_default().push(from),
             }
         }
         for from in self.open.remove(&rip).unwrap_or_default() {
-            self.link(memory, space, from, copy)?;
+            self.link(memory, space, from, copy.direct)?;
         }
         Ok(())
     }
@@ -276,7 +314,7 @@ impl Cache {
     }
 
     /// An indirect branch goes to an address, which has a copy: it finds it from now on. A table that is full begins anew.
-    pub fn add_target(&mut self, memory: &Memory, target: u64, copy: u64) {
+    pub fn add_target(&mut self, memory: &Memory, target: u64, copy: Copy) {
         let mut number = first_entry(target);
         if self.targets >= MOST_TARGETS {
             self.clear_table(memory);
@@ -294,7 +332,7 @@ impl Cache {
             }
         }
         let entry = self.entry(number);
-        memory.system.write_u64(entry + 8, copy);
+        memory.system.write_u64(entry + 8, copy.indirect);
         memory.system.write_u64(entry, target.wrapping_neg());
         self.targets += 1;
     }

@@ -52,6 +52,20 @@ impl Caches {
         Ok(cache)
     }
 
+    /// Forgets all copies.
+    ///
+    /// # Errors
+    /// When there is no memory.
+    pub fn clear(&mut self, kernel: &mut Kernel) -> Result<(), PageError> {
+        let Kernel { memory, space, .. } = kernel;
+        for (id, cache) in &mut self.caches {
+            if let Some(space) = space.of_mut(*id) {
+                cache.clear(memory, space)?;
+            }
+        }
+        Ok(())
+    }
+
     /// Gives up those of address spaces that are gone: whose numbers `stays` does not know.
     ///
     /// # Errors

@@ -58,6 +58,15 @@ impl Emitter {
         self.by_rip(0x8b, register, address);
     }
 
+    /// Adds 1 to a word of 32 bits, by ECX: `mov ecx, [address]`, `lea ecx, [rcx + 1]`, and, in one store, `mov [address],
+    /// ecx`.
+    pub fn add_1(&mut self, address: u64) {
+        self.bytes(&[0x8b, 0x0d]);
+        self.distance(address);
+        self.bytes(&[0x8d, 0x49, 0x01, 0x89, 0x0d]);
+        self.distance(address);
+    }
+
     /// `lea register, [address]`.
     pub fn address_of(&mut self, register: Register, address: u64) {
         self.by_rip(0x8d, register, address);
@@ -167,6 +176,13 @@ mod tests {
         assert_eq!(text(|e| _ = e.jump_if(4, BASE - 0x40)), "je near 00007FFFFFE4FFC0h");
         assert_eq!(text(|e| _ = e.jump_if_rcx_is_0(3)), "jrcxz 00007FFFFFE50005h");
         assert_eq!(text(|e| e.push(1)), "push qword [rel 7FFFFFE50006h]");
+        let mut count = Emitter::new(BASE);
+        count.add_1(BASE - 0x100);
+        let code = count.finish();
+        let mut added = Decoder::with_ip(64, &code, BASE, DecoderOptions::NONE);
+        for expected in ["mov ecx,[rel 7FFFFFE4FF00h]", "lea ecx,[rcx+1]", "mov [rel 7FFFFFE4FF00h],ecx"] {
+            assert_eq!(added.decode().to_string(), expected);
+        }
         assert_eq!(text(|e| e.jump_through(BASE)), "jmp qword [rel 7FFFFFE50000h]");
     }
 }

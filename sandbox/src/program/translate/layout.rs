@@ -48,8 +48,13 @@ pub const ENTRIES: u64 = (1 << HASH_BITS) + ENTRIES_BEHIND;
 /// Pages of the table.
 pub const TABLE_PAGES: u64 = (ENTRIES * ENTRY_BYTES).div_ceil(PAGE);
 
+/// Counts of the ways that control flow took, words of 32 bits.
+pub const COUNTS: u64 = TABLE + TABLE_PAGES * PAGE;
+/// Counts that there are at most.
+pub const MOST_COUNTS: usize = 1 << 16;
+
 /// The copies.
-pub const CODE: u64 = TABLE + TABLE_PAGES * PAGE;
+pub const CODE: u64 = COUNTS + MOST_COUNTS as u64 * 4;
 /// Behind the last byte that they may take: the end of the lower half is a page farther on.
 const END: u64 = 0x7fff_ffff_f000;
 /// Bytes that they may take.

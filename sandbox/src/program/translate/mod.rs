@@ -10,6 +10,8 @@
 //! Whoever runs for long takes such a branch again and again, since all others go forwards. `syscall` and all else
 //! that leaves the guest is run where it is.
 //!
+//! Copies can count which ways control flow took as well ([`edges`]).
+//!
 //! A block ends with a branch. Where a direct one goes is known, and the copy jumps to that one's copy once there
 //! is one ([`block`]); for the others there is a table ([`dispatch`]). A copy has the registers and flags of the
 //! original at each of its instructions, but for those in between, which are known ([`piece`]): so wherever
@@ -23,6 +25,7 @@ mod block;
 mod cache;
 mod caches;
 mod dispatch;
+mod edges;
 mod emit;
 mod guard;
 mod instruction;
@@ -32,6 +35,7 @@ mod source;
 
 pub(crate) use block::Breakpoints;
 pub(crate) use caches::Caches;
+pub(crate) use edges::Edges;
 pub(crate) use instruction::is_counted;
 pub(crate) use layout::{COPIES, is_inside};
 pub(crate) use piece::{Landing, Leaves};

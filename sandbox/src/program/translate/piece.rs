@@ -53,18 +53,26 @@ pub(crate) struct Landing {
     pub saved: Saved,
     /// The branch that brings it there is still to be counted.
     pub to_count: bool,
+    /// That it has come to where it is, by an indirect branch, is still to be counted.
+    pub to_enter: bool,
     pub leaves: Leaves,
 }
 
 impl Landing {
     /// At an instruction, with all registers.
     pub fn at(rip: u64) -> Landing {
-        Landing { spot: Spot::At(rip), saved: Saved::Nothing, to_count: false, leaves: Leaves::Not }
+        Landing {
+            spot: Spot::At(rip),
+            saved: Saved::Nothing,
+            to_count: false,
+            to_enter: false,
+            leaves: Leaves::Not,
+        }
     }
 
     /// Behind an indirect branch.
     pub fn target(saved: Saved) -> Landing {
-        Landing { spot: Spot::Target, saved, to_count: false, leaves: Leaves::Not }
+        Landing { spot: Spot::Target, saved, to_count: false, to_enter: true, leaves: Leaves::Not }
     }
 
     /// Whether it is behind an indirect branch.
@@ -80,6 +88,11 @@ impl Landing {
     /// With the branch to be counted.
     pub fn to_count(self) -> Landing {
         Landing { to_count: true, ..self }
+    }
+
+    /// With the arrival to be counted.
+    pub fn to_enter(self) -> Landing {
+        Landing { to_enter: true, ..self }
     }
 
     /// At a `hlt`.

@@ -1,5 +1,7 @@
 //! The program's code, as it is translated.
 
+use std::sync::Arc;
+
 use iced_x86::{Decoder, DecoderError, DecoderOptions};
 
 use super::block::MAX_INSTRUCTIONS;
@@ -32,6 +34,8 @@ pub(super) struct Source {
     pub pages: Vec<u64>,
     /// It is a file's, in which instructions may be replaced.
     pub is_file: bool,
+    /// The name of its mapping of a file, and what is to be added to an address to have its offset there.
+    pub file: Option<(Arc<[u8]>, u64)>,
 }
 
 /// Reads the code of blocks, which mostly lie in one page, while nothing changes it.
@@ -48,6 +52,7 @@ struct Page {
     from: usize,
     code: Vec<u8>,
     is_file: bool,
+    file: Option<(Arc<[u8]>, u64)>,
 }
 
 impl Sources {
@@ -60,7 +65,8 @@ impl Sources {
         let Some(code) = self.page(kernel, at, wanted)? else { return Ok(None) };
         let mut code = code[..code.len().min(MAX_BLOCK)].to_vec();
         let mut pages = vec![at / PAGE];
-        let is_file = self.last.as_ref().is_some_and(|page| page.is_file);
+        let (is_file, file) =
+            self.last.as_ref().map_or((false, None), |page| (page.is_file, page.file.clone()));
         if code.len() < MAX_INSTRUCTION && replaced_bytes(&code).is_none() {
             let mut decoder = Decoder::with_ip(64, &code, at, DecoderOptions::NONE);
             let _ = decoder.decode();
@@ -72,16 +78,19 @@ impl Sources {
                 pages.push(at / PAGE + 1);
             }
         }
-        Ok(Some(Source { code, pages, is_file }))
+        Ok(Some(Source { code, pages, is_file, file }))
     }
 
     /// What is at an address, to the end of its page.
     fn page(&mut self, kernel: &mut Kernel, at: u64, wanted: bool) -> Result<Option<&[u8]>, RunError> {
         let (number, offset) = (at / PAGE, (at % PAGE) as usize);
         if self.last.as_ref().is_none_or(|page| page.number != number) {
-            let (start, end, is_file) = match kernel.space.find(at) {
+            let (start, end, is_file, file) = match kernel.space.find(at) {
                 Some((start, vma)) if is_translated(vma) => {
-                    (start.max(number * PAGE), vma.end.min((number + 1) * PAGE), vma.is_code())
+                    let offset = vma.backing.offset();
+                    let file = offset.map(|offset| (Arc::clone(&vma.name), offset.wrapping_sub(start)));
+                    let code = start.max(number * PAGE)..vma.end.min((number + 1) * PAGE);
+                    (code.start, code.end, vma.is_code(), file)
                 }
                 Some((_, vma)) if vma.protection.allows(Access::Exec) => return Ok(None),
                 _ => return Ok(wanted.then_some(&[])),
@@ -92,7 +101,9 @@ impl Sources {
             }
             let mut code = vec![0; (end - start) as usize];
             match kernel.read(start, &mut code) {
-                Ok(()) => self.last = Some(Page { number, from: (start % PAGE) as usize, code, is_file }),
+                Ok(()) => {
+                    self.last = Some(Page { number, from: (start % PAGE) as usize, code, is_file, file });
+                }
                 // Behind the end of a file, say: the program is told when it comes there.
                 Err(SysError::Errno(_)) => return Ok(wanted.then_some(&[])),
                 Err(e) => return Err(e.into()),
