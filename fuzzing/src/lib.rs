@@ -18,7 +18,6 @@
 //! The command-line tool of this package, `dejavm-fuzz`, is made of these parts.
 #![forbid(unsafe_code)]
 
-mod coverage;
 mod error;
 mod executor;
 mod numbers;
@@ -28,7 +27,7 @@ mod record;
 mod stack;
 mod target;
 
-pub use coverage::{Edge, Modules, Way};
+pub use dejavm::{Edge, Modules, Way};
 pub use error::Error;
 pub use executor::SandboxExecutor;
 pub use observer::{EdgesMap, EdgesObserver};

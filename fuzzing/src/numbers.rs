@@ -3,7 +3,7 @@
 //! A sandbox numbers edges as it finds them. One that is started in its place numbers them anew, and whoever
 //! fuzzes must not take them for others.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 
 use crate::Edge;
 
@@ -11,7 +11,7 @@ use crate::Edge;
 #[derive(Debug, Default)]
 pub(crate) struct Numbers {
     /// Edges of sandboxes before this one.
-    known: HashMap<Edge, usize>,
+    known: BTreeMap<Edge, usize>,
     /// For each number of this sandbox the one that holds; `None` for the first sandbox, whose numbers hold.
     of: Option<Vec<usize>>,
 }

@@ -6,7 +6,7 @@ use dejavm::{Death, Host, Input, InputBuffer, Outcome, PauseAt, ResetPoint, Sand
 use libafl::executors::ExitKind;
 
 use crate::numbers::Numbers;
-use crate::{Error, Target, coverage};
+use crate::{Error, Target};
 
 /// How long a program may take until it reads.
 const START: Duration = Duration::from_secs(60);
@@ -107,8 +107,8 @@ impl Ready {
         buffer.set(input);
         sandbox.set_deadline(Some(self.target.timeout));
         let outcome = sandbox.run_until(PauseAt::Never)?;
-        coverage::take_counts(sandbox, &mut self.counts)?;
-        self.numbers.sort(&mut self.counts, || coverage::edges(sandbox));
+        sandbox.take_counts(&mut self.counts);
+        self.numbers.sort(&mut self.counts, || sandbox.edges());
         let death = match outcome {
             Outcome::Signalled(_) => sandbox.machine().program().and_then(|program| program.death.clone()),
             _ => None,
@@ -119,7 +119,7 @@ impl Ready {
 
     fn start_anew(&mut self) -> Result<(), Error> {
         let at = Paused::start(&self.target, &self.host)?;
-        self.numbers.start_anew(coverage::edges(&self.at.sandbox));
+        self.numbers.start_anew(self.at.sandbox.edges());
         self.at = at;
         self.starts += 1;
         Ok(())
@@ -136,7 +136,7 @@ impl Paused {
             outcome => return Err(Error::ReadsNothing { outcome, said: said(target, host) }),
         }
         let point = sandbox.reset_point()?;
-        coverage::cover(&mut sandbox, &target.modules)?;
+        sandbox.cover(target.modules.clone())?;
         Ok(Paused { sandbox, point, input })
     }
 

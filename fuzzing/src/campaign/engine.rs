@@ -21,6 +21,8 @@ use libafl_bolts::HasLen;
 use super::Error;
 use super::schedule::Schedule;
 
+/// Changes that are made at once: 2 to this power at most, as AFL++ has it.
+const STACK_POW: usize = 4;
 /// The map's name.
 const EDGES: &str = "edges";
 
@@ -56,7 +58,7 @@ impl Engine {
             state,
             fuzzer,
             executor: SandboxExecutor::new(ready, edges, tuple_list!(map)),
-            mutator: Box::new(HavocScheduledMutator::new(mutations)),
+            mutator: Box::new(HavocScheduledMutator::with_max_stack_pow(mutations, STACK_POW)),
             manager: NopEventManager::new(),
         })
     }
@@ -90,7 +92,8 @@ impl Engine {
 
     /// Chooses the next input to be changed.
     pub fn next(&mut self) -> Result<CorpusId, Error> {
-        Ok(Scheduler::<BytesInput, State>::next(self.fuzzer.scheduler_mut(), &mut self.state)?)
+        let schedule = HasScheduler::<BytesInput, State>::scheduler_mut(&mut self.fuzzer);
+        Ok(Scheduler::<BytesInput, State>::next(schedule, &mut self.state)?)
     }
 
     /// A changed copy of an input; `None` where nothing could be changed.

@@ -128,7 +128,7 @@ impl Finder {
 }
 
 /// Whether something went wrong since there is no room.
-fn is_full(error: &dyn std::error::Error) -> bool {
+fn is_full(error: &(dyn std::error::Error + 'static)) -> bool {
     let mut reason = Some(error);
     while let Some(error) = reason {
         if error.downcast_ref::<std::io::Error>().is_some_and(files::is_full) {

@@ -110,6 +110,11 @@ impl Output {
         Ok(to)
     }
 
+    /// What `fuzzer_stats` says; nothing where there is none.
+    pub fn stats(&self) -> String {
+        fs::read_to_string(self.root.join("fuzzer_stats")).unwrap_or_default()
+    }
+
     /// Replaces `fuzzer_stats`.
     pub fn write_stats(&self, text: &str) -> Result<(), FileError> {
         write_whole(&self.aside, &self.root.join("fuzzer_stats"), text.as_bytes())

@@ -1,0 +1,383 @@
+//! A campaign: inputs are changed and run, and what is new is kept.
+
+mod engine;
+mod figures;
+pub mod files;
+mod found;
+mod output;
+mod schedule;
+mod seen;
+mod voice;
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use dejavm::{Host, Outcome};
+use dejavm_fuzz::Target;
+use libafl::corpus::CorpusId;
+use libafl::executors::ExitKind;
+use libafl::inputs::{BytesInput, HasMutatorBytes};
+use libafl::mutators::Tokens;
+
+pub use engine::Engine;
+pub use files::FileError;
+pub use output::OutputError;
+
+use figures::Figures;
+use found::{Finder, Found};
+use output::{Kept, Output};
+use seen::Seen;
+use voice::Voice;
+
+/// How often an input is changed when it is picked: the first time, and later.
+const FIRST_ROUND: usize = 512;
+const ROUND: usize = 128;
+/// How often AFL++'s files are written.
+const WRITE: Duration = Duration::from_secs(5);
+/// What is begun with when nothing is given.
+const SEED: &[u8] = b"0\n";
+
+/// Why a campaign ends that has not come to its end.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The target, or its sandbox.
+    #[error(transparent)]
+    Target(dejavm_fuzz::Error),
+    /// A file.
+    #[error(transparent)]
+    File(#[from] FileError),
+    /// The directory.
+    #[error(transparent)]
+    Output(#[from] OutputError),
+    /// LibAFL.
+    #[error("LibAFL: {0}")]
+    Engine(#[from] libafl::Error),
+    /// There is nothing to change.
+    #[error("the program crashes or hangs with each of the first inputs: give one by -i that it survives")]
+    NoInput,
+}
+
+/// What a campaign is told.
+pub struct Plan {
+    pub target: Target,
+    /// The program's name, for AFL++'s files.
+    pub banner: String,
+    pub command_line: String,
+    /// Directory or file of first inputs.
+    pub seeds: Option<PathBuf>,
+    pub out: PathBuf,
+    pub words: Tokens,
+    pub seed: u64,
+    /// The names of files have no times in them.
+    pub deterministic: bool,
+    pub max_len: usize,
+    pub max_runs: Option<u64>,
+    pub max_time: Option<Duration>,
+    pub json: bool,
+    /// Set by a signal.
+    pub stop: Arc<AtomicBool>,
+}
+
+/// A campaign that runs.
+pub struct Campaign {
+    plan: Plan,
+    engine: Engine,
+    finder: Finder,
+    output: Output,
+    voice: Voice,
+    /// The numbers in the names of the queue's files, and how many changes an input is away from the first ones.
+    names: BTreeMap<CorpusId, (u64, usize)>,
+    next_name: u64,
+    crashes: Seen,
+    hangs: Seen,
+    figures: Figures,
+    began: Instant,
+    /// When AFL++'s files were written last, and the runs until then.
+    written: Option<(Instant, u64)>,
+}
+
+impl Campaign {
+    /// Starts the target, and takes up what is in the directory.
+    pub fn start(plan: Plan, host: &Host) -> Result<Campaign, Error> {
+        let output = Output::open(&plan.out)?;
+        let ready = plan.target.start(host).map_err(Error::Target)?;
+        let engine = Engine::new(ready, plan.seed, plan.max_len, plan.words.clone())?;
+        let (elapsed_before, runs_before) = figures::before(&output.stats());
+        let mut campaign = Campaign {
+            engine,
+            finder: Finder::new(plan.target.clone(), host.clone()),
+            output,
+            voice: Voice::new(plan.json),
+            names: BTreeMap::new(),
+            next_name: 0,
+            crashes: Seen::default(),
+            hangs: Seen::default(),
+            figures: Figures { elapsed_before, runs_before, ..Figures::default() },
+            began: Instant::now(),
+            written: None,
+            plan,
+        };
+        campaign.take_up()?;
+        campaign.take_seeds()?;
+        Ok(campaign)
+    }
+
+    /// Fuzzes until there is a reason to end. Gives how many crashes were kept in all.
+    pub fn run(&mut self) -> Result<u64, Error> {
+        if self.engine.inputs() == 0 && self.reason_to_end().is_none() {
+            self.write()?;
+            return Err(Error::NoInput);
+        }
+        if self.engine.edges() == 0 {
+            self.voice.note("no edges are counted, so that inputs are changed blindly: does --cover name the right files?");
+        }
+        let why = loop {
+            if let Some(why) = self.reason_to_end() {
+                break why;
+            }
+            self.round()?;
+        };
+        self.write()?;
+        let out = self.plan.out.display().to_string();
+        self.voice.end(&self.figures, why, &out);
+        Ok(self.figures.crashes)
+    }
+
+    /// Changes one input a number of times.
+    fn round(&mut self) -> Result<(), Error> {
+        let id = self.engine.next()?;
+        let first = self.engine.schedule().picks(id) == 1;
+        let times = 1 + self.engine.random(if first { FIRST_ROUND } else { ROUND });
+        let (number, depth) = self.names.get(&id).copied().unwrap_or_default();
+        self.figures.current = number;
+        for _ in 0..times {
+            if self.reason_to_end().is_some() {
+                break;
+            }
+            if let Some(input) = self.engine.changed(id)? {
+                let origin = format!("src:{number:06},{}op:havoc", self.moment());
+                self.attempt(&input, &origin, depth + 1)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Runs a changed input, and keeps it if there is something new about it.
+    fn attempt(&mut self, input: &BytesInput, origin: &str, depth: usize) -> Result<(), Error> {
+        match self.engine.run(input)? {
+            ExitKind::Ok => {
+                let before = self.engine.edges();
+                if let Some(id) = self.engine.add_if_new(input)? {
+                    let new = if self.engine.edges() > before { ",+cov" } else { "" };
+                    self.keep(id, input, &format!("{origin}{new}"), depth)?;
+                    self.figures.inputs_found += 1;
+                    self.figures.last_input = Some(self.began.elapsed());
+                }
+            }
+            ExitKind::Crash => self.crash(input, origin)?,
+            ExitKind::Timeout => self.hang(input, origin)?,
+            ExitKind::Oom | ExitKind::Diff { .. } => {}
+        }
+        self.tick()
+    }
+
+    /// Puts an input into the queue's directory.
+    fn keep(&mut self, id: CorpusId, input: &BytesInput, origin: &str, depth: usize) -> Result<(), Error> {
+        let number = self.next_name;
+        self.output.add_to_queue(&format!("id:{number:06},{origin}"), input.mutator_bytes())?;
+        self.remember(id, number, depth);
+        Ok(())
+    }
+
+    fn remember(&mut self, id: CorpusId, number: u64, depth: usize) {
+        self.names.insert(id, (number, depth));
+        self.next_name = self.next_name.max(number + 1);
+        self.figures.depth = self.figures.depth.max(depth);
+    }
+
+    /// Looks into a crash that is not just like those before.
+    fn crash(&mut self, input: &BytesInput, origin: &str) -> Result<(), Error> {
+        let classes = self.engine.classes();
+        let Some(ran) = self.engine.ran() else { return Ok(()) };
+        let Outcome::Signalled(signal) = ran.outcome else { return Ok(()) };
+        let death = ran.death.clone();
+        if !self.crashes.is_new(&classes, death.as_ref()) {
+            return Ok(());
+        }
+        let found = self.finder.crash(&self.output, input.mutator_bytes(), death.as_ref(), signal, origin)?;
+        self.report(found)
+    }
+
+    /// The same of a hang.
+    fn hang(&mut self, input: &BytesInput, origin: &str) -> Result<(), Error> {
+        self.figures.timeouts += 1;
+        if !self.hangs.is_new(&self.engine.classes(), None) {
+            return Ok(());
+        }
+        let found = self.finder.hang(&self.output, input.mutator_bytes(), origin)?;
+        self.report(found)
+    }
+
+    fn report(&mut self, found: Option<Found>) -> Result<(), Error> {
+        let Some(found) = found else { return Ok(()) };
+        let now = Some(self.began.elapsed());
+        match found.kept {
+            Kept::Hangs => (self.figures.hangs, self.figures.last_hang) = (self.figures.hangs + 1, now),
+            _ => (self.figures.crashes, self.figures.last_crash) = (self.figures.crashes + 1, now),
+        }
+        self.count();
+        self.voice.found(&found, &self.figures);
+        Ok(())
+    }
+
+    /// Why the campaign ends here, if it does.
+    fn reason_to_end(&self) -> Option<&'static str> {
+        if self.plan.stop.load(Ordering::Relaxed) {
+            return Some("by a signal");
+        }
+        if self.plan.max_runs.is_some_and(|most| self.engine.runs() >= most) {
+            return Some("--runs is reached");
+        }
+        let late = self.plan.max_time.is_some_and(|most| self.began.elapsed() >= most);
+        late.then_some("--max-total-time is over")
+    }
+
+    /// When something was found, for its name.
+    fn moment(&self) -> String {
+        let runs = self.engine.runs();
+        match self.plan.deterministic {
+            true => format!("execs:{runs},"),
+            false => format!("time:{},execs:{runs},", self.began.elapsed().as_millis()),
+        }
+    }
+
+    /// Says how far it is, and writes it, if it is time for that.
+    fn tick(&mut self) -> Result<(), Error> {
+        match &self.written {
+            Some((at, _)) if at.elapsed() < WRITE => {}
+            _ => self.write()?,
+        }
+        // The clock is cheap, counting is not.
+        if self.engine.runs().is_multiple_of(64) {
+            self.count();
+            self.voice.status(&self.figures);
+        }
+        Ok(())
+    }
+
+    /// Brings the figures up to date.
+    fn count(&mut self) {
+        let schedule = self.engine.schedule();
+        (self.figures.pending, self.figures.pending_favored) = schedule.pending();
+        (self.figures.favored, self.figures.cycles) = (schedule.favored(), schedule.cycles());
+        self.figures.elapsed = self.began.elapsed();
+        self.figures.runs = self.engine.runs();
+        self.figures.inputs = self.engine.inputs();
+        self.figures.edges = self.engine.edges();
+        self.figures.starts = self.engine.ready().starts();
+        let (since, runs) = self.written.map_or((self.figures.elapsed, 0), |(at, runs)| (at.elapsed(), runs));
+        // Over too short a time a rate says nothing.
+        if since > Duration::from_millis(500) {
+            self.figures.rate = (self.figures.runs - runs) as f64 / since.as_secs_f64();
+        }
+    }
+
+    /// Writes AFL++'s files.
+    fn write(&mut self) -> Result<(), Error> {
+        self.count();
+        let Plan { target, banner, command_line, .. } = &self.plan;
+        self.output.write_stats(&self.figures.stats(target.timeout(), banner, command_line))?;
+        self.output.plot(&self.figures.plot())?;
+        self.written = Some((Instant::now(), self.engine.runs()));
+        Ok(())
+    }
+}
+
+/// Taking up what is there.
+impl Campaign {
+    /// What a campaign before this one has left: crashes and hangs are known, and the queue is this one's.
+    fn take_up(&mut self) -> Result<(), Error> {
+        for kept in [Kept::Crashes, Kept::Hangs] {
+            for path in self.output.list(kept)?.iter().filter(|path| output::number(path).is_some()) {
+                let input = BytesInput::from(&self.finder.know(kept, path)?[..]);
+                match kept {
+                    Kept::Hangs => self.figures.hangs += 1,
+                    _ => self.figures.crashes += 1,
+                }
+                match self.engine.run(&input)? {
+                    ExitKind::Crash => {
+                        let death = self.engine.ran().and_then(|ran| ran.death.clone());
+                        self.crashes.is_new(&self.engine.classes(), death.as_ref());
+                    }
+                    ExitKind::Timeout => drop(self.hangs.is_new(&self.engine.classes(), None)),
+                    _ => {}
+                }
+            }
+        }
+        for path in self.output.list(Kept::Queue)? {
+            let Some(number) = output::number(&path) else { continue };
+            let input = BytesInput::from(&files::read(&path)?[..]);
+            let added = match self.engine.run(&input)? {
+                ExitKind::Ok => self.engine.add(&input)?,
+                _ => None,
+            };
+            self.next_name = self.next_name.max(number + 1);
+            if let Some(id) = added {
+                self.remember(id, number, 1);
+            }
+            self.tick()?;
+        }
+        if self.engine.inputs() > 0 {
+            let text = format!("goes on with {} inputs and {} crashes", self.engine.inputs(), self.figures.crashes);
+            self.voice.note(&text);
+        }
+        Ok(())
+    }
+
+    /// The first inputs: all of them of a new campaign, and what is new about them of one that goes on.
+    fn take_seeds(&mut self) -> Result<(), Error> {
+        let goes_on = self.engine.inputs() > 0;
+        let seeds = match &self.plan.seeds {
+            Some(path) => read_seeds(path)?,
+            None if goes_on => Vec::new(),
+            None => vec![("none".to_owned(), SEED.to_vec())],
+        };
+        for (name, mut bytes) in seeds {
+            bytes.truncate(self.plan.max_len);
+            let input = BytesInput::from(&bytes[..]);
+            let origin = format!("{}orig:{name}", self.moment());
+            if goes_on {
+                self.attempt(&input, &origin, 1)?;
+                continue;
+            }
+            match self.engine.run(&input)? {
+                ExitKind::Ok => {
+                    if let Some(id) = self.engine.add(&input)? {
+                        self.keep(id, &input, &origin, 1)?;
+                    }
+                }
+                ExitKind::Crash => self.crash(&input, &origin)?,
+                ExitKind::Timeout => self.hang(&input, &origin)?,
+                ExitKind::Oom | ExitKind::Diff { .. } => {}
+            }
+            self.tick()?;
+        }
+        Ok(())
+    }
+}
+
+/// Inputs of a directory, sorted by name, or of a file: names that may be part of others, and bytes.
+pub fn read_seeds(path: &Path) -> Result<Vec<(String, Vec<u8>)>, FileError> {
+    let paths = if path.is_dir() { files::list(path)? } else { vec![path.to_owned()] };
+    let mut seeds = Vec::new();
+    for path in paths.iter().filter(|path| !path.is_dir()) {
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        // As AFL: a name in a name is cut, and has no comma.
+        let name = name.chars().filter(|c| !c.is_control()).map(|c| if c == ',' { '_' } else { c });
+        seeds.push((name.take(64).collect(), files::read(path)?));
+    }
+    Ok(seeds)
+}
