@@ -104,6 +104,14 @@ impl Engine {
         Ok((done == MutationResult::Mutated && fits).then_some(input))
     }
 
+    /// An input, and the one that it was made of: nothing for a first one.
+    pub fn input_and_parent(&self, id: CorpusId) -> Result<(Vec<u8>, Vec<u8>), Error> {
+        let corpus = self.state.corpus();
+        let parent = corpus.get(id)?.borrow().parent_id();
+        let bytes = |id| corpus.cloned_input_for_id(id).map(Vec::<u8>::from);
+        Ok((bytes(id)?, parent.map(bytes).transpose()?.unwrap_or_default()))
+    }
+
     /// A random number below another.
     pub fn random(&mut self, below: usize) -> usize {
         self.state.rand_mut().below_or_zero(below)

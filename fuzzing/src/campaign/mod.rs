@@ -7,10 +7,12 @@ mod found;
 mod output;
 mod schedule;
 mod seen;
+mod sweep;
+mod take_up;
 mod voice;
 
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -25,11 +27,13 @@ use libafl::mutators::Tokens;
 pub use engine::Engine;
 pub use files::FileError;
 pub use output::OutputError;
+pub use take_up::read_seeds;
 
 use figures::Figures;
 use found::{Finder, Found};
 use output::{Kept, Output};
 use seen::Seen;
+use sweep::Sweep;
 use voice::Voice;
 
 /// How often an input is changed when it is picked: the first time, and later.
@@ -37,8 +41,6 @@ const FIRST_ROUND: usize = 512;
 const ROUND: usize = 128;
 /// How often AFL++'s files are written.
 const WRITE: Duration = Duration::from_secs(5);
-/// What is begun with when nothing is given.
-const SEED: &[u8] = b"0\n";
 
 /// Why a campaign ends that has not come to its end.
 #[derive(Debug, thiserror::Error)]
@@ -150,9 +152,12 @@ impl Campaign {
     fn round(&mut self) -> Result<(), Error> {
         let id = self.engine.next()?;
         let first = self.engine.schedule().picks(id) == 1;
-        let times = 1 + self.engine.random(if first { FIRST_ROUND } else { ROUND });
         let (number, depth) = self.names.get(&id).copied().unwrap_or_default();
         self.figures.current = number;
+        if first && self.engine.schedule().is_favored(id) {
+            self.sweep(id, number, depth)?;
+        }
+        let times = 1 + self.engine.random(if first { FIRST_ROUND } else { ROUND });
         for _ in 0..times {
             if self.reason_to_end().is_some() {
                 break;
@@ -161,6 +166,19 @@ impl Campaign {
                 let origin = format!("src:{number:06},{}op:havoc", self.moment());
                 self.attempt(&input, &origin, depth + 1)?;
             }
+        }
+        Ok(())
+    }
+
+    /// Goes through the values of the bytes in which an input differs from the one that it was made of.
+    fn sweep(&mut self, id: CorpusId, number: u64, depth: usize) -> Result<(), Error> {
+        let (input, parent) = self.engine.input_and_parent(id)?;
+        for (place, variant) in Sweep::new(&input, &parent, self.plan.max_len) {
+            if self.reason_to_end().is_some() {
+                break;
+            }
+            let origin = format!("src:{number:06},{}op:sweep,pos:{place}", self.moment());
+            self.attempt(&BytesInput::from(&variant[..]), &origin, depth + 1)?;
         }
         Ok(())
     }
@@ -177,9 +195,7 @@ impl Campaign {
                     self.figures.last_input = Some(self.began.elapsed());
                 }
             }
-            ExitKind::Crash => self.crash(input, origin)?,
-            ExitKind::Timeout => self.hang(input, origin)?,
-            ExitKind::Oom | ExitKind::Diff { .. } => {}
+            kind => self.look_into(kind, input, origin)?,
         }
         self.tick()
     }
@@ -196,6 +212,15 @@ impl Campaign {
         self.names.insert(id, (number, depth));
         self.next_name = self.next_name.max(number + 1);
         self.figures.depth = self.figures.depth.max(depth);
+    }
+
+    /// Looks into a run that did not come to its end.
+    fn look_into(&mut self, kind: ExitKind, input: &BytesInput, origin: &str) -> Result<(), Error> {
+        match kind {
+            ExitKind::Crash => self.crash(input, origin),
+            ExitKind::Timeout => self.hang(input, origin),
+            ExitKind::Ok | ExitKind::Oom | ExitKind::Diff { .. } => Ok(()),
+        }
     }
 
     /// Looks into a crash that is not just like those before.
@@ -294,90 +319,4 @@ impl Campaign {
         self.written = Some((Instant::now(), self.engine.runs()));
         Ok(())
     }
-}
-
-/// Taking up what is there.
-impl Campaign {
-    /// What a campaign before this one has left: crashes and hangs are known, and the queue is this one's.
-    fn take_up(&mut self) -> Result<(), Error> {
-        for kept in [Kept::Crashes, Kept::Hangs] {
-            for path in self.output.list(kept)?.iter().filter(|path| output::number(path).is_some()) {
-                let input = BytesInput::from(&self.finder.know(kept, path)?[..]);
-                match kept {
-                    Kept::Hangs => self.figures.hangs += 1,
-                    _ => self.figures.crashes += 1,
-                }
-                match self.engine.run(&input)? {
-                    ExitKind::Crash => {
-                        let death = self.engine.ran().and_then(|ran| ran.death.clone());
-                        self.crashes.is_new(&self.engine.classes(), death.as_ref());
-                    }
-                    ExitKind::Timeout => drop(self.hangs.is_new(&self.engine.classes(), None)),
-                    _ => {}
-                }
-            }
-        }
-        for path in self.output.list(Kept::Queue)? {
-            let Some(number) = output::number(&path) else { continue };
-            let input = BytesInput::from(&files::read(&path)?[..]);
-            let added = match self.engine.run(&input)? {
-                ExitKind::Ok => self.engine.add(&input)?,
-                _ => None,
-            };
-            self.next_name = self.next_name.max(number + 1);
-            if let Some(id) = added {
-                self.remember(id, number, 1);
-            }
-            self.tick()?;
-        }
-        if self.engine.inputs() > 0 {
-            let text = format!("goes on with {} inputs and {} crashes", self.engine.inputs(), self.figures.crashes);
-            self.voice.note(&text);
-        }
-        Ok(())
-    }
-
-    /// The first inputs: all of them of a new campaign, and what is new about them of one that goes on.
-    fn take_seeds(&mut self) -> Result<(), Error> {
-        let goes_on = self.engine.inputs() > 0;
-        let seeds = match &self.plan.seeds {
-            Some(path) => read_seeds(path)?,
-            None if goes_on => Vec::new(),
-            None => vec![("none".to_owned(), SEED.to_vec())],
-        };
-        for (name, mut bytes) in seeds {
-            bytes.truncate(self.plan.max_len);
-            let input = BytesInput::from(&bytes[..]);
-            let origin = format!("{}orig:{name}", self.moment());
-            if goes_on {
-                self.attempt(&input, &origin, 1)?;
-                continue;
-            }
-            match self.engine.run(&input)? {
-                ExitKind::Ok => {
-                    if let Some(id) = self.engine.add(&input)? {
-                        self.keep(id, &input, &origin, 1)?;
-                    }
-                }
-                ExitKind::Crash => self.crash(&input, &origin)?,
-                ExitKind::Timeout => self.hang(&input, &origin)?,
-                ExitKind::Oom | ExitKind::Diff { .. } => {}
-            }
-            self.tick()?;
-        }
-        Ok(())
-    }
-}
-
-/// Inputs of a directory, sorted by name, or of a file: names that may be part of others, and bytes.
-pub fn read_seeds(path: &Path) -> Result<Vec<(String, Vec<u8>)>, FileError> {
-    let paths = if path.is_dir() { files::list(path)? } else { vec![path.to_owned()] };
-    let mut seeds = Vec::new();
-    for path in paths.iter().filter(|path| !path.is_dir()) {
-        let name = path.file_name().unwrap_or_default().to_string_lossy();
-        // As AFL: a name in a name is cut, and has no comma.
-        let name = name.chars().filter(|c| !c.is_control()).map(|c| if c == ',' { '_' } else { c });
-        seeds.push((name.take(64).collect(), files::read(path)?));
-    }
-    Ok(seeds)
 }

@@ -54,6 +54,11 @@ impl Schedule {
         self.entries.get(id.0).map_or(0, |entry| entry.picks)
     }
 
+    /// Whether an input is favored.
+    pub fn is_favored(&self, id: CorpusId) -> bool {
+        self.entries.get(id.0).is_some_and(|entry| entry.favored)
+    }
+
     /// How many inputs are favored.
     pub fn favored(&self) -> usize {
         self.entries.iter().filter(|entry| entry.favored).count()
