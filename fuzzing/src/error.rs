@@ -23,7 +23,9 @@ pub enum Error {
 fn ended(outcome: Outcome) -> String {
     match outcome {
         Outcome::Exited(status) => format!("ended with status {status}"),
-        Outcome::Signalled(signal) => format!("was killed by {}", dejavm::sandbox::program::signal::name(signal)),
+        Outcome::Signalled(signal) => {
+            format!("was killed by {}", dejavm::sandbox::program::signal::name(signal))
+        }
         Outcome::Deadline => "was still running after a minute".into(),
         outcome => format!("its start ended as {outcome:?}"),
     }
@@ -31,7 +33,9 @@ fn ended(outcome: Outcome) -> String {
 
 fn quoted(said: &str) -> String {
     match said.trim() {
-        "" => "; give it arguments with which it reads standard input, or @@ for the path of its input".into(),
-        said => format!(", saying: {}", said.escape_debug()),
+        "" => {
+            "; give it arguments with which it reads standard input, or @@ for the path of its input".into()
+        }
+        said => format!(", saying: {said:?}"),
     }
 }

@@ -66,7 +66,8 @@ where
             }
         };
         let map = self.observers.get_mut(&self.edges);
-        let map = map.ok_or_else(|| libafl::Error::key_not_found("the map of edges is not among the observers"))?;
+        let map =
+            map.ok_or_else(|| libafl::Error::key_not_found("the map of edges is not among the observers"))?;
         map.as_mut().set_counts(self.ready.counts());
         let kind = ran.kind();
         self.ran = Some(ran);

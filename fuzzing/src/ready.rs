@@ -156,6 +156,9 @@ fn said(target: &Target, host: &Host) -> String {
 
 impl std::fmt::Debug for Ready {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Ready").field("target", &self.target).field("runs", &self.runs).finish_non_exhaustive()
+        f.debug_struct("Ready")
+            .field("target", &self.target)
+            .field("runs", &self.runs)
+            .finish_non_exhaustive()
     }
 }

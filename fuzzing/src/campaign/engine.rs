@@ -14,9 +14,9 @@ use libafl::observers::{CanTrack, ExplicitTracking};
 use libafl::schedulers::Scheduler;
 use libafl::state::{HasCorpus, HasExecutions, HasMaxSize, HasRand, StdState};
 use libafl::{HasMetadata, HasNamedMetadata, StdFuzzer};
+use libafl_bolts::HasLen;
 use libafl_bolts::rands::{Rand, StdRand};
 use libafl_bolts::tuples::{Handled, Merge, tuple_list, tuple_list_type};
-use libafl_bolts::HasLen;
 
 use super::Error;
 use super::schedule::Schedule;
@@ -76,8 +76,7 @@ impl Engine {
     pub fn add_if_new(&mut self, input: &BytesInput) -> Result<Option<CorpusId>, Error> {
         let Engine { state, fuzzer, executor, manager, .. } = self;
         let observers = executor.observers();
-        let (_, id) =
-            fuzzer.evaluate_execution(state, manager, input, &*observers, &ExitKind::Ok, false)?;
+        let (_, id) = fuzzer.evaluate_execution(state, manager, input, &*observers, &ExitKind::Ok, false)?;
         self.mutator.post_exec(&mut self.state, id)?;
         Ok(id)
     }

@@ -116,7 +116,10 @@ impl Figures {
             ("run_time", (self.elapsed_before + self.elapsed).as_secs().to_string()),
             ("fuzzer_pid", std::process::id().to_string()),
             ("cycles_done", self.cycles.to_string()),
-            ("time_wo_finds", (self.elapsed.saturating_sub(self.last_find().unwrap_or_default())).as_secs().to_string()),
+            (
+                "time_wo_finds",
+                (self.elapsed.saturating_sub(self.last_find().unwrap_or_default())).as_secs().to_string(),
+            ),
             ("execs_done", (self.runs_before + self.runs).to_string()),
             ("execs_per_sec", format!("{:.2}", self.mean_rate())),
             ("execs_ps_last_min", format!("{:.2}", self.rate)),
@@ -160,7 +163,10 @@ fn rounded(value: f64) -> f64 {
 pub fn before(stats: &str) -> (Duration, u64) {
     let field = |wanted: &str| {
         let mut lines = stats.lines().filter_map(|line| line.split_once(':'));
-        lines.find(|(name, _)| name.trim() == wanted).and_then(|(_, value)| value.trim().parse().ok()).unwrap_or(0)
+        lines
+            .find(|(name, _)| name.trim() == wanted)
+            .and_then(|(_, value)| value.trim().parse().ok())
+            .unwrap_or(0)
     };
     (Duration::from_secs(field("run_time")), field("execs_done"))
 }

@@ -109,7 +109,12 @@ impl Finder {
     }
 
     /// Records a run. Only a full disk is an error here: a finding without a recording is better than none.
-    fn record(&self, input: &[u8], dir: &Path, limit: Duration) -> Result<Result<Recorded, String>, FileError> {
+    fn record(
+        &self,
+        input: &[u8],
+        dir: &Path,
+        limit: Duration,
+    ) -> Result<Result<Recorded, String>, FileError> {
         let recording = dir.join(RECORDING);
         let error = match self.target.record(input, &recording, limit, &self.host) {
             Ok(recorded) => return Ok(Ok(recorded)),

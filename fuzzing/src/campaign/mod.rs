@@ -27,7 +27,7 @@ use libafl::mutators::Tokens;
 pub use engine::Engine;
 pub use files::FileError;
 pub use output::OutputError;
-pub use take_up::read_seeds;
+pub use take_up::read_inputs;
 
 use figures::Figures;
 use found::{Finder, Found};

@@ -151,7 +151,10 @@ mod tests {
     #[test]
     fn names_have_fields() {
         let path = Path::new("/out/crashes/id:000012,sig:11,src:000003,stack:00ff");
-        assert_eq!((number(path), field(path, "sig"), field(path, "stack")), (Some(12), Some("11"), Some("00ff")));
+        assert_eq!(
+            (number(path), field(path, "sig"), field(path, "stack")),
+            (Some(12), Some("11"), Some("00ff"))
+        );
         assert_eq!((number(Path::new("README.txt")), field(path, "op")), (None, None));
     }
 

@@ -1,6 +1,6 @@
 //! What a campaign begins with: what one before it has left, and the first inputs.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use libafl::executors::ExitKind;
 use libafl::inputs::BytesInput;
@@ -68,14 +68,14 @@ impl Campaign {
     pub(super) fn take_seeds(&mut self) -> Result<(), Error> {
         let goes_on = self.engine.inputs() > 0;
         let seeds = match &self.plan.seeds {
-            Some(path) => read_seeds(path)?,
+            Some(path) => read_inputs(path)?,
             None if goes_on => Vec::new(),
-            None => vec![("none".to_owned(), SEED.to_vec())],
+            None => vec![(PathBuf::from("none"), SEED.to_vec())],
         };
-        for (name, mut bytes) in seeds {
+        for (path, mut bytes) in seeds {
             bytes.truncate(self.plan.max_len);
             let input = BytesInput::from(&bytes[..]);
-            let origin = format!("{}orig:{name}", self.moment());
+            let origin = format!("{}orig:{}", self.moment(), name_in_name(&path));
             if goes_on {
                 self.attempt(&input, &origin, 1)?;
                 continue;
@@ -94,15 +94,16 @@ impl Campaign {
     }
 }
 
-/// Inputs of a directory, sorted by name, or of a file: names that may be part of others, and bytes.
-pub fn read_seeds(path: &Path) -> Result<Vec<(String, Vec<u8>)>, FileError> {
+/// The files of a directory, sorted by name, or a file, with their bytes.
+pub fn read_inputs(path: &Path) -> Result<Vec<(PathBuf, Vec<u8>)>, FileError> {
     let paths = if path.is_dir() { files::list(path)? } else { vec![path.to_owned()] };
-    let mut seeds = Vec::new();
-    for path in paths.iter().filter(|path| !path.is_dir()) {
-        let name = path.file_name().unwrap_or_default().to_string_lossy();
-        // Commas part the fields of a name.
-        let name = name.chars().filter(|c| !c.is_control()).map(|c| if c == ',' { '_' } else { c });
-        seeds.push((name.take(NAME).collect(), files::read(path)?));
-    }
-    Ok(seeds)
+    let inputs = paths.into_iter().filter(|path| !path.is_dir());
+    inputs.map(|path| files::read(&path).map(|bytes| (path, bytes))).collect()
+}
+
+/// A file's name, as a part of another one: there commas part fields.
+fn name_in_name(path: &Path) -> String {
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    let name = name.chars().filter(|c| !c.is_control()).map(|c| if c == ',' { '_' } else { c });
+    name.take(NAME).collect()
 }

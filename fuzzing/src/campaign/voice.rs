@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 
 use super::figures::Figures;
 use super::found::Found;
+use crate::cli::harmless;
 
 /// How often a line is redrawn on a terminal, and how often one is written elsewhere.
 const REDRAW: Duration = Duration::from_millis(500);
@@ -27,7 +28,7 @@ pub enum Manner {
 #[derive(Debug)]
 pub struct Voice {
     manner: Manner,
-    last: Option<Instant>,
+    last: Instant,
 }
 
 impl Voice {
@@ -38,16 +39,16 @@ impl Voice {
             (false, true) => Manner::Terminal,
             (false, false) => Manner::Lines,
         };
-        Voice { manner, last: None }
+        Voice { manner, last: Instant::now() }
     }
 
     /// Says how far it is, if that was not done for a while.
     pub fn status(&mut self, figures: &Figures) {
         let every = if self.manner == Manner::Terminal { REDRAW } else { REPEAT };
-        if self.last.is_some_and(|last| last.elapsed() < every) {
+        if self.last.elapsed() < every {
             return;
         }
-        self.last = Some(Instant::now());
+        self.last = Instant::now();
         match self.manner {
             Manner::Terminal => drop(write!(io::stderr(), "\r\x1b[K{}", figures.line())),
             Manner::Lines => say(&figures.line()),
@@ -71,7 +72,7 @@ impl Voice {
             }
             (_, Some(signal)) => {
                 let name = dejavm::sandbox::program::signal::name(signal);
-                let place = found.place.as_deref().unwrap_or("an unknown place").escape_debug();
+                let place = found.place.as_deref().unwrap_or("an unknown place");
                 self.say(&format!("crash: {name} at {place}: {dir}"));
             }
             (_, None) => self.say(&format!("hang: {dir}")),
@@ -113,7 +114,7 @@ impl Voice {
 }
 
 fn say(text: &str) {
-    let _ = writeln!(io::stderr(), "dejavm-fuzz: {text}");
+    let _ = writeln!(io::stderr(), "dejavm-fuzz: {}", harmless(text));
 }
 
 fn print(event: &str, mut value: Value) {

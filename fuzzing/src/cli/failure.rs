@@ -48,9 +48,13 @@ impl From<dejavm_fuzz::Error> for Failure {
         use dejavm_fuzz::Error;
         match e {
             // The target is part of the command line.
-            e @ (Error::ReadsNothing { .. } | Error::Sandbox(dejavm::Error::NotFound { .. } | dejavm::Error::BadText { .. })) => {
+            e @ (Error::ReadsNothing { .. }
+            | Error::Sandbox(dejavm::Error::NotFound { .. } | dejavm::Error::BadText { .. })) => {
                 Failure::usage(e)
             }
+            Error::Sandbox(e @ dejavm::Error::Start(_)) => Failure::usage(format_args!(
+                "the target cannot be started: {e}; it sees the system's programs, this directory, and what --ro shows it"
+            )),
             e => Failure::new(e),
         }
     }
@@ -62,9 +66,32 @@ impl From<campaign::FileError> for Failure {
     }
 }
 
-/// A message on standard error, with control characters escaped: some of it may come from a file or a guest. That it
-/// is closed is no reason to fail.
-pub fn say(message: &str) {
-    let shown = message.lines().map(|line| line.escape_debug().to_string()).collect::<Vec<_>>().join("\n");
-    let _ = writeln!(io::stderr(), "dejavm-fuzz: {}", shown.replace("\\'", "'").replace("\\\"", "\""));
+/// A message on standard error. That it is closed is no reason to fail.
+pub fn say(message: impl Display) {
+    let _ = writeln!(io::stderr(), "dejavm-fuzz: {}", harmless(&message.to_string()));
+}
+
+/// Text with its control characters but line ends and tabs escaped: some of it may come from a file or a guest, and a
+/// terminal would obey.
+pub fn harmless(text: &str) -> String {
+    let obeyed = |c: char| c.is_control() && c != '\n' && c != '\t';
+    text.chars().fold(String::new(), |mut out, c| {
+        if obeyed(c) {
+            out.extend(c.escape_default())
+        } else {
+            out.push(c)
+        }
+        out
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_terminal_is_told_nothing() {
+        assert_eq!(harmless("two\nlines\tand 'words'"), "two\nlines\tand 'words'");
+        assert_eq!(harmless("\x1b[31mred\r"), "\\u{1b}[31mred\\r");
+    }
 }

@@ -74,16 +74,17 @@ fn dictionary(paths: &[PathBuf]) -> Result<Tokens> {
     let mut words = Tokens::new();
     for path in paths {
         // LibAFL panics at what is not UTF-8.
-        let text = std::fs::read(path).map_err(|e| Failure::usage(format_args!("-x {}: {e}", path.display())))?;
+        let text =
+            std::fs::read(path).map_err(|e| Failure::usage(format_args!("-x {}: {e}", path.display())))?;
         if std::str::from_utf8(&text).is_err() {
             return Err(Failure::usage(format_args!(
                 "-x {}: not a dictionary: write bytes beyond ASCII as \\xNN",
                 path.display()
             )));
         }
-        words
-            .add_from_file(path)
-            .map_err(|e| Failure::usage(format_args!("-x {}: not a dictionary of AFL's: {e}", path.display())))?;
+        words.add_from_file(path).map_err(|e| {
+            Failure::usage(format_args!("-x {}: not a dictionary of AFL's: {e}", path.display()))
+        })?;
     }
     Ok(words)
 }

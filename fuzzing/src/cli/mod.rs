@@ -14,6 +14,7 @@ use clap::error::ErrorKind;
 use clap::{Parser, Subcommand};
 use dejavm::Host;
 
+pub use failure::harmless;
 use failure::{Failure, say, status};
 
 /// Exit statuses and examples, for the help.

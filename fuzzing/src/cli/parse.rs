@@ -4,7 +4,8 @@ use std::time::Duration;
 
 /// Bytes: a number with `K`, `M` or `G` behind it, powers of 1024.
 pub fn size(text: &str) -> Result<u64, String> {
-    let bad = || "not a size: give a whole number, with K, M or G behind it if you like, such as 512M".to_owned();
+    let bad =
+        || "not a size: give a whole number, with K, M or G behind it if you like, such as 512M".to_owned();
     let digits = text.trim_end_matches(|c: char| !c.is_ascii_digit());
     let shift = match text[digits.len()..].to_ascii_lowercase().trim_end_matches('b').trim_end_matches('i') {
         "" => 0,

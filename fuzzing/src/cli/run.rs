@@ -10,7 +10,7 @@ use libafl::executors::ExitKind;
 use super::failure::status;
 use super::options::TargetOptions;
 use super::{Failure, Result};
-use crate::campaign::{files, read_seeds};
+use crate::campaign::read_inputs;
 
 /// Runs inputs, and says how each ended.
 ///
@@ -37,16 +37,13 @@ pub fn main(args: Args) -> Result {
     let mut ready = target.start(&host)?;
     let mut crashed = false;
     for path in &args.inputs {
-        let inputs = match path.is_dir() {
-            true => read_seeds(path)?.into_iter().map(|(name, bytes)| (path.join(name), bytes)).collect(),
-            false => vec![(path.clone(), files::read(path)?)],
-        };
-        for (path, input) in inputs {
+        for (path, input) in read_inputs(path)? {
             let ran = ready.run(&input)?;
             crashed |= ran.kind() == ExitKind::Crash;
             let edges = ready.counts().iter().filter(|count| **count > 0).count();
             let line = format!("{}: {}, {edges} edges", path.display(), words(&ran));
-            writeln!(std::io::stdout(), "{line}").map_err(|e| Failure::new(format_args!("standard output: {e}")))?;
+            writeln!(std::io::stdout(), "{line}")
+                .map_err(|e| Failure::new(format_args!("standard output: {e}")))?;
         }
     }
     Ok(if crashed { status::CRASHED } else { 0 })

@@ -6,8 +6,8 @@ use std::path::{Path, PathBuf};
 
 use dejavm::Grant;
 
-use super::failure::{Failure, say};
 use super::Result;
+use super::failure::{Failure, say};
 
 /// Where it sees the current directory.
 const WORK: &str = "/work";
@@ -38,13 +38,18 @@ impl View {
 /// Shows the current directory at `/work` and at its own path. One that holds the user's home directory is shown only
 /// if it was asked for.
 fn with_current_directory(view: dejavm::View, ro: &[OsString]) -> Result<dejavm::View> {
-    let here = std::env::current_dir().map_err(|e| Failure::new(format_args!("the current directory: {e}")))?;
+    let here =
+        std::env::current_dir().map_err(|e| Failure::new(format_args!("the current directory: {e}")))?;
     let asked = ro.iter().any(|shown| split(shown).0.canonicalize().is_ok_and(|host| host == here));
     if !asked && holds_home(&here) {
-        say(&format!("{} holds your home directory: it is not shown at {WORK} without --ro .", here.display()));
+        say(format_args!(
+            "{} holds your home directory: it is not shown at {WORK} without --ro .",
+            here.display()
+        ));
         return Ok(view);
     }
-    let taken = here.starts_with(WORK) || view.covers(&here) || RESERVED.iter().any(|dir| here.starts_with(dir));
+    let taken =
+        here.starts_with(WORK) || view.covers(&here) || RESERVED.iter().any(|dir| here.starts_with(dir));
     let grant = Grant::directory(&here);
     let view = view.show(WORK, grant.clone());
     Ok(if taken || here == Path::new("/") { view } else { view.show(&here, grant) })
