@@ -48,6 +48,7 @@ pub fn put_in_place(from: &Path, to: &Path) -> Result<(), FileError> {
     let put = || -> io::Result<()> {
         fs::rename(from, to)?;
         match to.parent() {
+            Some(dir) if dir.as_os_str().is_empty() => File::open(".")?.sync_all(),
             Some(dir) => File::open(dir)?.sync_all(),
             None => Ok(()),
         }
@@ -59,6 +60,16 @@ pub fn put_in_place(from: &Path, to: &Path) -> Result<(), FileError> {
 pub fn write_whole(aside: &Path, path: &Path, bytes: &[u8]) -> Result<(), FileError> {
     let name = path.file_name().unwrap_or_default();
     let new = aside.join(name);
+    write_new(&new, bytes)?;
+    put_in_place(&new, path)
+}
+
+/// Writes a file in one step, by way of a name beside it.
+pub fn write_beside(path: &Path, bytes: &[u8]) -> Result<(), FileError> {
+    let mut name = std::ffi::OsString::from(".");
+    name.push(path.file_name().unwrap_or_default());
+    name.push(format!(".{}", std::process::id()));
+    let new = path.with_file_name(name);
     write_new(&new, bytes)?;
     put_in_place(&new, path)
 }

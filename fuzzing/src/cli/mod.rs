@@ -1,11 +1,14 @@
 //! The command line: one file a subcommand, and what they share.
 
+mod cmin;
 mod failure;
 mod fuzz;
 mod options;
 mod parse;
 mod run;
+mod shrink;
 mod signals;
+mod tmin;
 mod view;
 
 use std::process::ExitCode;
@@ -58,6 +61,8 @@ struct Cli {
 #[derive(Debug, Subcommand)]
 enum Command {
     Run(run::Args),
+    Cmin(cmin::Args),
+    Tmin(tmin::Args),
 }
 
 /// What a subcommand gives: the process's exit status.
@@ -72,6 +77,8 @@ pub fn main() -> ExitCode {
     let result = match cli.command {
         None => fuzz::main(cli.fuzz),
         Some(Command::Run(args)) => run::main(args),
+        Some(Command::Cmin(args)) => cmin::main(args),
+        Some(Command::Tmin(args)) => tmin::main(args),
     };
     result
         .unwrap_or_else(|failure| {
