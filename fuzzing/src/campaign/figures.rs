@@ -110,7 +110,7 @@ impl Figures {
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         let start = now.saturating_sub(self.elapsed);
         let at = |since: Option<Duration>| since.map_or(0, |since| (start + since).as_secs());
-        let fields: [(&str, String); 32] = [
+        let fields: [(&str, String); 31] = [
             ("start_time", start.as_secs().to_string()),
             ("last_update", now.as_secs().to_string()),
             ("run_time", (self.elapsed_before + self.elapsed).as_secs().to_string()),
@@ -122,7 +122,6 @@ impl Figures {
             ),
             ("execs_done", (self.runs_before + self.runs).to_string()),
             ("execs_per_sec", format!("{:.2}", self.mean_rate())),
-            ("execs_ps_last_min", format!("{:.2}", self.rate)),
             ("corpus_count", self.inputs.to_string()),
             ("corpus_favored", self.favored.to_string()),
             ("corpus_found", self.inputs_found.to_string()),

@@ -17,16 +17,14 @@ pub struct FileError {
 
 /// What to do about it.
 fn advice(source: &io::Error) -> &'static str {
-    match is_full(source) {
+    match FULL.iter().any(|errno| source.raw_os_error() == Some(errno.raw_os_error())) {
         true => "; free some space and give the same command again: it goes on from what is there",
         false => "",
     }
 }
 
-/// Whether a write failed since there is no room.
-pub fn is_full(error: &io::Error) -> bool {
-    [Errno::NOSPC, Errno::DQUOT].iter().any(|errno| error.raw_os_error() == Some(errno.raw_os_error()))
-}
+/// What the system says where there is no room.
+pub const FULL: [Errno; 2] = [Errno::NOSPC, Errno::DQUOT];
 
 /// Words for an error of a file or directory.
 pub fn failed<'a>(what: &'static str, path: &'a Path) -> impl FnOnce(io::Error) -> FileError + 'a {

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use dejavm::{Death, Host, Outcome};
 use dejavm_fuzz::{Recorded, Stack, Target};
+use rustix::io::Errno;
 
 use super::files::{self, FileError, failed};
 use super::output::{self, Kept, Output, RECORDING, STACK};
@@ -121,9 +122,8 @@ impl Finder {
             Err(e) => e,
         };
         let text = error.to_string();
-        if is_full(&error) {
-            let full = std::io::Error::from_raw_os_error(rustix::io::Errno::NOSPC.raw_os_error());
-            return Err(failed("write", &recording)(full));
+        if let Some(full) = files::FULL.into_iter().find(|errno| text.contains(&os_error(*errno))) {
+            return Err(failed("write", &recording)(full.into()));
         }
         if recording.exists() {
             fs::remove_dir_all(&recording).map_err(failed("remove", &recording))?;
@@ -132,16 +132,9 @@ impl Finder {
     }
 }
 
-/// Whether something went wrong since there is no room.
-fn is_full(error: &(dyn std::error::Error + 'static)) -> bool {
-    let mut reason = Some(error);
-    while let Some(error) = reason {
-        if error.downcast_ref::<std::io::Error>().is_some_and(files::is_full) {
-            return true;
-        }
-        reason = error.source();
-    }
-    false
+/// How an error of the system's ends in words: that is all that comes of one in a recorder.
+fn os_error(errno: Errno) -> String {
+    format!("(os error {})", errno.raw_os_error())
 }
 
 /// What `stack.txt` says.

@@ -9,12 +9,13 @@ mod schedule;
 mod seen;
 mod sweep;
 mod take_up;
+mod tick;
 mod voice;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
 
 use dejavm::{Host, Outcome};
@@ -39,8 +40,6 @@ use voice::Voice;
 /// How often an input is changed when it is picked: the first time, and later.
 const FIRST_ROUND: usize = 512;
 const ROUND: usize = 128;
-/// How often AFL++'s files are written.
-const WRITE: Duration = Duration::from_secs(5);
 
 /// Why a campaign ends that has not come to its end.
 #[derive(Debug, thiserror::Error)]
@@ -104,8 +103,8 @@ pub struct Campaign {
 impl Campaign {
     /// Starts the target, and takes up what is in the directory.
     pub fn start(plan: Plan, host: &Host) -> Result<Campaign, Error> {
-        let output = Output::open(&plan.out)?;
         let ready = plan.target.start(host).map_err(Error::Target)?;
+        let output = Output::open(&plan.out)?;
         let engine = Engine::new(ready, plan.seed, plan.max_len, plan.words.clone())?;
         let (elapsed_before, runs_before) = figures::before(&output.stats());
         let mut campaign = Campaign {
@@ -255,68 +254,6 @@ impl Campaign {
         }
         self.count();
         self.voice.found(&found, &self.figures);
-        Ok(())
-    }
-
-    /// Why the campaign ends here, if it does.
-    fn reason_to_end(&self) -> Option<&'static str> {
-        if self.plan.stop.load(Ordering::Relaxed) {
-            return Some("by a signal");
-        }
-        if self.plan.max_runs.is_some_and(|most| self.engine.runs() >= most) {
-            return Some("--runs is reached");
-        }
-        let late = self.plan.max_time.is_some_and(|most| self.began.elapsed() >= most);
-        late.then_some("--max-total-time is over")
-    }
-
-    /// When something was found, for its name.
-    fn moment(&self) -> String {
-        let runs = self.engine.runs();
-        match self.plan.deterministic {
-            true => format!("execs:{runs},"),
-            false => format!("time:{},execs:{runs},", self.began.elapsed().as_millis()),
-        }
-    }
-
-    /// Says how far it is, and writes it, if it is time for that.
-    fn tick(&mut self) -> Result<(), Error> {
-        match &self.written {
-            Some((at, _)) if at.elapsed() < WRITE => {}
-            _ => self.write()?,
-        }
-        // The clock is cheap, counting is not.
-        if self.engine.runs().is_multiple_of(64) {
-            self.count();
-            self.voice.status(&self.figures);
-        }
-        Ok(())
-    }
-
-    /// Brings the figures up to date.
-    fn count(&mut self) {
-        let schedule = self.engine.schedule();
-        (self.figures.pending, self.figures.pending_favored) = schedule.pending();
-        (self.figures.favored, self.figures.cycles) = (schedule.favored(), schedule.cycles());
-        self.figures.elapsed = self.began.elapsed();
-        self.figures.runs = self.engine.runs();
-        self.figures.inputs = self.engine.inputs();
-        self.figures.edges = self.engine.edges();
-        self.figures.starts = self.engine.ready().starts();
-        let (since, runs) = self.written.map_or((self.figures.elapsed, 0), |(at, runs)| (at.elapsed(), runs));
-        // Over too short a time a rate says nothing.
-        if since > Duration::from_millis(500) {
-            self.figures.rate = (self.figures.runs - runs) as f64 / since.as_secs_f64();
-        }
-    }
-
-    /// Writes AFL++'s files.
-    fn write(&mut self) -> Result<(), Error> {
-        self.count();
-        let Plan { target, banner, command_line, .. } = &self.plan;
-        self.output.write_stats(&self.figures.stats(target.timeout(), banner, command_line))?;
-        self.output.plot(&self.figures.plot())?;
-        self.written = Some((Instant::now(), self.engine.runs()));
         Ok(())
     }
 }
