@@ -29,6 +29,8 @@ pub struct Figures {
     pub current: u64,
     pub depth: usize,
     pub cycles: u64,
+    /// Those since an input was found.
+    pub cycles_without: u64,
     pub edges: usize,
     pub crashes: u64,
     pub hangs: u64,
@@ -110,12 +112,13 @@ impl Figures {
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         let start = now.saturating_sub(self.elapsed);
         let at = |since: Option<Duration>| since.map_or(0, |since| (start + since).as_secs());
-        let fields: [(&str, String); 31] = [
+        let fields: [(&str, String); 32] = [
             ("start_time", start.as_secs().to_string()),
             ("last_update", now.as_secs().to_string()),
             ("run_time", (self.elapsed_before + self.elapsed).as_secs().to_string()),
             ("fuzzer_pid", std::process::id().to_string()),
             ("cycles_done", self.cycles.to_string()),
+            ("cycles_wo_finds", self.cycles_without.to_string()),
             (
                 "time_wo_finds",
                 (self.elapsed.saturating_sub(self.last_find().unwrap_or_default())).as_secs().to_string(),

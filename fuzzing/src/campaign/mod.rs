@@ -95,6 +95,8 @@ pub struct Campaign {
     crashes: Seen,
     hangs: Seen,
     figures: Figures,
+    /// How often the queue had been gone through when an input was found last.
+    cycles_at_find: u64,
     began: Instant,
     /// When AFL++'s files were written last, and the runs until then.
     written: Option<(Instant, u64)>,
@@ -117,6 +119,7 @@ impl Campaign {
             crashes: Seen::default(),
             hangs: Seen::default(),
             figures: Figures { elapsed_before, runs_before, ..Figures::default() },
+            cycles_at_find: 0,
             began: Instant::now(),
             written: None,
             plan,
@@ -191,6 +194,7 @@ impl Campaign {
                     let new = if self.engine.edges() > before { ",+cov" } else { "" };
                     self.keep(id, input, &format!("{origin}{new}"), depth)?;
                     self.figures.inputs_found += 1;
+                    self.cycles_at_find = self.engine.schedule().cycles();
                     self.figures.last_input = Some(self.began.elapsed());
                 }
             }

@@ -51,6 +51,7 @@ impl Campaign {
     /// Brings the figures up to date.
     pub(super) fn count(&mut self) {
         let schedule = self.engine.schedule();
+        self.figures.cycles_without = schedule.cycles() - self.cycles_at_find;
         (self.figures.pending, self.figures.pending_favored) = schedule.pending();
         (self.figures.favored, self.figures.cycles) = (schedule.favored(), schedule.cycles());
         self.figures.elapsed = self.began.elapsed();

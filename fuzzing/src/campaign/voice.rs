@@ -3,6 +3,7 @@
 use std::io::{self, IsTerminal, Write};
 use std::time::{Duration, Instant};
 
+use rustix::termios::tcgetwinsize;
 use serde_json::{Value, json};
 
 use super::figures::Figures;
@@ -50,7 +51,7 @@ impl Voice {
         }
         self.last = Instant::now();
         match self.manner {
-            Manner::Terminal => drop(write!(io::stderr(), "\r\x1b[K{}", figures.line())),
+            Manner::Terminal => redraw(&figures.line()),
             Manner::Lines => say(&figures.line()),
             Manner::Json => print("status", figures.json()),
         }
@@ -111,6 +112,14 @@ impl Voice {
         }
         say(text);
     }
+}
+
+/// Draws the line of a terminal anew, cut to what fits: one that is wrapped would not be drawn over.
+fn redraw(line: &str) {
+    let columns = tcgetwinsize(io::stderr()).map_or(0, |size| size.ws_col);
+    let most = if columns == 0 { usize::MAX } else { usize::from(columns) - 1 };
+    let cut: String = line.chars().take(most).collect();
+    let _ = write!(io::stderr(), "\r\x1b[K{cut}");
 }
 
 fn say(text: &str) {
