@@ -92,6 +92,11 @@ impl Ready {
         &self.counts
     }
 
+    /// Whether there are as many edges as can be counted: others are not.
+    pub fn edges_are_full(&self) -> bool {
+        self.at.sandbox.edges_are_full()
+    }
+
     /// How often the program was started, once included.
     pub fn starts(&self) -> u64 {
         self.starts

@@ -47,6 +47,14 @@ pub enum Error {
     /// The target, or its sandbox.
     #[error(transparent)]
     Target(dejavm_fuzz::Error),
+    /// The target, or its sandbox, with an input, which is kept.
+    #[error("{source}; the input is {}", input.display())]
+    Run {
+        /// What went wrong.
+        source: dejavm_fuzz::Error,
+        /// Where the input is.
+        input: PathBuf,
+    },
     /// A file.
     #[error(transparent)]
     File(#[from] FileError),
@@ -97,6 +105,8 @@ pub struct Campaign {
     figures: Figures,
     /// How often the queue had been gone through when an input was found last.
     cycles_at_find: u64,
+    /// That there are more edges than are counted was said.
+    full_told: bool,
     began: Instant,
     /// When AFL++'s files were written last, and the runs until then.
     written: Option<(Instant, u64)>,
@@ -120,6 +130,7 @@ impl Campaign {
             hangs: Seen::default(),
             figures: Figures { elapsed_before, runs_before, ..Figures::default() },
             cycles_at_find: 0,
+            full_told: false,
             began: Instant::now(),
             written: None,
             plan,
@@ -185,9 +196,20 @@ impl Campaign {
         Ok(())
     }
 
+    /// Runs an input. One that something goes wrong with is kept: it shows a mistake of dejavm's.
+    fn run_input(&mut self, input: &BytesInput) -> Result<ExitKind, Error> {
+        match self.engine.run(input) {
+            Err(Error::Target(source)) => {
+                let input = self.output.keep_failed(input.mutator_bytes())?;
+                Err(Error::Run { source, input })
+            }
+            done => done,
+        }
+    }
+
     /// Runs a changed input, and keeps it if there is something new about it.
     fn attempt(&mut self, input: &BytesInput, origin: &str, depth: usize) -> Result<(), Error> {
-        match self.engine.run(input)? {
+        match self.run_input(input)? {
             ExitKind::Ok => {
                 let before = self.engine.edges();
                 if let Some(id) = self.engine.add_if_new(input)? {

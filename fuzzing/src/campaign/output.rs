@@ -110,6 +110,13 @@ impl Output {
         Ok(to)
     }
 
+    /// Keeps the input that a run failed with, and says where.
+    pub fn keep_failed(&self, input: &[u8]) -> Result<PathBuf, FileError> {
+        let path = self.root.join("failed-input");
+        write_whole(&self.aside, &path, input)?;
+        Ok(path)
+    }
+
     /// What `fuzzer_stats` says; nothing where there is none.
     pub fn stats(&self) -> String {
         fs::read_to_string(self.root.join("fuzzer_stats")).unwrap_or_default()

@@ -25,7 +25,7 @@ impl Campaign {
         for path in self.output.list(Kept::Queue)? {
             let Some(number) = output::number(&path) else { continue };
             let input = BytesInput::from(&files::read(&path)?[..]);
-            let added = match self.engine.run(&input)? {
+            let added = match self.run_input(&input)? {
                 ExitKind::Ok => self.engine.add(&input)?,
                 _ => None,
             };
@@ -50,7 +50,7 @@ impl Campaign {
             Kept::Hangs => self.figures.hangs += 1,
             _ => self.figures.crashes += 1,
         }
-        match self.engine.run(&input)? {
+        match self.run_input(&input)? {
             ExitKind::Crash => {
                 let death = self.engine.ran().and_then(|ran| ran.death.clone());
                 self.crashes.is_new(&self.engine.classes(), death.as_ref());
@@ -80,7 +80,7 @@ impl Campaign {
                 self.attempt(&input, &origin, 1)?;
                 continue;
             }
-            match self.engine.run(&input)? {
+            match self.run_input(&input)? {
                 ExitKind::Ok => {
                     if let Some(id) = self.engine.add(&input)? {
                         self.keep(id, &input, &origin, 1)?;

@@ -71,6 +71,11 @@ impl Campaign {
         let Plan { target, banner, command_line, .. } = &self.plan;
         self.output.write_stats(&self.figures.stats(target.timeout(), banner, command_line))?;
         self.output.plot(&self.figures.plot())?;
+        if self.engine.ready().edges_are_full() && !self.full_told {
+            self.full_told = true;
+            self.voice
+                .note("there are more edges than can be counted: name the files that matter by --cover");
+        }
         self.written = Some((Instant::now(), self.engine.runs()));
         Ok(())
     }
