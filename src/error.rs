@@ -74,6 +74,12 @@ pub enum Error {
         /// Why.
         why: &'static str,
     },
+    /// A guest that is not changed from outside.
+    #[error("the guest cannot be changed: {why}")]
+    NotChanged {
+        /// Why.
+        why: &'static str,
+    },
     /// A guest whose control flow is not counted.
     #[error("no coverage: only programs' is counted, not that of bare-metal guests")]
     NoCoverage,

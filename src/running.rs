@@ -106,12 +106,12 @@ impl Sandbox {
     /// # Errors
     /// As [`Sandbox::run`].
     pub fn run_until(&mut self, point: PauseAt) -> Result<Outcome, Error> {
-        let outcome = self.run_to(point)?;
+        let outcome = self.run_to_point(point)?;
         self.timed_out |= outcome == Outcome::Deadline;
         Ok(outcome)
     }
 
-    fn run_to(&mut self, point: PauseAt) -> Result<Outcome, Error> {
+    fn run_to_point(&mut self, point: PauseAt) -> Result<Outcome, Error> {
         self.check()?;
         // Threads of the sandbox's own are started only now, so that they are confined as the process is.
         if let Some(recording) = &mut self.recording {

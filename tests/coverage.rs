@@ -77,7 +77,6 @@ fn each_way_is_counted() {
     assert!(few.keys().all(|edge| &*edge.file == "/guest/coverage"), "{few:?}");
     assert_eq!(differing(&few, &of(&[5, 0, 0, 0])), []);
     assert_eq!(differing(&few, &of(&[201, 0, 0, 0])), [(Way::Taken, 4, 200)]);
-    // The last is as much as 255 rounds, of which the last is not taken.
     assert_eq!(differing(&few, &of(&[0, 0, 0, 0])), [(Way::Taken, 4, 255)], "counts end at 255");
     let functions = differing(&few, &of(&[5, 0, 1, 0]));
     let mut functions: Vec<_> = functions.into_iter().filter(|(way, ..)| *way == Way::Entered).collect();
@@ -161,6 +160,23 @@ fn a_program_that_is_stopped_anywhere_counts_the_same() {
         );
     }
     assert_eq!(sum.len(), at_once.len());
+}
+
+#[test]
+fn who_waits_in_a_loop_lets_others_run() {
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    let path = guest(dir.path(), "spinning.c", &["-pthread", "-mrdpid"]);
+    let host = Host::probe().expect("KVM");
+    let run = |part: &str| {
+        let mut sandbox = program(&path).arg(part).start(&host).expect("a sandbox");
+        sandbox.cover(Modules::Own).expect("counts");
+        let report = sandbox.run().expect("a run");
+        assert!(report.stdout.ends_with(b"to the end\n"), "{part}: {report:?}");
+        take(&mut sandbox)
+    };
+    for part in ["circle", "lock"] {
+        assert_eq!(run(part), run(part), "{part}");
+    }
 }
 
 /// Notes what every exit says.

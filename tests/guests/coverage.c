@@ -1,4 +1,4 @@
-// Reads four bytes, and goes other ways by them: a loop of so many rounds, a word or none, one of three functions, and
+// Reads four bytes, and goes other ways by them: a loop of so many rounds, or of a thousand, a word or none, one of three functions, and
 // so many threads or processes that do the same.
 #include <pthread.h>
 #include <stdio.h>
@@ -17,7 +17,7 @@ static void (*volatile const functions[])(void) = {first, second, third};
 static void rounds(unsigned n) { __asm__ volatile("1: dec %0; jnz 1b" : "+r"(n)); }
 
 static void *work(void *unused) {
-    rounds(input[0]);
+    rounds(input[0] ? input[0] : 1000);
     functions[input[2] % 3]();
     return unused;
 }

@@ -1,6 +1,7 @@
 //! Who called whom: the frames of the running task's stack, with the names and lines of the program's files.
 
 mod module;
+mod symbol;
 mod unwind;
 
 use std::collections::BTreeMap;
@@ -12,6 +13,7 @@ use dejavm_sandbox::program::mm::Backing;
 use super::Timeline;
 use super::mapped::FileReader;
 use module::{Module, Place};
+pub use symbol::symbol_address;
 use unwind::{Registers, Stack, Unwound};
 
 /// Most frames of a backtrace: a stack may be as deep as memory is, or go round in circles.

@@ -74,6 +74,15 @@ pub(super) struct Place {
 impl Module {
     /// Reads what is needed of an ELF file, as far as it is there and the budget of bytes reaches.
     pub fn load(file: impl Read + Seek, budget: &mut u64) -> Option<Module> {
+        Module::read(file, budget, false)
+    }
+
+    /// Reads its symbols alone.
+    pub fn load_symbols(file: impl Read + Seek, budget: &mut u64) -> Option<Module> {
+        Module::read(file, budget, true)
+    }
+
+    fn read(file: impl Read + Seek, budget: &mut u64, symbols_alone: bool) -> Option<Module> {
         let data = &ReadCache::new(file);
         let header = FileHeader64::<LittleEndian>::parse(data).ok()?;
         let endian = header.endian().ok()?;
@@ -88,10 +97,15 @@ impl Module {
         // They stand at the end of a file, which nobody may have read.
         if let Ok(sections) = header.sections(endian, data) {
             let mut sections = Sections { sections, data, budget };
-            let tables = sections.named(".eh_frame").filter(|(_, bytes)| bytes.len() <= MOST_OF_TABLES);
-            module.tables = tables.map(|(address, bytes)| Tables::new(arc(bytes), address));
+            // In the order in which they matter, as the budget may end.
+            if !symbols_alone {
+                let tables = sections.named(".eh_frame").filter(|(_, bytes)| bytes.len() <= MOST_OF_TABLES);
+                module.tables = tables.map(|(address, bytes)| Tables::new(arc(bytes), address));
+            }
             module.symbols = sections.symbols();
-            module.lines = sections.lines();
+            if !symbols_alone {
+                module.lines = sections.lines();
+            }
         }
         Some(module)
     }
@@ -127,6 +141,11 @@ impl Module {
         self.tables.as_ref()?.unwind(address, registers, stack)
     }
 
+    /// The address of a symbol, by its name as it stands in the file.
+    pub fn symbol(&self, name: &[u8]) -> Option<u64> {
+        self.symbols.iter().find_map(|symbols| symbols.named(name))
+    }
+
     /// What an address is called.
     pub fn place(&self, address: u64) -> Place {
         let function = self.symbols.iter().find_map(|symbols| symbols.find(address));
@@ -137,6 +156,17 @@ impl Module {
 }
 
 impl Symbols {
+    /// The address of a symbol of the file's own.
+    fn named(&self, name: &[u8]) -> Option<u64> {
+        let entries = slice_from_all_bytes::<Sym64<LittleEndian>>(&self.entries).ok()?;
+        let is_it = |entry: &&Sym64<LittleEndian>| {
+            let names = self.names.get(entry_name(entry)..);
+            let rest = names.and_then(|names| names.strip_prefix(name));
+            entry.st_shndx(LittleEndian) != SHN_UNDEF && rest.is_some_and(|rest| rest.first() == Some(&0))
+        };
+        Some(entries.iter().find(is_it)?.st_value(LittleEndian))
+    }
+
     /// The function at an address, and how far in it that is.
     fn find(&self, address: u64) -> Option<(String, u64)> {
         let entries = slice_from_all_bytes::<Sym64<LittleEndian>>(&self.entries).ok()?;

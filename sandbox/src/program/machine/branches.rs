@@ -11,15 +11,18 @@ use super::Machine;
 use super::debug::Halt;
 use super::delivery::Resume;
 use super::exceptions::Trap;
+use iced_x86::Instruction;
+
 use crate::exit::ExitKind;
 use crate::machine::{RunEnd, RunError, RunOptions};
 use crate::program::clock::EXIT_STEP;
 use crate::program::coverage::{Edge, Modules};
 use crate::program::entry::Entry;
 use crate::program::exception;
+use crate::program::kernel::Kernel;
 use crate::program::mm::{Access, FaultAnswer, Memory, USER_END};
 use crate::program::translate::{
-    Breakpoints, Caches, Edges, Landing, Leaves, is_counted, is_inside, is_translated,
+    Breakpoints, Caches, Edges, Landing, Leaves, is_counted, is_inside, is_translated, way,
 };
 use crate::ram::PageError;
 use crate::vcpu::Exit;
@@ -91,7 +94,7 @@ impl Branches {
 
 impl Machine {
     /// Counts from here on which ways control flow takes in the code of these files, of all programs. Nothing changes for
-    /// them. Where they are stepped, and in code that can be written, nothing is counted.
+    /// them. In code that can be written nothing is counted.
     ///
     /// # Errors
     /// When there is no memory.
@@ -143,9 +146,12 @@ impl Machine {
 
     /// Whether branches are counted from here on.
     pub(super) fn counts_branches(&self) -> bool {
-        let wanted = self.debug.counts_branches()
-            || self.kernel.sched.counts_branches()
-            || self.branches.edges.is_some();
+        self.needs_branches() || self.branches.edges.is_some() && !self.branches.suspended
+    }
+
+    /// Whether it matters how many they are.
+    pub(super) fn needs_branches(&self) -> bool {
+        let wanted = self.debug.counts_branches() || self.kernel.sched.counts_branches();
         wanted && !self.branches.suspended
     }
 
@@ -420,10 +426,24 @@ impl Machine {
             self.branches.suspended = true;
         }
         let branch = self.instruction(self.stepper.at.0)?;
+        self.count_stepped_way(&branch, frame.rip)?;
         if !is_counted(&branch, frame.rip) {
             return Ok(false);
         }
         self.made_branches(1);
         Ok(self.kernel.sched.counts_branches() && self.kernel.sched.branches_left() == 0)
+    }
+    /// An instruction was stepped, and the program goes on at an address: counts the way, as a copy of it would.
+    fn count_stepped_way(&mut self, branch: &Instruction, to: u64) -> Result<(), RunError> {
+        let (Some(edges), Some((at, way))) = (&mut self.branches.edges, way(branch, to)) else {
+            return Ok(());
+        };
+        let Kernel { memory, space, .. } = &mut self.kernel;
+        if let Some((start, vma)) = space.find(at).filter(|(_, vma)| is_translated(vma))
+            && let Some(offset) = vma.backing.offset()
+        {
+            edges.add(memory, &vma.name, offset.wrapping_add(at - start), way)?;
+        }
+        Ok(())
     }
 }

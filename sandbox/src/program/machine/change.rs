@@ -17,11 +17,9 @@ impl Machine {
     /// # Errors
     /// When KVM refuses.
     pub fn set_registers(&mut self, regs: &UserRegisters, fp: &ExtendedState) -> Result<bool, RunError> {
-        let rflags = signal::kept_flags(regs.general.rflags);
-        let regs = UserRegisters { general: General { rflags, ..regs.general }, ..*regs };
-        if self.is_waiting() || !regs.is_valid(USER_END) || !fp.is_valid(USER_COMPONENTS) {
+        let Some(regs) = self.settable(regs).filter(|_| fp.is_valid(USER_COMPONENTS)) else {
             return Ok(false);
-        }
+        };
         if self.core.vcpu.set_extended_state(fp).is_err() {
             // This CPU lacks something of it.
             return Ok(false);
@@ -29,6 +27,25 @@ impl Machine {
         self.kernel.task.regs = regs;
         self.resume(Resume::Full)?;
         Ok(true)
+    }
+
+    /// [`Machine::set_registers`] of the general ones alone, which costs less.
+    ///
+    /// # Errors
+    /// When KVM refuses.
+    pub fn set_general(&mut self, general: &General) -> Result<bool, RunError> {
+        let regs = UserRegisters { general: *general, ..self.kernel.task.regs };
+        let Some(regs) = self.settable(&regs) else { return Ok(false) };
+        self.kernel.task.regs = regs;
+        self.resume(Resume::Full)?;
+        Ok(true)
+    }
+
+    /// What the running task can be given of these registers, if it can.
+    fn settable(&self, regs: &UserRegisters) -> Option<UserRegisters> {
+        let rflags = signal::kept_flags(regs.general.rflags);
+        let regs = UserRegisters { general: General { rflags, ..regs.general }, ..*regs };
+        (!self.is_waiting() && regs.is_valid(USER_END)).then_some(regs)
     }
 
     /// Writes memory of the running process, whatever its protection; returns how many bytes were written before

@@ -119,7 +119,7 @@ impl Machine {
         let in_program = general.rip < USER_END && general.rflags & TRAP_FLAG == 0;
         if !self.watch.is_due(self.core.exits)
             || self.stepper.on
-            || self.counts_branches()
+            || self.needs_branches()
             || !awaited
             || !in_program
         {

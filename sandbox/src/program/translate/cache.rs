@@ -24,7 +24,8 @@ use crate::x86::frame::Frame;
 use crate::x86::paging::{NO_EXEC, USER, WRITABLE};
 
 const PAGE: u64 = PAGE_SIZE as u64;
-/// Blocks that are translated at once: those that the first may go on to, and so on.
+/// Blocks that are translated at once: those that the first may go on to, and so on. Where there is no room for what may
+/// be needed, fewer are.
 const AT_ONCE: usize = 48;
 /// Entries of the table that are used at most: three of four, so that the search is short.
 const MOST_TARGETS: u64 = 3 << (HASH_BITS - 2);
@@ -47,6 +48,8 @@ pub(crate) struct Cache {
     code: Vec<u64>,
     /// Bytes of copies.
     used: u64,
+    /// Blocks that are translated at once.
+    at_once: usize,
     /// The copies of blocks, by the program's addresses.
     blocks: HashMap<u64, Copy>,
     /// Pages of counts that are mapped.
@@ -86,6 +89,7 @@ impl Cache {
             table,
             code: Vec::new(),
             used: 0,
+            at_once: AT_ONCE,
             blocks: HashMap::new(),
             counts: 0,
             pieces,
@@ -223,7 +227,7 @@ impl Cache {
             return Ok(Some(*copy));
         }
         let (mut wanted, mut returns, mut sources) = (vec![rip], Vec::new(), Sources::default());
-        for number in 0..AT_ONCE {
+        for number in 0..self.at_once {
             let Some(at) = wanted.pop() else { break };
             if self.blocks.contains_key(&at) {
                 continue;
@@ -235,6 +239,7 @@ impl Cache {
                     break;
                 }
                 self.clear(&mut kernel.memory, &mut kernel.space)?;
+                self.at_once = (self.at_once / 4).max(1);
                 block = self.made(at, &source, edges.as_deref_mut())?;
             }
             self.sources.extend(source.pages);

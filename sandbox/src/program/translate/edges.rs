@@ -82,6 +82,28 @@ impl Edges {
         Ok(&self.pages)
     }
 
+    /// Counts a way that was gone by no copy, if it is one of a chosen file's.
+    ///
+    /// # Errors
+    /// When there is no memory.
+    pub fn add(
+        &mut self,
+        memory: &mut Memory,
+        name: &Arc<[u8]>,
+        offset: u64,
+        way: Way,
+    ) -> Result<(), PageError> {
+        let Some(count) = self.file(name).and_then(|file| self.count(file, offset, way)) else {
+            return Ok(());
+        };
+        let at = (count - COUNTS) as usize;
+        let page = self.pages(memory)?[at / PAGE_SIZE] + (at % PAGE_SIZE) as u64;
+        let mut word = [0; COUNT_BYTES];
+        memory.system.read(page, &mut word);
+        memory.system.write(page, &u32::from_le_bytes(word).wrapping_add(1).to_le_bytes());
+        Ok(())
+    }
+
     /// The counts, by number, of what was met so far; what is more than 255 is 255. They are 0 from then on.
     pub fn take(&self, memory: &Memory, counts: &mut Vec<u8>) {
         counts.clear();

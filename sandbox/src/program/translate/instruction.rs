@@ -2,6 +2,7 @@
 
 use iced_x86::{Code, FlowControl, Instruction, Mnemonic, OpKind, Register};
 
+use crate::program::coverage::Way;
 use crate::program::mm::patch;
 use crate::x86::by_rip::stand_in;
 
@@ -38,6 +39,17 @@ pub(crate) fn is_counted(instruction: &Instruction, to: u64) -> bool {
         Kind::Jump(_) | Kind::JumpIf(..) | Kind::JumpByRcx(_) | Kind::Call(_) => to <= instruction.ip(),
         Kind::Return(_) | Kind::JumpIndirect | Kind::CallIndirect => true,
         Kind::Same | Kind::By(_) | Kind::Leaves | Kind::Stepped => false,
+    }
+}
+
+/// The way that control flow took by an instruction from which it went on at an address, if it is one that is counted:
+/// what it is counted of ([`crate::program::coverage`]).
+pub(crate) fn way(instruction: &Instruction, to: u64) -> Option<(u64, Way)> {
+    match kind(instruction) {
+        Kind::JumpIf(_, target) if to == target => Some((instruction.ip(), Way::Taken)),
+        Kind::JumpIf(..) => Some((instruction.ip(), Way::NotTaken)),
+        Kind::Return(_) | Kind::JumpIndirect | Kind::CallIndirect => Some((to, Way::Entered)),
+        _ => None,
     }
 }
 
@@ -215,6 +227,16 @@ mod tests {
         assert!(!counted(&[0xe8, 0x10, 0, 0, 0], AT + 0x15), "forwards");
         assert!(counted(&[0xc3], AT + 1) && counted(&[0xff, 0xe0], AT + 2) && counted(&[0xff, 0x10], 5));
         assert!(!counted(&[0xcb], 0) && !counted(&[0x0f, 0x05], 0) && !counted(&[0x90], AT + 1));
+    }
+
+    #[test]
+    fn ways() {
+        let way = |code: &[u8], to| way(&decode(code), to);
+        assert_eq!(way(&[0x74, 0xf0], AT - 14), Some((AT, Way::Taken)));
+        assert_eq!(way(&[0x74, 0xf0], AT + 2), Some((AT, Way::NotTaken)));
+        assert_eq!(way(&[0xc3], 5), Some((5, Way::Entered)));
+        assert_eq!(way(&[0xff, 0x10], 5), Some((5, Way::Entered)));
+        assert!(way(&[0xe8, 0, 0, 0, 0], AT + 5).is_none() && way(&[0xe2, 0xfe], AT).is_none());
     }
 
     #[test]

@@ -36,7 +36,7 @@ mod source;
 pub(crate) use block::Breakpoints;
 pub(crate) use caches::Caches;
 pub(crate) use edges::Edges;
-pub(crate) use instruction::is_counted;
+pub(crate) use instruction::{is_counted, way};
 pub(crate) use layout::{COPIES, is_inside};
 pub(crate) use piece::{Landing, Leaves};
 pub(crate) use source::is_translated;

@@ -1,0 +1,28 @@
+//! Where a symbol of the program's files is.
+
+use dejavm_sandbox::guest::Machine;
+use dejavm_sandbox::program::mm::Backing;
+
+use super::MOST_READ;
+use super::module::Module;
+use crate::timeline::mapped::{FileReader, Sources};
+
+/// The address at which the running process of a program has a symbol, by its name as it stands in the file (mangled, in
+/// C++ and Rust): in the executable, or in the first of its libraries that has it. `None` where no file that is mapped
+/// with code has it now, and for a bare-metal guest.
+pub fn symbol_address(machine: &Machine, name: &str) -> Option<u64> {
+    let kernel = &machine.program()?.kernel;
+    let sources = Sources { machine, home: None };
+    let executable = &kernel.space.state.image.exe;
+    let code = kernel.space.state.vmas.iter().filter(|(_, vma)| vma.protection.exec);
+    let (first, others): (Vec<_>, Vec<_>) = code.partition(|(_, vma)| *vma.name == **executable);
+    let mut budget = MOST_READ;
+    first.into_iter().chain(others).find_map(|(start, vma)| {
+        let Backing::File { content, offset, len, .. } = vma.backing else { return None };
+        let file = sources.open_content(content, len, &vma.name);
+        let module = Module::load_symbols(FileReader::new(sources, file), &mut budget)?;
+        // What the file's addresses are moved by.
+        let moved = start.wrapping_sub(module.address(offset)?);
+        Some(module.symbol(name.as_bytes())?.wrapping_add(moved))
+    })
+}

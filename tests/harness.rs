@@ -1,0 +1,128 @@
+//! A program is run up to an address, and its functions are called from outside.
+
+mod common;
+
+use std::path::Path;
+use std::time::Duration;
+
+use common::guest;
+use dejavm::{Called, Error, General, Host, Modules, Outcome, Program, Sandbox};
+use tempfile::TempDir;
+
+fn program(dir: &Path) -> Program {
+    Program::new("/guest/harness").show("/guest", dir).memory(256 << 20).capture_output()
+}
+
+/// A host, a directory with the guest, and a sandbox before it parses.
+fn ready() -> (Host, TempDir, Sandbox) {
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    guest(dir.path(), "harness.c", &[]);
+    let host = Host::probe().expect("KVM");
+    let mut sandbox = program(dir.path()).start(&host).expect("a sandbox");
+    let parse = sandbox.symbol("parse").expect("a symbol of the executable's");
+    assert_eq!(sandbox.run_to([parse, 0x1234]).expect("a run"), Outcome::Paused);
+    assert_eq!(sandbox.registers().rip, parse);
+    (host, dir, sandbox)
+}
+
+#[test]
+fn functions_are_called() {
+    let (_, _dir, mut sandbox) = ready();
+    let at = |name: &str| sandbox.symbol(name);
+    let (parse, often, malloc, strlen) = (at("parse"), at("often"), at("malloc"), at("strtoul"));
+    assert!(at("main").is_some() && at("calls").is_some() && at("no_such_name").is_none());
+    assert_eq!(sandbox.symbol("parse"), Some(sandbox.registers().rip));
+
+    let mut call = |function: Option<u64>, arguments: &[u64]| {
+        let before = sandbox.registers();
+        let called = sandbox.call(function.expect("a symbol"), arguments).expect("a call");
+        assert_eq!(sandbox.registers(), before);
+        called
+    };
+    let Called::Returned(buffer) = call(malloc, &[16]) else { panic!("malloc returns") };
+    assert_eq!(call(often, &[3, 5, 7, 11, 13, 1]), Called::Returned(9700 * 3 + 1 + 2 + 3 + 35 + 143 + 1));
+    sandbox.write_memory(buffer, b"4711\0").expect("memory");
+    let before = sandbox.registers();
+    assert_eq!(
+        sandbox.call(strlen.expect("a library's"), &[buffer, 0, 10]).expect("a call"),
+        Called::Returned(4711)
+    );
+    assert_eq!(sandbox.call(parse.expect("a symbol"), &[buffer, 1]).expect("a call"), Called::Returned(5204));
+    assert_eq!(sandbox.registers(), before);
+
+    // The program goes on as if nothing had been, but for what the calls did.
+    let report = sandbox.run().expect("a run");
+    assert_eq!((report.outcome, &report.stdout[..]), (Outcome::Exited(0), &b"29405\n"[..]));
+}
+
+trait Returns {
+    fn returned(self) -> u64;
+}
+
+impl Returns for Called {
+    fn returned(self) -> u64 {
+        let Called::Returned(value) = self else { panic!("{self:?}") };
+        value
+    }
+}
+
+#[test]
+fn a_function_is_tried_with_many_inputs() {
+    let (_, _dir, mut sandbox) = ready();
+    let parse = sandbox.registers().rip;
+    let malloc = sandbox.symbol("malloc").expect("a library's");
+    let buffer = sandbox.call(malloc, &[64]).expect("a call").returned();
+    sandbox.cover(Modules::Own).expect("counts");
+    let mut point = sandbox.reset_point().expect("a mark");
+    let (mut counts, mut known) = (Vec::new(), Vec::new());
+    for round in 0..3 {
+        for (number, (input, expected)) in [
+            (&b"abc"[..], Called::Returned(29401)),
+            (b"die", Called::Ended(Outcome::Signalled(11))),
+            (b"", Called::Returned(1)),
+            (b"exit", Called::Ended(Outcome::Exited(3))),
+            (b"loop", Called::Ended(Outcome::Deadline)),
+            (b"zz", Called::Returned(24401)),
+        ]
+        .into_iter()
+        .enumerate()
+        {
+            sandbox.write_memory(buffer, input).expect("memory");
+            let is_endless = input == b"loop";
+            sandbox.set_deadline(Some(Duration::from_millis(if is_endless { 100 } else { 60_000 })));
+            let called = sandbox.call(parse, &[buffer, input.len() as u64]).expect("a call");
+            assert_eq!(called, expected, "{input:?}, round {round}");
+            sandbox.take_counts(&mut counts);
+            if round == 0 {
+                known.push(counts.clone());
+            } else if !is_endless {
+                counts.truncate(known[number].len());
+                assert_eq!(counts, known[number], "{input:?}, round {round}");
+            }
+            sandbox.reset_to(&mut point).expect("a reset");
+            sandbox.verify_reset(&point).expect("everything is what it was");
+        }
+    }
+    assert_ne!(known[0], known[2]);
+}
+
+#[test]
+fn what_cannot_be_is_refused() {
+    let (host, dir, mut sandbox) = ready();
+    let before = sandbox.registers();
+    let refused =
+        |result: Result<(), Error>| assert!(matches!(result, Err(Error::NotChanged { .. })), "{result:?}");
+    refused(sandbox.set_registers(&General { rip: 1 << 60, ..before }));
+    refused(sandbox.write_memory(8, b"x"));
+    assert_eq!(sandbox.registers(), before);
+    // Where no memory is, a function dies as it would by itself.
+    assert_eq!(sandbox.call(0x1234, &[]).expect("a call"), Called::Ended(Outcome::Signalled(11)));
+
+    let mut recorded =
+        program(dir.path()).record(dir.path().join("recording")).start(&host).expect("a sandbox");
+    let main = recorded.symbol("main").expect("a symbol");
+    refused(recorded.run_to([main]).map(drop));
+    refused(recorded.set_registers(&before));
+    refused(recorded.write_memory(main, b"x"));
+    assert_eq!(recorded.run().expect("a run").outcome, Outcome::Exited(0));
+}
