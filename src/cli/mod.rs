@@ -10,6 +10,7 @@ mod diff;
 mod doctor;
 mod failure;
 mod find;
+mod fuzz;
 mod gdb;
 mod generate;
 mod guest;
@@ -84,7 +85,7 @@ Exit status of run, kernel, record, replay and restore:
   126  the program was found, but cannot be executed
   127  the program was not found
 Exit status of hunt: 0, or 1 when a run failed; of diff: 0 when the recordings are the same, 1 when they
-differ; of find and where: 0, or 1 when nothing was found. The other commands: 0, or 125.
+differ; of find and where: 0, or 1 when nothing was found; of fuzz: dejavm-fuzz's. The other commands: 0, or 125.
 
 Examples:
   dejavm run -- python3 -c 'print(6*7)'
@@ -122,6 +123,7 @@ enum Command {
     Kernel(kernel::Args),
     Record(record::Args),
     Hunt(hunt::Args),
+    Fuzz(fuzz::Args),
     Replay(replay::Args),
     Debug(debug::Args),
     Snapshot(snapshot::Args),
@@ -161,6 +163,7 @@ pub fn main() -> ExitCode {
         Command::Kernel(args) => kernel::main(args, voice),
         Command::Record(args) => record::main(args, voice),
         Command::Hunt(args) => hunt::main(args, voice),
+        Command::Fuzz(args) => fuzz::main(args),
         Command::Replay(args) => replay::main(args, voice),
         Command::Debug(args) => debug::main(args),
         Command::Snapshot(args) => snapshot::main(args, voice),

@@ -1,0 +1,87 @@
+//! What subcommands have in common: the target.
+
+use std::ffi::OsString;
+use std::num::NonZeroU64;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::Args;
+use dejavm::{Modules, Program};
+use dejavm_fuzz::{Target, with_input_path};
+
+use super::failure::Failure;
+use super::{Result, parse, view};
+
+/// The target, and what it may use.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "The target")]
+pub struct TargetOptions {
+    /// How long a run may take, such as 500ms: a longer one is a hang.
+    #[arg(long, value_name = "TIME", default_value = "1s", value_parser = parse::duration)]
+    timeout: Duration,
+    /// Memory that it may use, with K, M or G behind the number. A run that wants more is no crash.
+    #[arg(long, value_name = "SIZE", default_value = "512M", value_parser = parse::size)]
+    memory: u64,
+    /// Counts the edges of this file's code: a path in the guest, or a file name. May be repeated [default: those of
+    /// the program and its libraries, but for the C library's].
+    #[arg(long, value_name = "FILE")]
+    cover: Vec<String>,
+    /// Shows a file or directory, read-only, at its own path or another. May be repeated. Programs and libraries and
+    /// the current directory are shown unasked, as in `dejavm run`.
+    #[arg(long, value_name = "PATH[:GUESTPATH]")]
+    ro: Vec<OsString>,
+    /// Sets a variable of its environment; without a value, to the one that it has here.
+    #[arg(long, value_name = "NAME[=VALUE]")]
+    env: Vec<OsString>,
+    /// For tests of dejavm: compares the sandbox with what it was, each time that it was put back so often.
+    #[arg(long, value_name = "EVERY")]
+    verify_reset: Option<NonZeroU64>,
+    /// The program, looked for in the guest's PATH unless there is a slash in it, and its arguments. It reads standard
+    /// input; @@ in an argument stands for a path at which it can open it.
+    #[arg(last = true, required = true, value_name = "TARGET")]
+    words: Vec<OsString>,
+}
+
+impl TargetOptions {
+    /// The target.
+    pub fn target(&self) -> Result<Target> {
+        let (Some(name), args) = (self.words.first(), self.words.iter().skip(1)) else {
+            return Err(Failure::usage("give a program behind --"));
+        };
+        let view = view::View::new(&self.ro)?;
+        let mut program = Program::new(name)
+            .args(args.map(|arg| with_input_path(arg)))
+            .memory(self.memory)
+            .workdir(view.workdir)
+            .view(view.view);
+        for variable in &self.env {
+            program = set(program, variable);
+        }
+        let modules = match &self.cover[..] {
+            [] => Modules::Own,
+            names => Modules::Named(names.to_vec()),
+        };
+        Ok(Target::new(program).with_timeout(self.timeout).cover(modules).verify_every(self.verify_reset))
+    }
+
+    /// The program's name.
+    pub fn name(&self) -> String {
+        let name = self.words.first().map(PathBuf::from);
+        let name = name.as_deref().and_then(|path| path.file_name()).unwrap_or_default();
+        name.to_string_lossy().into_owned()
+    }
+}
+
+fn set(program: Program, variable: &OsString) -> Program {
+    use std::ffi::OsStr;
+    use std::os::unix::ffi::OsStrExt;
+    let bytes = variable.as_bytes();
+    match bytes.iter().position(|byte| *byte == b'=') {
+        Some(at) => program.env(OsStr::from_bytes(&bytes[..at]), OsStr::from_bytes(&bytes[at + 1..])),
+        // One that is not set here is not set there.
+        None => match std::env::var_os(variable) {
+            Some(value) => program.env(variable, value),
+            None => program,
+        },
+    }
+}

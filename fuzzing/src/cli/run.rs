@@ -1,0 +1,64 @@
+//! `dejavm-fuzz run`: inputs alone.
+
+use std::io::Write;
+use std::path::PathBuf;
+
+use dejavm::sandbox::program::signal;
+use dejavm_fuzz::Ran;
+use libafl::executors::ExitKind;
+
+use super::failure::status;
+use super::options::TargetOptions;
+use super::{Failure, Result};
+use crate::campaign::read_inputs;
+
+/// Runs inputs, and says how each ended.
+///
+/// Exit status: 0, or 77 when one crashed.
+#[derive(Debug, clap::Args)]
+#[command(
+    override_usage = "dejavm-fuzz run [OPTIONS] INPUT... -- TARGET [ARGS, with @@ for the input's path]",
+    after_help = "\
+Examples:
+  dejavm-fuzz run 'out/default/crashes/id:000000,…/input' -- jq .
+  dejavm-fuzz run out/default/queue -- ./parse @@"
+)]
+pub struct Args {
+    /// Files, or directories of such.
+    #[arg(required = true, value_name = "INPUT")]
+    inputs: Vec<PathBuf>,
+    #[command(flatten)]
+    target: TargetOptions,
+}
+
+pub fn main(args: Args) -> Result {
+    let target = args.target.target()?;
+    let host = super::host()?;
+    let mut ready = target.start(&host)?;
+    let mut crashed = false;
+    for path in &args.inputs {
+        for (path, input) in read_inputs(path)? {
+            let ran = ready.run(&input)?;
+            crashed |= ran.kind() == ExitKind::Crash;
+            let edges = ready.counts().iter().filter(|count| **count > 0).count();
+            let line = format!("{}: {}, {edges} edges", path.display(), words(&ran));
+            writeln!(std::io::stdout(), "{line}")
+                .map_err(|e| Failure::new(format_args!("standard output: {e}")))?;
+        }
+    }
+    Ok(if crashed { status::CRASHED } else { 0 })
+}
+
+/// How a run ended.
+fn words(ran: &Ran) -> String {
+    use dejavm::Outcome;
+    match (ran.outcome, &ran.death) {
+        (Outcome::Signalled(_), _) if ran.out_of_memory => "out of memory".into(),
+        (Outcome::Signalled(_), Some(death)) => death.to_string().escape_debug().to_string(),
+        (Outcome::Signalled(number), None) => format!("killed by {}", signal::name(number)),
+        (Outcome::Exited(status), _) => format!("exit status {status}"),
+        (Outcome::Deadline, _) => "hang: the time limit".into(),
+        (Outcome::Stuck, _) => "hang: it waits for what never comes".into(),
+        (outcome, _) => format!("{outcome:?}"),
+    }
+}

@@ -1,0 +1,9 @@
+//! `dejavm-fuzz`: fuzzes unmodified Linux programs in dejavm sandboxes.
+#![forbid(unsafe_code)]
+
+mod campaign;
+mod cli;
+
+fn main() -> std::process::ExitCode {
+    cli::main()
+}

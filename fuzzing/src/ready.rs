@@ -1,0 +1,169 @@
+//! A program that is about to read its input, again and again.
+
+use std::time::Duration;
+
+use dejavm::{Death, Host, Input, InputBuffer, Outcome, PauseAt, ResetPoint, Sandbox};
+use libafl::executors::ExitKind;
+
+use crate::numbers::Numbers;
+use crate::{Error, Target};
+
+/// How long a program may take until it reads.
+const START: Duration = Duration::from_secs(60);
+/// Bytes of its standard error that are quoted when it does not read.
+const QUOTED: usize = 300;
+/// What the sandbox ends a program with that can be given no more memory.
+const SIGKILL: u32 = 9;
+
+/// What came of a run.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct Ran {
+    /// How it ended.
+    pub outcome: Outcome,
+    /// What the program died of, when a signal ended it.
+    pub death: Option<Death>,
+    /// Whether it was ended for the memory that it wanted.
+    pub out_of_memory: bool,
+}
+
+impl Ran {
+    /// What this is for a fuzzer: a signal is a crash, and what comes to no end a hang.
+    pub fn kind(&self) -> ExitKind {
+        match self.outcome {
+            Outcome::Signalled(_) if self.out_of_memory => ExitKind::Oom,
+            Outcome::Signalled(_) => ExitKind::Crash,
+            Outcome::Deadline | Outcome::Stuck => ExitKind::Timeout,
+            _ => ExitKind::Ok,
+        }
+    }
+}
+
+/// A program that is about to read its input. Each run begins there.
+pub struct Ready {
+    target: Target,
+    host: Host,
+    at: Paused,
+    numbers: Numbers,
+    counts: Vec<u8>,
+    runs: u64,
+    starts: u64,
+}
+
+/// The sandbox, and the moment that it is put back to.
+struct Paused {
+    sandbox: Sandbox,
+    point: ResetPoint,
+    input: InputBuffer,
+}
+
+impl Ready {
+    pub(crate) fn start(target: Target, host: &Host) -> Result<Ready, Error> {
+        let at = Paused::start(&target, host)?;
+        let (numbers, counts) = Default::default();
+        Ok(Ready { target, host: host.clone(), at, numbers, counts, runs: 0, starts: 1 })
+    }
+
+    /// Runs an input to its end, and puts the sandbox back. Where that fails, the program is started anew.
+    ///
+    /// # Errors
+    /// When the input could not be run in a program just started either, or that could not be started;
+    /// [`dejavm::Error::ResetDiffers`] at once.
+    pub fn run(&mut self, input: &[u8]) -> Result<Ran, Error> {
+        self.runs += 1;
+        let ran = match self.attempt(input) {
+            Ok(ran) => ran,
+            Err(_) => {
+                self.start_anew()?;
+                self.attempt(input)?
+            }
+        };
+        let verify = self.target.verify_every.is_some_and(|every| self.runs.is_multiple_of(every.get()));
+        match self.at.put_back(verify) {
+            Ok(()) => {}
+            Err(e @ dejavm::Error::ResetDiffers(_)) => return Err(e.into()),
+            Err(_) => self.start_anew()?,
+        }
+        Ok(ran)
+    }
+
+    /// How often the last run took each edge, by the edge's number. Numbers hold as long as this does.
+    pub fn counts(&self) -> &[u8] {
+        &self.counts
+    }
+
+    /// Whether there are as many edges as can be counted: others are not.
+    pub fn edges_are_full(&self) -> bool {
+        self.at.sandbox.edges_are_full()
+    }
+
+    /// How often the program was started, once included.
+    pub fn starts(&self) -> u64 {
+        self.starts
+    }
+
+    /// What is run.
+    pub fn target(&self) -> &Target {
+        &self.target
+    }
+
+    fn attempt(&mut self, input: &[u8]) -> Result<Ran, Error> {
+        let Paused { sandbox, input: buffer, .. } = &mut self.at;
+        buffer.set(input);
+        sandbox.set_deadline(Some(self.target.timeout));
+        let outcome = sandbox.run_until(PauseAt::Never)?;
+        sandbox.take_counts(&mut self.counts);
+        self.numbers.sort(&mut self.counts, || sandbox.edges());
+        let death = match outcome {
+            Outcome::Signalled(_) => sandbox.machine().program().and_then(|program| program.death.clone()),
+            _ => None,
+        };
+        let out_of_memory = outcome == Outcome::Signalled(SIGKILL) && sandbox.limits_hit().memory;
+        Ok(Ran { outcome, death, out_of_memory })
+    }
+
+    fn start_anew(&mut self) -> Result<(), Error> {
+        let at = Paused::start(&self.target, &self.host)?;
+        self.numbers.start_anew(self.at.sandbox.edges());
+        self.at = at;
+        self.starts += 1;
+        Ok(())
+    }
+}
+
+impl Paused {
+    fn start(target: &Target, host: &Host) -> Result<Paused, Error> {
+        let input = InputBuffer::new();
+        let program = target.program.clone().stdin_from(Input::Buffer(input.clone())).deadline(START);
+        let mut sandbox = program.start(host)?;
+        match sandbox.run_until(PauseAt::FirstRead)? {
+            Outcome::Paused => {}
+            outcome => return Err(Error::ReadsNothing { outcome, said: said(target, host) }),
+        }
+        let point = sandbox.reset_point()?;
+        sandbox.cover(target.modules.clone())?;
+        Ok(Paused { sandbox, point, input })
+    }
+
+    fn put_back(&mut self, verify: bool) -> Result<(), dejavm::Error> {
+        self.sandbox.reset_to(&mut self.point)?;
+        if verify { self.sandbox.verify_reset(&self.point) } else { Ok(()) }
+    }
+}
+
+/// The end of what a program writes to standard error that is run without input.
+fn said(target: &Target, host: &Host) -> String {
+    let program = target.program.clone().capture_output().deadline(START);
+    let report = program.start(host).and_then(|mut sandbox| sandbox.run());
+    let said = report.map(|report| report.stderr).unwrap_or_default();
+    String::from_utf8_lossy(&said[said.len().saturating_sub(QUOTED)..]).into_owned()
+}
+
+impl std::fmt::Debug for Ready {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Ready")
+            .field("target", &self.target)
+            .field("runs", &self.runs)
+            .finish_non_exhaustive()
+    }
+}

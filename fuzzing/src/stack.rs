@@ -1,0 +1,87 @@
+//! Where a recorded run ended.
+
+use std::fmt::{self, Write};
+use std::path::Path;
+
+use dejavm::replay::{Frame, Timeline};
+use dejavm::{Host, Replay};
+use xxhash_rust::xxh3::xxh3_64;
+
+use crate::Error;
+
+/// Frames that tell crashes apart.
+const TELLING: usize = 5;
+/// Beginnings of the names of the C library's files, and of the loader's.
+const C_LIBRARY: [&str; 4] = ["libc.so", "libc-", "ld-linux", "libc.musl"];
+
+/// Who called whom at the end of a recorded run. `Display` has one line for each frame.
+#[derive(Clone, Debug)]
+pub struct Stack {
+    /// The innermost first.
+    pub frames: Vec<Frame>,
+    /// Words for the places of the frames that hold wherever the program is loaded.
+    places: Vec<String>,
+}
+
+impl Stack {
+    /// That of a recording's end. The recording is replayed for it.
+    ///
+    /// # Errors
+    /// Those of the replay.
+    pub fn of_end(recording: &Path, host: &Host) -> Result<Stack, Error> {
+        let mut timeline = Replay::open(recording)?.timeline(host)?;
+        timeline.seek_end().map_err(dejavm::Error::from)?;
+        let frames = timeline.backtrace();
+        let places = frames.iter().map(|frame| place(frame, &timeline)).collect();
+        Ok(Stack { frames, places })
+    }
+
+    /// A hash of the five innermost frames, from the first on that is not the C library's: it is its caller that is
+    /// to blame for what `abort` or `memcpy` does. The same for all crashes with the same stack and signal.
+    pub fn hash(&self, signal: u32) -> u64 {
+        let own = self.frames.iter().position(|frame| !in_c_library(frame)).unwrap_or(0);
+        let mut text = format!("{signal}\n");
+        for place in self.places.iter().skip(own).take(TELLING) {
+            text.push_str(place);
+            text.push('\n');
+        }
+        xxh3_64(text.as_bytes())
+    }
+}
+
+impl fmt::Display for Stack {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (number, frame) in self.frames.iter().enumerate() {
+            // A function's name is a file's word.
+            writeln!(f, "#{number} {}", frame.to_string().escape_debug())?;
+        }
+        Ok(())
+    }
+}
+
+fn in_c_library(frame: &Frame) -> bool {
+    let name = frame.module.as_deref().and_then(|path| path.rsplit('/').next());
+    name.is_some_and(|name| C_LIBRARY.iter().any(|begins| name.starts_with(begins)))
+}
+
+/// The function and the offset in it; else the file and the offset from where it is loaded; else the address.
+fn place(frame: &Frame, timeline: &Timeline) -> String {
+    let mut text = String::new();
+    // Writing to a string does not fail.
+    let _ = match (&frame.function, &frame.module) {
+        (Some((name, offset)), _) => write!(text, "{name}+{offset:#x}"),
+        (None, Some(module)) => {
+            let base = loaded_at(module, timeline).unwrap_or(0);
+            write!(text, "{module}+{:#x}", frame.address.wrapping_sub(base))
+        }
+        (None, None) => write!(text, "{:#x}", frame.address),
+    };
+    text
+}
+
+/// The first address of a file in the program's memory.
+fn loaded_at(module: &str, timeline: &Timeline) -> Option<u64> {
+    let kernel = &timeline.machine().program()?.kernel;
+    let mut vmas = kernel.space.state.vmas.iter();
+    vmas.find_map(|(start, vma)| (&*vma.name == module.as_bytes()).then_some(*start))
+}

@@ -1,0 +1,91 @@
+//! What is fuzzed.
+
+use std::ffi::{OsStr, OsString};
+use std::num::NonZeroU64;
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::time::Duration;
+
+use dejavm::{Host, Program};
+
+use crate::{Error, Modules, Ready};
+
+/// The path at which a program finds its input when it is told to open a file.
+pub const INPUT_PATH: &str = "/dev/stdin";
+
+/// An argument with `@@` in it replaced by the path of the input, as AFL does.
+pub fn with_input_path(arg: &OsStr) -> OsString {
+    let (mut rest, mut out) = (arg.as_bytes(), Vec::new());
+    while let Some(at) = rest.windows(2).position(|pair| pair == b"@@") {
+        out.extend_from_slice(&rest[..at]);
+        out.extend_from_slice(INPUT_PATH.as_bytes());
+        rest = &rest[at + 2..];
+    }
+    out.extend_from_slice(rest);
+    OsString::from_vec(out)
+}
+
+/// A program that is fuzzed: it reads its input from standard input, or from [`INPUT_PATH`].
+#[derive(Clone, Debug)]
+pub struct Target {
+    pub(crate) program: Program,
+    pub(crate) timeout: Duration,
+    pub(crate) modules: Modules,
+    pub(crate) verify_every: Option<NonZeroU64>,
+}
+
+impl Target {
+    /// This program. Where its input comes from is replaced.
+    #[must_use]
+    pub fn new(program: Program) -> Target {
+        Target { program, timeout: Duration::from_secs(1), modules: Modules::default(), verify_every: None }
+    }
+
+    /// How long it may take for an input before that counts as a hang; a second by default.
+    #[must_use]
+    pub fn with_timeout(mut self, timeout: Duration) -> Target {
+        self.timeout = timeout;
+        self
+    }
+
+    /// Which code's edges are counted; that of all files but the C library's by default.
+    #[must_use]
+    pub fn cover(mut self, modules: Modules) -> Target {
+        self.modules = modules;
+        self
+    }
+
+    /// Compares the sandbox with what it was, each time that it was put back so often: to find mistakes of dejavm's.
+    /// It takes milliseconds.
+    #[must_use]
+    pub fn verify_every(mut self, runs: Option<NonZeroU64>) -> Target {
+        self.verify_every = runs;
+        self
+    }
+
+    /// How long it may take for an input.
+    pub fn timeout(&self) -> Duration {
+        self.timeout
+    }
+
+    /// Starts the program, and runs it to where it is about to read.
+    ///
+    /// # Errors
+    /// [`Error::ReadsNothing`], and those of the sandbox.
+    pub fn start(&self, host: &Host) -> Result<Ready, Error> {
+        Ready::start(self.clone(), host)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_input_has_a_path() {
+        let of = |arg: &str| with_input_path(OsStr::new(arg));
+        assert_eq!(of("@@"), INPUT_PATH);
+        assert_eq!(of("--in=@@"), "--in=/dev/stdin");
+        assert_eq!(of("a@b"), "a@b");
+        assert_eq!(of("@@,@@@"), "/dev/stdin,/dev/stdin@");
+    }
+}

@@ -1,0 +1,112 @@
+//! Campaigns from their beginning to their end.
+
+mod common;
+
+use std::fs;
+use std::path::Path;
+use std::process::Stdio;
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
+use common::{ended, files, fuzz, names, tool, workshop};
+use dejavm::{Host, Outcome, Replay};
+use rustix::process::{Pid, Signal, kill_process};
+
+/// Runs in which the bug behind three comparisons is found.
+const ENOUGH: &str = "5000";
+
+fn crashes(out: &Path) -> Vec<std::path::PathBuf> {
+    names(&out.join("default/crashes"))
+}
+
+#[test]
+fn a_bug_behind_three_comparisons_is_found_and_replays() {
+    let dir = workshop();
+    let out = dir.path().join("out");
+    let args = ["-o", "out", "--deterministic", "--runs", ENOUGH, "--verify-reset", "1000", "--", "./bugs"];
+    let said = ended(&fuzz(dir.path(), &args), 77);
+    assert!(said.contains("crash: SIGSEGV at"), "{said}");
+
+    let [crash] = &crashes(&out)[..] else { panic!("{:?}", crashes(&out)) };
+    assert!(fs::read(crash.join("input")).expect("the input").starts_with(b"BUG"));
+    let stack = fs::read_to_string(crash.join("stack.txt")).expect("the stack");
+    assert!(stack.contains(" crash+") && stack.contains(" compare+") && stack.contains("bugs.c:"), "{stack}");
+    let host = Host::probe().expect("KVM");
+    let replay = Replay::open(crash.join("recording")).expect("a recording");
+    let report = replay.start(&host).expect("a replay").run().expect("the same run");
+    assert_eq!(report.outcome, Outcome::Signalled(11));
+
+    let stats = fs::read_to_string(out.join("default/fuzzer_stats")).expect("a file");
+    assert!(
+        stats.contains("saved_crashes     : 1\n") && stats.contains("execs_done        : 5000\n"),
+        "{stats}"
+    );
+    assert!(fs::read_to_string(out.join("default/plot_data")).expect("a file").lines().count() > 1);
+
+    // A campaign that goes on knows the crash, and has the queue.
+    let queue = files(&out.join("default/queue"));
+    let again =
+        fuzz(dir.path(), &["-o", "out", "--deterministic", "--seed", "2", "--runs", "1000", "--", "./bugs"]);
+    let said = ended(&again, 77);
+    assert!(said.contains("goes on with") && !said.contains("crash:"), "{said}");
+    assert_eq!(crashes(&out).len(), 1);
+    let now = files(&out.join("default/queue"));
+    assert!(queue.iter().all(|(path, bytes)| now.get(path) == Some(bytes)));
+}
+
+#[test]
+fn the_same_campaign_has_the_same_queue() {
+    let dir = workshop();
+    let seeds = dir.path().join("seeds");
+    fs::create_dir(&seeds).expect("a directory");
+    fs::write(seeds.join("a"), "BU").expect("a seed");
+    fs::write(seeds.join("b,c"), "some text").expect("a seed");
+    fs::write(dir.path().join("words"), "one=\"abor\\x74\"\n# a comment\n\"!\"\n").expect("a dictionary");
+    let queue = |out: &str, seed: &str| {
+        let args =
+            ["-i", "seeds", "-o", out, "-x", "words", "--deterministic", "--seed", seed, "--runs", "1000"];
+        fuzz(dir.path(), &[&args[..], &["--", "./bugs", "@@"]].concat());
+        let files = files(&dir.path().join(out).join("default/queue"));
+        files
+            .into_iter()
+            .map(|(path, bytes)| (path.file_name().map(ToOwned::to_owned), bytes))
+            .collect::<Vec<_>>()
+    };
+    let one = queue("one", "7");
+    assert!(one.len() > 2, "{one:?}");
+    assert_eq!(one, queue("two", "7"));
+}
+
+#[test]
+fn what_was_reported_outlives_the_process() {
+    let dir = workshop();
+    let queue = dir.path().join("fuzz-out/default/queue");
+    let mut child =
+        tool(dir.path(), &["--json", "--", "./bugs"]).stdout(Stdio::null()).spawn().expect("the tool");
+    let start = Instant::now();
+    while names(&queue).len() < 3 {
+        assert!(start.elapsed() < Duration::from_secs(30), "{:?}", names(&queue));
+        sleep(Duration::from_millis(20));
+    }
+    // Another one must not write there.
+    let second = ended(&fuzz(dir.path(), &["--runs", "1", "--", "./bugs"]), 1);
+    assert!(second.contains("in use"), "{second}");
+    child.kill().expect("killed");
+    child.wait().expect("gone");
+    let kept = files(&queue);
+
+    let mut child =
+        tool(dir.path(), &["--json", "--", "./bugs"]).stdout(Stdio::piped()).spawn().expect("the tool");
+    sleep(Duration::from_millis(1500));
+    let pid = Pid::from_child(&child);
+    kill_process(pid, Signal::TERM).expect("sent");
+    let status = child.wait().expect("ended");
+    assert!(matches!(status.code(), Some(0 | 77)), "{status:?}");
+    let now = files(&queue);
+    assert!(kept.iter().all(|(path, bytes)| now.get(path) == Some(bytes)));
+    let said = std::io::read_to_string(child.stdout.take().expect("its output")).expect("text");
+    let events: Vec<serde_json::Value> =
+        said.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect();
+    assert_eq!(events.last().expect("events")["event"], "end", "{said}");
+    assert_eq!(events.last().expect("events")["why"], "by a signal", "{said}");
+}
