@@ -2,6 +2,8 @@
 
 use dejavm::Outcome;
 
+use crate::FUZZ_FUNCTION;
+
 /// What can go wrong with a target. That it crashes is no error: see [`Ran`](crate::Ran).
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -9,6 +11,39 @@ pub enum Error {
     /// The sandbox.
     #[error(transparent)]
     Sandbox(#[from] dejavm::Error),
+    /// No such function.
+    #[error("the program has no symbol {name}: was it stripped, or is it a name that C++ or Rust mangles?")]
+    NoSymbol {
+        /// Its name.
+        name: String,
+    },
+    /// The program came to its end, or to the start's time limit, without calling the function.
+    #[error("the program did not call {name}, and {}{}; --stdin gives it inputs by standard input", ended(*outcome), saying(said))]
+    NeverCalled {
+        /// The function.
+        name: String,
+        /// How the start ended.
+        outcome: Outcome,
+        /// The end of what it wrote to standard error.
+        said: String,
+    },
+    /// The program could not allocate what an input needs.
+    #[error("the program cannot allocate {bytes} bytes for inputs: give it more by --memory")]
+    NoMemory {
+        /// How much.
+        bytes: u64,
+    },
+    /// What cannot be run by itself: see [`Target::record`](crate::Target::record).
+    #[error(
+        "only functions of the name {FUZZ_FUNCTION} can be run with a file by the program itself, and not {name}"
+    )]
+    NotRunAlone {
+        /// The function.
+        name: String,
+    },
+    /// A file for a run by itself.
+    #[error("cannot make a file with the input: {0}")]
+    InputFile(#[from] std::io::Error),
     /// The program came to its end, or to the start's time limit, without reading standard input.
     #[error("the program did not read its input, and {}{}", ended(*outcome), quoted(said))]
     ReadsNothing {
@@ -28,6 +63,13 @@ fn ended(outcome: Outcome) -> String {
         }
         Outcome::Deadline => "was still running after a minute".into(),
         outcome => format!("its start ended as {outcome:?}"),
+    }
+}
+
+fn saying(said: &str) -> String {
+    match said.trim() {
+        "" => String::new(),
+        said => format!(", saying: {said:?}"),
     }
 }
 

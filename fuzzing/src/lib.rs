@@ -1,7 +1,7 @@
 //! Fuzzing of unmodified Linux programs in [`dejavm`] sandboxes, for users of LibAFL.
 //!
-//! A [`Target`] is a program that reads its input from standard input. It is started once and paused when it is about
-//! to read; from there each input is run, and the sandbox is put back ([`Ready::run`]). [`SandboxExecutor`] is
+//! A [`Target`] is a program that reads its input from standard input, or a function of it that is given the input. It is
+//! started once and paused when it is about to get it; from there each input is run, and the sandbox is put back ([`Ready::run`]). [`SandboxExecutor`] is
 //! LibAFL's `Executor` over it, and [`EdgesObserver`] the map of the edges that a run took. A run that crashed is made
 //! again by itself and recorded ([`Target::record`]), to be replayed and debugged; its [`Stack`] tells crashes apart.
 //!
@@ -18,20 +18,23 @@
 //! The command-line tool of this package, `dejavm-fuzz`, is made of these parts.
 #![forbid(unsafe_code)]
 
+mod door;
 mod error;
 mod executor;
 mod numbers;
 mod observer;
+mod paused;
 mod ready;
 mod record;
 mod stack;
 mod target;
 
 pub use dejavm::{Edge, Modules, Way};
+pub use door::FUZZ_FUNCTION;
 pub use error::Error;
 pub use executor::SandboxExecutor;
 pub use observer::{EdgesMap, EdgesObserver};
 pub use ready::{Ran, Ready};
 pub use record::Recorded;
 pub use stack::Stack;
-pub use target::{INPUT_PATH, Target, with_input_path};
+pub use target::{Door, INPUT_PATH, Target, with_input_path};

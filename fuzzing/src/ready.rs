@@ -1,17 +1,12 @@
-//! A program that is about to read its input, again and again.
+//! A program that is about to get its input, again and again.
 
-use std::time::Duration;
-
-use dejavm::{Death, Host, Input, InputBuffer, Outcome, PauseAt, ResetPoint, Sandbox};
+use dejavm::{Death, Host, Outcome};
 use libafl::executors::ExitKind;
 
 use crate::numbers::Numbers;
+use crate::paused::Paused;
 use crate::{Error, Target};
 
-/// How long a program may take until it reads.
-const START: Duration = Duration::from_secs(60);
-/// Bytes of its standard error that are quoted when it does not read.
-const QUOTED: usize = 300;
 /// What the sandbox ends a program with that can be given no more memory.
 const SIGKILL: u32 = 9;
 
@@ -19,7 +14,7 @@ const SIGKILL: u32 = 9;
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Ran {
-    /// How it ended.
+    /// How it ended; paused if it was a function that returned.
     pub outcome: Outcome,
     /// What the program died of, when a signal ended it.
     pub death: Option<Death>,
@@ -39,7 +34,7 @@ impl Ran {
     }
 }
 
-/// A program that is about to read its input. Each run begins there.
+/// A program that is about to get its input. Each run begins there.
 pub struct Ready {
     target: Target,
     host: Host,
@@ -50,15 +45,9 @@ pub struct Ready {
     starts: u64,
 }
 
-/// The sandbox, and the moment that it is put back to.
-struct Paused {
-    sandbox: Sandbox,
-    point: ResetPoint,
-    input: InputBuffer,
-}
-
 impl Ready {
     pub(crate) fn start(target: Target, host: &Host) -> Result<Ready, Error> {
+        let target = target.settled(host)?;
         let at = Paused::start(&target, host)?;
         let (numbers, counts) = Default::default();
         Ok(Ready { target, host: host.clone(), at, numbers, counts, runs: 0, starts: 1 })
@@ -102,16 +91,14 @@ impl Ready {
         self.starts
     }
 
-    /// What is run.
+    /// What is run, with how its input comes to it.
     pub fn target(&self) -> &Target {
         &self.target
     }
 
     fn attempt(&mut self, input: &[u8]) -> Result<Ran, Error> {
-        let Paused { sandbox, input: buffer, .. } = &mut self.at;
-        buffer.set(input);
-        sandbox.set_deadline(Some(self.target.timeout));
-        let outcome = sandbox.run_until(PauseAt::Never)?;
+        let outcome = self.at.run(input, self.target.timeout)?;
+        let sandbox = &mut self.at.sandbox;
         sandbox.take_counts(&mut self.counts);
         self.numbers.sort(&mut self.counts, || sandbox.edges());
         let death = match outcome {
@@ -129,34 +116,6 @@ impl Ready {
         self.starts += 1;
         Ok(())
     }
-}
-
-impl Paused {
-    fn start(target: &Target, host: &Host) -> Result<Paused, Error> {
-        let input = InputBuffer::new();
-        let program = target.program.clone().stdin_from(Input::Buffer(input.clone())).deadline(START);
-        let mut sandbox = program.start(host)?;
-        match sandbox.run_until(PauseAt::FirstRead)? {
-            Outcome::Paused => {}
-            outcome => return Err(Error::ReadsNothing { outcome, said: said(target, host) }),
-        }
-        let point = sandbox.reset_point()?;
-        sandbox.cover(target.modules.clone())?;
-        Ok(Paused { sandbox, point, input })
-    }
-
-    fn put_back(&mut self, verify: bool) -> Result<(), dejavm::Error> {
-        self.sandbox.reset_to(&mut self.point)?;
-        if verify { self.sandbox.verify_reset(&self.point) } else { Ok(()) }
-    }
-}
-
-/// The end of what a program writes to standard error that is run without input.
-fn said(target: &Target, host: &Host) -> String {
-    let program = target.program.clone().capture_output().deadline(START);
-    let report = program.start(host).and_then(|mut sandbox| sandbox.run());
-    let said = report.map(|report| report.stderr).unwrap_or_default();
-    String::from_utf8_lossy(&said[said.len().saturating_sub(QUOTED)..]).into_owned()
 }
 
 impl std::fmt::Debug for Ready {

@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use dejavm::{Death, Host, Outcome};
 
-use crate::{Error, Target};
+use crate::door::InputFile;
+use crate::{Door, Error, FUZZ_FUNCTION, Target};
 
 /// What came of a recorded run.
 #[derive(Clone, Debug)]
@@ -19,12 +20,22 @@ pub struct Recorded {
 
 impl Target {
     /// Runs the program from its start on this input, for so long at most, and records it in this directory, which is
-    /// made.
+    /// made. A program with [`FUZZ_FUNCTION`] is given the name of a file, as libFuzzer and other drivers take it.
     ///
     /// # Errors
-    /// Those of the sandbox and of the recording.
+    /// [`Error::NotRunAlone`] of other functions; those of the sandbox and of the recording.
     pub fn record(&self, input: &[u8], dir: &Path, limit: Duration, host: &Host) -> Result<Recorded, Error> {
-        let program = self.program.clone().stdin(input).deadline(limit).record(dir);
+        // Its content is in the recording.
+        let file;
+        let program = match &self.door {
+            Door::Function(name) if name == FUZZ_FUNCTION => {
+                file = InputFile::new(input)?;
+                file.give(self.program.clone())
+            }
+            Door::Function(name) => return Err(Error::NotRunAlone { name: name.clone() }),
+            Door::Any | Door::Input => self.program.clone().stdin(input),
+        };
+        let program = program.deadline(limit).record(dir);
         let report = program.start(host)?.run()?;
         Ok(Recorded { outcome: report.outcome, death: report.death })
     }

@@ -29,7 +29,9 @@ impl Stack {
     /// # Errors
     /// Those of the replay.
     pub fn of_end(recording: &Path, host: &Host) -> Result<Stack, Error> {
-        let mut timeline = Replay::open(recording)?.timeline(host)?;
+        // It was made here, with what the target was given.
+        let replay = Replay::open(recording)?.memory(u64::MAX).disk(u64::MAX);
+        let mut timeline = replay.timeline(host)?;
         timeline.seek_end().map_err(dejavm::Error::from)?;
         let frames = timeline.backtrace();
         let places = frames.iter().map(|frame| place(frame, &timeline)).collect();

@@ -24,10 +24,26 @@ pub fn with_input_path(arg: &OsStr) -> OsString {
     OsString::from_vec(out)
 }
 
-/// A program that is fuzzed: it reads its input from standard input, or from [`INPUT_PATH`].
+/// How an input comes to a program.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Door {
+    /// By libFuzzer's function [`FUZZ_FUNCTION`], if the executable has one, else by standard input.
+    #[default]
+    Any,
+    /// It is read from standard input, or from [`INPUT_PATH`].
+    Input,
+    /// This function is called with its address and its length: `int f(const uint8_t *data, size_t size)`. It is
+    /// called each time as the program itself did first.
+    Function(String),
+}
+
+/// A program that is fuzzed.
 #[derive(Clone, Debug)]
 pub struct Target {
     pub(crate) program: Program,
+    pub(crate) door: Door,
+    pub(crate) sanitizer_options: bool,
     pub(crate) timeout: Duration,
     pub(crate) modules: Modules,
     pub(crate) verify_every: Option<NonZeroU64>,
@@ -37,7 +53,28 @@ impl Target {
     /// This program. Where its input comes from is replaced.
     #[must_use]
     pub fn new(program: Program) -> Target {
-        Target { program, timeout: Duration::from_secs(1), modules: Modules::default(), verify_every: None }
+        Target {
+            program,
+            door: Door::default(),
+            sanitizer_options: true,
+            timeout: Duration::from_secs(1),
+            modules: Modules::default(),
+            verify_every: None,
+        }
+    }
+
+    /// How an input comes to it.
+    #[must_use]
+    pub fn by(mut self, door: Door) -> Target {
+        self.door = door;
+        self
+    }
+
+    /// Whether a program with sanitizers is given options with which what they find ends it by a signal; so by default.
+    #[must_use]
+    pub fn with_sanitizer_options(mut self, given: bool) -> Target {
+        self.sanitizer_options = given;
+        self
     }
 
     /// How long it may take for an input before that counts as a hang; a second by default.
@@ -67,10 +104,10 @@ impl Target {
         self.timeout
     }
 
-    /// Starts the program, and runs it to where it is about to read.
+    /// Starts the program, and runs it to where it is about to read, or to call the function.
     ///
     /// # Errors
-    /// [`Error::ReadsNothing`], and those of the sandbox.
+    /// [`Error::ReadsNothing`], [`Error::NeverCalled`], [`Error::NoSymbol`], and those of the sandbox.
     pub fn start(&self, host: &Host) -> Result<Ready, Error> {
         Ready::start(self.clone(), host)
     }

@@ -116,12 +116,13 @@ impl Campaign {
     /// Starts the target, and takes up what is in the directory.
     pub fn start(plan: Plan, host: &Host) -> Result<Campaign, Error> {
         let ready = plan.target.start(host).map_err(Error::Target)?;
+        let finder = Finder::new(ready.target().clone(), host.clone());
         let output = Output::open(&plan.out)?;
         let engine = Engine::new(ready, plan.seed, plan.max_len, plan.words.clone())?;
         let (elapsed_before, runs_before) = figures::before(&output.stats());
         let mut campaign = Campaign {
             engine,
-            finder: Finder::new(plan.target.clone(), host.clone()),
+            finder,
             output,
             voice: Voice::new(plan.json),
             names: BTreeMap::new(),

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use clap::Args;
 use dejavm::{Modules, Program};
-use dejavm_fuzz::{Target, with_input_path};
+use dejavm_fuzz::{Door, Target, with_input_path};
 
 use super::failure::Failure;
 use super::{Result, parse, view};
@@ -33,6 +33,13 @@ pub struct TargetOptions {
     /// Sets a variable of its environment; without a value, to the one that it has here.
     #[arg(long, value_name = "NAME[=VALUE]")]
     env: Vec<OsString>,
+    /// Gives each input to this function: int FUNCTION(const uint8_t *data, size_t size). The program is run until it
+    /// calls it first [default: LLVMFuzzerTestOneInput, if the program has it].
+    #[arg(long, value_name = "FUNCTION", conflicts_with = "stdin")]
+    call: Option<String>,
+    /// Gives inputs by standard input, whatever functions it has.
+    #[arg(long)]
+    stdin: bool,
     /// For tests of dejavm: compares the sandbox with what it was, each time that it was put back so often.
     #[arg(long, value_name = "EVERY")]
     verify_reset: Option<NonZeroU64>,
@@ -61,7 +68,18 @@ impl TargetOptions {
             [] => Modules::Own,
             names => Modules::Named(names.to_vec()),
         };
-        Ok(Target::new(program).with_timeout(self.timeout).cover(modules).verify_every(self.verify_reset))
+        let door = match &self.call {
+            Some(function) => Door::Function(function.clone()),
+            None if self.stdin => Door::Input,
+            None => Door::Any,
+        };
+        let has_own = |variable: &OsString| variable.to_string_lossy().contains("SAN_OPTIONS");
+        Ok(Target::new(program)
+            .by(door)
+            .with_sanitizer_options(!self.env.iter().any(has_own))
+            .with_timeout(self.timeout)
+            .cover(modules)
+            .verify_every(self.verify_reset))
     }
 
     /// The program's name.

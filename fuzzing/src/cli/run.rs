@@ -58,6 +58,7 @@ fn words(ran: &Ran) -> String {
         (Outcome::Signalled(number), None) => format!("killed by {}", signal::name(number)),
         (Outcome::Exited(status), _) => format!("exit status {status}"),
         (Outcome::Deadline, _) => "hang: the time limit".into(),
+        (Outcome::Paused, _) => "returned".into(),
         (Outcome::Stuck, _) => "hang: it waits for what never comes".into(),
         (outcome, _) => format!("{outcome:?}"),
     }

@@ -13,13 +13,25 @@ pub const TOOL: &str = env!("CARGO_BIN_EXE_dejavm-fuzz");
 
 /// A directory with a program in it that has bugs: `./bugs`.
 pub fn workshop() -> tempfile::TempDir {
-    require_kvm();
     let dir = tempfile::tempdir().expect("a temporary directory");
-    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/guests/bugs.c");
-    let gcc = Command::new("gcc").args(["-O0", "-g", "-o"]).arg(dir.path().join("bugs")).arg(source).status();
-    let gcc = gcc.expect("gcc builds the guest: install it (Debian: gcc, libc6-dev)");
-    assert!(gcc.success(), "gcc could not build the guest");
+    build(dir.path(), &["gcc", "-O0", "-g"], "bugs.c", "bugs");
     dir
+}
+
+/// Builds a program of `tests/guests` with a compiler and its flags.
+pub fn build(dir: &Path, compiler: &[&str], source: &str, name: &str) {
+    require_kvm();
+    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/guests").join(source);
+    let built =
+        Command::new(compiler[0]).args(&compiler[1..]).arg("-o").arg(dir.join(name)).arg(source).output();
+    let built = built.unwrap_or_else(|e| {
+        panic!("{}: {e}; scripts/install-test-programs installs compilers, or with --all", compiler[0])
+    });
+    assert!(
+        built.status.success(),
+        "{compiler:?} could not build {name}: {}",
+        String::from_utf8_lossy(&built.stderr)
+    );
 }
 
 /// Fails, and says so, where there is no `/dev/kvm`: a test that is left out looks like one that passed.

@@ -1,0 +1,81 @@
+//! How an input comes to a program, where it was not said; and what a program built for a fuzzer needs to be told, so that
+//! it leaves to this one what it would do itself.
+
+use std::io;
+
+use dejavm::{Host, Program};
+use tempfile::TempDir;
+
+use crate::paused::has_asan;
+use crate::{Door, Error, Target};
+
+/// The function of targets that were built for libFuzzer, AFL++'s driver, honggfuzz and others
+/// (<https://llvm.org/docs/LibFuzzer.html#fuzz-target>).
+pub const FUZZ_FUNCTION: &str = "LLVMFuzzerTestOneInput";
+
+/// A function that an executable has which libFuzzer is in: `fuzzer::FuzzerDriver(int *, char ***, UserCallback)`
+/// (`compiler-rt/lib/fuzzer/FuzzerDriver.cpp`).
+const LIBFUZZER: &str = "_ZN6fuzzer12FuzzerDriverEPiPPPcPFiPKhmE";
+/// It is not to handle signals, nor to watch its memory on a thread of its own.
+const LIBFUZZER_OPTIONS: [&str; 9] = [
+    "-handle_segv=0",
+    "-handle_bus=0",
+    "-handle_abrt=0",
+    "-handle_ill=0",
+    "-handle_fpe=0",
+    "-handle_int=0",
+    "-handle_term=0",
+    "-rss_limit_mb=0",
+    "-malloc_limit_mb=0",
+];
+
+/// What a sanitizer finds ends the program by `SIGABRT`, and signals are left to the kernel. Leaks are not looked for:
+/// that takes `ptrace`. As AFL++ has it.
+const ASAN_OPTIONS: &str = "abort_on_error=1:handle_segv=0:handle_sigbus=0:handle_abort=0:handle_sigill=0:\
+                            handle_sigfpe=0:detect_leaks=0:detect_odr_violation=0:allocator_may_return_null=1";
+const UBSAN_OPTIONS: &str = "halt_on_error=1:abort_on_error=1:print_stacktrace=0";
+
+/// Where a program finds the file with an input.
+const SHOWN: &str = "/fuzz";
+
+/// A file with an input, for the main function of a program with [`FUZZ_FUNCTION`].
+#[derive(Debug)]
+pub(crate) struct InputFile(TempDir);
+
+impl InputFile {
+    /// One with these bytes.
+    pub fn new(input: &[u8]) -> io::Result<InputFile> {
+        let dir = tempfile::tempdir()?;
+        std::fs::write(dir.path().join("input"), input)?;
+        Ok(InputFile(dir))
+    }
+
+    /// Gives a program the file's name, as its last argument.
+    pub fn give(&self, program: Program) -> Program {
+        program.show(SHOWN, self.0.path()).arg(format!("{SHOWN}/input"))
+    }
+}
+
+impl Target {
+    /// This target, with how inputs come to it, and with the arguments and variables that its program needs for that.
+    ///
+    /// # Errors
+    /// Those of the sandbox.
+    pub(crate) fn settled(mut self, host: &Host) -> Result<Target, Error> {
+        let sandbox = self.program.clone().start(host)?;
+        if self.door == Door::Any {
+            let has = sandbox.symbol(FUZZ_FUNCTION).is_some();
+            self.door = if has { Door::Function(FUZZ_FUNCTION.into()) } else { Door::Input };
+        }
+        if self.door != Door::Input && sandbox.symbol(LIBFUZZER).is_some() {
+            self.program = self.program.args(LIBFUZZER_OPTIONS);
+        }
+        if self.sanitizer_options && has_asan(&sandbox) {
+            self.program = self.program.env("ASAN_OPTIONS", ASAN_OPTIONS);
+        }
+        if self.sanitizer_options && sandbox.symbol("__ubsan_handle_add_overflow").is_some() {
+            self.program = self.program.env("UBSAN_OPTIONS", UBSAN_OPTIONS);
+        }
+        Ok(self)
+    }
+}
