@@ -84,6 +84,8 @@ pub struct Plan {
     pub deterministic: bool,
     pub max_len: usize,
     pub max_runs: Option<u64>,
+    /// Ends with the first crash that was not known.
+    pub until_crash: bool,
     pub max_time: Option<Duration>,
     pub json: bool,
     /// Set by a signal.

@@ -21,6 +21,9 @@ impl Campaign {
         if self.plan.max_runs.is_some_and(|most| self.engine.runs() >= most) {
             return Some("--runs is reached");
         }
+        if self.plan.until_crash && self.figures.last_crash.is_some() {
+            return Some("a crash was found (--until-crash)");
+        }
         let late = self.plan.max_time.is_some_and(|most| self.began.elapsed() >= most);
         late.then_some("--max-total-time is over")
     }

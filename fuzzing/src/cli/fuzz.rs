@@ -27,6 +27,9 @@ pub struct Args {
     /// Ends after so many runs, those of the first inputs included.
     #[arg(long, value_name = "N")]
     runs: Option<u64>,
+    /// Ends when a crash is found that is not there yet.
+    #[arg(long)]
+    until_crash: bool,
     /// Words that inputs are made of: a dictionary of AFL's.
     #[arg(short = 'x', long, value_name = "DICT")]
     dict: Vec<PathBuf>,
@@ -62,6 +65,7 @@ pub fn main(args: Args) -> Result {
         deterministic: args.deterministic,
         max_len: usize::try_from(args.max_len).unwrap_or(usize::MAX),
         max_runs: args.runs,
+        until_crash: args.until_crash,
         max_time: args.max_total_time,
         json: args.json,
         stop: stop_flag().map_err(|e| Failure::new(format_args!("cannot wait for signals: {e}")))?,
