@@ -7,8 +7,8 @@ use crate::{Error, Sandbox};
 impl Sandbox {
     /// Counts from here on which ways control flow takes in the code of these files, in all of the guest's processes: of
     /// each conditional jump how often it was taken and how often not, and how often an indirect branch came to
-    /// where it goes. Nothing changes for the guest, which needs not be compiled for it; it runs some
-    /// 3 to 5 times as long while it computes. Code that can be written, as compilers at run time make, is not
+    /// where it goes. Nothing changes for the guest, which need not be compiled for it; it runs some
+    /// 2 to 4 times as long while it computes. Code that can be written, as compilers at run time make, is not
     /// counted. What was counted before is forgotten, and ways are numbered anew.
     ///
     /// A [reset](Sandbox::reset_to) leaves the counts as they are, and the numbers.

@@ -99,7 +99,8 @@ impl Machine {
     /// # Errors
     /// When there is no memory.
     pub fn count_edges(&mut self, modules: Modules) -> Result<(), RunError> {
-        self.branches.edges = Some(Box::new(Edges::new(modules)));
+        let before = self.branches.edges.take().map(|edges| *edges);
+        self.branches.edges = Some(Box::new(Edges::new(modules, before, &self.kernel.memory)));
         Ok(self.branches.caches.clear(&mut self.kernel)?)
     }
 

@@ -488,7 +488,7 @@ mod tests {
         use super::super::edges::Edges;
         use crate::program::coverage::Modules;
 
-        let mut edges = Edges::new(Modules::All);
+        let mut edges = Edges::none(Modules::All);
         let file = edges.file(&std::sync::Arc::from(&b"/bin/a"[..])).unwrap();
         let counts = Counts { edges: &mut edges, file, to_offset: 0 };
         let none = Breakpoints { at: &BTreeSet::new(), conditions: &BTreeMap::new() };

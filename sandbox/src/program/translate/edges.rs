@@ -12,6 +12,8 @@ use crate::ram::{PAGE_SIZE, PageError};
 /// Bytes of a count.
 const COUNT_BYTES: usize = 4;
 const COUNTS_A_PAGE: usize = PAGE_SIZE / COUNT_BYTES;
+/// Files that are told apart at most. A program can make names without end.
+const MOST_FILES: usize = 1024;
 
 /// What is counted of a machine's programs.
 #[derive(Debug)]
@@ -29,8 +31,14 @@ pub(crate) struct Edges {
 }
 
 impl Edges {
-    /// Nothing was met yet.
-    pub fn new(modules: Modules) -> Edges {
+    /// Nothing was met yet. Address spaces may have mapped the counts of `before`, whose pages these take over.
+    pub fn new(modules: Modules, before: Option<Edges>, memory: &Memory) -> Edges {
+        let pages = before.map_or(Vec::new(), |before| before.pages);
+        pages.iter().for_each(|page| memory.system.clear(*page));
+        Edges { pages, ..Edges::none(modules) }
+    }
+
+    pub(super) fn none(modules: Modules) -> Edges {
         Edges {
             modules,
             files: HashMap::new(),
@@ -45,6 +53,9 @@ impl Edges {
     pub fn file(&mut self, name: &Arc<[u8]>) -> Option<u32> {
         if let Some(known) = self.files.get(name) {
             return *known;
+        }
+        if self.files.len() == MOST_FILES {
+            return None;
         }
         let path = String::from_utf8_lossy(name);
         let number = (path.starts_with('/') && self.modules.has(&path)).then(|| {
@@ -160,7 +171,7 @@ mod tests {
 
     #[test]
     fn a_way_keeps_its_number() {
-        let mut edges = Edges::new(Modules::Own);
+        let mut edges = Edges::none(Modules::Own);
         assert_eq!(edges.file(&name("[vdso]")), None);
         let file = edges.file(&name("/bin/a")).unwrap();
         assert_eq!(edges.file(&name("/bin/a")), Some(file));
@@ -173,8 +184,16 @@ mod tests {
     }
 
     #[test]
+    fn files_are_so_many_at_most() {
+        let mut edges = Edges::none(Modules::All);
+        let numbers: Vec<_> = (0..2000).map(|n| edges.file(&name(&format!("/bin/{n}")))).collect();
+        assert_eq!((numbers[MOST_FILES - 1], numbers[MOST_FILES]), (Some(MOST_FILES as u32 - 1), None));
+        assert_eq!((edges.file(&name("/bin/7")), edges.files.len()), (Some(7), MOST_FILES));
+    }
+
+    #[test]
     fn there_are_so_many_at_most() {
-        let mut edges = Edges::new(Modules::All);
+        let mut edges = Edges::none(Modules::All);
         let all: Vec<_> = (0..=MOST_COUNTS as u64).map(|at| edges.count(0, at, Way::Entered)).collect();
         assert!(
             edges.is_full() && all.last() == Some(&None) && all[..MOST_COUNTS].iter().all(Option::is_some)
