@@ -20,7 +20,8 @@ use libafl_bolts::tuples::{Handled, tuple_list};
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let mut words = std::env::args().skip(1);
     let name = words.next().ok_or("usage: libafl_harness PROGRAM [ARGUMENTS...]")?;
-    let program = dejavm::Program::new(name).args(words);
+    let program =
+        dejavm::Program::new(name).args(words).show("/work", std::env::current_dir()?).workdir("/work");
     let ready = Target::new(program).start(&dejavm::Host::probe()?)?;
 
     let map = EdgesMap::new(EdgesObserver::new("edges")).track_indices();

@@ -51,7 +51,7 @@ pub enum Error {
     #[error("{source}; the input is {}", input.display())]
     Run {
         /// What went wrong.
-        source: dejavm_fuzz::Error,
+        source: Box<dejavm_fuzz::Error>,
         /// Where the input is.
         input: PathBuf,
     },
@@ -204,7 +204,7 @@ impl Campaign {
         match self.engine.run(input) {
             Err(Error::Target(source)) => {
                 let input = self.output.keep_failed(input.mutator_bytes())?;
-                Err(Error::Run { source, input })
+                Err(Error::Run { source: Box::new(source), input })
             }
             done => done,
         }
