@@ -3,10 +3,10 @@
 
 use std::io;
 
-use dejavm::{Host, Program};
+use dejavm::{Host, PauseAt, Program};
 use tempfile::TempDir;
 
-use crate::paused::has_asan;
+use crate::paused::{START, has_asan};
 use crate::{Door, Error, Target};
 
 /// The function of targets that were built for libFuzzer, AFL++'s driver, honggfuzz and others
@@ -30,10 +30,10 @@ const LIBFUZZER_OPTIONS: [&str; 9] = [
 ];
 
 /// What a sanitizer finds ends the program by `SIGABRT`, and signals are left to the kernel. Leaks are not looked for:
-/// that takes `ptrace`. As AFL++ has it.
+/// that takes `ptrace`; names are looked up in the recording, and would take a second here. As AFL++ has it.
 const ASAN_OPTIONS: &str = "abort_on_error=1:handle_segv=0:handle_sigbus=0:handle_abort=0:handle_sigill=0:\
-                            handle_sigfpe=0:detect_leaks=0:detect_odr_violation=0:allocator_may_return_null=1";
-const UBSAN_OPTIONS: &str = "halt_on_error=1:abort_on_error=1:print_stacktrace=0";
+                            handle_sigfpe=0:detect_leaks=0:symbolize=0:detect_odr_violation=0:allocator_may_return_null=1";
+const UBSAN_OPTIONS: &str = "halt_on_error=1:abort_on_error=1:symbolize=0";
 
 /// Where a program finds the file with an input.
 const SHOWN: &str = "/fuzz";
@@ -62,7 +62,8 @@ impl Target {
     /// # Errors
     /// Those of the sandbox.
     pub(crate) fn settled(mut self, host: &Host) -> Result<Target, Error> {
-        let sandbox = self.program.clone().start(host)?;
+        let program = self.program.clone().stdin("").deadline(START);
+        let mut sandbox = program.start(host)?;
         if self.door == Door::Any {
             let has = sandbox.symbol(FUZZ_FUNCTION).is_some();
             self.door = if has { Door::Function(FUZZ_FUNCTION.into()) } else { Door::Input };
@@ -70,6 +71,14 @@ impl Target {
         if self.door != Door::Input && sandbox.symbol(LIBFUZZER).is_some() {
             self.program = self.program.args(LIBFUZZER_OPTIONS);
         }
+        // Libraries are loaded when it comes there. Whether it does is for later.
+        match &self.door {
+            Door::Function(name) => match sandbox.symbol(name) {
+                Some(function) => sandbox.run_to([function])?,
+                None => return Err(Error::NoSymbol { name: name.clone() }),
+            },
+            Door::Any | Door::Input => sandbox.run_until(PauseAt::FirstRead)?,
+        };
         if self.sanitizer_options && has_asan(&sandbox) {
             self.program = self.program.env("ASAN_OPTIONS", ASAN_OPTIONS);
         }

@@ -8,7 +8,7 @@ use crate::door::InputFile;
 use crate::{Door, Error, FUZZ_FUNCTION, Target};
 
 /// How long a program may take until it gets its input.
-const START: Duration = Duration::from_secs(60);
+pub(crate) const START: Duration = Duration::from_secs(60);
 /// Bytes of its standard error that are quoted when it does not.
 const QUOTED: usize = 300;
 /// Bytes of the longest input that a function is given.

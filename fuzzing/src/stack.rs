@@ -11,8 +11,12 @@ use crate::Error;
 
 /// Frames that tell crashes apart.
 const TELLING: usize = 5;
-/// Beginnings of the names of the C library's files, and of the loader's.
-const C_LIBRARY: [&str; 4] = ["libc.so", "libc-", "ld-linux", "libc.musl"];
+/// Beginnings of the names of the C library's files, of the loader's, and of sanitizers'.
+const NOT_TO_BLAME: [&str; 7] =
+    ["libc.so", "libc-", "ld-linux", "libc.musl", "libasan.so", "libubsan.so", "libtsan.so"];
+/// Beginnings of the names of sanitizers' functions, which may be in the executable.
+const SANITIZERS: [&str; 6] =
+    ["__asan", "__sanitizer", "__interceptor_", "__ubsan", "__lsan", "___interceptor_"];
 
 /// Who called whom at the end of a recorded run. `Display` has one line for each frame.
 #[derive(Clone, Debug)]
@@ -38,10 +42,21 @@ impl Stack {
         Ok(Stack { frames, places })
     }
 
-    /// A hash of the five innermost frames, from the first on that is not the C library's: it is its caller that is
-    /// to blame for what `abort` or `memcpy` does. The same for all crashes with the same stack and signal.
+    /// The number of the first frame that is neither the C library's nor a sanitizer's: it is their caller that is to
+    /// blame for what `abort` or `memcpy` does.
+    fn blamed(&self) -> usize {
+        self.frames.iter().position(|frame| !is_anybodys(frame)).unwrap_or(0)
+    }
+
+    /// Where the program is to blame.
+    pub fn place(&self) -> Option<&Frame> {
+        self.frames.get(self.blamed())
+    }
+
+    /// A hash of the five innermost frames, from the first on that is to blame. The same for all crashes with the same
+    /// stack and signal.
     pub fn hash(&self, signal: u32) -> u64 {
-        let own = self.frames.iter().position(|frame| !in_c_library(frame)).unwrap_or(0);
+        let own = self.blamed();
         let mut text = format!("{signal}\n");
         for place in self.places.iter().skip(own).take(TELLING) {
             text.push_str(place);
@@ -61,9 +76,14 @@ impl fmt::Display for Stack {
     }
 }
 
-fn in_c_library(frame: &Frame) -> bool {
+/// Whether a frame is the C library's or a sanitizer's.
+fn is_anybodys(frame: &Frame) -> bool {
     let name = frame.module.as_deref().and_then(|path| path.rsplit('/').next());
-    name.is_some_and(|name| C_LIBRARY.iter().any(|begins| name.starts_with(begins)))
+    let function = frame.function.as_ref().map(|(name, _)| name.as_str());
+    let begins = |word: Option<&str>, with: &[&str]| {
+        word.is_some_and(|word| with.iter().any(|beginning| word.starts_with(beginning)))
+    };
+    begins(name, &NOT_TO_BLAME) || begins(function, &SANITIZERS)
 }
 
 /// The function and the offset in it; else the file and the offset from where it is loaded; else the address.

@@ -54,6 +54,20 @@ fn a_function_is_fuzzed_and_its_crash_replays() {
     }
 }
 
+/// The sanitizer is a library here, and its frames are not what tells crashes apart.
+#[test]
+fn what_a_sanitizer_finds_is_a_crash() {
+    let dir = workshop();
+    build(dir.path(), &["gcc", "-O1", "-g", "-fsanitize=address"], "overflow.c", "overflow");
+    fs::write(dir.path().join("seed"), "H\u{1}x").expect("a seed");
+    let args =
+        ["-i", "seed", "-o", "out", "--deterministic", "--until-crash", "--runs", "2000", "--", "./overflow"];
+    let said = ended(&fuzz(dir.path(), &args), 77);
+    assert!(said.contains(" header+") && said.contains("overflow.c:"), "{said}");
+    let crashes = names(&dir.path().join("out/default/crashes"));
+    assert_eq!(replayed(&crashes[0]), Outcome::Signalled(6));
+}
+
 #[test]
 #[ignore = "needs clang and AFL++: scripts/install-test-programs --all"]
 fn programs_that_were_built_for_other_fuzzers_run_unmodified() {

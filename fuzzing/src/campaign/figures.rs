@@ -1,5 +1,6 @@
 //! How far a campaign is: for people, for programs, and as AFL++'s files.
 
+use std::collections::BTreeSet;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use serde_json::{Value, json};
@@ -32,6 +33,8 @@ pub struct Figures {
     /// Those since an input was found.
     pub cycles_without: u64,
     pub edges: usize,
+    /// Edges that an input took otherwise when it was run again.
+    pub varying: BTreeSet<usize>,
     pub crashes: u64,
     pub hangs: u64,
     /// Runs that came to their time limit.
@@ -46,6 +49,11 @@ pub struct Figures {
 impl Figures {
     fn last_find(&self) -> Option<Duration> {
         self.last_input.max(self.last_crash).max(self.last_hang)
+    }
+
+    /// Edges that were taken as often each time that an input was run again, of a hundred.
+    fn stability(&self) -> f64 {
+        100.0 * (1.0 - self.varying.len() as f64 / self.edges.max(self.varying.len()).max(1) as f64)
     }
 
     /// Runs a second, of all of this process's.
@@ -134,7 +142,7 @@ impl Figures {
             ("cur_item", self.current.to_string()),
             ("pending_favs", self.pending_favored.to_string()),
             ("pending_total", self.pending.to_string()),
-            ("stability", "100.00%".into()),
+            ("stability", format!("{:.2}%", self.stability())),
             ("bitmap_cvg", format!("{:.2}%", self.density())),
             ("saved_crashes", self.crashes.to_string()),
             ("saved_hangs", self.hangs.to_string()),
@@ -176,6 +184,17 @@ pub fn before(stats: &str) -> (Duration, u64) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn stability_is_of_the_edges() {
+        let figures =
+            |edges, varying| Figures { edges, varying: (0..varying).collect(), ..Figures::default() };
+        assert_eq!(
+            [figures(0, 0), figures(200, 0), figures(200, 1)].map(|f| f.stability()),
+            [100.0, 100.0, 99.5]
+        );
+        assert_eq!(figures(1, 3).stability(), 0.0);
+    }
 
     #[test]
     fn what_was_written_is_read() {

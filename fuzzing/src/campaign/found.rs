@@ -91,7 +91,7 @@ impl Finder {
         let name = format!("id:{:06},sig:{signal:02},stack:{hash},{origin}", self.next_crash);
         let dir = output.keep(&dir, Kept::Crashes, &name)?;
         self.next_crash += 1;
-        let place = stack.as_ref().ok().and_then(|stack| stack.frames.first()).map(ToString::to_string);
+        let place = stack.as_ref().ok().and_then(Stack::place).map(ToString::to_string);
         let (signal, stack) = (Some(signal), Some(hash));
         Ok(Some(Found { kept: Kept::Crashes, dir, signal, place, stack, recorded: recorded.is_ok() }))
     }

@@ -233,6 +233,24 @@ impl Campaign {
         let number = self.next_name;
         self.output.add_to_queue(&format!("id:{number:06},{origin}"), input.mutator_bytes())?;
         self.remember(id, number, depth);
+        self.run_again(input)
+    }
+
+    /// Runs the input that was run last once more, and looks whether it goes the same ways, as it should.
+    fn run_again(&mut self, input: &BytesInput) -> Result<(), Error> {
+        let before = self.engine.classes();
+        let kind = self.run_input(input)?;
+        let now = self.engine.classes();
+        let class = |classes: &[u8], edge: usize| classes.get(edge).copied().unwrap_or(0);
+        let edges = 0..before.len().max(now.len());
+        let varying: Vec<usize> = edges.filter(|edge| class(&before, *edge) != class(&now, *edge)).collect();
+        if (kind != ExitKind::Ok || !varying.is_empty()) && self.figures.varying.is_empty() {
+            self.voice.note(
+                "an input did not go the same ways when it was run again: does its run come near --timeout, or does the \
+                 program ask the host for something?",
+            );
+        }
+        self.figures.varying.extend(varying);
         Ok(())
     }
 
