@@ -5,14 +5,11 @@ mod common;
 use std::collections::BTreeMap;
 use std::num::NonZeroU64;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use common::observer::Exits;
 use common::{guest, require_kvm};
-use dejavm::{
-    Edge, Exit, Host, Input, InputBuffer, Modules, Observer, Outcome, PauseAt, Program, Sandbox, Way,
-    WorldError,
-};
+use dejavm::{Edge, Host, Input, InputBuffer, Modules, Outcome, PauseAt, Program, Sandbox, Way};
 use tempfile::TempDir;
 
 /// Counts by what they are of, without those that are 0.
@@ -184,17 +181,6 @@ fn who_waits_in_a_loop_lets_others_run() {
     }
 }
 
-/// Notes what every exit says.
-#[derive(Clone, Default)]
-struct Exits(Arc<Mutex<Vec<String>>>);
-
-impl Observer for Exits {
-    fn exit(&mut self, exit: &Exit) -> Result<(), WorldError> {
-        self.0.lock().unwrap().push(format!("{exit:?}"));
-        Ok(())
-    }
-}
-
 #[test]
 fn nothing_changes_for_the_program() {
     require_kvm();
@@ -214,7 +200,7 @@ fn nothing_changes_for_the_program() {
                 sandbox.cover(Modules::All).expect("counts");
             }
             let report = sandbox.run().expect("a run");
-            let exits = std::mem::take(&mut *exits.0.lock().unwrap());
+            let exits = exits.take();
             (report.outcome, report.stdout, exits, take(&mut sandbox).len())
         };
         let (plain, covered) = (run(false), run(true));

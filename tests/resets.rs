@@ -5,31 +5,13 @@ mod common;
 use std::collections::BTreeMap;
 use std::num::NonZeroU64;
 use std::path::Path;
-use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use common::guest;
+use common::observer::Exits;
 use dejavm::{
-    Error, Evict, Exit, Host, Image, Input, InputBuffer, Observer, Outcome, PauseAt, Program, Rung, Sandbox,
-    WorldError, WriteOptions,
+    Error, Evict, Host, Image, Input, InputBuffer, Outcome, PauseAt, Program, Rung, Sandbox, WriteOptions,
 };
-
-/// Notes what every exit says.
-#[derive(Clone, Default)]
-struct Exits(Arc<Mutex<Vec<String>>>);
-
-impl Observer for Exits {
-    fn exit(&mut self, exit: &Exit) -> Result<(), WorldError> {
-        self.0.lock().unwrap().push(format!("{exit:?}"));
-        Ok(())
-    }
-}
-
-impl Exits {
-    fn take(&self) -> Vec<String> {
-        std::mem::take(&mut self.0.lock().unwrap())
-    }
-}
 
 /// The guest, which has done what `before` says when it first reads.
 fn program(path: &Path, before: &str, exits: &Exits) -> Program {

@@ -28,7 +28,7 @@ pub fn with_input_path(arg: &OsStr) -> OsString {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Door {
-    /// By libFuzzer's function [`FUZZ_FUNCTION`], if the executable has one, else by standard input.
+    /// By libFuzzer's function [`FUZZ_FUNCTION`](crate::FUZZ_FUNCTION), if the executable has one, else by standard input.
     #[default]
     Any,
     /// It is read from standard input, or from [`INPUT_PATH`].

@@ -4,6 +4,7 @@
 #![allow(dead_code)]
 
 pub mod linux;
+pub mod observer;
 pub mod parts;
 
 use std::ffi::OsStr;
