@@ -32,6 +32,10 @@ fn a_function_is_fuzzed_and_its_crash_replays() {
     let crash = found(dir.path(), &["--runs", "2000", "--verify-reset", "500"], &["./parser"]);
     assert!(fs::read(crash.join("input")).expect("the input").starts_with(b"N:"));
     assert_eq!(replayed(&crash), Outcome::Signalled(6));
+    let larger = [fs::read(crash.join("input")).expect("the input"), b"0123456789".to_vec()].concat();
+    fs::write(dir.path().join("larger"), larger).expect("an input");
+    ended(&fuzz(dir.path(), &["tmin", "-i", "larger", "-o", "small", "--", "./parser"]), 0);
+    assert_eq!(fs::read(dir.path().join("small")).expect("a file"), b"N:00000");
     let stack = fs::read_to_string(crash.join("stack.txt")).expect("the stack");
     assert!(stack.contains(" digits+") && stack.contains("parser.c:"), "{stack}");
 
@@ -41,6 +45,12 @@ fn a_function_is_fuzzed_and_its_crash_replays() {
     assert!(!crash.join("recording").exists());
     let said = fs::read_to_string(crash.join("stack.txt")).expect("a text");
     assert!(said.contains("SIGSEGV") && said.contains("and not other"), "{said}");
+    fs::write(dir.path().join("larger"), "Xenon").expect("an input");
+    ended(
+        &fuzz(dir.path(), &["tmin", "-i", "larger", "-o", "small", "--call", "other", "--", "./parser"]),
+        0,
+    );
+    assert_eq!(fs::read(dir.path().join("small")).expect("a file"), b"X0");
     let run = ["run", "seed", "--call", "other", "--", "./parser"];
     assert!(ended(&fuzz(dir.path(), &run), 0).contains("seed: returned"));
 

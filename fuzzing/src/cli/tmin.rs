@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use dejavm::{Host, Outcome};
-use dejavm_fuzz::{Ran, Ready, Stack, Target};
+use dejavm_fuzz::{Error, Ran, Ready, Stack, Target};
 use libafl::executors::ExitKind;
 
 use super::failure::say;
@@ -38,6 +38,7 @@ pub fn main(args: Args) -> Result {
     let input = files::read(&args.input)?;
     let host = super::host()?;
     let mut ready = target.start(&host)?;
+    let target = ready.target().clone();
     let same = Same::of(&input, &mut ready, &target, &host)?;
     let smaller = shrink(&input, |candidate| same.holds(candidate, &mut ready, &target, &host))?;
     files::write_beside(&args.output, &smaller)?;
@@ -113,7 +114,10 @@ fn taken(counts: &[u8]) -> Vec<u8> {
 fn stack(input: &[u8], signal: u32, target: &Target, host: &Host) -> Result<u64> {
     let dir = tempfile::tempdir().map_err(|e| Failure::new(format_args!("a temporary directory: {e}")))?;
     let recording: &Path = &dir.path().join("recording");
-    let recorded = target.record(input, recording, LIMIT, host)?;
+    let recorded = match target.record(input, recording, LIMIT, host) {
+        Err(Error::NotRunAlone { .. }) => return Ok(0),
+        recorded => recorded?,
+    };
     // Of one that ends in another way when it is run by itself there is no stack to compare.
     if recorded.outcome != Outcome::Signalled(signal) {
         return Ok(0);

@@ -16,7 +16,7 @@ use iced_x86::Instruction;
 use crate::exit::ExitKind;
 use crate::machine::{RunEnd, RunError, RunOptions};
 use crate::program::clock::EXIT_STEP;
-use crate::program::coverage::{Edge, Modules};
+use crate::program::coverage::{Edge, Modules, Way};
 use crate::program::entry::Entry;
 use crate::program::exception;
 use crate::program::kernel::Kernel;
@@ -56,6 +56,8 @@ pub(super) struct Branches {
     suspended: bool,
     /// Where an indirect branch went that did not come to a copy yet: it is to be found there, and counted.
     missed: Option<u64>,
+    /// The program was sent to where it leaves at once, and came there by no branch.
+    sent_away: bool,
     /// One instruction is stepped, since it is not copied.
     steps: bool,
     /// An exception is about to be told to the program, which has run an instruction where it is.
@@ -181,6 +183,9 @@ impl Machine {
         self.branches.lost |= !counts && !self.branches.suspended;
         if !counts || self.stepper.on || regs.rflags & TRAP_FLAG != 0 {
             self.branches.entered = false;
+            if self.branches.missed.take_if(|missed| *missed == regs.rip).is_some() {
+                self.count_way(regs.rip, Way::Entered)?;
+            }
             return Ok(());
         }
         let left = self.branches_left();
@@ -201,6 +206,7 @@ impl Machine {
         self.branches.entered = true;
         if left == 0 {
             self.core.vcpu.regs_mut().rip = cache.leave_at(&kernel.memory, regs.rip);
+            self.branches.sent_away = true;
             return Ok(());
         }
         let Some(copy) = cache.block(kernel, regs.rip, self.branches.edges.as_deref_mut())? else {
@@ -284,7 +290,7 @@ impl Machine {
         if landing.to_count {
             self.made_branches(1);
         }
-        if landing.to_enter {
+        if landing.to_enter && !std::mem::take(&mut self.branches.sent_away) {
             self.branches.missed = Some(at);
         }
         Ok(program)
@@ -436,9 +442,12 @@ impl Machine {
     }
     /// An instruction was stepped, and the program goes on at an address: counts the way, as a copy of it would.
     fn count_stepped_way(&mut self, branch: &Instruction, to: u64) -> Result<(), RunError> {
-        let (Some(edges), Some((at, way))) = (&mut self.branches.edges, way(branch, to)) else {
-            return Ok(());
-        };
+        way(branch, to).map_or(Ok(()), |(at, way)| self.count_way(at, way))
+    }
+
+    /// Counts a way that no copy has counted.
+    fn count_way(&mut self, at: u64, way: Way) -> Result<(), RunError> {
+        let Some(edges) = &mut self.branches.edges else { return Ok(()) };
         let Kernel { memory, space, .. } = &mut self.kernel;
         if let Some((start, vma)) = space.find(at).filter(|(_, vma)| is_translated(vma))
             && let Some(offset) = vma.backing.offset()

@@ -242,6 +242,10 @@ impl Cache {
                 self.at_once = (self.at_once / 4).max(1);
                 block = self.made(at, &source, edges.as_deref_mut())?;
             }
+            // Before there is a copy that adds to them.
+            if let Some(edges) = edges.as_deref_mut() {
+                self.map_counts(kernel, edges)?;
+            }
             self.sources.extend(source.pages);
             // The last is the next: what follows a call is likely to be come to, and last.
             wanted.extend(block.links.iter().rev().map(|(_, to)| *to));
@@ -253,9 +257,6 @@ impl Cache {
             if let Some(copy) = self.blocks.get(&target).copied() {
                 self.add_target(&kernel.memory, target, copy);
             }
-        }
-        if let Some(edges) = edges {
-            self.map_counts(kernel, edges)?;
         }
         Ok(self.blocks.get(&rip).copied())
     }
