@@ -10,7 +10,7 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 
 /// Runs of each probe: in all, and in the sample.
-const RUNS: (usize, usize) = (20, 6);
+const RUNS: (usize, usize) = (20, 4);
 
 /// The rows, as `tests/guests/probe.c` names them.
 const ROWS: [&str; 20] = [

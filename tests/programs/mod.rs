@@ -57,6 +57,11 @@ pub fn family(name: &str) -> Vec<Job> {
     jobs.into_iter().filter(|job| name.contains(&wanted) || job.name().contains(&wanted)).collect()
 }
 
+/// Whether jobs are asked for by name.
+pub fn is_named() -> bool {
+    wanted().is_some()
+}
+
 /// The jobs that are wanted; otherwise all, or the sample of them.
 pub fn chosen() -> Vec<Job> {
     let Some(wanted) = wanted() else { return selected(common::full()) };
