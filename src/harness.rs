@@ -110,8 +110,9 @@ impl Sandbox {
                 return Ok(Called::Returned(now.rax));
             }
             // The function has come there itself.
-            if let outcome @ (Outcome::Exited(_) | Outcome::Signalled(_)) = self.step()? {
-                return Ok(Called::Ended(outcome));
+            match self.step()? {
+                Outcome::Paused => {}
+                outcome => return Ok(Called::Ended(outcome)),
             }
         }
     }
@@ -134,10 +135,9 @@ impl Sandbox {
 
     fn changeable(&mut self) -> Result<&mut Machine, Error> {
         self.check()?;
-        let why =
-            if self.is_logged() { "what it is given would be in no log" } else { "it is a bare-metal guest" };
-        let is_logged = self.is_logged();
-        let program = self.machine_mut().program_mut().filter(|_| !is_logged);
-        program.ok_or(Error::NotChanged { why })
+        if self.is_logged() {
+            return Err(Error::NotChanged { why: "what it is given would be in no log" });
+        }
+        self.machine_mut().program_mut().ok_or(Error::NotChanged { why: "it is a bare-metal guest" })
     }
 }

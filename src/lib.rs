@@ -34,6 +34,7 @@
 //! format, and [`replay`] reads recordings.
 #![forbid(unsafe_code)]
 
+pub mod command_line;
 mod common;
 mod confine;
 mod covering;

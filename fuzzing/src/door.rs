@@ -3,10 +3,9 @@
 
 use std::io;
 
-use dejavm::{Host, PauseAt, Program};
+use dejavm::{Host, Program, Sandbox};
 use tempfile::TempDir;
 
-use crate::paused::{START, has_asan};
 use crate::{Door, Error, Target};
 
 /// The function of targets that were built for libFuzzer, AFL++'s driver, honggfuzz and others
@@ -29,11 +28,25 @@ const LIBFUZZER_OPTIONS: [&str; 9] = [
     "-malloc_limit_mb=0",
 ];
 
-/// What a sanitizer finds ends the program by `SIGABRT`, and signals are left to the kernel. Leaks are not looked for:
-/// that takes `ptrace`; names are looked up in the recording, and would take a second here. As AFL++ has it.
-const ASAN_OPTIONS: &str = "abort_on_error=1:handle_segv=0:handle_sigbus=0:handle_abort=0:handle_sigill=0:\
-                            handle_sigfpe=0:detect_leaks=0:symbolize=0:detect_odr_violation=0:allocator_may_return_null=1";
-const UBSAN_OPTIONS: &str = "halt_on_error=1:abort_on_error=1:symbolize=0";
+/// AddressSanitizer's beginning.
+const ASAN: &str = "__asan_init";
+/// Sanitizers by a function of theirs, and their variables. What they find ends the program by `SIGABRT`, and signals are
+/// left to the kernel. Leaks are not looked for: that takes `ptrace`; names are looked up in the recording, and would take a
+/// second here. As AFL++ has it.
+const SANITIZERS: [(&str, &str, &str); 2] = [
+    (
+        ASAN,
+        "ASAN_OPTIONS",
+        "abort_on_error=1:handle_segv=0:handle_sigbus=0:handle_abort=0:handle_sigill=0:handle_sigfpe=0:detect_leaks=0:\
+         symbolize=0:detect_odr_violation=0:allocator_may_return_null=1",
+    ),
+    ("__ubsan_handle_add_overflow", "UBSAN_OPTIONS", "halt_on_error=1:abort_on_error=1:symbolize=0"),
+];
+
+/// Whether a program has AddressSanitizer.
+pub(crate) fn has_asan(sandbox: &Sandbox) -> bool {
+    sandbox.symbol(ASAN).is_some()
+}
 
 /// Where a program finds the file with an input.
 const SHOWN: &str = "/fuzz";
@@ -57,13 +70,13 @@ impl InputFile {
 }
 
 impl Target {
-    /// This target, with how inputs come to it, and with the arguments and variables that its program needs for that.
+    /// This target, with how inputs come to it, and with the arguments that its program needs for that.
     ///
     /// # Errors
     /// Those of the sandbox.
     pub(crate) fn settled(mut self, host: &Host) -> Result<Target, Error> {
-        let program = self.program.clone().stdin("").deadline(START);
-        let mut sandbox = program.start(host)?;
+        // It is loaded, and does not run.
+        let sandbox = self.program.clone().start(host)?;
         if self.door == Door::Any {
             let has = sandbox.symbol(FUZZ_FUNCTION).is_some();
             self.door = if has { Door::Function(FUZZ_FUNCTION.into()) } else { Door::Input };
@@ -71,20 +84,18 @@ impl Target {
         if self.door != Door::Input && sandbox.symbol(LIBFUZZER).is_some() {
             self.program = self.program.args(LIBFUZZER_OPTIONS);
         }
-        // Libraries are loaded when it comes there. Whether it does is for later.
-        match &self.door {
-            Door::Function(name) => match sandbox.symbol(name) {
-                Some(function) => sandbox.run_to([function])?,
-                None => return Err(Error::NoSymbol { name: name.clone() }),
-            },
-            Door::Any | Door::Input => sandbox.run_until(PauseAt::FirstRead)?,
-        };
-        if self.sanitizer_options && has_asan(&sandbox) {
-            self.program = self.program.env("ASAN_OPTIONS", ASAN_OPTIONS);
-        }
-        if self.sanitizer_options && sandbox.symbol("__ubsan_handle_add_overflow").is_some() {
-            self.program = self.program.env("UBSAN_OPTIONS", UBSAN_OPTIONS);
-        }
         Ok(self)
+    }
+
+    /// Gives its program the sanitizers' variables, if it has sanitizers and is to have them: to be started anew then.
+    /// They may be libraries, which are loaded by now.
+    pub(crate) fn give_sanitizer_options(&mut self, sandbox: &Sandbox) -> bool {
+        let given = std::mem::take(&mut self.sanitizer_options);
+        let found = SANITIZERS.iter().filter(|(symbol, ..)| given && sandbox.symbol(symbol).is_some());
+        let before = self.program.clone();
+        let (program, any) =
+            found.fold((before, false), |(program, _), (_, name, value)| (program.env(name, value), true));
+        self.program = program;
+        any
     }
 }

@@ -4,11 +4,11 @@ use std::time::Duration;
 
 use dejavm::{Called, Host, Input, InputBuffer, Outcome, PauseAt, ResetPoint, Sandbox};
 
-use crate::door::InputFile;
+use crate::door::{InputFile, has_asan};
 use crate::{Door, Error, FUZZ_FUNCTION, Target};
 
 /// How long a program may take until it gets its input.
-pub(crate) const START: Duration = Duration::from_secs(60);
+const START: Duration = Duration::from_secs(60);
 /// Bytes of its standard error that are quoted when it does not.
 const QUOTED: usize = 300;
 /// Bytes of the longest input that a function is given.
@@ -20,7 +20,7 @@ pub(crate) struct Paused {
     point: ResetPoint,
     entrance: Entrance,
     /// What the program was started with: it may have it open.
-    _file: InputFile,
+    _file: Option<InputFile>,
 }
 
 /// Where an input goes in.
@@ -49,10 +49,10 @@ impl Paused {
     pub fn start(target: &Target, host: &Host) -> Result<Paused, Error> {
         let input = InputBuffer::new();
         let mut program = target.program.clone().stdin_from(Input::Buffer(input.clone())).deadline(START);
-        // As it is when it is run by itself: some drivers do nothing without a file.
-        let file = InputFile::new(b"0")?;
+        let mut file = None;
         if target.door == Door::Function(FUZZ_FUNCTION.into()) {
-            program = file.give(program);
+            // As it is when it is run by itself: some drivers do nothing without a file.
+            program = file.insert(InputFile::new(b"0")?).give(program);
         }
         let mut sandbox = program.start(host)?;
         let entrance = match &target.door {
@@ -121,11 +121,6 @@ impl Call {
             Called::Ended(outcome) => outcome,
         })
     }
-}
-
-/// Whether a program has AddressSanitizer.
-pub(crate) fn has_asan(sandbox: &Sandbox) -> bool {
-    sandbox.symbol("__asan_init").is_some()
 }
 
 /// The end of what a program writes to standard error that is run without input.

@@ -47,8 +47,11 @@ pub struct Ready {
 
 impl Ready {
     pub(crate) fn start(target: Target, host: &Host) -> Result<Ready, Error> {
-        let target = target.settled(host)?;
-        let at = Paused::start(&target, host)?;
+        let mut target = target.settled(host)?;
+        let mut at = Paused::start(&target, host)?;
+        if target.give_sanitizer_options(&at.sandbox) {
+            at = Paused::start(&target, host)?;
+        }
         let (numbers, counts) = Default::default();
         Ok(Ready { target, host: host.clone(), at, numbers, counts, runs: 0, starts: 1 })
     }

@@ -4,6 +4,7 @@ use std::fmt::{self, Write};
 use std::path::Path;
 
 use dejavm::replay::{Frame, Timeline};
+use dejavm::sandbox::program::coverage::is_c_library;
 use dejavm::{Host, Replay};
 use xxhash_rust::xxh3::xxh3_64;
 
@@ -11,10 +12,7 @@ use crate::Error;
 
 /// Frames that tell crashes apart.
 const TELLING: usize = 5;
-/// Beginnings of the names of the C library's files, of the loader's, and of sanitizers'.
-const NOT_TO_BLAME: [&str; 7] =
-    ["libc.so", "libc-", "ld-linux", "libc.musl", "libasan.so", "libubsan.so", "libtsan.so"];
-/// Beginnings of the names of sanitizers' functions, which may be in the executable.
+/// Beginnings of the names of sanitizers' functions, which are in a library or in the executable.
 const SANITIZERS: [&str; 6] =
     ["__asan", "__sanitizer", "__interceptor_", "__ubsan", "__lsan", "___interceptor_"];
 
@@ -78,12 +76,9 @@ impl fmt::Display for Stack {
 
 /// Whether a frame is the C library's or a sanitizer's.
 fn is_anybodys(frame: &Frame) -> bool {
-    let name = frame.module.as_deref().and_then(|path| path.rsplit('/').next());
-    let function = frame.function.as_ref().map(|(name, _)| name.as_str());
-    let begins = |word: Option<&str>, with: &[&str]| {
-        word.is_some_and(|word| with.iter().any(|beginning| word.starts_with(beginning)))
-    };
-    begins(name, &NOT_TO_BLAME) || begins(function, &SANITIZERS)
+    let function = frame.function.as_ref().map_or("", |(name, _)| name);
+    frame.module.as_deref().is_some_and(is_c_library)
+        || SANITIZERS.iter().any(|beginning| function.starts_with(beginning))
 }
 
 /// The function and the offset in it; else the file and the offset from where it is loaded; else the address.

@@ -3,6 +3,7 @@
 mod common;
 
 use std::fs;
+use std::io::{BufRead, BufReader, Read};
 use std::path::Path;
 use std::process::Stdio;
 use std::thread::sleep;
@@ -94,14 +95,17 @@ fn what_was_reported_outlives_the_process() {
 
     let mut child =
         tool(dir.path(), &["--json", "--", "./bugs"]).stdout(Stdio::piped()).spawn().expect("the tool");
-    sleep(Duration::from_millis(1500));
+    let mut out = BufReader::new(child.stdout.take().expect("its output"));
+    let mut said = String::new();
+    // That it goes on with what is there.
+    out.read_line(&mut said).expect("a line");
     let pid = Pid::from_child(&child);
     kill_process(pid, Signal::TERM).expect("sent");
+    out.read_to_string(&mut said).expect("text");
     let status = child.wait().expect("ended");
     assert!(matches!(status.code(), Some(0 | 77)), "{status:?}");
     let now = files(&queue);
     assert!(kept.iter().all(|(path, bytes)| now.get(path) == Some(bytes)));
-    let said = std::io::read_to_string(child.stdout.take().expect("its output")).expect("text");
     let events: Vec<serde_json::Value> =
         said.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect();
     assert_eq!(events.last().expect("events")["event"], "end", "{said}");

@@ -1,11 +1,12 @@
 //! A new guest, by the options.
 
-use std::ffi::{OsStr, OsString};
+use std::ffi::OsString;
 use std::fs::File;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use dejavm::command_line::with_variable;
 use dejavm::{Host, Input, Kernel, Program, Sandbox, Stdio, StopHandle};
 
 use super::failure::say;
@@ -135,7 +136,7 @@ impl NewGuest {
             program = program.env("TERM", term);
         }
         for variable in &options.env {
-            program = set(program, variable);
+            program = with_variable(program, variable);
         }
         Ok(apply!(&self.run, program))
     }
@@ -192,17 +193,5 @@ pub fn warn_of_unpacking(sandbox: &Sandbox, host: &Host, voice: Voice) {
         say(
             "the image unpacks itself, and this host's KVM emulates CPL 0: that takes minutes; --unpack saves them",
         );
-    }
-}
-
-fn set(program: Program, variable: &OsStr) -> Program {
-    let bytes = variable.as_bytes();
-    match bytes.iter().position(|b| *b == b'=') {
-        Some(at) => program.env(OsStr::from_bytes(&bytes[..at]), OsStr::from_bytes(&bytes[at + 1..])),
-        // One that is not set here is not set there.
-        None => match std::env::var_os(variable) {
-            Some(value) => program.env(variable, value),
-            None => program,
-        },
     }
 }

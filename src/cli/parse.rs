@@ -3,6 +3,7 @@
 use std::ffi::OsString;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+pub use dejavm::command_line::{duration, size};
 use dejavm::replay::text::MOST_STRING_BYTES;
 use dejavm::{Evict, PauseAt, Rung};
 
@@ -14,49 +15,12 @@ pub fn strings(text: &str) -> Result<usize, String> {
     }
 }
 
-/// Bytes: a number with `K`, `M`, `G` or `T` behind it, powers of 1024.
-pub fn size(text: &str) -> Result<u64, String> {
-    let digits = text.trim_end_matches(|c: char| !c.is_ascii_digit());
-    let shift = match text[digits.len()..].to_ascii_lowercase().trim_end_matches('b').trim_end_matches('i') {
-        "" => 0,
-        "k" => 10,
-        "m" => 20,
-        "g" => 30,
-        "t" => 40,
-        _ => {
-            return Err(
-                "not a size: give a whole number, with K, M, G or T behind it if you like, such as 512M"
-                    .into(),
-            );
-        }
-    };
-    let number: u64 =
-        digits.parse().map_err(|_| "not a size: give a whole number, such as 512M".to_owned())?;
-    number.checked_mul(1 << shift).ok_or_else(|| "too large".into())
-}
-
 /// Bytes of a log that are kept: some blocks at least.
 pub fn ring(text: &str) -> Result<u64, String> {
     match size(text)? {
         bytes if bytes < 64 << 10 => Err("too little: give 64K at least".into()),
         bytes => Ok(bytes),
     }
-}
-
-/// A time span: a number with `us`, `ms`, `s`, `m` or `h` behind it; seconds without.
-pub fn duration(text: &str) -> Result<Duration, String> {
-    let bad = || "not a time: give a number with us, ms, s, m or h behind it, such as 500ms".to_owned();
-    let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
-    let unit = match &text[digits.len()..] {
-        "us" => 1e-6,
-        "ms" => 1e-3,
-        "" | "s" => 1.0,
-        "m" | "min" => 60.0,
-        "h" => 3600.0,
-        _ => return Err(bad()),
-    };
-    let number: f64 = digits.parse().map_err(|_| bad())?;
-    Duration::try_from_secs_f64(number * unit).map_err(|_| bad())
 }
 
 /// A time that an instruction can take: a nanosecond at least.
@@ -202,24 +166,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn sizes() {
-        assert_eq!(size("4096"), Ok(4096));
-        assert_eq!(size("64K"), Ok(64 << 10));
-        assert_eq!(size("2GiB"), Ok(2 << 30));
-        for bad in ["", "M", "1.5G", "10X", "-1", "99999999999T", "1kk"] {
-            assert!(size(bad).is_err(), "{bad}");
-        }
-    }
-
-    #[test]
-    fn durations() {
-        assert_eq!(duration("500ms"), Ok(Duration::from_millis(500)));
-        assert_eq!(duration("1.5s"), Ok(Duration::from_millis(1500)));
-        assert_eq!(duration("2"), Ok(Duration::from_secs(2)));
-        assert_eq!(duration("1m"), Ok(Duration::from_secs(60)));
-        for bad in ["", "s", "-1s", "1d", "inf", "nan", "1e999"] {
-            assert!(duration(bad).is_err(), "{bad}");
-        }
+    fn timer_steps() {
         assert_eq!(timer_step("100us"), Ok(Duration::from_micros(100)));
         assert_eq!(timer_step("0.001us"), Ok(Duration::from_nanos(1)));
         for bad in ["0", "0us", "0.0001us", "-1us"] {

@@ -1,9 +1,9 @@
 //! What the guest sees of the host, by the options and by default.
 
-use std::ffi::{OsStr, OsString};
-use std::os::unix::ffi::{OsStrExt, OsStringExt};
-use std::path::{Component, Path, PathBuf};
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
 
+use dejavm::command_line::{Shown, WORK, show_current_directory};
 use dejavm::sandbox::program::fs::MountSource;
 use dejavm::{Grant, Image, View};
 
@@ -11,12 +11,8 @@ use super::failure::say;
 use super::options::ViewOptions;
 use super::{Failure, Result, Voice};
 
-/// Where the guest sees the current directory.
-pub const WORK: &str = "/work";
 /// The system's directory in which anything may be mounted.
 const OPT: &str = "/opt";
-/// Directories that the sandbox makes itself.
-const RESERVED: [&str; 3] = ["/dev", "/proc", "/sys"];
 
 impl ViewOptions {
     /// The view.
@@ -29,12 +25,9 @@ impl ViewOptions {
             view = view.show(OPT, Grant::directory(OPT).without_unreadable().crossing_mounts());
         }
         for ro in &self.ro {
-            let (host, guest) = split(ro);
-            let guest = match guest {
-                Some(guest) => guest,
-                None => own_path(&host)?,
-            };
-            view = view.show(guest, self.limited(grant(&host)?));
+            let shown = Shown::new(ro);
+            let guest = shown.guest().map_err(Failure::new)?;
+            view = view.show(guest, self.limited(shown.grant().map_err(Failure::new)?));
         }
         Ok(view)
     }
@@ -73,9 +66,8 @@ impl ViewOptions {
             check(Path::new("/"), true)?;
         }
         for ro in &self.ro {
-            let (host, guest) = split(ro);
-            let guest = guest.map_or_else(|| own_path(&host), Ok)?;
-            check(&guest, host.is_dir())?;
+            let shown = Shown::new(ro);
+            check(&shown.guest().map_err(Failure::new)?, shown.host.is_dir())?;
         }
         Ok(())
     }
@@ -90,87 +82,14 @@ impl ViewOptions {
         if self.cross_mounts { grant.crossing_mounts() } else { grant }
     }
 
-    /// Shows the current directory at `/work`, so that a run does not depend on where it is started,
-    /// and at its own path, so that absolute paths work. One that holds the user's home directory is
-    /// shown only if it was asked for: somebody who just opened a terminal did not mean to.
+    /// Shows the current directory, and says so if it does not.
     fn with_current_directory(&self, view: View, voice: Voice) -> Result<View> {
-        let here =
-            std::env::current_dir().map_err(|e| Failure::new(format_args!("the current directory: {e}")))?;
-        let asked = self.ro.iter().any(|ro| match split(ro) {
-            (host, None) => host.canonicalize().is_ok_and(|host| host == here),
-            _ => false,
-        });
-        if !asked && holds_home(&here) {
-            if !voice.quiet {
-                let here = here.display();
-                say(format_args!(
-                    "{here} holds your home directory: it is not shown at {WORK} without --ro ."
-                ));
-            }
-            return Ok(view);
+        let shown = show_current_directory(view, &self.ro, |grant| self.limited(grant));
+        let (view, left_out) = shown.map_err(Failure::new)?;
+        if let Some(here) = left_out.filter(|_| !voice.quiet) {
+            let here = here.display();
+            say(format_args!("{here} holds your home directory: it is not shown at {WORK} without --ro ."));
         }
-        let taken =
-            here.starts_with(WORK) || view.covers(&here) || RESERVED.iter().any(|dir| here.starts_with(dir));
-        let grant = self.limited(Grant::directory(&here));
-        let view = view.show(WORK, grant.clone());
-        // All of the host takes no other's place.
-        Ok(if taken || here == Path::new("/") { view } else { view.show(&here, grant) })
-    }
-}
-
-/// Whether a directory is the user's home directory or holds it.
-fn holds_home(dir: &Path) -> bool {
-    let home = std::env::home_dir().filter(|home| home.is_absolute());
-    let home = home.map(|home| home.canonicalize().unwrap_or(home));
-    // The root holds every home, known or not.
-    dir == Path::new("/") || home.is_some_and(|home| home.starts_with(dir))
-}
-
-/// Takes `PATH:GUESTPATH` apart. A guest path starts with a slash.
-fn split(text: &OsStr) -> (PathBuf, Option<PathBuf>) {
-    let bytes = text.as_bytes();
-    let path = |part: &[u8]| PathBuf::from(OsString::from_vec(part.to_vec()));
-    match bytes.windows(2).rposition(|pair| pair == b":/") {
-        Some(at) if at > 0 => (path(&bytes[..at]), Some(path(&bytes[at + 1..]))),
-        _ => (path(bytes), None),
-    }
-}
-
-/// The path at which a host path is shown when nothing else is said: as the user wrote it, made
-/// absolute.
-fn own_path(host: &Path) -> Result<PathBuf> {
-    let failed = |e| Failure::new(format_args!("--ro {}: {e}", host.display()));
-    let path = std::path::absolute(host).map_err(failed)?;
-    if path.components().any(|part| part == Component::ParentDir) {
-        return path.canonicalize().map_err(failed);
-    }
-    Ok(path)
-}
-
-fn grant(host: &Path) -> Result<Grant> {
-    let metadata =
-        std::fs::metadata(host).map_err(|e| Failure::new(format_args!("--ro {}: {e}", host.display())))?;
-    // What the path means must not change with the working directory.
-    let path = std::path::absolute(host).unwrap_or_else(|_| host.to_owned());
-    if metadata.is_dir() {
-        Ok(Grant::directory(path))
-    } else if metadata.is_file() {
-        Ok(Grant::file(path))
-    } else {
-        Err(Failure::new(format_args!("--ro {}: neither a file nor a directory", host.display())))
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn paths_are_taken_apart() {
-        let of = |text: &str| split(OsStr::new(text));
-        assert_eq!(of("/a"), ("/a".into(), None));
-        assert_eq!(of("a:/b"), ("a".into(), Some("/b".into())));
-        assert_eq!(of("/a:b:/c"), ("/a:b".into(), Some("/c".into())));
-        assert_eq!(of("a:b"), ("a:b".into(), None));
+        Ok(view)
     }
 }

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::Args;
+use dejavm::command_line::with_variable;
 use dejavm::{Modules, Program};
 use dejavm_fuzz::{Door, Target, with_input_path};
 
@@ -55,14 +56,14 @@ impl TargetOptions {
         let (Some(name), args) = (self.words.first(), self.words.iter().skip(1)) else {
             return Err(Failure::usage("give a program behind --"));
         };
-        let view = view::View::new(&self.ro)?;
+        let (view, workdir) = view::view(&self.ro)?;
         let mut program = Program::new(name)
             .args(args.map(|arg| with_input_path(arg)))
             .memory(self.memory)
-            .workdir(view.workdir)
-            .view(view.view);
+            .workdir(workdir)
+            .view(view);
         for variable in &self.env {
-            program = set(program, variable);
+            program = with_variable(program, variable);
         }
         let modules = match &self.cover[..] {
             [] => Modules::Own,
@@ -87,19 +88,5 @@ impl TargetOptions {
         let name = self.words.first().map(PathBuf::from);
         let name = name.as_deref().and_then(|path| path.file_name()).unwrap_or_default();
         name.to_string_lossy().into_owned()
-    }
-}
-
-fn set(program: Program, variable: &OsString) -> Program {
-    use std::ffi::OsStr;
-    use std::os::unix::ffi::OsStrExt;
-    let bytes = variable.as_bytes();
-    match bytes.iter().position(|byte| *byte == b'=') {
-        Some(at) => program.env(OsStr::from_bytes(&bytes[..at]), OsStr::from_bytes(&bytes[at + 1..])),
-        // One that is not set here is not set there.
-        None => match std::env::var_os(variable) {
-            Some(value) => program.env(variable, value),
-            None => program,
-        },
     }
 }

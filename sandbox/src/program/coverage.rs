@@ -20,29 +20,37 @@ pub enum Modules {
     Named(Vec<String>),
 }
 
-impl Modules {
-    /// File names of the C library and of the dynamic linker, up to their version (glibc's and musl's).
-    const C_LIBRARY: [&str; 11] = [
-        "ld-linux-x86-64.so",
-        "ld-musl-x86_64.so",
-        "libc.so",
-        "libc.musl-x86_64.so",
-        "libm.so",
-        "libmvec.so",
-        "libpthread.so",
-        "libdl.so",
-        "librt.so",
-        "libresolv.so",
-        "libanl.so",
-    ];
+/// File names of the C library and of the dynamic linker, up to their version (glibc's and musl's).
+const C_LIBRARY: [&str; 11] = [
+    "ld-linux-x86-64.so",
+    "ld-musl-x86_64.so",
+    "libc.so",
+    "libc.musl-x86_64.so",
+    "libm.so",
+    "libmvec.so",
+    "libpthread.so",
+    "libdl.so",
+    "librt.so",
+    "libresolv.so",
+    "libanl.so",
+];
 
+/// Whether a file is the C library's or the dynamic linker, by its path.
+pub fn is_c_library(path: &str) -> bool {
+    C_LIBRARY.iter().any(|library| file_name(path).starts_with(library))
+}
+
+fn file_name(path: &str) -> &str {
+    path.rsplit('/').next().unwrap_or(path)
+}
+
+impl Modules {
     /// Whether a file is one of them, by its path.
     pub(crate) fn has(&self, path: &str) -> bool {
-        let name = path.rsplit('/').next().unwrap_or(path);
         match self {
-            Modules::Own => !Modules::C_LIBRARY.iter().any(|library| name.starts_with(library)),
+            Modules::Own => !is_c_library(path),
             Modules::All => true,
-            Modules::Named(names) => names.iter().any(|wanted| wanted == path || wanted == name),
+            Modules::Named(names) => names.iter().any(|wanted| wanted == path || wanted == file_name(path)),
         }
     }
 }
