@@ -376,9 +376,10 @@ impl HostProfile {
     }
 
     /// The best processor that programs can have: what KVM lists where it traps `CPUID`, what the CPU says of
-    /// itself where not, since KVM may list less than there is.
+    /// itself where not, since KVM may list less than there is; and also where the guest runs in hardware ring 3,
+    /// as any program of the host does, with all that the CPU has for them.
     fn best_level(&self) -> Result<Level, HostError> {
-        let words = if self.cpuid_traps {
+        let words = if self.cpuid_traps && !self.syscall_stays_user {
             let leaf = |function| leaf(&self.cpuid, function, 0).copied().unwrap_or_default();
             let (first, seventh, extended) = (leaf(1), leaf(7), leaf(0x8000_0001));
             [first.ecx, first.edx, seventh.ebx, extended.ecx, extended.edx]
