@@ -3,6 +3,7 @@
 
 mod campaign;
 mod cli;
+mod cores;
 
 fn main() -> std::process::ExitCode {
     cli::main()

@@ -1,9 +1,9 @@
-//! How far a campaign is: for people, for programs, and as AFL++'s files.
+//! How far a campaign is, and AFL++'s files of it.
 
 use std::collections::BTreeSet;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use serde_json::{Value, json};
+use super::progress::Progress;
 
 /// The size of AFL's map, to which as many edges are counted.
 const MAP: f64 = 65_536.0;
@@ -22,6 +22,8 @@ pub struct Figures {
     pub inputs: usize,
     /// Those that were found by changing others.
     pub inputs_found: usize,
+    /// Those that came from other cores.
+    pub inputs_imported: usize,
     /// Inputs that were not changed yet, and those of them that are favored.
     pub pending: usize,
     pub pending_favored: usize,
@@ -61,38 +63,20 @@ impl Figures {
         self.runs as f64 / self.elapsed.as_secs_f64().max(1e-3)
     }
 
-    /// One line for people.
-    pub fn line(&self) -> String {
-        let last = match self.last_find() {
-            Some(at) => format!("{} s ago", (self.elapsed.saturating_sub(at)).as_secs()),
-            None => "none".into(),
-        };
-        format!(
-            "{} s: {} runs, {:.0}/s, {} inputs, {} edges, {} crashes, {} hangs, last find {last}",
-            self.elapsed.as_secs(),
-            self.runs,
-            self.rate,
-            self.inputs,
-            self.edges,
-            self.crashes,
-            self.hangs,
-        )
-    }
-
-    /// The same, as JSON.
-    pub fn json(&self) -> Value {
-        json!({
-            "seconds": rounded(self.elapsed.as_secs_f64()),
-            "runs": self.runs,
-            "runs_per_second": rounded(self.rate),
-            "inputs": self.inputs,
-            "edges": self.edges,
-            "crashes": self.crashes,
-            "hangs": self.hangs,
-            "last_find": self.last_find().map(|at| rounded(at.as_secs_f64())),
-            "cycles": self.cycles,
-            "starts": self.starts,
-        })
+    /// What is said of it.
+    pub fn progress(&self) -> Progress {
+        Progress {
+            seconds: rounded(self.elapsed.as_secs_f64()),
+            runs: self.runs,
+            runs_per_second: rounded(self.rate),
+            inputs: self.inputs,
+            edges: self.edges,
+            crashes: self.crashes,
+            hangs: self.hangs,
+            last_find: self.last_find().map(|at| rounded(at.as_secs_f64())),
+            cycles: self.cycles,
+            starts: self.starts,
+        }
     }
 
     /// A line of `plot_data`.
@@ -136,7 +120,7 @@ impl Figures {
             ("corpus_count", self.inputs.to_string()),
             ("corpus_favored", self.favored.to_string()),
             ("corpus_found", self.inputs_found.to_string()),
-            ("corpus_imported", "0".into()),
+            ("corpus_imported", self.inputs_imported.to_string()),
             ("corpus_variable", "0".into()),
             ("max_depth", self.depth.to_string()),
             ("cur_item", self.current.to_string()),

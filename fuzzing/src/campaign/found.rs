@@ -3,12 +3,13 @@
 use std::collections::HashSet;
 use std::fmt::Write;
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Duration;
 
 use dejavm::{Death, Host, Outcome};
 use dejavm_fuzz::{Recorded, Stack, Target};
 use rustix::io::Errno;
+use serde::{Deserialize, Serialize};
 
 use super::files::{self, FileError, failed};
 use super::output::{self, Kept, Output, RECORDING, STACK};
@@ -28,11 +29,10 @@ pub struct Finder {
 }
 
 /// A crash or hang that was kept.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Found {
-    pub kept: Kept,
     /// Its directory.
-    pub dir: PathBuf,
+    pub path: String,
     /// What it died of; of a hang nothing.
     pub signal: Option<u32>,
     /// Where it was, in words.
@@ -57,6 +57,11 @@ impl Finder {
         // AFL++ has files here.
         let input = if path.is_dir() { path.join(output::INPUT) } else { path.to_owned() };
         files::read(&input)
+    }
+
+    /// Knows a stack: that of a crash that another core keeps.
+    pub fn know_stack(&mut self, hash: String) {
+        self.stacks.insert(hash);
     }
 
     /// Records a crash, and keeps it if no known one has its stack. `origin` is the end of its name.
@@ -92,8 +97,8 @@ impl Finder {
         let dir = output.keep(&dir, Kept::Crashes, &name)?;
         self.next_crash += 1;
         let place = stack.as_ref().ok().and_then(Stack::place).map(ToString::to_string);
-        let (signal, stack) = (Some(signal), Some(hash));
-        Ok(Some(Found { kept: Kept::Crashes, dir, signal, place, stack, recorded: recorded.is_ok() }))
+        let (path, signal, stack) = (dir.display().to_string(), Some(signal), Some(hash));
+        Ok(Some(Found { path, signal, place, stack, recorded: recorded.is_ok() }))
     }
 
     /// Records a hang, and keeps it if it hangs by itself as well: the machine may just have been busy.
@@ -105,8 +110,8 @@ impl Finder {
         }
         let dir = output.keep(&dir, Kept::Hangs, &format!("id:{:06},{origin}", self.next_hang))?;
         self.next_hang += 1;
-        let recorded = recorded.is_ok();
-        Ok(Some(Found { kept: Kept::Hangs, dir, signal: None, place: None, stack: None, recorded }))
+        let (path, recorded) = (dir.display().to_string(), recorded.is_ok());
+        Ok(Some(Found { path, signal: None, place: None, stack: None, recorded }))
     }
 
     /// Records a run. Only a full disk is an error here: a finding without a recording is better than none.

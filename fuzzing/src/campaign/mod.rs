@@ -1,12 +1,15 @@
 //! A campaign: inputs are changed and run, and what is new is kept.
 
 mod engine;
+mod exchange;
 mod figures;
 pub mod files;
 mod found;
 mod output;
+mod progress;
 mod schedule;
 mod seen;
+mod share;
 mod sweep;
 mod take_up;
 mod tick;
@@ -26,16 +29,19 @@ use libafl::inputs::{BytesInput, HasMutatorBytes};
 use libafl::mutators::Tokens;
 
 pub use engine::Engine;
+pub use exchange::Exchange;
 pub use files::FileError;
 pub use output::OutputError;
+pub use progress::{Event, Progress};
 pub use take_up::read_inputs;
+pub use voice::{Manner, Voice};
 
 use figures::Figures;
 use found::{Finder, Found};
-use output::{Kept, Output};
+use output::Output;
+use progress::Find;
 use seen::Seen;
 use sweep::Sweep;
-use voice::Voice;
 
 /// How often an input is changed when it is picked: the first time, and later.
 const FIRST_ROUND: usize = 512;
@@ -87,9 +93,22 @@ pub struct Plan {
     /// Ends with the first crash that was not known.
     pub until_crash: bool,
     pub max_time: Option<Duration>,
-    pub json: bool,
+    pub manner: Manner,
+    /// Which of the cores this is that work together, from zero.
+    pub core: usize,
     /// Set by a signal.
     pub stop: Arc<AtomicBool>,
+}
+
+/// An input of the queue.
+#[derive(Clone, Copy, Debug, Default)]
+struct Named {
+    /// In its file's name.
+    number: u64,
+    /// How many changes it is away from the first inputs.
+    depth: usize,
+    /// Whether its bytes are gone through: another core does that of what comes from there.
+    is_swept: bool,
 }
 
 /// A campaign that runs.
@@ -99,8 +118,9 @@ pub struct Campaign {
     finder: Finder,
     output: Output,
     voice: Voice,
-    /// The numbers in the names of the queue's files, and how many changes an input is away from the first ones.
-    names: BTreeMap<CorpusId, (u64, usize)>,
+    /// The connection to other cores.
+    exchange: Option<Exchange>,
+    names: BTreeMap<CorpusId, Named>,
     next_name: u64,
     crashes: Seen,
     hangs: Seen,
@@ -115,18 +135,19 @@ pub struct Campaign {
 }
 
 impl Campaign {
-    /// Starts the target, and takes up what is in the directory.
-    pub fn start(plan: Plan, host: &Host) -> Result<Campaign, Error> {
+    /// Starts the target, and takes up what is in the directory. What is found is shared, if there is whom to share it with.
+    pub fn start(plan: Plan, exchange: Option<Exchange>, host: &Host) -> Result<Campaign, Error> {
         let ready = plan.target.start(host).map_err(Error::Target)?;
         let finder = Finder::new(ready.target().clone(), host.clone());
-        let output = Output::open(&plan.out)?;
+        let output = Output::open(&plan.out, plan.core)?;
         let engine = Engine::new(ready, plan.seed, plan.max_len, plan.words.clone())?;
         let (elapsed_before, runs_before) = figures::before(&output.stats());
         let mut campaign = Campaign {
             engine,
             finder,
             output,
-            voice: Voice::new(plan.json),
+            voice: Voice::new(plan.manner, plan.out.display().to_string()),
+            exchange,
             names: BTreeMap::new(),
             next_name: 0,
             crashes: Seen::default(),
@@ -145,6 +166,7 @@ impl Campaign {
 
     /// Fuzzes until there is a reason to end. Gives how many crashes were kept in all.
     pub fn run(&mut self) -> Result<u64, Error> {
+        self.import()?;
         if self.engine.inputs() == 0 && self.reason_to_end().is_none() {
             self.write()?;
             return Err(Error::NoInput);
@@ -157,10 +179,10 @@ impl Campaign {
                 break why;
             }
             self.round()?;
+            self.import()?;
         };
         self.write()?;
-        let out = self.plan.out.display().to_string();
-        self.voice.end(&self.figures, why, &out);
+        self.voice.say(&Event::End { progress: self.figures.progress(), why: why.into() });
         Ok(self.figures.crashes)
     }
 
@@ -168,9 +190,9 @@ impl Campaign {
     fn round(&mut self) -> Result<(), Error> {
         let id = self.engine.next()?;
         let first = self.engine.schedule().picks(id) == 1;
-        let (number, depth) = self.names.get(&id).copied().unwrap_or_default();
+        let Named { number, depth, is_swept } = self.names.get(&id).copied().unwrap_or_default();
         self.figures.current = number;
-        if first && self.engine.schedule().is_favored(id) {
+        if first && is_swept && self.engine.schedule().is_favored(id) {
             self.sweep(id, number, depth)?;
         }
         let times = 1 + self.engine.random(if first { FIRST_ROUND } else { ROUND });
@@ -217,7 +239,8 @@ impl Campaign {
                 let before = self.engine.edges();
                 if let Some(id) = self.engine.add_if_new(input)? {
                     let new = if self.engine.edges() > before { ",+cov" } else { "" };
-                    self.keep(id, input, &format!("{origin}{new}"), depth)?;
+                    self.keep(id, input, &format!("{origin}{new}"), depth, true)?;
+                    self.share_input(input)?;
                     self.figures.inputs_found += 1;
                     self.cycles_at_find = self.engine.schedule().cycles();
                     self.figures.last_input = Some(self.began.elapsed());
@@ -229,10 +252,17 @@ impl Campaign {
     }
 
     /// Puts an input into the queue's directory.
-    fn keep(&mut self, id: CorpusId, input: &BytesInput, origin: &str, depth: usize) -> Result<(), Error> {
+    fn keep(
+        &mut self,
+        id: CorpusId,
+        input: &BytesInput,
+        origin: &str,
+        depth: usize,
+        is_swept: bool,
+    ) -> Result<(), Error> {
         let number = self.next_name;
         self.output.add_to_queue(&format!("id:{number:06},{origin}"), input.mutator_bytes())?;
-        self.remember(id, number, depth);
+        self.remember(id, number, depth, is_swept);
         self.run_again(input)
     }
 
@@ -254,8 +284,8 @@ impl Campaign {
         Ok(())
     }
 
-    fn remember(&mut self, id: CorpusId, number: u64, depth: usize) {
-        self.names.insert(id, (number, depth));
+    fn remember(&mut self, id: CorpusId, number: u64, depth: usize, is_swept: bool) {
+        self.names.insert(id, Named { number, depth, is_swept });
         self.next_name = self.next_name.max(number + 1);
         self.figures.depth = self.figures.depth.max(depth);
     }
@@ -295,12 +325,15 @@ impl Campaign {
     fn report(&mut self, found: Option<Found>) -> Result<(), Error> {
         let Some(found) = found else { return Ok(()) };
         let now = Some(self.began.elapsed());
-        match found.kept {
-            Kept::Hangs => (self.figures.hangs, self.figures.last_hang) = (self.figures.hangs + 1, now),
-            _ => (self.figures.crashes, self.figures.last_crash) = (self.figures.crashes + 1, now),
+        let is_crash = found.signal.is_some();
+        match is_crash {
+            true => (self.figures.crashes, self.figures.last_crash) = (self.figures.crashes + 1, now),
+            false => (self.figures.hangs, self.figures.last_hang) = (self.figures.hangs + 1, now),
         }
+        self.share_stack(found.stack.as_deref())?;
         self.count();
-        self.voice.found(&found, &self.figures);
+        let find = Find { progress: self.figures.progress(), found };
+        self.voice.say(&if is_crash { Event::Crash(find) } else { Event::Hang(find) });
         Ok(())
     }
 }

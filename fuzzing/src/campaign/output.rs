@@ -1,5 +1,5 @@
 //! The directory of a campaign, as AFL++ lays it out: `OUT/default/queue`, `crashes`, `hangs`, `fuzzer_stats` and
-//! `plot_data`. What is there is taken up again.
+//! `plot_data`, and the same in `OUT/core-2` for the second core. What is there is taken up again.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::Write;
@@ -9,8 +9,6 @@ use rustix::fs::{FlockOperation, flock};
 
 use super::files::{self, FileError, failed, make_dir, put_in_place, write_new, write_whole};
 
-/// The only instance's directory.
-const INSTANCE: &str = "default";
 /// What is being written.
 const ASIDE: &str = ".new";
 /// Names of the columns of `plot_data`.
@@ -63,9 +61,10 @@ impl Kept {
 }
 
 impl Output {
-    /// Makes what is missing of it. What a killed process was about to write is removed.
-    pub fn open(out: &Path) -> Result<Output, OutputError> {
-        let root = out.join(INSTANCE);
+    /// Makes what is missing of that of a core; the first one's number is zero. What a killed process was about to write is
+    /// removed.
+    pub fn open(out: &Path, core: usize) -> Result<Output, OutputError> {
+        let root = out.join(instance(core));
         let aside = root.join(ASIDE);
         make_dir(&root)?;
         let lock = File::open(&root).map_err(failed("open", &root))?;
@@ -139,6 +138,14 @@ impl Output {
     }
 }
 
+/// The name of a core's directory.
+fn instance(core: usize) -> String {
+    match core {
+        0 => "default".into(),
+        _ => format!("core-{}", core + 1),
+    }
+}
+
 /// The number in a name that begins `id:`.
 pub fn number(path: &Path) -> Option<u64> {
     let name = path.file_name()?.to_str()?;
@@ -168,12 +175,12 @@ mod tests {
     #[test]
     fn a_directory_is_taken_up_again_and_is_used_once_at_a_time() {
         let dir = tempfile::tempdir().expect("a directory");
-        let output = Output::open(dir.path()).expect("a new one");
+        let output = Output::open(dir.path(), 0).expect("a new one");
         output.add_to_queue("id:000000,orig:x", b"x").expect("an input");
         let begun = output.begin(b"y").expect("a crash");
-        assert!(matches!(Output::open(dir.path()), Err(OutputError::InUse(_))));
+        assert!(matches!(Output::open(dir.path(), 0), Err(OutputError::InUse(_))));
         drop(output);
-        let output = Output::open(dir.path()).expect("the same");
+        let output = Output::open(dir.path(), 0).expect("the same");
         assert!(!begun.exists());
         assert_eq!(output.list(Kept::Queue).expect("a list").len(), 1);
         output.plot("1, 2").expect("a line");

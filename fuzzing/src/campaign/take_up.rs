@@ -31,14 +31,15 @@ impl Campaign {
             };
             self.next_name = self.next_name.max(number + 1);
             if let Some(id) = added {
-                self.remember(id, number, 1);
+                self.remember(id, number, 1, true);
+                self.share_input(&input)?;
             }
             self.tick()?;
         }
         if self.engine.inputs() > 0 {
             let text =
                 format!("goes on with {} inputs and {} crashes", self.engine.inputs(), self.figures.crashes);
-            self.voice.note(&text);
+            self.voice.note(text);
         }
         Ok(())
     }
@@ -83,7 +84,11 @@ impl Campaign {
             match self.run_input(&input)? {
                 ExitKind::Ok => {
                     if let Some(id) = self.engine.add(&input)? {
-                        self.keep(id, &input, &origin, 1)?;
+                        let is_first_core = self.plan.core == 0;
+                        self.keep(id, &input, &origin, 1, is_first_core)?;
+                        if is_first_core {
+                            self.share_input(&input)?;
+                        }
                     }
                 }
                 kind => self.look_into(kind, &input, &origin)?,

@@ -3,6 +3,7 @@
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
+use super::progress::Event;
 use super::{Campaign, Error, Plan};
 
 /// How often AFL++'s files are written.
@@ -46,7 +47,9 @@ impl Campaign {
         // The clock is cheap, counting is not.
         if self.engine.runs().is_multiple_of(LOOK) {
             self.count();
-            self.voice.status(&self.figures);
+            if self.voice.is_due() {
+                self.voice.say(&Event::Status(self.figures.progress()));
+            }
         }
         Ok(())
     }

@@ -1,13 +1,12 @@
-//! What a campaign says while it runs.
+//! How a campaign says what it has to say.
 
 use std::io::{self, IsTerminal, Write};
 use std::time::{Duration, Instant};
 
 use rustix::termios::tcgetwinsize;
-use serde_json::{Value, json};
 
-use super::figures::Figures;
 use super::found::Found;
+use super::progress::{Event, Progress};
 use crate::cli::harmless;
 
 /// How often a line is redrawn on a terminal, and how often one is written elsewhere.
@@ -23,94 +22,101 @@ pub enum Manner {
     Lines,
     /// JSON on standard output, one object a line.
     Json,
+    /// The same, more often: for a process that says it to people.
+    Core,
+}
+
+impl Manner {
+    /// One that fits what standard error is.
+    pub fn new(json: bool) -> Manner {
+        match (json, io::stderr().is_terminal()) {
+            (true, _) => Manner::Json,
+            (false, true) => Manner::Terminal,
+            (false, false) => Manner::Lines,
+        }
+    }
 }
 
 /// Whoever says it. That nobody listens any more is no reason to end.
 #[derive(Debug)]
 pub struct Voice {
     manner: Manner,
+    /// Where all is.
+    out: String,
+    /// When it was said last how far it is.
     last: Instant,
+    finds: u64,
 }
 
 impl Voice {
-    /// One that fits what standard error is.
-    pub fn new(json: bool) -> Voice {
-        let manner = match (json, io::stderr().is_terminal()) {
-            (true, _) => Manner::Json,
-            (false, true) => Manner::Terminal,
-            (false, false) => Manner::Lines,
-        };
-        Voice { manner, last: Instant::now() }
+    /// One for a campaign whose files are there.
+    pub fn new(manner: Manner, out: String) -> Voice {
+        Voice { manner, out, last: Instant::now(), finds: 0 }
     }
 
-    /// Says how far it is, if that was not done for a while.
-    pub fn status(&mut self, figures: &Figures) {
-        let every = if self.manner == Manner::Terminal { REDRAW } else { REPEAT };
-        if self.last.elapsed() < every {
-            return;
+    /// Whether it is time to say how far it is.
+    pub fn is_due(&self) -> bool {
+        let every = if matches!(self.manner, Manner::Terminal | Manner::Core) { REDRAW } else { REPEAT };
+        self.last.elapsed() >= every
+    }
+
+    /// Says something.
+    pub fn say(&mut self, event: &Event) {
+        if let Event::Status(_) = event {
+            self.last = Instant::now();
         }
-        self.last = Instant::now();
         match self.manner {
-            Manner::Terminal => redraw(&figures.line()),
-            Manner::Lines => say(&figures.line()),
-            Manner::Json => print("status", figures.json()),
-        }
-    }
-
-    /// Says what was found.
-    pub fn found(&mut self, found: &Found, figures: &Figures) {
-        let dir = found.dir.display();
-        match (self.manner, found.signal) {
-            (Manner::Json, signal) => {
-                let kind = if signal.is_some() { "crash" } else { "hang" };
-                let mut value = figures.json();
-                value["path"] = json!(found.dir.to_string_lossy());
-                value["signal"] = json!(signal);
-                value["place"] = json!(found.place);
-                value["stack"] = json!(found.stack);
-                value["recorded"] = json!(found.recorded);
-                return print(kind, value);
-            }
-            (_, Some(signal)) => {
-                let name = dejavm::sandbox::program::signal::name(signal);
-                let place = found.place.as_deref().unwrap_or("an unknown place");
-                self.say(&format!("crash: {name} at {place}: {dir}"));
-            }
-            (_, None) => self.say(&format!("hang: {dir}")),
-        }
-        if found.recorded && figures.crashes + figures.hangs <= 1 {
-            self.say(&format!("  its recording: dejavm debug --end '{dir}/recording'"));
-        }
-    }
-
-    /// Says how it ended.
-    pub fn end(&mut self, figures: &Figures, why: &str, out: &str) {
-        match self.manner {
-            Manner::Json => {
-                let mut value = figures.json();
-                value["why"] = json!(why);
-                print("end", value);
-            }
-            _ => {
-                self.say(&figures.line());
-                self.say(&format!("ended: {why}; all is in {out}"));
-            }
+            Manner::Json | Manner::Core => print(event),
+            Manner::Terminal | Manner::Lines => self.tell(event),
         }
     }
 
     /// Says something that is no event.
-    pub fn note(&mut self, text: &str) {
-        match self.manner {
-            Manner::Json => print("note", json!({ "text": text })),
-            _ => self.say(text),
+    pub fn note(&mut self, text: impl Into<String>) {
+        self.say(&Event::Note { text: text.into() });
+    }
+
+    /// Says it to people.
+    fn tell(&mut self, event: &Event) {
+        match event {
+            Event::Status(progress) => self.status(progress),
+            Event::Crash(find) | Event::Hang(find) => self.found(&find.found),
+            Event::Note { text } | Event::Failure { text, .. } => self.line(text),
+            Event::End { progress, why } => {
+                self.line(&progress.line());
+                self.line(&format!("ended: {why}; all is in {}", self.out));
+            }
         }
     }
 
-    fn say(&self, text: &str) {
+    fn status(&self, progress: &Progress) {
+        match self.manner {
+            Manner::Terminal => redraw(&progress.line()),
+            _ => self.line(&progress.line()),
+        }
+    }
+
+    fn found(&mut self, found: &Found) {
+        let path = &found.path;
+        self.finds += 1;
+        match found.signal {
+            Some(signal) => {
+                let name = dejavm::sandbox::program::signal::name(signal);
+                let place = found.place.as_deref().unwrap_or("an unknown place");
+                self.line(&format!("crash: {name} at {place}: {path}"));
+            }
+            None => self.line(&format!("hang: {path}")),
+        }
+        if found.recorded && self.finds == 1 {
+            self.line(&format!("  its recording: dejavm debug --end '{path}/recording'"));
+        }
+    }
+
+    fn line(&self, text: &str) {
         if self.manner == Manner::Terminal {
             let _ = write!(io::stderr(), "\r\x1b[K");
         }
-        say(text);
+        let _ = writeln!(io::stderr(), "dejavm-fuzz: {}", harmless(text));
     }
 }
 
@@ -122,12 +128,9 @@ fn redraw(line: &str) {
     let _ = write!(io::stderr(), "\r\x1b[K{cut}");
 }
 
-fn say(text: &str) {
-    let _ = writeln!(io::stderr(), "dejavm-fuzz: {}", harmless(text));
-}
-
-fn print(event: &str, mut value: Value) {
-    value["event"] = json!(event);
+fn print(event: &Event) {
+    // Of numbers, text and nothing else.
+    let Ok(text) = serde_json::to_string(event) else { return };
     let mut out = io::stdout().lock();
-    let _ = writeln!(out, "{value}").and_then(|()| out.flush());
+    let _ = writeln!(out, "{text}").and_then(|()| out.flush());
 }

@@ -27,7 +27,7 @@ pub struct Args {
 }
 
 pub fn main(args: Args) -> Result {
-    let target = args.target.target()?;
+    let target = args.target.target(true)?;
     let inputs = read_inputs(&args.input)?;
     if !files::list(&args.output)?.is_empty() {
         return Err(Failure::usage(format_args!(

@@ -1,6 +1,8 @@
 //! Without a subcommand: a campaign.
 
 use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use libafl::mutators::Tokens;
@@ -9,7 +11,8 @@ use super::failure::{Failure, status};
 use super::options::TargetOptions;
 use super::signals::stop_flag;
 use super::{Result, parse};
-use crate::campaign::{Campaign, Plan};
+use crate::campaign::{Campaign, Event, Exchange, Manner, Plan, Voice};
+use crate::cores::{self, Ending, Place};
 
 /// A campaign.
 #[derive(Debug, clap::Args)]
@@ -41,19 +44,75 @@ pub struct Args {
     seed: Option<u64>,
     /// The same seed, first inputs and target give the same queue, byte by byte. Only a run that comes near its time
     /// limit may go either way.
-    #[arg(long)]
+    #[arg(long, conflicts_with_all = ["cores", "listen", "peer"])]
     deterministic: bool,
+    /// On how many cores it fuzzes, or "all": with a process for each, which has a directory of its own in OUT and gets
+    /// what the others find.
+    #[arg(short = 'j', long, value_name = "CORES", default_value = "1", value_parser = parse::cores)]
+    cores: usize,
+    /// Lets campaigns on other machines exchange inputs with this one, at this port of the loopback interface: reach it
+    /// through ssh, for nobody is asked who they are.
+    #[arg(long, value_name = "PORT")]
+    listen: Option<u16>,
+    /// Exchanges inputs with the campaign that listens there. May be repeated.
+    #[arg(long, value_name = "HOST:PORT")]
+    peer: Vec<String>,
     /// Says how far it is in JSON, an object a line, on standard output.
     #[arg(long)]
     json: bool,
+    /// This process is for a core of those.
+    #[arg(long, hide = true)]
+    core: Option<Place>,
     #[command(flatten)]
     target: TargetOptions,
 }
 
 pub fn main(args: Args) -> Result {
-    let target = args.target.target()?;
+    let stop = stop_flag().map_err(|e| Failure::new(format_args!("cannot wait for signals: {e}")))?;
+    if let Some(place) = args.core {
+        return Ok(core(args, place, stop));
+    }
+    let is_alone = args.cores == 1 && args.listen.is_none() && args.peer.is_empty();
+    if is_alone {
+        return campaign(args, None, stop);
+    }
+    let plan = cores::Plan {
+        cores: args.cores,
+        listen: args.listen.unwrap_or(0),
+        peers: args.peer,
+        until_crash: args.until_crash,
+        manner: Manner::new(args.json),
+        out: args.output,
+        stop,
+    };
+    match cores::run(plan).map_err(Failure::new)? {
+        Ending::Done { crashes } => Ok(status_with(crashes)),
+        Ending::Failed { status } => Ok(status),
+    }
+}
+
+/// One of several processes. Why it fails is said by the one that started it.
+fn core(args: Args, place: Place, stop: Arc<AtomicBool>) -> u8 {
+    let result = match cores::die_with_parent() {
+        Ok(()) => campaign(args, Some(place), stop),
+        Err(e) => Err(Failure::new(e)),
+    };
+    result.unwrap_or_else(|failure| {
+        let Failure { message, status } = failure;
+        Voice::new(Manner::Core, String::new()).say(&Event::Failure { text: message, status });
+        status
+    })
+}
+
+/// A campaign in this process, by itself or as one of several.
+fn campaign(args: Args, place: Option<Place>, stop: Arc<AtomicBool>) -> Result {
+    let core = place.map_or(0, |place| place.index);
+    let target = args.target.target(core == 0)?;
     let words = dictionary(&args.dict)?;
     let host = super::host()?;
+    let exchange = place.map(|place| Exchange::connect(place.port));
+    let exchange = exchange.transpose().map_err(|e| Failure::new(format_args!("LibAFL: {e}")))?;
+    let seed = args.seed.unwrap_or_else(|| if args.deterministic { 1 } else { chance() });
     let plan = Plan {
         target,
         banner: args.target.name(),
@@ -61,17 +120,22 @@ pub fn main(args: Args) -> Result {
         seeds: args.input,
         out: args.output,
         words,
-        seed: args.seed.unwrap_or_else(|| if args.deterministic { 1 } else { chance() }),
+        seed: seed.wrapping_add(core as u64),
         deterministic: args.deterministic,
         max_len: usize::try_from(args.max_len).unwrap_or(usize::MAX),
-        max_runs: args.runs,
+        max_runs: args.runs.map(|runs| place.map_or(runs, |place| place.share(runs))),
         until_crash: args.until_crash,
         max_time: args.max_total_time,
-        json: args.json,
-        stop: stop_flag().map_err(|e| Failure::new(format_args!("cannot wait for signals: {e}")))?,
+        manner: if place.is_some() { Manner::Core } else { Manner::new(args.json) },
+        core,
+        stop,
     };
-    let crashes = Campaign::start(plan, &host)?.run()?;
-    Ok(if crashes > 0 { status::CRASHED } else { 0 })
+    Ok(status_with(Campaign::start(plan, exchange, &host)?.run()?))
+}
+
+/// The exit status of a campaign that has so many crashes.
+fn status_with(crashes: u64) -> u8 {
+    if crashes > 0 { status::CRASHED } else { 0 }
 }
 
 fn dictionary(paths: &[PathBuf]) -> Result<Tokens> {

@@ -51,12 +51,12 @@ pub struct TargetOptions {
 }
 
 impl TargetOptions {
-    /// The target.
-    pub fn target(&self) -> Result<Target> {
+    /// The target. Says what it will not see, if it should.
+    pub fn target(&self, says: bool) -> Result<Target> {
         let (Some(name), args) = (self.words.first(), self.words.iter().skip(1)) else {
             return Err(Failure::usage("give a program behind --"));
         };
-        let (view, workdir) = view::view(&self.ro)?;
+        let (view, workdir) = view::view(&self.ro, says)?;
         let mut program = Program::new(name)
             .args(args.map(|arg| with_input_path(arg)))
             .memory(self.memory)

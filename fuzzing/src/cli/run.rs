@@ -32,7 +32,7 @@ pub struct Args {
 }
 
 pub fn main(args: Args) -> Result {
-    let target = args.target.target()?;
+    let target = args.target.target(true)?;
     let host = super::host()?;
     let mut ready = target.start(&host)?;
     let mut crashed = false;

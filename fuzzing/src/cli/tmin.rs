@@ -34,7 +34,7 @@ pub struct Args {
 }
 
 pub fn main(args: Args) -> Result {
-    let target = args.target.target()?;
+    let target = args.target.target(true)?;
     let input = files::read(&args.input)?;
     let host = super::host()?;
     let mut ready = target.start(&host)?;

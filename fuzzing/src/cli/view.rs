@@ -9,10 +9,11 @@ use super::Result;
 use super::failure::{Failure, say};
 
 /// The system's directories, the current one, and those that are asked for; and where the target starts.
-pub fn view(ro: &[OsString]) -> Result<(View, &'static str)> {
+/// What is left out is said, if it should be.
+pub fn view(ro: &[OsString], says: bool) -> Result<(View, &'static str)> {
     let (mut view, left_out) =
         show_current_directory(View::system(), ro, |grant| grant).map_err(Failure::new)?;
-    if let Some(here) = left_out {
+    if let Some(here) = left_out.filter(|_| says) {
         let here = here.display();
         say(format_args!("{here} holds your home directory: it is not shown at {WORK} without --ro ."));
     }
