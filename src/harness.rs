@@ -1,10 +1,12 @@
 //! Running a program up to an address, and calling its functions: for harnesses that try one function with many inputs.
 
 use std::collections::BTreeSet;
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
 
 use dejavm_replay::symbol_address;
 use dejavm_sandbox::machine::PauseAt;
-use dejavm_sandbox::program::machine::Machine;
+use dejavm_sandbox::program::machine::{Calls, Machine};
 use dejavm_sandbox::vcpu::registers::General;
 
 use crate::{Error, Outcome, Sandbox};
@@ -45,6 +47,37 @@ impl Sandbox {
             program.debug.breakpoints.clear();
         }
         outcome
+    }
+
+    /// Runs the guest until a process of it is about to make a system call that names this path, in these words, such as
+    /// `open` or `stat` ([`Outcome::Paused`]), or until it ends, or is ended before.
+    ///
+    /// # Errors
+    /// As [`Sandbox::run_to`].
+    pub fn run_to_use_of(&mut self, path: impl AsRef<Path>) -> Result<Outcome, Error> {
+        let path = path.as_ref().as_os_str().as_bytes().to_vec();
+        self.changeable()?.debug.calls = Calls::Naming(path);
+        let outcome = self.run_until(PauseAt::Never);
+        if let Some(program) = self.machine_mut().program_mut() {
+            program.debug.calls = Calls::None;
+        }
+        outcome
+    }
+
+    /// Replaces the content of a regular file that the running process can open, whoever may write to it. The file of the
+    /// host's that it may be stays as it is. [`Sandbox::reset_to`] undoes it.
+    ///
+    /// # Errors
+    /// [`Error::NotChanged`] where there is no such file, or no room for it: it may have a part of the bytes then; and of
+    /// bare-metal guests, and of runs that are recorded or replayed; [`Error::Run`]; [`Error::Unusable`].
+    pub fn write_file(&mut self, path: impl AsRef<Path>, bytes: &[u8]) -> Result<(), Error> {
+        match self.changeable()?.write_file(path.as_ref().as_os_str().as_bytes(), bytes) {
+            Ok(true) => Ok(()),
+            Ok(false) => {
+                Err(Error::NotChanged { why: "there is no such regular file, or no room for its bytes" })
+            }
+            Err(e) => Err(self.fail(e)),
+        }
     }
 
     /// The general registers of the running task.

@@ -80,6 +80,11 @@ impl Program {
         self
     }
 
+    /// The arguments so far, without the program's own name.
+    pub fn arguments(&self) -> impl Iterator<Item = &OsStr> {
+        self.args.iter().skip(1).map(|arg| OsStr::from_bytes(arg))
+    }
+
     /// Sets a variable of the environment.
     #[must_use]
     pub fn env(mut self, name: impl AsRef<OsStr>, value: impl AsRef<OsStr>) -> Program {

@@ -6,7 +6,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use common::guest;
-use dejavm::{Called, Error, General, Host, Modules, Outcome, Program, Sandbox};
+use dejavm::{Called, Error, General, Host, Modules, Outcome, Program, Sandbox, View};
 use tempfile::TempDir;
 
 fn program(dir: &Path) -> Program {
@@ -113,6 +113,37 @@ fn a_function_is_tried_with_many_inputs() {
         }
     }
     assert_ne!(known[0], known[2]);
+}
+
+#[test]
+fn a_program_is_given_the_content_of_a_file() {
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    std::fs::write(dir.path().join("file"), "the host's").expect("a file");
+    let host = Host::probe().expect("KVM");
+    let cat = Program::new("cat").arg("/guest/none").arg("/guest/file");
+    let mut sandbox =
+        cat.view(View::system()).show("/guest", dir.path()).capture_output().start(&host).expect("a sandbox");
+    assert_eq!(sandbox.run_to_use_of("/guest/file").expect("a run"), Outcome::Paused);
+    let mut point = sandbox.reset_point().expect("a mark");
+    for content in [&b"longer than the one of the host's"[..], b"", b"x", &[7; 10_000]] {
+        sandbox.write_file("/guest/file", content).expect("a file");
+        let report = sandbox.run().expect("a run");
+        assert_eq!((report.outcome, &report.stdout[..]), (Outcome::Exited(1), content));
+        sandbox.reset_to(&mut point).expect("a reset");
+        sandbox.verify_reset(&point).expect("everything is what it was");
+    }
+    for (path, why) in [("/guest", "a directory"), ("/guest/none", "nothing"), ("/proc/self/maps", "no file")]
+    {
+        let refused = sandbox.write_file(path, b"x");
+        assert!(matches!(refused, Err(Error::NotChanged { .. })), "{why}: {refused:?}");
+    }
+    // The host's own is what the program finds that nothing is given, and stays that.
+    let report = sandbox.run().expect("a run");
+    assert_eq!((report.outcome, &report.stdout[..]), (Outcome::Exited(1), &b"the host's"[..]));
+    assert_eq!(std::fs::read(dir.path().join("file")).expect("the file"), b"the host's");
+
+    let mut never = Program::new("true").view(View::system()).start(&host).expect("a sandbox");
+    assert_eq!(never.run_to_use_of("/guest/file").expect("a run"), Outcome::Exited(0));
 }
 
 #[test]

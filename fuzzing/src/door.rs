@@ -6,7 +6,7 @@ use std::io;
 use dejavm::{Host, Program, Sandbox};
 use tempfile::TempDir;
 
-use crate::{Door, Error, Target};
+use crate::{Door, Error, INPUT_PATH, Target};
 
 /// The function of targets that were built for libFuzzer, AFL++'s driver, honggfuzz and others
 /// (<https://llvm.org/docs/LibFuzzer.html#fuzz-target>).
@@ -48,25 +48,49 @@ pub(crate) fn has_asan(sandbox: &Sandbox) -> bool {
     sandbox.symbol(ASAN).is_some()
 }
 
-/// Where a program finds the file with an input.
-const SHOWN: &str = "/fuzz";
-
-/// A file with an input, for the main function of a program with [`FUZZ_FUNCTION`].
+/// A file with an input, which a program finds at [`INPUT_PATH`] with a suffix.
 #[derive(Debug)]
-pub(crate) struct InputFile(TempDir);
+pub(crate) struct InputFile {
+    dir: TempDir,
+    /// The file's path in the sandbox.
+    pub path: String,
+    /// An argument of the program's names it.
+    is_named: bool,
+}
 
 impl InputFile {
-    /// One with these bytes.
-    pub fn new(input: &[u8]) -> io::Result<InputFile> {
+    /// One with these bytes, for this program.
+    pub fn new(program: &Program, input: &[u8]) -> io::Result<InputFile> {
+        let path = named(program);
+        let is_named = path.is_some();
+        let path = path.unwrap_or_else(|| INPUT_PATH.into());
         let dir = tempfile::tempdir()?;
-        std::fs::write(dir.path().join("input"), input)?;
-        Ok(InputFile(dir))
+        std::fs::write(dir.path().join(name(&path)), input)?;
+        Ok(InputFile { dir, path, is_named })
     }
 
-    /// Gives a program the file's name, as its last argument.
+    /// Shows it to a program, and gives it its name as its last argument, unless it has that.
     pub fn give(&self, program: Program) -> Program {
-        program.show(SHOWN, self.0.path()).arg(format!("{SHOWN}/input"))
+        let shown = self.path.len() - name(&self.path).len() - 1;
+        let program = program.show(&self.path[..shown], self.dir.path());
+        if self.is_named { program } else { program.arg(&self.path) }
     }
+}
+
+/// The file with the input that an argument of a program's names, with its suffix.
+fn named(program: &Program) -> Option<String> {
+    program.arguments().find_map(|argument| {
+        let text = argument.to_string_lossy();
+        let behind = &text[text.find(INPUT_PATH)? + INPUT_PATH.len()..];
+        let suffix = behind.strip_prefix('.').unwrap_or_default();
+        let end = suffix.find(|c: char| !c.is_ascii_alphanumeric()).unwrap_or(suffix.len());
+        Some(if end == 0 { INPUT_PATH.into() } else { format!("{INPUT_PATH}.{}", &suffix[..end]) })
+    })
+}
+
+/// The last part of a path.
+fn name(path: &str) -> &str {
+    path.rsplit('/').next().unwrap_or(path)
 }
 
 impl Target {
@@ -79,9 +103,13 @@ impl Target {
         let sandbox = self.program.clone().start(host)?;
         if self.door == Door::Any {
             let has = sandbox.symbol(FUZZ_FUNCTION).is_some();
-            self.door = if has { Door::Function(FUZZ_FUNCTION.into()) } else { Door::Input };
+            self.door = match named(&self.program) {
+                _ if has => Door::Function(FUZZ_FUNCTION.into()),
+                Some(_) => Door::File,
+                None => Door::Input,
+            };
         }
-        if self.door != Door::Input && sandbox.symbol(LIBFUZZER).is_some() {
+        if matches!(self.door, Door::Function(_)) && sandbox.symbol(LIBFUZZER).is_some() {
             self.program = self.program.args(LIBFUZZER_OPTIONS);
         }
         Ok(self)
@@ -97,5 +125,19 @@ impl Target {
             found.fold((before, false), |(program, _), (_, name, value)| (program.env(name, value), true));
         self.program = program;
         any
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_has_the_name_that_an_argument_has() {
+        let of = |argument: &str| named(&Program::new("/bin/a").arg("-x").arg(argument));
+        assert_eq!(of("--in=/fuzz/input.png,1").as_deref(), Some("/fuzz/input.png"));
+        assert_eq!(of("/fuzz/input").as_deref(), Some("/fuzz/input"));
+        assert_eq!(of("/fuzz/input./..").as_deref(), Some("/fuzz/input"));
+        assert_eq!(of("/fuzz/inp"), None);
     }
 }

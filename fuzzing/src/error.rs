@@ -44,6 +44,16 @@ pub enum Error {
     /// A file for a run by itself.
     #[error("cannot make a file with the input: {0}")]
     InputFile(#[from] std::io::Error),
+    /// The program came to its end, or to the start's time limit, without using the file.
+    #[error("the program did not open {path}, which @@ stands for, and {}{}", ended(*outcome), saying(said))]
+    OpensNothing {
+        /// The file's path.
+        path: String,
+        /// How the start ended.
+        outcome: Outcome,
+        /// The end of what it wrote to standard error.
+        said: String,
+    },
     /// The program came to its end, or to the start's time limit, without reading standard input.
     #[error("the program did not read its input, and {}{}", ended(*outcome), quoted(said))]
     ReadsNothing {

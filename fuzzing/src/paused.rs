@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use dejavm::{Called, Host, Input, InputBuffer, Outcome, PauseAt, ResetPoint, Sandbox};
+use dejavm::{Called, Host, Input, InputBuffer, Outcome, PauseAt, Program, ResetPoint, Sandbox};
 
 use crate::door::{InputFile, has_asan};
 use crate::{Door, Error, FUZZ_FUNCTION, Target};
@@ -26,6 +26,8 @@ pub(crate) struct Paused {
 /// Where an input goes in.
 enum Entrance {
     Buffer(InputBuffer),
+    /// This file's content.
+    File(String),
     Call(Call),
 }
 
@@ -50,16 +52,23 @@ impl Paused {
         let input = InputBuffer::new();
         let mut program = target.program.clone().stdin_from(Input::Buffer(input.clone())).deadline(START);
         let mut file = None;
-        if target.door == Door::Function(FUZZ_FUNCTION.into()) {
-            // As it is when it is run by itself: some drivers do nothing without a file.
-            program = file.insert(InputFile::new(b"0")?).give(program);
+        // A function as it is when the program is run by itself: some drivers do nothing without a file.
+        if target.door == Door::File || target.door == Door::Function(FUZZ_FUNCTION.into()) {
+            program = file.insert(InputFile::new(&program, b"0")?).give(program);
         }
+        let shown = program.clone();
         let mut sandbox = program.start(host)?;
-        let entrance = match &target.door {
-            Door::Function(name) => Entrance::Call(Call::reached(&mut sandbox, name, target, host)?),
-            Door::Any | Door::Input => match sandbox.run_until(PauseAt::FirstRead)? {
+        let entrance = match (&target.door, &file) {
+            (Door::Function(name), _) => Entrance::Call(Call::reached(&mut sandbox, name, shown, host)?),
+            (Door::File, Some(InputFile { path, .. })) => match sandbox.run_to_use_of(path)? {
+                Outcome::Paused => Entrance::File(path.clone()),
+                outcome => {
+                    return Err(Error::OpensNothing { path: path.clone(), outcome, said: said(shown, host) });
+                }
+            },
+            _ => match sandbox.run_until(PauseAt::FirstRead)? {
                 Outcome::Paused => Entrance::Buffer(input),
-                outcome => return Err(Error::ReadsNothing { outcome, said: said(target, host) }),
+                outcome => return Err(Error::ReadsNothing { outcome, said: said(shown, host) }),
             },
         };
         let point = sandbox.reset_point()?;
@@ -76,6 +85,10 @@ impl Paused {
                 buffer.set(input);
                 sandbox.run_until(PauseAt::Never)
             }
+            Entrance::File(path) => {
+                sandbox.write_file(path.as_str(), input)?;
+                sandbox.run_until(PauseAt::Never)
+            }
             Entrance::Call(call) => call.make(sandbox, input),
         }
     }
@@ -89,11 +102,11 @@ impl Paused {
 
 impl Call {
     /// Runs a program just started to its first call of a function.
-    fn reached(sandbox: &mut Sandbox, name: &str, target: &Target, host: &Host) -> Result<Call, Error> {
+    fn reached(sandbox: &mut Sandbox, name: &str, shown: Program, host: &Host) -> Result<Call, Error> {
         let function = sandbox.symbol(name).ok_or_else(|| Error::NoSymbol { name: name.into() })?;
         let outcome = sandbox.run_to([function])?;
         if outcome != Outcome::Paused {
-            return Err(Error::NeverCalled { name: name.into(), outcome, said: said(target, host) });
+            return Err(Error::NeverCalled { name: name.into(), outcome, said: said(shown, host) });
         }
         // Libraries are loaded by now.
         let malloc = sandbox.symbol("malloc").ok_or_else(|| Error::NoSymbol { name: "malloc".into() })?;
@@ -124,9 +137,8 @@ impl Call {
 }
 
 /// The end of what a program writes to standard error that is run without input.
-fn said(target: &Target, host: &Host) -> String {
-    let program = target.program.clone().capture_output().deadline(START);
-    let report = program.start(host).and_then(|mut sandbox| sandbox.run());
+fn said(program: Program, host: &Host) -> String {
+    let report = program.stdin(Vec::new()).capture_output().start(host).and_then(|mut sandbox| sandbox.run());
     let said = report.map(|report| report.stderr).unwrap_or_default();
     String::from_utf8_lossy(&said[said.len().saturating_sub(QUOTED)..]).into_owned()
 }

@@ -28,11 +28,13 @@ impl Target {
         // Its content is in the recording.
         let file;
         let program = match &self.door {
-            Door::Function(name) if name == FUZZ_FUNCTION => {
-                file = InputFile::new(input)?;
+            Door::Function(name) if name != FUZZ_FUNCTION => {
+                return Err(Error::NotRunAlone { name: name.clone() });
+            }
+            Door::Function(_) | Door::File => {
+                file = InputFile::new(&self.program, input)?;
                 file.give(self.program.clone())
             }
-            Door::Function(name) => return Err(Error::NotRunAlone { name: name.clone() }),
             Door::Any | Door::Input => self.program.clone().stdin(input),
         };
         let program = program.deadline(limit).record(dir);

@@ -9,10 +9,11 @@ use dejavm::{Host, Program};
 
 use crate::{Error, Modules, Ready};
 
-/// The path at which a program finds its input when it is told to open a file.
-pub const INPUT_PATH: &str = "/dev/stdin";
+/// The path at which a program finds its input when it is told to open a file; a name may go on with a suffix.
+pub const INPUT_PATH: &str = "/fuzz/input";
 
-/// An argument with `@@` in it replaced by the path of the input, as AFL does.
+/// An argument with `@@` in it replaced by the path of the input, as AFL does. What follows as a suffix is the file's, too:
+/// `@@.png`.
 pub fn with_input_path(arg: &OsStr) -> OsString {
     let (mut rest, mut out) = (arg.as_bytes(), Vec::new());
     while let Some(at) = rest.windows(2).position(|pair| pair == b"@@") {
@@ -28,11 +29,14 @@ pub fn with_input_path(arg: &OsStr) -> OsString {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Door {
-    /// By libFuzzer's function [`FUZZ_FUNCTION`](crate::FUZZ_FUNCTION), if the executable has one, else by standard input.
+    /// By libFuzzer's function [`FUZZ_FUNCTION`](crate::FUZZ_FUNCTION), if the executable has one; else by the file
+    /// [`INPUT_PATH`], if an argument names it; else by standard input.
     #[default]
     Any,
-    /// It is read from standard input, or from [`INPUT_PATH`].
+    /// It is read from standard input.
     Input,
+    /// It is the content of the file [`INPUT_PATH`], which an argument names.
+    File,
     /// This function is called with its address and its length: `int f(const uint8_t *data, size_t size)`. It is
     /// called each time as the program itself did first.
     Function(String),
@@ -104,10 +108,10 @@ impl Target {
         self.timeout
     }
 
-    /// Starts the program, and runs it to where it is about to read, or to call the function.
+    /// Starts the program, and runs it to where it is about to read, to use the file, or to call the function.
     ///
     /// # Errors
-    /// [`Error::ReadsNothing`], [`Error::NeverCalled`], [`Error::NoSymbol`], and those of the sandbox.
+    /// [`Error::ReadsNothing`], [`Error::OpensNothing`], [`Error::NeverCalled`], [`Error::NoSymbol`], and those of the sandbox.
     pub fn start(&self, host: &Host) -> Result<Ready, Error> {
         Ready::start(self.clone(), host)
     }
@@ -121,8 +125,8 @@ mod tests {
     fn the_input_has_a_path() {
         let of = |arg: &str| with_input_path(OsStr::new(arg));
         assert_eq!(of("@@"), INPUT_PATH);
-        assert_eq!(of("--in=@@"), "--in=/dev/stdin");
+        assert_eq!(of("--in=@@.png"), "--in=/fuzz/input.png");
         assert_eq!(of("a@b"), "a@b");
-        assert_eq!(of("@@,@@@"), "/dev/stdin,/dev/stdin@");
+        assert_eq!(of("@@,@@@"), "/fuzz/input,/fuzz/input@");
     }
 }

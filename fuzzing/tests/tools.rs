@@ -4,7 +4,8 @@ mod common;
 
 use std::fs;
 
-use common::{ended, fuzz, names, workshop};
+use common::{build, ended, fuzz, names, workshop};
+use dejavm::{Host, Outcome, Replay};
 
 #[test]
 fn inputs_are_run_and_made_smaller() {
@@ -37,6 +38,37 @@ fn inputs_are_run_and_made_smaller() {
         few.iter().any(|path| path.ends_with("fine")) && !few.iter().any(|path| path.ends_with("fine too")),
         "{few:?}"
     );
+}
+
+#[test]
+fn a_file_may_be_sought_in_and_mapped() {
+    let dir = workshop();
+    build(dir.path(), &["gcc", "-O0", "-g"], "seeks.c", "seeks");
+    let inputs = dir.path().join("inputs");
+    fs::create_dir(&inputs).expect("a directory");
+    for (name, len) in [("long", 70_000), ("short", 3), ("none", 0)] {
+        fs::write(inputs.join(name), vec![b'a'; len]).expect("an input");
+    }
+    fs::write(inputs.join("woe"), "woe!").expect("an input");
+    let run = ["run", "inputs", "inputs", "--verify-reset", "1", "--", "./seeks", "@@.bin"];
+    let said = ended(&fuzz(dir.path(), &run), 77);
+    let ends =
+        ["long: exit status 10", "none: exit status 2", "short: exit status 13", "woe: killed by SIGABRT"];
+    assert!(ends.iter().all(|end| said.matches(&format!("inputs/{end}")).count() == 2), "{said}");
+
+    // A crash is recorded with its file.
+    let args = ["-i", "inputs", "-o", "out", "--runs", "4", "--", "./seeks", "@@.bin"];
+    let said = ended(&fuzz(dir.path(), &args), 77);
+    assert!(said.contains("crash: SIGABRT at"), "{said}");
+    let crash = &names(&dir.path().join("out/default/crashes"))[0];
+    let stack = fs::read_to_string(crash.join("stack.txt")).expect("the stack");
+    assert!(stack.contains("main+") && stack.contains("seeks.c:"), "{stack}");
+    let replay = Replay::open(crash.join("recording")).expect("a recording");
+    let report = replay.start(&Host::probe().expect("KVM")).expect("a replay").run().expect("the same run");
+    assert_eq!(report.outcome, Outcome::Signalled(6));
+
+    let said = ended(&fuzz(dir.path(), &["--", "cat", "/nothing", "@@txt"]), 125);
+    assert!(said.contains("did not open /fuzz/input,") && said.contains("/fuzz/inputtxt"), "{said}");
 }
 
 #[test]

@@ -49,6 +49,7 @@ impl From<dejavm_fuzz::Error> for Failure {
         match e {
             // The target is part of the command line.
             e @ (Error::ReadsNothing { .. }
+            | Error::OpensNothing { .. }
             | Error::NoSymbol { .. }
             | Error::NeverCalled { .. }
             | Error::Sandbox(dejavm::Error::NotFound { .. } | dejavm::Error::BadText { .. })) => {

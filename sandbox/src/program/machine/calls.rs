@@ -7,6 +7,7 @@ use super::call::CALL_BYTES;
 use super::delivery::Resume;
 use super::{Halt, Machine};
 use crate::machine::{RunEnd, RunError};
+use crate::program::syscall::table::{self, Argument, Pointee};
 use crate::program::wait::{Call, Way};
 
 /// Which system calls.
@@ -19,13 +20,15 @@ pub enum Calls {
     All,
     /// Those of these numbers.
     These(BTreeSet<u64>),
+    /// Those of any process that name this path, in these words; not when they come back.
+    Naming(Vec<u8>),
 }
 
 impl Calls {
     /// Whether this number is one of them.
     pub fn has(&self, number: u64) -> bool {
         match self {
-            Calls::None => false,
+            Calls::None | Calls::Naming(_) => false,
             Calls::All => true,
             Calls::These(numbers) => numbers.contains(&number),
         }
@@ -38,6 +41,16 @@ impl Machine {
         self.debug.calls.has(number) && self.kernel.pid() == self.debug.process
     }
 
+    /// Whether one of a call's arguments is the path that is waited for.
+    fn names_path(&mut self, call: &Call) -> bool {
+        let Calls::Naming(wanted) = &self.debug.calls else { return false };
+        let Some(row) = table::find(call.number) else { return false };
+        let paths = row.arguments().iter().zip(call.args);
+        let mut paths = paths.filter(|(argument, _)| **argument == Argument::In(Pointee::Path));
+        // What cannot be read names nothing, as the call itself will say.
+        paths.any(|(_, address)| self.kernel.read_path(address).is_ok_and(|path| path == *wanted))
+    }
+
     /// The running task is about to make a call. Some when the run stops for that: the instruction is about to run
     /// then, and when the task goes on, it is made.
     pub(super) fn stop_before_call(&mut self, call: &Call) -> Result<Option<RunEnd>, RunError> {
@@ -46,7 +59,7 @@ impl Machine {
             return Ok(None);
         }
         let here = Some((self.kernel.tid(), self.kernel.task.regs.general.rip));
-        if self.debug.called.take() == here || !self.tells_of(call.number) {
+        if self.debug.called.take() == here || !(self.tells_of(call.number) || self.names_path(call)) {
             return Ok(None);
         }
         self.debug.called = here;

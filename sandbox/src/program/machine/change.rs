@@ -3,6 +3,8 @@
 use super::Machine;
 use super::delivery::Resume;
 use crate::machine::RunError;
+use crate::program::error::SysError;
+use crate::program::fs::{At, FsError};
 use crate::program::kernel::Kernel;
 use crate::program::signal;
 use crate::vcpu::registers::{ExtendedState, General, USER_COMPONENTS, UserRegisters};
@@ -56,5 +58,30 @@ impl Machine {
     pub fn write_memory(&mut self, address: u64, data: &[u8]) -> Result<usize, RunError> {
         let Kernel { space, memory, .. } = &mut self.kernel;
         Ok(space.write_any(memory, address, data)?)
+    }
+
+    /// Replaces the content of a regular file, whoever may write to it, as a program does that empties it and writes to
+    /// it. Whether that could be done: there is such a file, and room.
+    ///
+    /// # Errors
+    /// When a page that has to do with it cannot be brought in, or the outside gives no answer.
+    pub fn write_file(&mut self, path: &[u8], data: &[u8]) -> Result<bool, RunError> {
+        let written = self.kernel.with_files(|fs, files, env, context| {
+            let id = fs.lookup(env, At { base: context.cwd, fds: files }, path, true)?;
+            fs.set_len(env, id, 0)?;
+            let mut done = 0;
+            while done < data.len() {
+                match fs.write_at(env, id, done as u64, &data[done..])? {
+                    0 => break,
+                    n => done += n,
+                }
+            }
+            Ok::<_, FsError>(done)
+        });
+        match written.map_err(SysError::from) {
+            Ok(done) => Ok(done == data.len()),
+            Err(SysError::Errno(_)) => Ok(false),
+            Err(e) => Err(e.into()),
+        }
     }
 }
