@@ -21,7 +21,7 @@ impl Sandbox {
         program.count_edges(modules).map_err(|e| self.fail(e))
     }
 
-    /// How often each way was gone since the last call, by the way's number: up to 65,536 of them, which have numbers as they
+    /// How often each way was gone since the last call, by the way's number: up to 262,144 of them, which have numbers as they
     /// are met; 255 is as often, or more. Empty where nothing is counted.
     pub fn take_counts(&mut self, counts: &mut Vec<u8>) {
         match self.machine().program() {

@@ -4,7 +4,7 @@
 pub const PAGE_SIZE: usize = 4096;
 
 /// The format version this build writes, and the highest one it reads.
-pub const FORMAT_VERSION: u32 = 8;
+pub const FORMAT_VERSION: u32 = 9;
 
 /// Most pages an image may have: 256 GiB of guest memory and files.
 pub const MAX_PAGES: u64 = 1 << 26;

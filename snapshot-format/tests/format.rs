@@ -48,7 +48,7 @@ fn a_file_is_as_described() {
 
     // Header.
     assert_eq!(&bytes[..8], b"\x89DJV\r\n\x1a\n");
-    assert_eq!(u32_at(&bytes, 8), 8);
+    assert_eq!(u32_at(&bytes, 8), 9);
     assert_eq!(u32_at(&bytes, 12), 576);
     assert_eq!(u32_at(&bytes, 16), 0);
     assert_eq!(u32_at(&bytes, 20), 0);

@@ -199,7 +199,7 @@ impl Draw {
             0x20_0000,
             0x7fff_ffff,
             0xffff_ffff,
-            0x7fff_ffdf_f000,
+            0x7fff_feff_f000,
             0x7fff_ffff_f000,
             0x8000_0000_0000,
             1 << 48,

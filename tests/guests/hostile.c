@@ -151,8 +151,8 @@ static void wild(const char *what) {
     if (!strcmp(what, "in-open")) __asm__ volatile("inb $0x10, %%al" ::: "rax");
     if (!strcmp(what, "in-string")) __asm__ volatile("rep insb" ::"D"(buffer), "d"(0x10), "c"(100) : "memory");
     /* Where the monitor's entry stub is: a call by a jump, and one that returns there. */
-    if (!strcmp(what, "to-the-stub")) __asm__ volatile("jmp *%0" ::"r"(0x7fffffe00000), "a"(SYS_exit), "D"(9));
-    if (!strcmp(what, "by-the-stub")) __asm__ volatile("mov %0, %%rcx; jmp *%0" ::"r"(0x7fffffe00000), "a"(SYS_getpid) : "rcx");
+    if (!strcmp(what, "to-the-stub")) __asm__ volatile("jmp *%0" ::"r"(0x7fffff000000), "a"(SYS_exit), "D"(9));
+    if (!strcmp(what, "by-the-stub")) __asm__ volatile("mov %0, %%rcx; jmp *%0" ::"r"(0x7fffff000000), "a"(SYS_getpid) : "rcx");
     if (!strcmp(what, "int3")) __asm__ volatile("int3");
     if (!strcmp(what, "int-80")) __asm__ volatile("int $0x55");
     if (!strcmp(what, "wrmsr")) __asm__ volatile("wrmsr" ::"a"(0), "d"(0), "c"(0xc0000082));

@@ -241,7 +241,7 @@ static void processes(void) {
 /* What the monitor runs in the place of the code lies above all that a program may map: whoever writes there, jumps
  * there, or has its own branches go there harms itself alone. */
 static void hostile(void) {
-    const unsigned long words = 0x7fffffe10000, copies = 0x7fffffe33000;
+    const unsigned long words = 0x7fffff010000, copies = 0x7fffff133000;
     for (int i = 0; i < 60; i++) {
         pid_t child = fork();
         if (child == 0) {

@@ -92,7 +92,7 @@ __attribute__((noinline)) static void faulting(const char *what, void *code) {
     fault_at = last_signal = 0;
     if (!sigsetjmp(back, 1)) __asm__ volatile("subq $1024, %%rsp\n\tjmp *%0" ::"r"(code) : "memory");
     printf("%s: signal %d", what, last_signal);
-    if (code < (void *)0x7fffffe00000) printf(" at %+ld", (long)(fault_at - (uintptr_t)code));
+    if (code < (void *)0x7fffff000000) printf(" at %+ld", (long)(fault_at - (uintptr_t)code));
     printf("\n");
 }
 
@@ -215,7 +215,7 @@ int main(int argc, char **argv) {
             code[4095] = codes[i][0];
             faulting(name, code + 4095);
         }
-        for (long at = 0x100; at < 0x112; at += 16) faulting("a stub", (void *)(0x7fffffe00000 + at));
+        for (long at = 0x100; at < 0x112; at += 16) faulting("a stub", (void *)(0x7fffff000000 + at));
         /* The red zone stays as it is. */
         long zone;
         __asm__ volatile("movq $77, -8(%%rsp)\n\tpause\n\txorl %%eax, %%eax\n\tcpuid\n\tmovq -8(%%rsp), %0"

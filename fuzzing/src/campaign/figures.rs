@@ -5,8 +5,8 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use super::progress::Progress;
 
-/// The size of AFL's map, to which as many edges are counted.
-const MAP: f64 = 65_536.0;
+/// Edges that can be counted.
+const MAP: f64 = 262_144.0;
 
 /// How far a campaign is.
 #[derive(Clone, Debug, Default)]

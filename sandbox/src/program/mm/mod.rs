@@ -59,7 +59,7 @@ const PAGE: u64 = PAGE_SIZE as u64;
 pub const USER_MIN: u64 = 0x1_0000;
 /// Address behind the highest that a program may map. Above it, below the end of the lower half,
 /// are the monitor's own pages: the entry stubs must lie in the lower half (see `program::entry`).
-pub const USER_END: u64 = 0x7fff_ffe0_0000;
+pub const USER_END: u64 = 0x7fff_ff00_0000;
 
 /// The part of an address space that a snapshot keeps.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]

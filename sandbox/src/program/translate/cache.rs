@@ -10,8 +10,8 @@ use super::dispatch::{dispatch, first_entry};
 use super::edges::{Counts, Edges};
 use super::emit::Emitter;
 use super::layout::{
-    CODE, CODE_BYTES, COUNTER, COUNTS, ENTRIES, ENTRY_BYTES, FROM, HASH_BITS, TABLE, TABLE_PAGES, TARGET,
-    WORDS,
+    CODE, CODE_BYTES, COUNTER, COUNTS, ENTRIES, ENTRY_BYTES, FEWER_CODE_BYTES, FROM, HASH_BITS, TABLE,
+    TABLE_PAGES, TARGET, WORDS,
 };
 use super::piece::{Landing, Piece, Spot};
 use super::source::{Source, Sources};
@@ -226,6 +226,7 @@ impl Cache {
         if let Some(copy) = self.blocks.get(&rip) {
             return Ok(Some(*copy));
         }
+        let room = if edges.is_some() { CODE_BYTES } else { FEWER_CODE_BYTES };
         let (mut wanted, mut returns, mut sources) = (vec![rip], Vec::new(), Sources::default());
         for number in 0..self.at_once {
             let Some(at) = wanted.pop() else { break };
@@ -234,7 +235,7 @@ impl Cache {
             }
             let Some(source) = sources.block(kernel, at, number == 0)? else { continue };
             let mut block = self.made(at, &source, edges.as_deref_mut())?;
-            if block.code.len() as u64 > CODE_BYTES - self.used {
+            if self.used + block.code.len() as u64 > room {
                 if number > 0 {
                     break;
                 }

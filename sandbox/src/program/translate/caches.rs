@@ -7,7 +7,7 @@ use crate::program::kernel::Kernel;
 use crate::program::mm::Memory;
 use crate::ram::PageError;
 
-/// Address spaces that have copies at most: of 2 MiB each, at most.
+/// Address spaces that have copies at most: of some MiB each ([`layout`]).
 const MOST: usize = 8;
 
 /// The caches, the one that was used last at the end.

@@ -39,15 +39,15 @@ pub(super) fn dispatch() -> (Vec<u8>, Vec<Piece>, u64) {
     e.store(RDX, SAVED_RDX);
     is(&e, Landing::target(Saved::All));
     e.load(RCX, TARGET);
-    // `movzx edx, word [TARGET + 1]`, `lea edx, [rcx + rdx]`, `lea edx, [rdx * 8]`, `movzx edx, dx`.
+    // `movzx edx, word [TARGET + 1]`, `lea edx, [rcx + rdx]`, `lea edx, [rdx * SCALE]`, `movzx edx, dx`.
     e.bytes(&[0x0f, 0xb7, 0x15]);
     e.bytes(&((TARGET + 1).wrapping_sub(e.here() + 4) as u32).to_le_bytes());
     e.bytes(&[0x8d, 0x14, 0x11]);
-    e.bytes(&[0x8d, 0x14, 0xd5, 0, 0, 0, 0]);
+    e.bytes(&[0x8d, 0x14, (SCALE.trailing_zeros() as u8) << 6 | 0x15, 0, 0, 0, 0]);
     e.bytes(&[0x0f, 0xb7, 0xd2]);
     e.address_of(RAX, TABLE);
-    // `lea rax, [rax + rdx * 2]`.
-    e.bytes(&[0x48, 0x8d, 0x04, 0x50]);
+    // `lea rax, [rax + rdx * REST]`.
+    e.bytes(&[0x48, 0x8d, 0x04, (REST.trailing_zeros() as u8) << 6 | 0x10]);
     let next = e.here();
     // `mov rdx, [rax]`, `lea rcx, [rcx + rdx]`.
     e.bytes(&[0x48, 0x8b, 0x10]);
@@ -83,6 +83,12 @@ fn restore(e: &mut Emitter) {
     e.load(RDX, SAVED_RDX);
 }
 
+/// Numbers of entries times this have 16 bits, of which the routine takes the lowest; and what is left then to where an
+/// entry is.
+const SCALE: u64 = 1 << (16 - HASH_BITS);
+/// The same.
+const REST: u64 = ENTRY_BYTES / SCALE;
+
 /// The number of the entry that the search for a target begins with.
 pub(super) fn first_entry(target: u64) -> u64 {
     (target & 0xffff_ffff).wrapping_add(target >> 8 & 0xffff) & ((1 << HASH_BITS) - 1)
@@ -104,7 +110,7 @@ mod tests {
             text.push(decoder.decode().to_string());
         }
         assert!(pieces.iter().all(|piece| starts.contains(&piece.at)) && starts.contains(&over));
-        let expected = "movzx edx,word [rel 7FFFFFE10029h]";
+        let expected = "movzx edx,word [rel 7FFFFF010029h]";
         assert!(text.iter().any(|line| line == expected), "{text:#?}");
         assert_eq!(text.iter().filter(|line| *line == "hlt").count(), 2);
         for line in [

@@ -156,7 +156,7 @@ mod tests {
 
     use super::*;
 
-    const BASE: u64 = 0x7fff_ffe5_0000;
+    const BASE: u64 = 0x7fff_ff05_0000;
 
     fn text(make: impl FnOnce(&mut Emitter)) -> String {
         let mut emitter = Emitter::new(BASE);
@@ -167,22 +167,22 @@ mod tests {
 
     #[test]
     fn what_it_makes() {
-        assert_eq!(text(|e| e.store(Register::RCX, BASE + 0x100)), "mov [rel 7FFFFFE50100h],rcx");
-        assert_eq!(text(|e| e.load(Register::R9, BASE - 0x100)), "mov r9,[rel 7FFFFFE4FF00h]");
-        assert_eq!(text(|e| e.address_of(Register::RAX, BASE)), "lea rax,[rel 7FFFFFE50000h]");
+        assert_eq!(text(|e| e.store(Register::RCX, BASE + 0x100)), "mov [rel 7FFFFF050100h],rcx");
+        assert_eq!(text(|e| e.load(Register::R9, BASE - 0x100)), "mov r9,[rel 7FFFFF04FF00h]");
+        assert_eq!(text(|e| e.address_of(Register::RAX, BASE)), "lea rax,[rel 7FFFFF050000h]");
         assert_eq!(text(|e| e.number(Register::RSI, 1 << 40)), "mov rsi,10000000000h");
         assert_eq!(text(|e| e.number(Register::R15, 7)), "mov r15,7");
-        assert_eq!(text(|e| e.jump(BASE + 0x40)), "jmp 00007FFFFFE50040h");
-        assert_eq!(text(|e| _ = e.jump_if(4, BASE - 0x40)), "je near 00007FFFFFE4FFC0h");
-        assert_eq!(text(|e| _ = e.jump_if_rcx_is_0(3)), "jrcxz 00007FFFFFE50005h");
-        assert_eq!(text(|e| e.push(1)), "push qword [rel 7FFFFFE50006h]");
+        assert_eq!(text(|e| e.jump(BASE + 0x40)), "jmp 00007FFFFF050040h");
+        assert_eq!(text(|e| _ = e.jump_if(4, BASE - 0x40)), "je near 00007FFFFF04FFC0h");
+        assert_eq!(text(|e| _ = e.jump_if_rcx_is_0(3)), "jrcxz 00007FFFFF050005h");
+        assert_eq!(text(|e| e.push(1)), "push qword [rel 7FFFFF050006h]");
         let mut count = Emitter::new(BASE);
         count.add_1(BASE - 0x100);
         let code = count.finish();
         let mut added = Decoder::with_ip(64, &code, BASE, DecoderOptions::NONE);
-        for expected in ["mov ecx,[rel 7FFFFFE4FF00h]", "lea ecx,[rcx+1]", "mov [rel 7FFFFFE4FF00h],ecx"] {
+        for expected in ["mov ecx,[rel 7FFFFF04FF00h]", "lea ecx,[rcx+1]", "mov [rel 7FFFFF04FF00h],ecx"] {
             assert_eq!(added.decode().to_string(), expected);
         }
-        assert_eq!(text(|e| e.jump_through(BASE)), "jmp qword [rel 7FFFFFE50000h]");
+        assert_eq!(text(|e| e.jump_through(BASE)), "jmp qword [rel 7FFFFF050000h]");
     }
 }

@@ -51,14 +51,17 @@ pub const TABLE_PAGES: u64 = (ENTRIES * ENTRY_BYTES).div_ceil(PAGE);
 /// Counts of the ways that control flow took, words of 32 bits.
 pub const COUNTS: u64 = TABLE + TABLE_PAGES * PAGE;
 /// Counts that there are at most.
-pub const MOST_COUNTS: usize = 1 << 16;
+pub const MOST_COUNTS: usize = 1 << 18;
 
 /// The copies.
 pub const CODE: u64 = COUNTS + MOST_COUNTS as u64 * 4;
 /// Behind the last byte that they may take: the end of the lower half is a page farther on.
 const END: u64 = 0x7fff_ffff_f000;
-/// Bytes that they may take.
+/// Bytes that they may take: of programs whose ways are counted, which somebody wants to see run fast who has the
+/// memory for it, and of others.
 pub const CODE_BYTES: u64 = END - CODE;
+/// The same.
+pub const FEWER_CODE_BYTES: u64 = 4 << 20;
 
 /// Everything.
 pub(crate) const RANGE: Range<u64> = WORDS..END;
