@@ -5,11 +5,11 @@ mod common;
 use std::fs;
 use std::io::{BufRead, BufReader, Read};
 use std::path::Path;
-use std::process::Stdio;
+use std::process::{Command, Stdio};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-use common::{ended, files, fuzz, names, tool, workshop};
+use common::{TOOL, ended, files, fuzz, names, tool, workshop};
 use dejavm::{Host, Outcome, Replay};
 use rustix::process::{Pid, Signal, kill_process};
 
@@ -110,4 +110,45 @@ fn what_was_reported_outlives_the_process() {
         said.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect();
     assert_eq!(events.last().expect("events")["event"], "end", "{said}");
     assert_eq!(events.last().expect("events")["why"], "by a signal", "{said}");
+}
+
+/// A file system of 64 KiB, of 64 MiB afterwards, in a mount namespace of its own.
+#[test]
+fn a_full_disk_is_one_error_and_the_campaign_goes_on_when_there_is_room() {
+    let dir = workshop();
+    fs::create_dir(dir.path().join("out")).expect("a directory");
+    let root = rustix::process::getuid().is_root();
+    for cores in ["1", "2"] {
+        let fuzz = format!("{TOOL} -j {cores} -o out --seed 1 --runs 20000 --until-crash -- ./bugs");
+        let script = format!(
+            "mount -t tmpfs -o size=64k none out || exit 9
+             i=0; while dd if=/dev/zero of=out/filler$i bs=4k count=1 2>/dev/null; do i=$((i+1)); done
+             rm out/filler0 out/filler1 out/filler2 out/filler3 out/filler4 out/filler5
+             {fuzz}; echo first status $? >&2
+             mount -o remount,size=64m none out || exit 9
+             {fuzz}; echo second status $? >&2"
+        );
+        let unshare = if root { "-m" } else { "-rm" };
+        let done =
+            Command::new("unshare").args([unshare, "sh", "-c", &script]).current_dir(dir.path()).output();
+        let said = ended(&done.expect("unshare"), 0);
+        let (first, second) = said.split_once("first status 1").unwrap_or_else(|| panic!("{cores}: {said}"));
+        assert_eq!(first.matches("free some space").count(), 1, "{first}");
+        assert!(second.contains("crash: SIGSEGV") && second.contains("second status 77"), "{second}");
+    }
+}
+
+#[test]
+fn a_stripped_program_of_debians_is_covered_more_and_more() {
+    let dir = workshop();
+    fs::write(dir.path().join("seed"), "[1, null]").expect("a seed");
+    let args =
+        ["-i", "seed", "-o", "out", "--deterministic", "--runs", "500", "--timeout", "60s", "--", "jq", "."];
+    ended(&fuzz(dir.path(), &args), 0);
+    let plot = fs::read_to_string(dir.path().join("out/default/plot_data")).expect("a file");
+    let edges = |line: &str| line.rsplit(", ").next().and_then(|edges| edges.parse::<u32>().ok());
+    let counts: Vec<u32> = plot.lines().filter_map(edges).collect();
+    let (first, last) = (counts.iter().find(|edges| **edges > 0), counts.last());
+    assert!(first.zip(last).is_some_and(|(first, last)| *first > 100 && *last > first + 20), "{plot}");
+    assert!(names(&dir.path().join("out/default/queue")).len() > 5);
 }
