@@ -78,13 +78,8 @@ fn what_a_sanitizer_finds_is_a_crash() {
     assert_eq!(replayed(&crashes[0]), Outcome::Signalled(6));
 }
 
-/// The compilers are large, and installed for the full tests only.
 #[test]
 fn programs_that_were_built_for_other_fuzzers_run_unmodified() {
-    if std::env::var_os("DEJAVM_TEST_FULL").is_none_or(|value| value != "1") {
-        println!("none without DEJAVM_TEST_FULL=1 and scripts/install-test-programs --all");
-        return;
-    }
     let dir = workshop();
     for (name, compiler) in [
         ("libfuzzer", &["clang", "-O1", "-g", "-Dmain=unused", "-fsanitize=fuzzer"][..]),

@@ -25,7 +25,7 @@ pub fn build(dir: &Path, compiler: &[&str], source: &str, name: &str) {
     let built =
         Command::new(compiler[0]).args(&compiler[1..]).arg("-o").arg(dir.join(name)).arg(source).output();
     let built = built.unwrap_or_else(|e| {
-        panic!("{}: {e}; scripts/install-test-programs installs compilers, or with --all", compiler[0])
+        panic!("{}: {e}; scripts/install-test-programs installs compilers", compiler[0])
     });
     assert!(
         built.status.success(),
