@@ -80,6 +80,12 @@ impl Program {
         self
     }
 
+    /// A variable of the environment so far.
+    pub fn variable(&self, name: impl AsRef<OsStr>) -> Option<&OsStr> {
+        let name = name.as_ref().as_bytes();
+        self.env.iter().rev().find(|(known, _)| known == name).map(|(_, value)| OsStr::from_bytes(value))
+    }
+
     /// The arguments so far, without the program's own name.
     pub fn arguments(&self) -> impl Iterator<Item = &OsStr> {
         self.args.iter().skip(1).map(|arg| OsStr::from_bytes(arg))

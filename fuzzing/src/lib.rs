@@ -37,4 +37,4 @@ pub use observer::{EdgesMap, EdgesObserver};
 pub use ready::{Ran, Ready};
 pub use record::Recorded;
 pub use stack::Stack;
-pub use target::{Door, INPUT_PATH, Target, with_input_path};
+pub use target::{BIND_NOW, Door, INPUT_PATH, Target, with_input_path};

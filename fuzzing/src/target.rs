@@ -12,6 +12,9 @@ use crate::{Error, Modules, Ready};
 /// The path at which a program finds its input when it is told to open a file; a name may go on with a suffix.
 pub const INPUT_PATH: &str = "/fuzz/input";
 
+/// The variable with which the dynamic linker binds all symbols at the start (ld.so(8)).
+pub const BIND_NOW: &str = "LD_BIND_NOW";
+
 /// An argument with `@@` in it replaced by the path of the input, as AFL does. What follows as a suffix is the file's, too:
 /// `@@.png`.
 pub fn with_input_path(arg: &OsStr) -> OsString {
@@ -54,9 +57,14 @@ pub struct Target {
 }
 
 impl Target {
-    /// This program. Where its input comes from is replaced.
+    /// This program. Where its input comes from is replaced. Its dynamic linker binds all symbols at the start, unless
+    /// [`BIND_NOW`] is set otherwise: each run would bind those again that were not called until its input came.
     #[must_use]
     pub fn new(program: Program) -> Target {
+        let program = match program.variable(BIND_NOW) {
+            Some(_) => program,
+            None => program.env(BIND_NOW, "1"),
+        };
         Target {
             program,
             door: Door::default(),

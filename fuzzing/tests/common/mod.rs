@@ -24,9 +24,8 @@ pub fn build(dir: &Path, compiler: &[&str], source: &str, name: &str) {
     let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/guests").join(source);
     let built =
         Command::new(compiler[0]).args(&compiler[1..]).arg("-o").arg(dir.join(name)).arg(source).output();
-    let built = built.unwrap_or_else(|e| {
-        panic!("{}: {e}; scripts/install-test-programs installs compilers", compiler[0])
-    });
+    let built = built
+        .unwrap_or_else(|e| panic!("{}: {e}; scripts/install-test-programs installs compilers", compiler[0]));
     assert!(
         built.status.success(),
         "{compiler:?} could not build {name}: {}",
