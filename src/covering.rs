@@ -1,5 +1,7 @@
 //! Counting which ways a program's control flow takes.
 
+use std::ops::Range;
+
 use dejavm_sandbox::program::coverage::{Edge, Modules};
 
 use crate::{Error, Sandbox};
@@ -38,5 +40,11 @@ impl Sandbox {
     /// Whether there are as many ways as can be counted: others that are met have no number.
     pub fn edges_are_full(&self) -> bool {
         self.machine().program().is_some_and(|program| program.edges_are_full())
+    }
+
+    /// Where the running process has these files that it cannot write there: their code, and their constants. By address, with
+    /// whether it can be run.
+    pub fn constant_memory(&self, modules: &Modules) -> Vec<(Range<u64>, bool)> {
+        self.machine().program().map_or(Vec::new(), |program| program.constant_memory(modules))
     }
 }

@@ -28,6 +28,7 @@ mod ready;
 mod record;
 mod stack;
 mod target;
+mod words;
 
 pub use dejavm::{Edge, Modules, Way};
 pub use door::FUZZ_FUNCTION;

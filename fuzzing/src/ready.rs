@@ -5,6 +5,7 @@ use libafl::executors::ExitKind;
 
 use crate::numbers::Numbers;
 use crate::paused::Paused;
+use crate::words::words;
 use crate::{Error, Target};
 
 /// What the sandbox ends a program with that can be given no more memory.
@@ -82,6 +83,12 @@ impl Ready {
     /// How often the last run took each edge, by the edge's number. Numbers hold as long as this does.
     pub fn counts(&self) -> &[u8] {
         &self.counts
+    }
+
+    /// Words that the covered code compares with, sorted: numbers of two bytes and more, in either order, and text that
+    /// code has the address of.
+    pub fn words(&mut self) -> Vec<Vec<u8>> {
+        words(&mut self.at.sandbox, &self.target.modules)
     }
 
     /// Whether there are as many edges as can be counted: others are not.

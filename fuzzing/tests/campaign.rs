@@ -9,7 +9,7 @@ use std::process::{Command, Stdio};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-use common::{TOOL, ended, files, fuzz, names, tool, workshop};
+use common::{TOOL, build, ended, files, fuzz, names, tool, workshop};
 use dejavm::{Host, Outcome, Replay};
 use rustix::process::{Pid, Signal, kill_process};
 
@@ -24,7 +24,9 @@ fn crashes(out: &Path) -> Vec<std::path::PathBuf> {
 fn a_bug_behind_three_comparisons_is_found_and_replays() {
     let dir = workshop();
     let out = dir.path().join("out");
-    let args = ["-o", "out", "--deterministic", "--runs", ENOUGH, "--until-crash", "--verify-reset", "500"];
+    let how =
+        ["--deterministic", "--no-own-words", "--runs", ENOUGH, "--until-crash", "--verify-reset", "500"];
+    let args = [&["-o", "out"][..], &how].concat();
     let said = ended(&fuzz(dir.path(), &[&args[..], &["--", "./bugs"]].concat()), 77);
     assert!(said.contains("crash: SIGSEGV at"), "{said}");
 
@@ -43,8 +45,10 @@ fn a_bug_behind_three_comparisons_is_found_and_replays() {
 
     // A campaign that goes on knows the crash, and has the queue.
     let queue = files(&out.join("default/queue"));
-    let again =
-        fuzz(dir.path(), &["-o", "out", "--deterministic", "--seed", "2", "--runs", "300", "--", "./bugs"]);
+    let again = fuzz(
+        dir.path(),
+        &["-o", "out", "--deterministic", "--seed", "2", "--no-own-words", "--runs", "300", "--", "./bugs"],
+    );
     let said = ended(&again, 77);
     assert!(said.contains("goes on with") && !said.contains("crash:"), "{said}");
     assert_eq!(crashes(&out).len(), 1);
@@ -73,6 +77,22 @@ fn the_same_campaign_has_the_same_queue() {
     let one = queue("one", "7");
     assert!(one.len() > 2, "{one:?}");
     assert_eq!(one, queue("two", "7"));
+}
+
+#[test]
+fn words_that_the_code_compares_with_are_tried() {
+    let dir = workshop();
+    build(dir.path(), &["gcc", "-O1"], "words.c", "words");
+    let edges = |more: &[&str]| {
+        let args =
+            [&["-o", "out", "--deterministic", "--runs", "10000"][..], more, &["--", "./words"]].concat();
+        ended(&fuzz(dir.path(), &args), 0);
+        let queue: Vec<_> = files(&dir.path().join("out/default/queue")).into_values().collect();
+        fs::remove_dir_all(dir.path().join("out")).expect("removed");
+        let has = |word: &[u8]| queue.iter().any(|input| input.starts_with(word));
+        [has(b"Precest!"), has(b"Gsecond!")]
+    };
+    assert_eq!((edges(&[]), edges(&["--no-own-words"])), ([true, true], [false, false]));
 }
 
 #[test]
@@ -119,7 +139,8 @@ fn a_full_disk_is_one_error_and_the_campaign_goes_on_when_there_is_room() {
     fs::create_dir(dir.path().join("out")).expect("a directory");
     let root = rustix::process::getuid().is_root();
     for cores in ["1", "2"] {
-        let fuzz = format!("{TOOL} -j {cores} -o out --seed 1 --runs 20000 --until-crash -- ./bugs");
+        let fuzz =
+            format!("{TOOL} -j {cores} -o out --seed 1 --no-own-words --runs 20000 --until-crash -- ./bugs");
         let script = format!(
             "mount -t tmpfs -o size=64k none out || exit 9
              i=0; while dd if=/dev/zero of=out/filler$i bs=4k count=1 2>/dev/null; do i=$((i+1)); done

@@ -1,5 +1,7 @@
 //! What a campaign shares with those on other cores and machines, by LibAFL's low-level message passing.
 
+use std::collections::VecDeque;
+
 use libafl_bolts::llmp::{LlmpClient, Tag};
 use libafl_bolts::shmem::{ShMemProvider, StdShMem, StdShMemProvider};
 
@@ -11,6 +13,8 @@ const STACK: Tag = Tag(0xde1a_0002);
 /// A connection to the process that passes messages on.
 pub struct Exchange {
     client: LlmpClient<StdShMem, StdShMemProvider>,
+    /// Inputs that came when stacks were asked for.
+    inputs: VecDeque<Vec<u8>>,
 }
 
 /// What another one shares. It may come from another machine, and be anything.
@@ -25,7 +29,8 @@ pub enum Shared {
 impl Exchange {
     /// Connects to a broker of this machine, which passes on to this one all that was shared before, too.
     pub fn connect(port: u16) -> Result<Exchange, libafl::Error> {
-        Ok(Exchange { client: LlmpClient::create_attach_to_tcp(StdShMemProvider::new()?, port)? })
+        let client = LlmpClient::create_attach_to_tcp(StdShMemProvider::new()?, port)?;
+        Ok(Exchange { client, inputs: VecDeque::new() })
     }
 
     /// Shares an input.
@@ -38,8 +43,24 @@ impl Exchange {
         self.client.send_buf(STACK, hash.as_bytes())
     }
 
+    /// The stacks that others shared lately.
+    pub fn stacks(&mut self) -> Result<Vec<String>, libafl::Error> {
+        let (mut stacks, mut inputs) = (Vec::new(), std::mem::take(&mut self.inputs));
+        while let Some(shared) = self.next()? {
+            match shared {
+                Shared::Input(input) => inputs.push_back(input),
+                Shared::Stack(hash) => stacks.push(hash),
+            }
+        }
+        self.inputs = inputs;
+        Ok(stacks)
+    }
+
     /// What others shared; `None` when there is nothing now, or will not be any more.
     pub fn next(&mut self) -> Result<Option<Shared>, libafl::Error> {
+        if let Some(input) = self.inputs.pop_front() {
+            return Ok(Some(Shared::Input(input)));
+        }
         let own = self.client.sender().id();
         loop {
             return Ok(match self.client.recv_buf() {

@@ -59,12 +59,13 @@ impl Finder {
         files::read(&input)
     }
 
-    /// Knows a stack: that of a crash that another core keeps.
-    pub fn know_stack(&mut self, hash: String) {
-        self.stacks.insert(hash);
+    /// Knows stacks: those of crashes that other cores keep.
+    pub fn know_stacks(&mut self, hashes: impl IntoIterator<Item = String>) {
+        self.stacks.extend(hashes);
     }
 
-    /// Records a crash, and keeps it if no known one has its stack. `origin` is the end of its name.
+    /// Records a crash, and keeps it if no known one has its stack. `origin` is the end of its name; `share` is told the stack,
+    /// and tells those of other cores.
     pub fn crash(
         &mut self,
         output: &Output,
@@ -72,7 +73,8 @@ impl Finder {
         death: Option<&Death>,
         signal: u32,
         origin: &str,
-    ) -> Result<Option<Found>, FileError> {
+        share: impl FnOnce(&str) -> Result<Vec<String>, super::Error>,
+    ) -> Result<Option<Found>, super::Error> {
         let dir = output.begin(input)?;
         let limit = self.target.timeout() * SLOWER + START;
         let recorded = self.record(input, &dir, limit)?;
@@ -87,6 +89,10 @@ impl Finder {
             Ok(stack) => format!("{:016x}", stack.hash(signal)),
             Err(_) => format!("at-{signal}-{:x}", death.map_or(0, |death| death.rip)),
         };
+        if self.stacks.contains(&hash) {
+            return Ok(None);
+        }
+        self.know_stacks(share(&hash)?);
         if !self.stacks.insert(hash.clone()) {
             return Ok(None);
         }

@@ -41,6 +41,7 @@ use found::{Finder, Found};
 use output::Output;
 use progress::Find;
 use seen::Seen;
+use share::share_stack;
 use sweep::Sweep;
 
 /// How often an input is changed when it is picked: the first time, and later.
@@ -85,6 +86,8 @@ pub struct Plan {
     pub seeds: Option<PathBuf>,
     pub out: PathBuf,
     pub words: Tokens,
+    /// Those of the program's code are added to them.
+    pub own_words: bool,
     pub seed: u64,
     /// The names of files have no times in them.
     pub deterministic: bool,
@@ -137,10 +140,14 @@ pub struct Campaign {
 impl Campaign {
     /// Starts the target, and takes up what is in the directory. What is found is shared, if there is whom to share it with.
     pub fn start(plan: Plan, exchange: Option<Exchange>, host: &Host) -> Result<Campaign, Error> {
-        let ready = plan.target.start(host).map_err(Error::Target)?;
+        let mut ready = plan.target.start(host).map_err(Error::Target)?;
+        let mut words = plan.words.clone();
+        if plan.own_words {
+            words.add_tokens(&ready.words());
+        }
         let finder = Finder::new(ready.target().clone(), host.clone());
         let output = Output::open(&plan.out, plan.core)?;
-        let engine = Engine::new(ready, plan.seed, plan.max_len, plan.words.clone())?;
+        let engine = Engine::new(ready, plan.seed, plan.max_len, words)?;
         let (elapsed_before, runs_before) = figures::before(&output.stats());
         let mut campaign = Campaign {
             engine,
@@ -308,7 +315,9 @@ impl Campaign {
         if !self.crashes.is_new(&classes, death.as_ref()) {
             return Ok(());
         }
-        let found = self.finder.crash(&self.output, input.mutator_bytes(), death.as_ref(), signal, origin)?;
+        let (bytes, exchange) = (input.mutator_bytes(), self.exchange.as_mut());
+        let share = |hash: &str| share_stack(exchange, hash);
+        let found = self.finder.crash(&self.output, bytes, death.as_ref(), signal, origin, share)?;
         self.report(found)
     }
 
@@ -330,7 +339,6 @@ impl Campaign {
             true => (self.figures.crashes, self.figures.last_crash) = (self.figures.crashes + 1, now),
             false => (self.figures.hangs, self.figures.last_hang) = (self.figures.hangs + 1, now),
         }
-        self.share_stack(found.stack.as_deref())?;
         self.count();
         let find = Find { progress: self.figures.progress(), found };
         self.voice.say(&if is_crash { Event::Crash(find) } else { Event::Hang(find) });

@@ -3,7 +3,7 @@
 use libafl::executors::ExitKind;
 use libafl::inputs::{BytesInput, HasMutatorBytes};
 
-use super::exchange::Shared;
+use super::exchange::{Exchange, Shared};
 use super::{Campaign, Error};
 
 impl Campaign {
@@ -12,14 +12,6 @@ impl Campaign {
         match &mut self.exchange {
             Some(exchange) => Ok(exchange.share_input(input.mutator_bytes())?),
             None => Ok(()),
-        }
-    }
-
-    /// Shares the hash of a crash's stack.
-    pub(super) fn share_stack(&mut self, hash: Option<&str>) -> Result<(), Error> {
-        match (&mut self.exchange, hash) {
-            (Some(exchange), Some(hash)) => Ok(exchange.share_stack(hash)?),
-            _ => Ok(()),
         }
     }
 
@@ -32,7 +24,7 @@ impl Campaign {
                     bytes.truncate(self.plan.max_len);
                     self.import_input(&BytesInput::from(bytes))?;
                 }
-                Some(Shared::Stack(hash)) => self.finder.know_stack(hash),
+                Some(Shared::Stack(hash)) => self.finder.know_stacks([hash]),
                 None => break,
             }
         }
@@ -52,4 +44,12 @@ impl Campaign {
         }
         self.tick()
     }
+}
+
+/// Shares the hash of a crash's stack, and gives those that others shared lately.
+pub(super) fn share_stack(exchange: Option<&mut Exchange>, hash: &str) -> Result<Vec<String>, Error> {
+    let Some(exchange) = exchange else { return Ok(Vec::new()) };
+    let known = exchange.stacks()?;
+    exchange.share_stack(hash)?;
+    Ok(known)
 }

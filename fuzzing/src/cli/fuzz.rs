@@ -36,6 +36,9 @@ pub struct Args {
     /// Words that inputs are made of: a dictionary of AFL's.
     #[arg(short = 'x', long, value_name = "DICT")]
     dict: Vec<PathBuf>,
+    /// Does not add the words that the covered code compares with: numbers, and text that it has the address of.
+    #[arg(long)]
+    no_own_words: bool,
     /// The most bytes of an input.
     #[arg(long, value_name = "SIZE", default_value = "1M", value_parser = parse::size)]
     max_len: u64,
@@ -120,6 +123,7 @@ fn campaign(args: Args, place: Option<Place>, stop: Arc<AtomicBool>) -> Result {
         seeds: args.input,
         out: args.output,
         words,
+        own_words: !args.no_own_words,
         seed: seed.wrapping_add(core as u64),
         deterministic: args.deterministic,
         max_len: usize::try_from(args.max_len).unwrap_or(usize::MAX),

@@ -4,6 +4,7 @@
 mod broker;
 mod core;
 
+use std::collections::HashSet;
 use std::io;
 use std::ops::ControlFlow;
 use std::path::PathBuf;
@@ -90,8 +91,8 @@ pub fn run(plan: Plan) -> Result<Ending, Error> {
     let broker = Broker::open(plan.listen, &plan.peers)?;
     let (to, from) = channel();
     let voice = Voice::new(plan.manner, plan.out.display().to_string());
-    let mut team =
-        Team { plan, broker, to, voice, cores: Vec::new(), running: 0, stopped: false, failed: None };
+    let (cores, told) = Default::default();
+    let mut team = Team { plan, broker, to, voice, cores, running: 0, stopped: false, failed: None, told };
     team.start_next()?;
     let ended = team.watch(&from);
     team.stop();
@@ -109,6 +110,8 @@ struct Team {
     /// They were told to end.
     stopped: bool,
     failed: Option<u8>,
+    /// Stacks of crashes that were told of.
+    told: HashSet<String>,
 }
 
 impl Team {
@@ -184,8 +187,12 @@ impl Team {
                 }
                 self.stop();
             }
-            Event::Crash(_) | Event::Hang(_) => {
-                self.voice.say(&event);
+            Event::Crash(find) | Event::Hang(find) => {
+                // Two may find it at the same moment, and both keep it.
+                let stack = find.found.stack.clone();
+                if stack.is_none_or(|hash| self.told.insert(hash)) {
+                    self.voice.say(&event);
+                }
                 if self.plan.until_crash && matches!(event, Event::Crash(_)) {
                     self.stop();
                 }

@@ -6,6 +6,7 @@
 //! alone.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Range;
 
 use super::Machine;
 use super::debug::Halt;
@@ -123,6 +124,16 @@ impl Machine {
     /// Whether there are as many ways as can be counted.
     pub fn edges_are_full(&self) -> bool {
         self.branches.edges.as_ref().is_some_and(|edges| edges.is_full())
+    }
+
+    /// Where the running process has these files that it cannot write there, by address, with whether it can be run.
+    pub fn constant_memory(&self, modules: &Modules) -> Vec<(Range<u64>, bool)> {
+        let all = self.kernel.space.mappings_in(&(0..USER_END));
+        let of = all.filter(|(_, vma)| {
+            let is_file = vma.backing.offset().is_some() && !vma.protection.write;
+            is_file && std::str::from_utf8(&vma.name).is_ok_and(|name| modules.has(name))
+        });
+        of.map(|(start, vma)| (start..vma.end, vma.protection.exec)).collect()
     }
 
     /// Branches since the last compared exit, if all of them were counted.
