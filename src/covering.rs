@@ -1,8 +1,7 @@
 //! Counting which ways a program's control flow takes.
 
-use std::ops::Range;
-
-use dejavm_sandbox::program::coverage::{Edge, Modules};
+use dejavm_replay::source_lines;
+use dejavm_sandbox::program::coverage::{ConstantMemory, Edge, Modules};
 
 use crate::{Error, Sandbox};
 
@@ -42,9 +41,14 @@ impl Sandbox {
         self.machine().program().is_some_and(|program| program.edges_are_full())
     }
 
-    /// Where the running process has these files that it cannot write there: their code, and their constants. By address, with
-    /// whether it can be run.
-    pub fn constant_memory(&self, modules: &Modules) -> Vec<(Range<u64>, bool)> {
+    /// What the running process has of these files that it cannot write there: their code, and their constants.
+    pub fn constant_memory(&self, modules: &Modules) -> Vec<ConstantMemory> {
         self.machine().program().map_or(Vec::new(), |program| program.constant_memory(modules))
+    }
+
+    /// The source files and lines that addresses of the running process's code belong to, where files that are mapped say so:
+    /// as many as addresses, in their order.
+    pub fn source_lines(&self, addresses: &[u64]) -> Vec<Option<(String, u32)>> {
+        source_lines(self.machine(), addresses)
     }
 }

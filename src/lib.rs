@@ -69,7 +69,7 @@ pub use dejavm_sandbox::host::stop::StopHandle;
 pub use dejavm_sandbox::kernel::load::Protocol;
 pub use dejavm_sandbox::machine::{Difference, Evict, PauseAt, Search};
 pub use dejavm_sandbox::program::clock::ClockMode;
-pub use dejavm_sandbox::program::coverage::{Edge, Modules, Way};
+pub use dejavm_sandbox::program::coverage::{ConstantMemory, Edge, Modules, Way};
 pub use dejavm_sandbox::program::fs::{Stdio, StdioKind};
 pub use dejavm_sandbox::program::machine::Death;
 pub use dejavm_sandbox::stats::Stats;

@@ -21,6 +21,7 @@
 mod door;
 mod error;
 mod executor;
+mod lines;
 mod numbers;
 mod observer;
 mod paused;
@@ -34,6 +35,7 @@ pub use dejavm::{Edge, Modules, Way};
 pub use door::FUZZ_FUNCTION;
 pub use error::Error;
 pub use executor::SandboxExecutor;
+pub use lines::Lines;
 pub use observer::{EdgesMap, EdgesObserver};
 pub use ready::{Ran, Ready};
 pub use record::Recorded;

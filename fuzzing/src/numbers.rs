@@ -26,6 +26,14 @@ impl Numbers {
         self.of = Some(Vec::new());
     }
 
+    /// The edges by the numbers that hold; `now` are those of the sandbox that runs.
+    pub fn edges(&self, now: Vec<Edge>) -> BTreeMap<usize, Edge> {
+        match self.of {
+            Some(_) => self.known.iter().map(|(edge, number)| (*number, edge.clone())).collect(),
+            None => now.into_iter().enumerate().collect(),
+        }
+    }
+
     /// Sorts a sandbox's counts by the numbers that hold. `edges` tells what the sandbox's numbers stand for.
     pub fn sort(&mut self, counts: &mut Vec<u8>, edges: impl FnOnce() -> Vec<Edge>) {
         let Some(of) = &mut self.of else { return };

@@ -93,6 +93,14 @@ impl Paused {
         }
     }
 
+    /// The function that is called.
+    pub fn function(&self) -> Option<u64> {
+        match &self.entrance {
+            Entrance::Call(call) => Some(call.function),
+            _ => None,
+        }
+    }
+
     /// Puts the sandbox back.
     pub fn put_back(&mut self, verify: bool) -> Result<(), dejavm::Error> {
         self.sandbox.reset_to(&mut self.point)?;

@@ -3,6 +3,7 @@
 use dejavm::{Death, Host, Outcome};
 use libafl::executors::ExitKind;
 
+use crate::lines::{self, Lines};
 use crate::numbers::Numbers;
 use crate::paused::Paused;
 use crate::words::words;
@@ -89,6 +90,16 @@ impl Ready {
     /// code has the address of.
     pub fn words(&mut self) -> Vec<Vec<u8>> {
         words(&mut self.at.sandbox, &self.target.modules)
+    }
+
+    /// How often each source line of the covered code ran, given how often each edge was taken, by its number. There are none
+    /// where no file that is covered has lines.
+    pub fn lines(&mut self, taken: &[u64]) -> Lines {
+        let edges = self.numbers.edges(self.at.sandbox.edges());
+        let ways = edges.into_iter().filter_map(|(number, edge)| Some((edge, *taken.get(number)?)));
+        let ways: Vec<_> = ways.filter(|(_, count)| *count > 0).collect();
+        let entered = self.at.function().map(|function| (function, self.runs));
+        lines::lines(&mut self.at.sandbox, &self.target.modules, &ways, entered)
     }
 
     /// Whether there are as many edges as can be counted: others are not.

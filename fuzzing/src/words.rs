@@ -4,7 +4,7 @@
 use std::collections::BTreeSet;
 use std::ops::Range;
 
-use dejavm::{Modules, Sandbox};
+use dejavm::{ConstantMemory, Modules, Sandbox};
 use iced_x86::{Code, Decoder, DecoderOptions, Instruction, Mnemonic, OpKind};
 
 /// Bytes of code that are looked at, at most: some 4 million instructions.
@@ -19,18 +19,18 @@ const PAGE: u64 = 4096;
 pub(crate) fn words(sandbox: &mut Sandbox, modules: &Modules) -> Vec<Vec<u8>> {
     let memory = sandbox.constant_memory(modules);
     let (mut words, mut texts, mut left) = (BTreeSet::new(), BTreeSet::new(), MOST_CODE);
-    for (range, _) in memory.iter().filter(|(_, is_code)| *is_code) {
-        let len = (range.end - range.start).min(left);
+    for ConstantMemory { addresses, .. } in memory.iter().filter(|part| part.is_code) {
+        let len = (addresses.end - addresses.start).min(left);
         left -= len;
-        let code = read(sandbox, range.start, len as usize);
-        for instruction in &mut Decoder::with_ip(64, &code, range.start, DecoderOptions::NONE) {
+        let code = read(sandbox, addresses.start, len as usize);
+        for instruction in &mut Decoder::with_ip(64, &code, addresses.start, DecoderOptions::NONE) {
             numbers(&instruction, &mut words);
             if instruction.mnemonic() == Mnemonic::Lea && instruction.is_ip_rel_memory_operand() {
                 texts.insert(instruction.ip_rel_memory_address());
             }
         }
     }
-    let is_constant = |at: &u64| memory.iter().any(|(range, _)| range.contains(at));
+    let is_constant = |at: &u64| memory.iter().any(|part| part.addresses.contains(at));
     for at in texts.into_iter().filter(is_constant) {
         words.extend(text(&read(sandbox, at, TEXT.end)));
     }
@@ -38,7 +38,7 @@ pub(crate) fn words(sandbox: &mut Sandbox, modules: &Modules) -> Vec<Vec<u8>> {
 }
 
 /// Memory, with zeros where there is none to be read.
-fn read(sandbox: &mut Sandbox, address: u64, len: usize) -> Vec<u8> {
+pub(crate) fn read(sandbox: &mut Sandbox, address: u64, len: usize) -> Vec<u8> {
     let mut bytes = vec![0; len];
     let mut done = 0;
     while done < len {

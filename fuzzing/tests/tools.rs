@@ -72,6 +72,23 @@ fn a_file_may_be_sought_in_and_mapped() {
 }
 
 #[test]
+fn lines_that_inputs_reach_are_told() {
+    let dir = workshop();
+    build(dir.path(), &["gcc", "-O0", "-g"], "lines.c", "lines");
+    fs::write(dir.path().join("a"), "abc").expect("an input");
+    fs::write(dir.path().join("b"), "abcde").expect("an input");
+    let said = ended(&fuzz(dir.path(), &["cov", "a", "b", "--", "./lines"]), 0);
+    assert!(said.contains("2 inputs reach 10 of 16 lines"), "{said}");
+    let text = fs::read_to_string(dir.path().join("cov.info")).expect("a file");
+    // `twice`, `never`, the loop, what it calls, the condition, and what it does not come to.
+    for line in ["DA:6,8", "DA:9,0", "DA:15,10", "DA:16,8", "DA:17,2", "DA:18,0", "LF:16", "LH:10"] {
+        assert!(text.lines().any(|told| told == line), "{line}: {text}");
+    }
+    let said = ended(&fuzz(dir.path(), &["cov", "a", "--", "sed", "p"]), 125);
+    assert!(said.contains("-g"), "{said}");
+}
+
+#[test]
 fn a_hang_is_kept_and_all_first_inputs_may_not_crash() {
     let dir = workshop();
     fs::write(dir.path().join("hang"), "loop!").expect("an input");

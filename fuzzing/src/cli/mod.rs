@@ -1,6 +1,7 @@
 //! The command line: one file a subcommand, and what they share.
 
 mod cmin;
+mod cov;
 mod failure;
 mod fuzz;
 mod options;
@@ -62,6 +63,7 @@ struct Cli {
 enum Command {
     Run(run::Args),
     Cmin(cmin::Args),
+    Cov(cov::Args),
     Tmin(tmin::Args),
 }
 
@@ -78,6 +80,7 @@ pub fn main() -> ExitCode {
         None => fuzz::main(cli.fuzz),
         Some(Command::Run(args)) => run::main(args),
         Some(Command::Cmin(args)) => cmin::main(args),
+        Some(Command::Cov(args)) => cov::main(args),
         Some(Command::Tmin(args)) => tmin::main(args),
     };
     result

@@ -5,13 +5,14 @@
 //! how often one came there. All other ways follow from these. `loop` and `jrcxz` are left out, which compilers do not
 //! make. The counting is done by copies of the code, with those that count branches.
 
+use std::ops::Range;
 use std::sync::Arc;
 
 /// In which files' code ways are counted.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Modules {
-    /// The program's and its libraries', but for the C library's and the dynamic linker.
+    /// The program's and its libraries', but for the C library's, the sanitizers' and the dynamic linker.
     #[default]
     Own,
     /// All files'.
@@ -20,8 +21,14 @@ pub enum Modules {
     Named(Vec<String>),
 }
 
-/// File names of the C library and of the dynamic linker, up to their version (glibc's and musl's).
-const C_LIBRARY: [&str; 11] = [
+/// File names of the C library and of the dynamic linker, up to their version (glibc's and musl's); and of the sanitizers'
+/// run time, which stands before it (GCC's and LLVM's).
+const C_LIBRARY: [&str; 16] = [
+    "libasan.so",
+    "libclang_rt.",
+    "liblsan.so",
+    "libtsan.so",
+    "libubsan.so",
     "ld-linux-x86-64.so",
     "ld-musl-x86_64.so",
     "libc.so",
@@ -75,6 +82,19 @@ pub struct Edge {
     pub offset: u64,
     /// How it went on.
     pub way: Way,
+}
+
+/// Memory that a process has of a file and cannot write: code, or constants.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ConstantMemory {
+    /// The file's path in the guest.
+    pub file: Arc<str>,
+    /// Where in the file it begins, bytes.
+    pub offset: u64,
+    /// Where it is.
+    pub addresses: Range<u64>,
+    /// Whether it can be run.
+    pub is_code: bool,
 }
 
 #[cfg(test)]

@@ -149,9 +149,13 @@ impl Module {
     /// What an address is called.
     pub fn place(&self, address: u64) -> Place {
         let function = self.symbols.iter().find_map(|symbols| symbols.find(address));
-        let location = self.lines.as_ref().and_then(|lines| lines.find_location(address).ok().flatten());
-        let source = location.and_then(|at| Some((at.file?.chars().take(MOST_OF_NAME).collect(), at.line?)));
-        Place { function, source }
+        Place { function, source: self.line(address) }
+    }
+
+    /// The source file and the line that an address belongs to.
+    pub fn line(&self, address: u64) -> Option<(String, u32)> {
+        let location = self.lines.as_ref()?.find_location(address).ok().flatten()?;
+        Some((location.file?.chars().take(MOST_OF_NAME).collect(), location.line?))
     }
 }
 

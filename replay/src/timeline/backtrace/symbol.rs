@@ -1,4 +1,6 @@
-//! Where a symbol of the program's files is.
+//! Where a symbol of the program's files is, and what lines code is of.
+
+use std::collections::BTreeMap;
 
 use dejavm_sandbox::guest::Machine;
 use dejavm_sandbox::program::mm::Backing;
@@ -25,4 +27,23 @@ pub fn symbol_address(machine: &Machine, name: &str) -> Option<u64> {
         let moved = start.wrapping_sub(module.address(offset)?);
         Some(module.symbol(name.as_bytes())?.wrapping_add(moved))
     })
+}
+
+/// The source files and lines that addresses of the running process's code belong to, where the files that are mapped there
+/// say so; of a file that was stripped, or whose lines are elsewhere, none.
+pub fn source_lines(machine: &Machine, addresses: &[u64]) -> Vec<Option<(String, u32)>> {
+    let Some(program) = machine.program() else { return vec![None; addresses.len()] };
+    let sources = Sources { machine, home: None };
+    let (mut budget, mut modules) = (MOST_READ, BTreeMap::new());
+    let line = |address: &u64| {
+        let (start, vma) = program.kernel.space.find(*address)?;
+        let Backing::File { content, offset, len, .. } = vma.backing else { return None };
+        let module = modules.entry(vma.name.clone()).or_insert_with(|| {
+            let file = sources.open_content(content, len, &vma.name);
+            Module::load(FileReader::new(sources, file), &mut budget)
+        });
+        let module = module.as_ref()?;
+        module.line(module.address(offset + (address - start))?)
+    };
+    addresses.iter().map(line).collect()
 }

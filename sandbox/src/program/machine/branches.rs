@@ -6,7 +6,6 @@
 //! alone.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::ops::Range;
 
 use super::Machine;
 use super::debug::Halt;
@@ -17,7 +16,7 @@ use iced_x86::Instruction;
 use crate::exit::ExitKind;
 use crate::machine::{RunEnd, RunError, RunOptions};
 use crate::program::clock::EXIT_STEP;
-use crate::program::coverage::{Edge, Modules, Way};
+use crate::program::coverage::{ConstantMemory, Edge, Modules, Way};
 use crate::program::entry::Entry;
 use crate::program::exception;
 use crate::program::kernel::Kernel;
@@ -126,14 +125,15 @@ impl Machine {
         self.branches.edges.as_ref().is_some_and(|edges| edges.is_full())
     }
 
-    /// Where the running process has these files that it cannot write there, by address, with whether it can be run.
-    pub fn constant_memory(&self, modules: &Modules) -> Vec<(Range<u64>, bool)> {
-        let all = self.kernel.space.mappings_in(&(0..USER_END));
-        let of = all.filter(|(_, vma)| {
-            let is_file = vma.backing.offset().is_some() && !vma.protection.write;
-            is_file && std::str::from_utf8(&vma.name).is_ok_and(|name| modules.has(name))
+    /// What the running process has of these files that it cannot write there.
+    pub fn constant_memory(&self, modules: &Modules) -> Vec<ConstantMemory> {
+        let all = self.kernel.space.mappings_in(&(0..USER_END)).filter(|(_, vma)| !vma.protection.write);
+        let of = all.filter_map(|(start, vma)| {
+            let file = std::str::from_utf8(&vma.name).ok().filter(|name| modules.has(name))?.into();
+            let offset = vma.backing.offset()?;
+            Some(ConstantMemory { file, offset, addresses: start..vma.end, is_code: vma.protection.exec })
         });
-        of.map(|(start, vma)| (start..vma.end, vma.protection.exec)).collect()
+        of.collect()
     }
 
     /// Branches since the last compared exit, if all of them were counted.
