@@ -13,8 +13,17 @@ use crate::Error;
 /// Frames that tell crashes apart.
 const TELLING: usize = 5;
 /// Beginnings of the names of sanitizers' functions, which are in a library or in the executable.
-const SANITIZERS: [&str; 6] =
-    ["__asan", "__sanitizer", "__interceptor_", "__ubsan", "__lsan", "___interceptor_"];
+/// `printf_common` and `scanf_common` are of what stands before the C library's (`sanitizer_common_interceptors_format.inc`).
+const SANITIZERS: [&str; 8] = [
+    "__asan",
+    "__sanitizer",
+    "__interceptor_",
+    "__ubsan",
+    "__lsan",
+    "___interceptor_",
+    "printf_common",
+    "scanf_common",
+];
 
 /// Who called whom at the end of a recorded run. `Display` has one line for each frame.
 #[derive(Clone, Debug)]
