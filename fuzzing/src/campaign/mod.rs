@@ -143,7 +143,7 @@ impl Campaign {
         let mut ready = plan.target.start(host).map_err(Error::Target)?;
         let mut words = plan.words.clone();
         if plan.own_words {
-            words.add_tokens(&ready.words());
+            words.add_tokens(ready.words());
         }
         let finder = Finder::new(ready.target().clone(), host.clone());
         let output = Output::open(&plan.out, plan.core)?;
