@@ -4,6 +4,7 @@
 
 mod common;
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -26,7 +27,7 @@ struct Bug {
     seeds: &'static [&'static [u8]],
     /// A dictionary.
     words: &'static [&'static str],
-    /// The campaign's length.
+    /// Runs until it is found, at most; and as many behind each other bug that is found before it.
     runs: u32,
 }
 
@@ -42,6 +43,15 @@ const BUGS: &[Bug] = &[
         runs: 40_000,
     },
     Bug {
+        target: "oniguruma",
+        library: "Oniguruma 6.1.1",
+        cve: "CVE-2017-9224: a byte of the text is compared before it is known that there is one",
+        seen: &[("match_at", "regexec.c:1471")],
+        seeds: &[b"(foo|ba[rz])+x?"],
+        words: &[],
+        runs: 40_000,
+    },
+    Bug {
         target: "zlib",
         library: "zlib 1.2.11",
         cve: "CVE-2022-37434: a header's extra field that comes in pieces and is longer than there is room for",
@@ -52,6 +62,9 @@ const BUGS: &[Bug] = &[
         runs: 8_000,
     },
 ];
+
+/// Other bugs of a library that may be found first, at most.
+const OTHERS: usize = 8;
 
 /// Where scripts/known-bugs builds.
 fn built() -> PathBuf {
@@ -76,35 +89,40 @@ fn check(bug: &Bug) -> Result<String, String> {
     write("words", words.as_bytes())?;
 
     let runs = bug.runs.to_string();
-    let mut fuzz =
-        tool(work, &["-i", "seeds", "-o", "out", "--deterministic", "--max-len", "4096", "--runs", &runs]);
-    if !bug.words.is_empty() {
-        fuzz.args(["-x", "words"]);
-    }
-    let output = fuzz.args(["--", "./target"]).output().map_err(|e| e.to_string())?;
-    let said = String::from_utf8_lossy(&output.stderr);
-    if !matches!(output.status.code(), Some(0 | 77)) {
-        return Err(said.into_owned());
-    }
     let host = Host::probe().map_err(|e| e.to_string())?;
-    for found in names(&work.join("out/default/crashes")) {
-        let stack = Stack::of_end(&found.join("recording"), &host).map_err(|e| e.to_string())?.to_string();
-        let is_it = |line: &str| {
-            bug.seen
-                .iter()
-                .any(|(function, at)| line.contains(&format!(" {function}+")) && line.ends_with(at))
-        };
-        if stack.lines().any(is_it) {
-            replays(work, &found, &stack)?;
-            let name = found.file_name().unwrap_or_default().to_string_lossy();
-            return Ok(name
-                .split(',')
-                .find(|part| part.starts_with("execs:"))
-                .unwrap_or("a seed")
-                .to_owned());
+    let mut seen = BTreeSet::new();
+    loop {
+        // It goes on with what there is, each time that it came upon another bug.
+        let mut fuzz = tool(work, &["-i", "seeds", "-o", "out", "--deterministic", "--max-len", "4096"]);
+        fuzz.args(["--until-crash", "--runs", &runs]);
+        if !bug.words.is_empty() {
+            fuzz.args(["-x", "words"]);
+        }
+        let output = fuzz.args(["--", "./target"]).output().map_err(|e| e.to_string())?;
+        let said = String::from_utf8_lossy(&output.stderr);
+        if !matches!(output.status.code(), Some(0 | 77)) {
+            return Err(said.into_owned());
+        }
+        let crashes = names(&work.join("out/default/crashes"));
+        let new: Vec<_> = crashes.into_iter().filter(|path| seen.insert(path.clone())).collect();
+        for found in &new {
+            let stack =
+                Stack::of_end(&found.join("recording"), &host).map_err(|e| e.to_string())?.to_string();
+            let is_it = |line: &str| {
+                let mut places = bug.seen.iter();
+                places.any(|(function, at)| line.contains(&format!(" {function}+")) && line.ends_with(at))
+            };
+            if stack.lines().any(is_it) {
+                replays(work, found, &stack)?;
+                let name = found.file_name().unwrap_or_default().to_string_lossy();
+                let when = name.split(',').find(|part| part.starts_with("execs:"));
+                return Ok(when.unwrap_or("a seed").to_owned());
+            }
+        }
+        if new.is_empty() || seen.len() > OTHERS {
+            return Err(format!("not found:\n{said}"));
         }
     }
-    Err(format!("not found:\n{said}"))
 }
 
 /// Replays a recording in a process of its own, and compares how it ends.
