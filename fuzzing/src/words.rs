@@ -5,11 +5,11 @@ use std::collections::BTreeSet;
 use std::ops::Range;
 
 use dejavm::{ConstantMemory, Modules, Sandbox};
-use iced_x86::{Code, Decoder, DecoderOptions, Instruction, Mnemonic, OpKind};
+use iced_x86::{Code, Decoder, DecoderOptions, Instruction, Mnemonic, OpKind, Register};
 
 /// Bytes of code that are looked at, at most: some 4 million instructions.
 const MOST_CODE: u64 = 16 << 20;
-/// Words at most: those that come first, in the order of addresses.
+/// Words at most. Of more, some are taken from everywhere among them.
 const MOST_WORDS: usize = 2048;
 /// Bytes of text, at least and at most, without the zero behind it.
 const TEXT: Range<usize> = 2..33;
@@ -34,7 +34,8 @@ pub(crate) fn words(sandbox: &mut Sandbox, modules: &Modules) -> Vec<Vec<u8>> {
     for at in texts.into_iter().filter(is_constant) {
         words.extend(text(&read(sandbox, at, TEXT.end)));
     }
-    words.into_iter().take(MOST_WORDS).collect()
+    let every = words.len().div_ceil(MOST_WORDS).max(1);
+    words.into_iter().step_by(every).collect()
 }
 
 /// Memory, with zeros where there is none to be read.
@@ -54,6 +55,8 @@ pub(crate) fn read(sandbox: &mut Sandbox, address: u64, len: usize) -> Vec<u8> {
 fn numbers(instruction: &Instruction, words: &mut BTreeSet<Vec<u8>>) {
     let last = instruction.op_count().saturating_sub(1);
     let bytes = match (instruction.mnemonic(), instruction.op_kind(last)) {
+        // A function's frame.
+        (Mnemonic::Sub, _) if instruction.op0_register() == Register::RSP => return,
         (Mnemonic::Cmp | Mnemonic::Sub | Mnemonic::Xor, OpKind::Immediate16) => 2,
         (Mnemonic::Cmp | Mnemonic::Sub | Mnemonic::Xor, OpKind::Immediate32) => 4,
         // What a register is compared with later: a comparison has no numbers of this size.
@@ -98,6 +101,8 @@ mod tests {
         assert!(
             of(&[0x48, 0xb8, b'P', b'r', b'e', b'c', b'e', b's', b't', b'!']).contains(&b"Precest!".to_vec())
         );
+        // `sub rsp, 0x1238`.
+        assert!(of(&[0x48, 0x81, 0xec, 0x38, 0x12, 0, 0]).is_empty());
         // `cmp eax, 200`, `cmp eax, -5`, `mov eax, 0x12345678`.
         assert!(of(&[0x3d, 200, 0, 0, 0, 0x83, 0xf8, 0xfb, 0xb8, 0x78, 0x56, 0x34, 0x12]).is_empty());
     }
