@@ -89,7 +89,8 @@ fn programs_that_were_built_for_other_fuzzers_run_unmodified() {
     ] {
         build(dir.path(), compiler, "parser.c", name);
         let target = format!("./{name}");
-        let crash = found(dir.path(), &["--runs", "3000", "--memory", "1G"], &[&target]);
+        let how = ["--runs", "40000", "--until-crash", "--memory", "1G"];
+        let crash = found(dir.path(), &how, &[&target]);
         assert!(matches!(replayed(&crash), Outcome::Signalled(_)), "{name}");
     }
 }
