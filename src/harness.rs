@@ -68,8 +68,8 @@ impl Sandbox {
     /// host's that it may be stays as it is. [`Sandbox::reset_to`] undoes it.
     ///
     /// # Errors
-    /// [`Error::NotChanged`] where there is no such file, or no room for it: it may have a part of the bytes then; and of
-    /// bare-metal guests, and of runs that are recorded or replayed; [`Error::Run`]; [`Error::Unusable`].
+    /// [`Error::NotChanged`] where there is no such file, or no room for it: it may have a part of the bytes then; of a file
+    /// that standard output or error goes to, which is the host's; and of bare-metal guests, and of runs that are recorded or replayed; [`Error::Run`]; [`Error::Unusable`].
     pub fn write_file(&mut self, path: impl AsRef<Path>, bytes: &[u8]) -> Result<(), Error> {
         match self.changeable()?.write_file(path.as_ref().as_os_str().as_bytes(), bytes) {
             Ok(true) => Ok(()),

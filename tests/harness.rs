@@ -6,7 +6,10 @@ use std::path::Path;
 use std::time::Duration;
 
 use common::guest;
-use dejavm::{Called, Error, General, Host, Modules, Outcome, Program, Sandbox, View};
+use dejavm::{
+    Called, Error, General, Host, Modules, Outcome, Program, Sandbox, Sink, StandardFile, Stdio, StdioKind,
+    View,
+};
 use tempfile::TempDir;
 
 fn program(dir: &Path) -> Program {
@@ -144,6 +147,22 @@ fn a_program_is_given_the_content_of_a_file() {
 
     let mut never = Program::new("true").view(View::system()).start(&host).expect("a sandbox");
     assert_eq!(never.run_to_use_of("/guest/file").expect("a run"), Outcome::Exited(0));
+}
+
+/// What a program writes to is the host's file, and not to be replaced from outside.
+#[test]
+fn a_file_that_output_goes_to_is_left_alone() {
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    let path = dir.path().join("out");
+    std::fs::write(&path, "before").expect("a file");
+    let file = std::fs::File::options().write(true).open(&path).expect("the file");
+    let stdout = StdioKind::File(StandardFile::of_output(&file).expect("a regular file"));
+    let program = Program::new("true").stdio(Stdio { stdout, ..Stdio::default() }).stdout(Sink::fd(file));
+    let mut sandbox = program.start(&Host::probe().expect("KVM")).expect("a sandbox");
+    let refused = sandbox.write_file("/dev/stdout", b"x");
+    assert!(matches!(refused, Err(Error::NotChanged { .. })), "{refused:?}");
+    assert_eq!(sandbox.run().expect("a run").outcome, Outcome::Exited(0));
+    assert_eq!(std::fs::read(&path).expect("the file"), b"before");
 }
 
 #[test]

@@ -22,6 +22,7 @@ mod door;
 mod error;
 mod executor;
 mod lines;
+mod memory;
 mod numbers;
 mod observer;
 mod paused;

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use dejavm::{ConstantMemory, Edge, Modules, Sandbox, Way};
 use iced_x86::{Decoder, DecoderOptions, FlowControl, Instruction};
 
-use crate::words::read;
+use crate::memory::read;
 
 /// Bytes of code that are looked at, at most.
 const MOST_CODE: u64 = 64 << 20;

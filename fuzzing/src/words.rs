@@ -7,13 +7,14 @@ use std::ops::Range;
 use dejavm::{ConstantMemory, Modules, Sandbox};
 use iced_x86::{Code, Decoder, DecoderOptions, Instruction, Mnemonic, OpKind, Register};
 
+use crate::memory::read;
+
 /// Bytes of code that are looked at, at most: some 4 million instructions.
 const MOST_CODE: u64 = 16 << 20;
 /// Words at most. Of more, some are taken from everywhere among them.
 const MOST_WORDS: usize = 2048;
 /// Bytes of text, at least and at most, without the zero behind it.
 const TEXT: Range<usize> = 2..33;
-const PAGE: u64 = 4096;
 
 /// The words of the files whose ways are counted, sorted.
 pub(crate) fn words(sandbox: &mut Sandbox, modules: &Modules) -> Vec<Vec<u8>> {
@@ -36,19 +37,6 @@ pub(crate) fn words(sandbox: &mut Sandbox, modules: &Modules) -> Vec<Vec<u8>> {
     }
     let every = words.len().div_ceil(MOST_WORDS).max(1);
     words.into_iter().step_by(every).collect()
-}
-
-/// Memory, with zeros where there is none to be read.
-pub(crate) fn read(sandbox: &mut Sandbox, address: u64, len: usize) -> Vec<u8> {
-    let mut bytes = vec![0; len];
-    let mut done = 0;
-    while done < len {
-        let to_page_end = (PAGE - (address + done as u64) % PAGE) as usize;
-        let part = done..len.min(done + to_page_end);
-        done = part.end;
-        let _ = sandbox.read_memory(address + part.start as u64, &mut bytes[part]);
-    }
-    bytes
 }
 
 /// The number that an instruction compares with, in either order of its bytes.

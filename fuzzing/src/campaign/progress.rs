@@ -94,16 +94,7 @@ pub struct Find {
 
 impl Event {
     /// How far the campaign was.
-    pub fn progress(&self) -> Option<&Progress> {
-        match self {
-            Event::Status(progress) | Event::End { progress, .. } => Some(progress),
-            Event::Crash(find) | Event::Hang(find) => Some(&find.progress),
-            Event::Note { .. } | Event::Failure { .. } => None,
-        }
-    }
-
-    /// The same, to be changed.
-    pub fn progress_mut(&mut self) -> Option<&mut Progress> {
+    pub fn progress(&mut self) -> Option<&mut Progress> {
         match self {
             Event::Status(progress) | Event::End { progress, .. } => Some(progress),
             Event::Crash(find) | Event::Hang(find) => Some(&mut find.progress),
@@ -129,8 +120,8 @@ mod tests {
         let said = Event::Crash(Find { progress: progress.clone(), found });
         let text = serde_json::to_string(&said).expect("JSON");
         assert!(text.contains(r#""event":"crash""#) && text.contains(r#""signal":11"#), "{text}");
-        let understood: Event = serde_json::from_str(&text).expect("an event");
-        assert_eq!(understood.progress(), Some(&progress));
+        let mut understood: Event = serde_json::from_str(&text).expect("an event");
+        assert_eq!(understood.progress().cloned(), Some(progress));
         assert_eq!(serde_json::to_string(&understood).expect("JSON"), text);
     }
 

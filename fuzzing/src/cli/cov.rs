@@ -6,9 +6,9 @@ use std::path::PathBuf;
 use dejavm_fuzz::Lines;
 
 use super::failure::say;
-use super::options::TargetOptions;
+use super::options::{Inputs, TargetOptions};
 use super::{Failure, Result};
-use crate::campaign::{files, read_inputs};
+use crate::campaign::files;
 
 /// Runs inputs, and writes which source lines they reached, as lcov has it: genhtml makes pages of it. The target needs
 /// line tables (-g), and no instrumentation.
@@ -20,9 +20,8 @@ Example:
   dejavm-fuzz cov out/default/queue -o cov.info -- ./parse @@ && genhtml cov.info -o cov"
 )]
 pub struct Args {
-    /// Files, or directories of such.
-    #[arg(required = true, value_name = "INPUT")]
-    inputs: Vec<PathBuf>,
+    #[command(flatten)]
+    inputs: Inputs,
     /// Where it is written.
     #[arg(short, long, value_name = "FILE", default_value = "cov.info")]
     output: PathBuf,
@@ -35,14 +34,12 @@ pub fn main(args: Args) -> Result {
     let host = super::host()?;
     let mut ready = target.start(&host)?;
     let (mut taken, mut runs) = (Vec::new(), 0);
-    for path in &args.inputs {
-        for (_, input) in read_inputs(path)? {
-            ready.run(&input)?;
-            runs += 1;
-            let counts = ready.counts();
-            taken.resize(counts.len().max(taken.len()), 0u64);
-            taken.iter_mut().zip(counts).for_each(|(sum, count)| *sum += u64::from(*count));
-        }
+    for (_, input) in args.inputs.read()? {
+        ready.run(&input)?;
+        runs += 1;
+        let counts = ready.counts();
+        taken.resize(counts.len().max(taken.len()), 0u64);
+        taken.iter_mut().zip(counts).for_each(|(sum, count)| *sum += u64::from(*count));
     }
     let lines = ready.lines(&taken);
     if lines.is_empty() {

@@ -12,6 +12,24 @@ use dejavm_fuzz::{Door, Target, with_input_path};
 
 use super::failure::Failure;
 use super::{Result, parse, view};
+use crate::campaign::read_inputs;
+
+/// Inputs that are run once.
+#[derive(Debug, Args)]
+pub struct Inputs {
+    /// Files, or directories of such.
+    #[arg(required = true, value_name = "INPUT")]
+    inputs: Vec<PathBuf>,
+}
+
+impl Inputs {
+    /// All of them, with the paths of their files.
+    pub fn read(&self) -> Result<Vec<(PathBuf, Vec<u8>)>> {
+        let inputs =
+            self.inputs.iter().map(|path| read_inputs(path)).collect::<std::result::Result<Vec<_>, _>>()?;
+        Ok(inputs.into_iter().flatten().collect())
+    }
+}
 
 /// The target, and what it may use.
 #[derive(Debug, Args)]

@@ -1,16 +1,14 @@
 //! `dejavm-fuzz run`: inputs alone.
 
 use std::io::Write;
-use std::path::PathBuf;
 
 use dejavm::sandbox::program::signal;
 use dejavm_fuzz::Ran;
 use libafl::executors::ExitKind;
 
 use super::failure::status;
-use super::options::TargetOptions;
+use super::options::{Inputs, TargetOptions};
 use super::{Failure, Result};
-use crate::campaign::read_inputs;
 
 /// Runs inputs, and says how each ended.
 ///
@@ -24,9 +22,8 @@ Examples:
   dejavm-fuzz run out/default/queue -- ./parse @@"
 )]
 pub struct Args {
-    /// Files, or directories of such.
-    #[arg(required = true, value_name = "INPUT")]
-    inputs: Vec<PathBuf>,
+    #[command(flatten)]
+    inputs: Inputs,
     #[command(flatten)]
     target: TargetOptions,
 }
@@ -36,15 +33,13 @@ pub fn main(args: Args) -> Result {
     let host = super::host()?;
     let mut ready = target.start(&host)?;
     let mut crashed = false;
-    for path in &args.inputs {
-        for (path, input) in read_inputs(path)? {
-            let ran = ready.run(&input)?;
-            crashed |= ran.kind() == ExitKind::Crash;
-            let edges = ready.counts().iter().filter(|count| **count > 0).count();
-            let line = format!("{}: {}, {edges} edges", path.display(), words(&ran));
-            writeln!(std::io::stdout(), "{line}")
-                .map_err(|e| Failure::new(format_args!("standard output: {e}")))?;
-        }
+    for (path, input) in args.inputs.read()? {
+        let ran = ready.run(&input)?;
+        crashed |= ran.kind() == ExitKind::Crash;
+        let edges = ready.counts().iter().filter(|count| **count > 0).count();
+        let line = format!("{}: {}, {edges} edges", path.display(), words(&ran));
+        writeln!(std::io::stdout(), "{line}")
+            .map_err(|e| Failure::new(format_args!("standard output: {e}")))?;
     }
     Ok(if crashed { status::CRASHED } else { 0 })
 }

@@ -165,12 +165,10 @@ impl Team {
     fn hear(&mut self, index: usize, mut event: Event) -> Result<ControlFlow<String>, Error> {
         if let Some(progress) = event.progress() {
             self.cores[index].progress = progress.clone();
-        }
-        // The others begin when the first has its target running: what is wrong with that is said once.
-        while self.cores.len() < self.plan.cores && !self.stopped && event.progress().is_some() {
-            self.start_next()?;
-        }
-        if let Some(progress) = event.progress_mut() {
+            // The others begin when the first has its target running: what is wrong with that is said once.
+            while self.cores.len() < self.plan.cores && !self.stopped {
+                self.start_next()?;
+            }
             *progress = self.progress();
         }
         match &event {

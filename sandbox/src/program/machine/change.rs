@@ -2,6 +2,7 @@
 
 use super::Machine;
 use super::delivery::Resume;
+use crate::errno::Errno;
 use crate::machine::RunError;
 use crate::program::error::SysError;
 use crate::program::fs::{At, FsError};
@@ -61,13 +62,17 @@ impl Machine {
     }
 
     /// Replaces the content of a regular file, whoever may write to it, as a program does that empties it and writes to
-    /// it. Whether that could be done: there is such a file, and room.
+    /// it. Whether that could be done: there is such a file, that output does not go to, and room.
     ///
     /// # Errors
     /// When a page that has to do with it cannot be brought in, or the outside gives no answer.
     pub fn write_file(&mut self, path: &[u8], data: &[u8]) -> Result<bool, RunError> {
         let written = self.kernel.with_files(|fs, files, env, context| {
             let id = fs.lookup(env, At { base: context.cwd, fds: files }, path, true)?;
+            // That one is the host's.
+            if fs.is_output_file(id) {
+                return Err(Errno::EPERM.into());
+            }
             fs.set_len(env, id, 0)?;
             let mut done = 0;
             while done < data.len() {
