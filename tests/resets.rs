@@ -85,7 +85,7 @@ fn put_back(
     }
 }
 
-const MEMORY: [&str; 10] = ["", "m", "mmf", "b", "M", "MU", "MPDM", "MR", "SSF", "mFMUDmf"];
+const MEMORY: [&str; 13] = ["", "m", "mmf", "b", "M", "MU", "MPDM", "MR", "SSF", "mFMUDmf", "c", "C", "cC"];
 const FILES: [&str; 6] = ["w", "ww", "Wd", "oop", "du", "wWdop"];
 const TASKS: [&str; 8] = ["k", "mkM", "MkSk", "Kk", "t", "TtT", "x", "MKx"];
 const MOMENTS: [&str; 6] = ["a", "s", "gz", "q", "yv", "sagz"];

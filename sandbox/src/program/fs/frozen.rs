@@ -164,6 +164,11 @@ impl Fs {
         }
     }
 
+    /// Whether this number was given to content, which may be gone. None is given again.
+    pub fn has_given(&self, content: ContentRef) -> bool {
+        content.number() < self.next_frozen
+    }
+
     /// Reads frozen content; short only at the end.
     ///
     /// # Errors

@@ -165,7 +165,7 @@ impl Kernel {
             memory.lending = Lending::of(state.space.iter().map(|(_, space)| space));
         }
         memory.state.return_to(&state.memory);
-        memory.pages.return_to(mapped);
+        memory.pages.return_to(mapped, |content| state.fs.has_given(content));
 
         memory.ram.put_back(mark, &|page| was(state, then, page))?;
         for (id, ranges) in changed {

@@ -180,8 +180,9 @@ impl ProgramPages {
         MappedFiles(self.files.read().unwrap_or_else(std::sync::PoisonError::into_inner).clone())
     }
 
-    /// The same pages come from files as did then.
-    pub fn return_to(&self, then: &MappedFiles) {
+    /// The same pages come from files as did then. Other contents than were `there` then are gone.
+    pub fn return_to(&self, then: &MappedFiles, there: impl Fn(ContentRef) -> bool) {
+        self.sites.return_to(there);
         let mut files = self.files.write().unwrap_or_else(std::sync::PoisonError::into_inner);
         if *files != then.0 {
             files.clone_from(&then.0);

@@ -22,7 +22,7 @@ mod find;
 pub mod random;
 mod usual;
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::program::fs::{ContentRef, FsResult};
@@ -110,7 +110,7 @@ pub struct Sites {
 
 #[derive(Debug, Default)]
 struct Kept {
-    blocks: HashMap<(ContentRef, u64), BlockSites>,
+    blocks: BTreeMap<(ContentRef, u64), BlockSites>,
     /// Instructions in all of them.
     sites: usize,
 }
@@ -128,6 +128,15 @@ impl Kept {
 }
 
 impl Sites {
+    /// Forgets what was found in the latest contents, up to one that was `there`: others will have their numbers.
+    pub fn return_to(&self, there: impl Fn(ContentRef) -> bool) {
+        let mut kept = self.blocks.lock().unwrap_or_else(PoisonError::into_inner);
+        let Kept { blocks, sites } = &mut *kept;
+        while let Some(last) = blocks.last_entry().filter(|last| !there(last.key().0)) {
+            *sites -= last.remove().len();
+        }
+    }
+
     /// Replaces the instructions in `out`, which holds code of a file from `offset` on.
     ///
     /// # Errors
