@@ -124,6 +124,29 @@ fn positions_in_stretches_that_were_only_run_through() {
     assert!(seen.0.len() < 8, "{:?}", seen.0.keys());
 }
 
+/// Branches are counted where a stretch is long, and not on from there in one that nobody said is.
+#[test]
+fn a_stretch_behind_a_long_one_is_counted_from_its_own_exit() {
+    common::require_kvm();
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    let program = common::guest(dir.path(), "written.c", &["-static", "-g"]);
+    let recording = record(dir.path(), &[], &["./written", "3000000"]);
+    let late = symbol(&program, "late_data");
+    let write = |timeline: &mut Timeline| {
+        assert_eq!(timeline.run(&written(late)).expect("a run"), Stop::Written(late..late + 8));
+        timeline.position().expect("a position, in no time")
+    };
+    let expected = write(&mut timeline(&recording, None));
+    let mut timeline = timeline(&recording, None);
+    timeline.set_patience(Duration::MAX, 50_000);
+    // Who goes there by branches says that it is long.
+    let mut is_long = |exit: &u64| timeline.seek(Position { branches: 1, ..Position::behind(*exit) }).is_ok();
+    (0..expected.exit).rev().find(&mut is_long).expect("a stretch with a branch");
+    // To step all the way takes minutes.
+    timeline.stop_handle().set_deadline(Some(Instant::now() + Duration::from_secs(60)));
+    assert_eq!(write(&mut timeline), expected);
+}
+
 /// What is answered in the guest is answered there in a copy, too, wherever that lies; and what is the program's own is not.
 #[test]
 fn copies_make_the_same_exits() {

@@ -50,10 +50,11 @@ impl Timeline {
         Ok(self.count(here, u64::MAX)?.unwrap_or(self.place.base))
     }
 
-    /// Goes to a place by counted steps, if there are not more than that since the exit.
+    /// Goes to a place by counted steps, if there are not more than that from its base.
     fn count(&mut self, place: &Place, most: u64) -> Result<Option<Position>, TimelineError> {
         let Place { base, hops } = place;
         self.go(&Place::from(*base))?;
+        let first = self.runner.steps();
         for hop in hops {
             let mut left = hop.count();
             let stops = hop.stops();
@@ -63,7 +64,7 @@ impl Timeline {
                 let steps = if matches!(hop, Hop::Steps(_)) { 1 } else { STEPS };
                 let came = self.steps(steps, &stops, trap)?;
                 self.checkpoint_if_due()?;
-                if self.place.base.steps > most {
+                if self.runner.steps().saturating_sub(first) > most {
                     return Ok(None);
                 }
                 left -= match (hop, came) {

@@ -181,7 +181,9 @@ impl Timeline {
                 return Ok(Came::Ended);
             }
             let exit = last.map_or(exit, |last| exit.min(last));
-            let stride = exit.min(exits.saturating_add(STRIDE));
+            // Branches are counted in a long stretch alone.
+            let most = if self.is_long() { 1 } else { STRIDE };
+            let stride = exit.min(exits.saturating_add(most));
             let stride = self.next_long(exits).map_or(stride, |long| stride.min(long));
             if stride <= exits {
                 return Ok(Came::Exit);
