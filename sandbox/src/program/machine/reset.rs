@@ -18,7 +18,7 @@ use crate::program::kernel::Kernel;
 use crate::program::mm::source::{FilePages, MappedFiles};
 use crate::program::mm::{AddressSpace, Lending, Lent, Memory, SpaceState};
 use crate::program::state::ProgramState;
-use crate::ram::{Mark, PageError, Was};
+use crate::ram::{CHUNK_PAGES, Mark, PageError, Was};
 
 /// A moment of a program's run that its machine is put back to.
 #[derive(Debug)]
@@ -52,6 +52,7 @@ impl Machine {
     /// # Errors
     /// When KVM refuses, or a page cannot be read.
     pub fn reset_point(&mut self) -> Result<ResetPoint, RunError> {
+        self.kernel.back_ahead()?;
         let (state, memory) = self.checkpoint()?;
         self.kernel.outside.fs().mark();
         self.kernel.space.iter_mut().for_each(|(_, space)| space.state.settle());
@@ -133,6 +134,21 @@ impl Machine {
 }
 
 impl Kernel {
+    /// Gives memory to what runs from here on are likely to touch, each of which would do that anew.
+    fn back_ahead(&mut self) -> Result<(), PageError> {
+        /// Chunks that an address space gets at most, and of which there must be a hundred times as many: so who uses all
+        /// of them can as good as never tell.
+        const MOST: usize = 4;
+        let Kernel { memory, space, .. } = self;
+        for (_, space) in space.iter_mut() {
+            let left = memory.ram.pages() / CHUNK_PAGES - u64::from(memory.state.chunks.used());
+            if left >= MOST as u64 * 100 {
+                space.back_ahead(memory, MOST)?;
+            }
+        }
+        Ok(())
+    }
+
     /// Physical memory and address spaces.
     fn reset_memory(&mut self, point: &mut ResetPoint) -> Result<(), RunError> {
         let ResetPoint { state, memory: then, mapped, mark } = point;

@@ -1,5 +1,6 @@
 //! What stands behind addresses: chunks of memory for regions, and their pages in use.
 
+use std::collections::BTreeSet;
 use std::ops::Range;
 
 use super::region::Blocks;
@@ -105,6 +106,26 @@ impl AddressSpace {
         self.state.regions.insert(region, Region::new(chunk));
         self.back_files(memory, tables::region_start(region)..tables::region_start(region + 1))?;
         Ok(true)
+    }
+
+    /// Gives regions their chunks that a program is likely to touch next, which would be an exit and a change to its state: the
+    /// first and the last of each writable mapping that have none, `most` of them at most.
+    ///
+    /// # Errors
+    /// When the host refuses.
+    pub fn back_ahead(&mut self, memory: &mut Memory, most: usize) -> Result<(), PageError> {
+        let is_for_data = |vma: &Vma| {
+            vma.protection.write && vma.charged && !vma.no_reserve && vma.backing.is_in_chunk()
+        };
+        let regions = &self.state.regions;
+        let ends = self.state.vmas.iter().filter(|(_, vma)| is_for_data(vma)).flat_map(|(start, vma)| {
+            let mut lacking = tables::region_of(*start)..tables::region_of(vma.end - 1) + 1;
+            let is_lacking = |region: &u64| !regions.contains_key(region);
+            let first = lacking.find(is_lacking);
+            [first, lacking.rfind(is_lacking)]
+        });
+        let wanted: BTreeSet<u64> = ends.flatten().take(most).collect();
+        wanted.into_iter().try_for_each(|region| self.back_region(memory, region).map(drop))
     }
 
     /// Makes sure that there is memory behind an address that is mapped. `false` when it is used up.
