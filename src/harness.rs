@@ -7,6 +7,7 @@ use std::path::Path;
 use dejavm_replay::symbol_address;
 use dejavm_sandbox::machine::PauseAt;
 use dejavm_sandbox::program::machine::{Calls, Machine};
+use dejavm_sandbox::program::mm::{USER_END, Vma};
 use dejavm_sandbox::vcpu::registers::General;
 
 use crate::{Error, Outcome, Sandbox};
@@ -32,6 +33,24 @@ impl Sandbox {
     /// are loaded, those of its libraries are known; of a file that was stripped, those that other files see.
     pub fn symbol(&self, name: &str) -> Option<u64> {
         symbol_address(self.machine(), name)
+    }
+
+    /// Where the running process's executable begins. Its libraries are loaded by then. `None` of bare-metal guests.
+    pub fn entry(&self) -> Option<u64> {
+        let program = self.machine().program()?;
+        let auxv = &program.kernel.space.state.image.auxv;
+        auxv.iter().find_map(|(kind, value)| (*kind == AT_ENTRY).then_some(*value))
+    }
+
+    /// Where a file is loaded in the running process: the lowest address of its mappings. It is given by its path in the guest,
+    /// or by its name.
+    pub fn loaded_at(&self, file: &str) -> Option<u64> {
+        let space = &self.machine().program()?.kernel.space;
+        let is_its = |vma: &Vma| {
+            let path = std::str::from_utf8(&vma.name).unwrap_or_default();
+            path.starts_with('/') && (path == file || path.rsplit('/').next() == Some(file))
+        };
+        space.mappings_in(&(0..USER_END)).find(|(_, vma)| is_its(vma)).map(|(start, _)| start)
     }
 
     /// Runs the guest until its first process is about to run an instruction at one of these addresses
@@ -129,6 +148,7 @@ impl Sandbox {
         let places = [rdi, rsi, rdx, rcx, r8, r9];
         assert!(arguments.len() <= places.len(), "a call has six arguments at most");
         places.into_iter().zip(arguments).for_each(|(place, argument)| *place = *argument);
+        // An instruction that is hardly ever run again.
         let back = self.entry().unwrap_or(before.rip);
         self.write_memory(rsp, &back.to_le_bytes())?;
         self.set_registers(&registers)?;
@@ -148,13 +168,6 @@ impl Sandbox {
                 outcome => return Ok(Called::Ended(outcome)),
             }
         }
-    }
-
-    /// Where the running process's executable began: an instruction that is hardly ever run again, and so one to return to.
-    fn entry(&self) -> Option<u64> {
-        let program = self.machine().program()?;
-        let auxv = &program.kernel.space.state.image.auxv;
-        auxv.iter().find_map(|(kind, value)| (*kind == AT_ENTRY).then_some(*value))
     }
 
     /// Runs one instruction.

@@ -29,6 +29,25 @@ fn ready() -> (Host, TempDir, Sandbox) {
 }
 
 #[test]
+fn files_are_found_where_they_are_loaded() {
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    guest(dir.path(), "harness.c", &[]);
+    let mut sandbox = program(dir.path()).start(&Host::probe().expect("KVM")).expect("a sandbox");
+    assert_eq!(sandbox.loaded_at("libc.so.6"), None, "it does not run yet");
+    let entry = sandbox.entry().expect("a beginning");
+    assert_eq!(Some(entry), sandbox.symbol("_start"));
+    assert_eq!(sandbox.run_to([entry]).expect("a run"), Outcome::Paused);
+    let library = sandbox.loaded_at("libc.so.6").expect("its library");
+    let strtoul = sandbox.symbol("strtoul").expect("a library's");
+    let mut magic = [0; 4];
+    sandbox.read_memory(library, &mut magic).expect("memory");
+    assert!(magic == *b"\x7fELF" && (library..library + (4 << 20)).contains(&strtoul));
+    let program = sandbox.loaded_at("/guest/harness").expect("its file");
+    assert_eq!(sandbox.loaded_at("harness"), Some(program));
+    assert!(program < entry && sandbox.loaded_at("ness").is_none() && sandbox.loaded_at("").is_none());
+}
+
+#[test]
 fn functions_are_called() {
     let (_, _dir, mut sandbox) = ready();
     let at = |name: &str| sandbox.symbol(name);

@@ -2,7 +2,7 @@
 
 use dejavm::Outcome;
 
-use crate::FUZZ_FUNCTION;
+use crate::{FUZZ_FUNCTION, Place};
 
 /// What can go wrong with a target. That it crashes is no error: see [`Ran`](crate::Ran).
 #[derive(Debug, thiserror::Error)]
@@ -26,6 +26,30 @@ pub enum Error {
         outcome: Outcome,
         /// The end of what it wrote to standard error.
         said: String,
+    },
+    /// No such place.
+    #[error("the program has no such file loaded as is meant by {place}")]
+    NoPlace {
+        /// The place.
+        place: Place,
+    },
+    /// The program came to its end, or to the start's time limit, without coming to a place.
+    #[error("the program did not come to {place}, and {}{}", ended(*outcome), saying(said))]
+    NeverThere {
+        /// The place.
+        place: Place,
+        /// How the start ended.
+        outcome: Outcome,
+        /// The end of what it wrote to standard error.
+        said: String,
+    },
+    /// A function with another end.
+    #[error(
+        "the run of a function is over when it returns, and not at {place}; --stdin gives the program inputs by standard input"
+    )]
+    FunctionReturns {
+        /// The place.
+        place: Place,
     },
     /// The program could not allocate what an input needs.
     #[error("the program cannot allocate {bytes} bytes for inputs: give it more by --memory")]

@@ -1,7 +1,7 @@
 //! Fuzzing of unmodified Linux programs in [`dejavm`] sandboxes, for users of LibAFL.
 //!
-//! A [`Target`] is a program that reads its input from standard input, or a function of it that is given the input. It is
-//! started once and paused when it is about to get it; from there each input is run, and the sandbox is put back ([`Ready::run`]). [`SandboxExecutor`] is
+//! A [`Target`] is a program that reads its input from standard input or a file, or a function of it that is given the input.
+//! It is started once and paused when it is about to get it, or at a [`Place`]; from there each input is run, and the sandbox is put back ([`Ready::run`]). [`SandboxExecutor`] is
 //! LibAFL's `Executor` over it, and [`EdgesObserver`] the map of the edges that a run took. A run that crashed is made
 //! again by itself and recorded ([`Target::record`]), to be replayed and debugged; its [`Stack`] tells crashes apart.
 //!
@@ -26,6 +26,7 @@ mod memory;
 mod numbers;
 mod observer;
 mod paused;
+mod place;
 mod ready;
 mod record;
 mod stack;
@@ -38,6 +39,7 @@ pub use error::Error;
 pub use executor::SandboxExecutor;
 pub use lines::Lines;
 pub use observer::{EdgesMap, EdgesObserver};
+pub use place::Place;
 pub use ready::{Ran, Ready};
 pub use record::Recorded;
 pub use stack::Stack;

@@ -5,6 +5,7 @@ use std::time::Duration;
 use dejavm::{Called, Host, Input, InputBuffer, Outcome, PauseAt, Program, ResetPoint, Sandbox};
 
 use crate::door::{InputFile, has_asan};
+use crate::place::Known;
 use crate::{Door, Error, FUZZ_FUNCTION, Target};
 
 /// How long a program may take until it gets its input.
@@ -19,6 +20,8 @@ pub(crate) struct Paused {
     pub sandbox: Sandbox,
     point: ResetPoint,
     entrance: Entrance,
+    /// Where a run is over, besides where the program ends.
+    until: Option<Known>,
     /// What the program was started with: it may have it open.
     _file: Option<InputFile>,
 }
@@ -49,6 +52,9 @@ enum Memory {
 impl Paused {
     /// Starts a program of which it is [known](Target::settled) how inputs come to it.
     pub fn start(target: &Target, host: &Host) -> Result<Paused, Error> {
+        if let (Door::Function(_), Some(place)) = (&target.door, &target.until) {
+            return Err(Error::FunctionReturns { place: place.clone() });
+        }
         let input = InputBuffer::new();
         let mut program = target.program.clone().stdin_from(Input::Buffer(input.clone())).deadline(START);
         let mut file = None;
@@ -58,36 +64,45 @@ impl Paused {
         }
         let shown = program.clone();
         let mut sandbox = program.start(host)?;
+        if let Some(place) = &target.at {
+            let outcome = place.come_to(&mut sandbox)?;
+            if outcome != Outcome::Paused {
+                return Err(Error::NeverThere { place: place.clone(), outcome, said: said(shown, host) });
+            }
+        }
         let entrance = match (&target.door, &file) {
             (Door::Function(name), _) => Entrance::Call(Call::reached(&mut sandbox, name, shown, host)?),
+            (Door::File, Some(InputFile { path, .. })) if target.at.is_some() => Entrance::File(path.clone()),
             (Door::File, Some(InputFile { path, .. })) => match sandbox.run_to_use_of(path)? {
                 Outcome::Paused => Entrance::File(path.clone()),
                 outcome => {
                     return Err(Error::OpensNothing { path: path.clone(), outcome, said: said(shown, host) });
                 }
             },
+            _ if target.at.is_some() => Entrance::Buffer(input),
             _ => match sandbox.run_until(PauseAt::FirstRead)? {
                 Outcome::Paused => Entrance::Buffer(input),
                 outcome => return Err(Error::ReadsNothing { outcome, said: said(shown, host) }),
             },
         };
+        let until = target.until.as_ref().map(|place| place.known(&sandbox)).transpose()?;
         let point = sandbox.reset_point()?;
         sandbox.cover(target.modules.clone())?;
-        Ok(Paused { sandbox, point, entrance, _file: file })
+        Ok(Paused { sandbox, point, entrance, until, _file: file })
     }
 
-    /// Runs an input to its end; a function that returns pauses there.
+    /// Runs an input to its end; a function that returns pauses there, and so does a program at the place where runs are over.
     pub fn run(&mut self, input: &[u8], timeout: Duration) -> Result<Outcome, dejavm::Error> {
-        let Paused { sandbox, entrance, .. } = self;
+        let Paused { sandbox, entrance, until, .. } = self;
         sandbox.set_deadline(Some(timeout));
         match entrance {
             Entrance::Buffer(buffer) => {
                 buffer.set(input);
-                sandbox.run_until(PauseAt::Never)
+                run_on(sandbox, *until)
             }
             Entrance::File(path) => {
                 sandbox.write_file(path.as_str(), input)?;
-                sandbox.run_until(PauseAt::Never)
+                run_on(sandbox, *until)
             }
             Entrance::Call(call) => call.make(sandbox, input),
         }
@@ -141,6 +156,14 @@ impl Call {
             Called::Returned(_) => Outcome::Paused,
             Called::Ended(outcome) => outcome,
         })
+    }
+}
+
+/// Runs a program to its end, or to this place.
+fn run_on(sandbox: &mut Sandbox, until: Option<Known>) -> Result<Outcome, dejavm::Error> {
+    match until {
+        Some(place) => place.run_to(sandbox),
+        None => sandbox.run_until(PauseAt::Never),
     }
 }
 

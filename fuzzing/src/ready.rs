@@ -16,7 +16,7 @@ const SIGKILL: u32 = 9;
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Ran {
-    /// How it ended; paused if it was a function that returned.
+    /// How it ended; paused if it was a function that returned, or if it came to where runs are over.
     pub outcome: Outcome,
     /// What the program died of, when a signal ended it.
     pub death: Option<Death>,

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use dejavm::{Host, Program};
 
-use crate::{Error, Modules, Ready};
+use crate::{Error, Modules, Place, Ready};
 
 /// The path at which a program finds its input when it is told to open a file; a name may go on with a suffix.
 pub const INPUT_PATH: &str = "/fuzz/input";
@@ -50,6 +50,8 @@ pub enum Door {
 pub struct Target {
     pub(crate) program: Program,
     pub(crate) door: Door,
+    pub(crate) at: Option<Place>,
+    pub(crate) until: Option<Place>,
     pub(crate) sanitizer_options: bool,
     pub(crate) timeout: Duration,
     pub(crate) modules: Modules,
@@ -68,6 +70,8 @@ impl Target {
         Target {
             program,
             door: Door::default(),
+            at: None,
+            until: None,
             sanitizer_options: true,
             timeout: Duration::from_secs(1),
             modules: Modules::default(),
@@ -79,6 +83,22 @@ impl Target {
     #[must_use]
     pub fn by(mut self, door: Door) -> Target {
         self.door = door;
+        self
+    }
+
+    /// Where it is paused, and each run begins: before it reads its input, or opens the file. Without one, it is paused when it
+    /// is about to do that. Of a function it is the first call behind that place.
+    #[must_use]
+    pub fn at(mut self, place: Option<Place>) -> Target {
+        self.at = place;
+        self
+    }
+
+    /// Where a run is over, besides where the program ends: it is paused then, and what follows is not run. A function's run is
+    /// over when it returns, and has no other end.
+    #[must_use]
+    pub fn until(mut self, place: Option<Place>) -> Target {
+        self.until = place;
         self
     }
 
@@ -116,10 +136,11 @@ impl Target {
         self.timeout
     }
 
-    /// Starts the program, and runs it to where it is about to read, to use the file, or to call the function.
+    /// Starts the program, and runs it to its place, or to where it is about to read, to use the file, or to call the function.
     ///
     /// # Errors
-    /// [`Error::ReadsNothing`], [`Error::OpensNothing`], [`Error::NeverCalled`], [`Error::NoSymbol`], and those of the sandbox.
+    /// [`Error::ReadsNothing`], [`Error::OpensNothing`], [`Error::NeverCalled`], [`Error::NeverThere`], [`Error::NoSymbol`],
+    /// [`Error::NoPlace`], [`Error::FunctionReturns`], and those of the sandbox.
     pub fn start(&self, host: &Host) -> Result<Ready, Error> {
         Ready::start(self.clone(), host)
     }

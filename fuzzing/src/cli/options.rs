@@ -8,7 +8,7 @@ use std::time::Duration;
 use clap::Args;
 use dejavm::command_line::with_variable;
 use dejavm::{Modules, Program};
-use dejavm_fuzz::{Door, Target, with_input_path};
+use dejavm_fuzz::{Door, Place, Target, with_input_path};
 
 use super::failure::Failure;
 use super::{Result, parse, view};
@@ -59,6 +59,13 @@ pub struct TargetOptions {
     /// Gives inputs by standard input, whatever functions it has.
     #[arg(long)]
     stdin: bool,
+    /// Runs begin here, and not where the program is about to get its input: a symbol, 0xADDRESS, FILE+0xOFFSET from where a
+    /// file is loaded, or "ready", where it writes `snapshot` to /dev/dejavm. The program must not have read its input before.
+    #[arg(long, value_name = "PLACE")]
+    at: Option<Place>,
+    /// Runs are over here, too, and not only at the program's end.
+    #[arg(long, value_name = "PLACE", conflicts_with = "call")]
+    until: Option<Place>,
     /// For tests of dejavm: compares the sandbox with what it was, each time that it was put back so often.
     #[arg(long, value_name = "EVERY")]
     verify_reset: Option<NonZeroU64>,
@@ -95,10 +102,17 @@ impl TargetOptions {
         let has_own = |variable: &OsString| variable.to_string_lossy().contains("SAN_OPTIONS");
         Ok(Target::new(program)
             .by(door)
+            .at(self.at.clone())
+            .until(self.until.clone())
             .with_sanitizer_options(!self.env.iter().any(has_own))
             .with_timeout(self.timeout)
             .cover(modules)
             .verify_every(self.verify_reset))
+    }
+
+    /// Where runs are over, besides the program's end.
+    pub fn until(&self) -> Option<&Place> {
+        self.until.as_ref()
     }
 
     /// The program's name.

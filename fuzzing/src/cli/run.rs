@@ -37,7 +37,7 @@ pub fn main(args: Args) -> Result {
         let ran = ready.run(&input)?;
         crashed |= ran.kind() == ExitKind::Crash;
         let edges = ready.counts().iter().filter(|count| **count > 0).count();
-        let line = format!("{}: {}, {edges} edges", path.display(), words(&ran));
+        let line = format!("{}: {}, {edges} edges", path.display(), words(&ran, &args.target));
         writeln!(std::io::stdout(), "{line}")
             .map_err(|e| Failure::new(format_args!("standard output: {e}")))?;
     }
@@ -45,7 +45,7 @@ pub fn main(args: Args) -> Result {
 }
 
 /// How a run ended.
-fn words(ran: &Ran) -> String {
+fn words(ran: &Ran, target: &TargetOptions) -> String {
     use dejavm::Outcome;
     match (ran.outcome, &ran.death) {
         (Outcome::Signalled(_), _) if ran.out_of_memory => "out of memory".into(),
@@ -53,7 +53,7 @@ fn words(ran: &Ran) -> String {
         (Outcome::Signalled(number), None) => format!("killed by {}", signal::name(number)),
         (Outcome::Exited(status), _) => format!("exit status {status}"),
         (Outcome::Deadline, _) => "hang: the time limit".into(),
-        (Outcome::Paused, _) => "returned".into(),
+        (Outcome::Paused, _) => target.until().map_or("returned".into(), |place| format!("came to {place}")),
         (Outcome::Stuck, _) => "hang: it waits for what never comes".into(),
         (outcome, _) => format!("{outcome:?}"),
     }

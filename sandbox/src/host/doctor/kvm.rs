@@ -58,12 +58,31 @@ pub fn guests() -> Finding {
     }
 }
 
+/// Whether KVM logs which pages are written, and keeps the log until it is told to forget pages of it.
+pub fn written_pages(host: &Host) -> Result<Finding, HostError> {
+    let vm = create_vm(&host.kvm)?;
+    let has = vm.check_extension_raw(u64::from(KVM_CAP_MANUAL_DIRTY_LOG_PROTECT2)) > 0;
+    Ok(match has {
+        true => Finding::new(
+            Level::Ok,
+            "KVM keeps one, until it is told which pages of it to forget",
+            "finds by it what a run has written, and puts that back",
+            "a sandbox is put back, as `dejavm fuzz` does for each input, at a cost that follows from what was written",
+        ),
+        false => Finding::new(
+            Level::Limited,
+            "KVM's is empty once it is read (Linux before 5.2)",
+            "puts no sandbox back",
+            "`Sandbox::reset_point` and `dejavm fuzz` fail; nothing else needs it",
+        ),
+    })
+}
+
 /// What KVM may have, none of which is needed.
-const EXTRAS: [(&str, &[u32]); 6] = [
+const EXTRAS: [(&str, &[u32]); 5] = [
     ("memory-fault exits", &[KVM_CAP_MEMORY_FAULT_INFO]),
     ("KVM_PRE_FAULT_MEMORY", &[KVM_CAP_PRE_FAULT_MEMORY]),
     ("guest_memfd", &[KVM_CAP_GUEST_MEMFD]),
-    ("manual dirty log", &[KVM_CAP_MANUAL_DIRTY_LOG_PROTECT2]),
     ("dirty ring", &[KVM_CAP_DIRTY_LOG_RING, KVM_CAP_DIRTY_LOG_RING_ACQ_REL]),
     ("user-space MSR exits", &[KVM_CAP_X86_USER_SPACE_MSR]),
 ];

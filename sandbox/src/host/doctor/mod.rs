@@ -81,7 +81,7 @@ const fn guest(id: &'static str, name: &'static str, find: fn(&Host) -> Result<F
 }
 
 /// The rows, in the order of the report.
-const PROBES: [Probe; 32] = [
+const PROBES: [Probe; 33] = [
     alone("kvm", "/dev/kvm", kvm::device),
     alone("capabilities", "needed capabilities", kvm::capabilities),
     alone("guests", "test guests", kvm::guests),
@@ -110,6 +110,7 @@ const PROBES: [Probe; 32] = [
     guest("deadline", "guest that never exits", speed::deadline),
     guest("exit-cost", "cost of a system call", speed::exit_cost),
     guest("vm-cost", "cost of a machine", speed::vm_cost),
+    guest("written-pages", "log of written pages", kvm::written_pages),
     guest("extras", "what newer KVMs have", kvm::extras),
     alone("pmu", "performance counters", cpu::counters),
     alone("seccomp", "system-call filters", confine::seccomp),

@@ -114,9 +114,8 @@ impl AddressSpace {
     /// # Errors
     /// When the host refuses.
     pub fn back_ahead(&mut self, memory: &mut Memory, most: usize) -> Result<(), PageError> {
-        let is_for_data = |vma: &Vma| {
-            vma.protection.write && vma.charged && !vma.no_reserve && vma.backing.is_in_chunk()
-        };
+        let is_for_data =
+            |vma: &Vma| vma.protection.write && vma.charged && !vma.no_reserve && vma.backing.is_in_chunk();
         let regions = &self.state.regions;
         let ends = self.state.vmas.iter().filter(|(_, vma)| is_for_data(vma)).flat_map(|(start, vma)| {
             let mut lacking = tables::region_of(*start)..tables::region_of(vma.end - 1) + 1;
