@@ -136,8 +136,8 @@ impl Machine {
 impl Kernel {
     /// Gives memory to what runs from here on are likely to touch, each of which would do that anew.
     fn back_ahead(&mut self) -> Result<(), PageError> {
-        /// Chunks that an address space gets at most, and of which there must be a hundred times as many: so who uses all
-        /// of them can as good as never tell.
+        /// Chunks that an address space gets at most. A hundred times as many must be left: there are enough for all memory that
+        /// can be charged, so that these are never the ones that a run lacks.
         const MOST: usize = 4;
         let Kernel { memory, space, .. } = self;
         for (_, space) in space.iter_mut() {
