@@ -4,10 +4,9 @@ use std::collections::BTreeSet;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
-use dejavm_replay::symbol_address;
+use dejavm_replay::{loaded_at, symbol_address};
 use dejavm_sandbox::machine::PauseAt;
 use dejavm_sandbox::program::machine::{Calls, Machine};
-use dejavm_sandbox::program::mm::{USER_END, Vma};
 use dejavm_sandbox::vcpu::registers::General;
 
 use crate::{Error, Outcome, Sandbox};
@@ -45,12 +44,7 @@ impl Sandbox {
     /// Where a file is loaded in the running process: the lowest address of its mappings. It is given by its path in the guest,
     /// or by its name.
     pub fn loaded_at(&self, file: &str) -> Option<u64> {
-        let space = &self.machine().program()?.kernel.space;
-        let is_its = |vma: &Vma| {
-            let path = std::str::from_utf8(&vma.name).unwrap_or_default();
-            path.starts_with('/') && (path == file || path.rsplit('/').next() == Some(file))
-        };
-        space.mappings_in(&(0..USER_END)).find(|(_, vma)| is_its(vma)).map(|(start, _)| start)
+        loaded_at(self.machine(), file)
     }
 
     /// Runs the guest until its first process is about to run an instruction at one of these addresses

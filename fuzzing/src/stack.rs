@@ -3,7 +3,7 @@
 use std::fmt::{self, Write};
 use std::path::Path;
 
-use dejavm::replay::{Frame, Timeline};
+use dejavm::replay::{Frame, Timeline, loaded_at};
 use dejavm::sandbox::program::coverage::is_c_library;
 use dejavm::{Host, Replay};
 use xxhash_rust::xxh3::xxh3_64;
@@ -97,17 +97,10 @@ fn place(frame: &Frame, timeline: &Timeline) -> String {
     let _ = match (&frame.function, &frame.module) {
         (Some((name, offset)), _) => write!(text, "{name}+{offset:#x}"),
         (None, Some(module)) => {
-            let base = loaded_at(module, timeline).unwrap_or(0);
+            let base = loaded_at(timeline.machine(), module).unwrap_or(0);
             write!(text, "{module}+{:#x}", frame.address.wrapping_sub(base))
         }
         (None, None) => write!(text, "{:#x}", frame.address),
     };
     text
-}
-
-/// The first address of a file in the program's memory.
-fn loaded_at(module: &str, timeline: &Timeline) -> Option<u64> {
-    let kernel = &timeline.machine().program()?.kernel;
-    let mut vmas = kernel.space.state.vmas.iter();
-    vmas.find_map(|(start, vma)| (&*vma.name == module.as_bytes()).then_some(*start))
 }

@@ -98,6 +98,8 @@ fn a_hang_is_kept_and_all_first_inputs_may_not_crash() {
     let hangs = names(&dir.path().join("out/default/hangs"));
     assert_eq!(fs::read(hangs[0].join("input")).expect("the input"), b"loop!");
     assert!(hangs[0].join("recording/manifest.json").is_file());
+    let stack = fs::read_to_string(hangs[0].join("stack.txt")).expect("the stack");
+    assert!(stack.contains("its last system call") && stack.contains(" main+"), "{stack}");
 }
 
 #[test]

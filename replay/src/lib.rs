@@ -96,5 +96,5 @@ pub use replayer::{
 };
 pub use timeline::{
     BadPosition, FileError, Files, Found, FoundKind, Frame, MOST_FRAMES, Moment, Position, Stop, Stops,
-    Timeline, TimelineError, TimelineOptions, source_lines, symbol_address,
+    Timeline, TimelineError, TimelineOptions, loaded_at, source_lines, symbol_address,
 };

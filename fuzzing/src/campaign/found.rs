@@ -1,7 +1,6 @@
 //! Crashes and hangs: each is run by itself and recorded, and kept if it is unlike those that are known.
 
 use std::collections::HashSet;
-use std::fmt::Write;
 use std::fs;
 use std::path::Path;
 use std::time::Duration;
@@ -114,6 +113,10 @@ impl Finder {
         if recorded.as_ref().is_ok_and(|run| !matches!(run.outcome, Outcome::Deadline | Outcome::Stuck)) {
             return Ok(None);
         }
+        if let Ok(Recorded { outcome, .. }) = &recorded {
+            let stack = Stack::of_end(&dir.join(RECORDING), &self.host).map_err(|e| e.to_string());
+            files::write_new(&dir.join(STACK), describe_hang(*outcome, &stack).as_bytes())?;
+        }
         let dir = output.keep(&dir, Kept::Hangs, &format!("id:{:06},{origin}", self.next_hang))?;
         self.next_hang += 1;
         let (path, recorded) = (dir.display().to_string(), recorded.is_ok());
@@ -154,10 +157,25 @@ fn describe(death: Option<&Death>, signal: u32, hash: &str, stack: &Result<Stack
         Some(death) => format!("{death}\n"),
         None => format!("killed by {}\n", dejavm::sandbox::program::signal::name(signal)),
     };
-    // Writing to a string does not fail.
-    let _ = match stack {
-        Ok(stack) => write!(text, "stack {hash}\n\n{stack}\ndejavm debug --end {RECORDING}\n"),
-        Err(why) => write!(text, "\nno stack: {why}\n"),
+    if stack.is_ok() {
+        text += &format!("stack {hash}\n");
+    }
+    text + &frames(stack)
+}
+
+/// The same of a hang. What a program does behind its last exit is not recorded.
+fn describe_hang(outcome: Outcome, stack: &Result<Stack, String>) -> String {
+    let how = match outcome {
+        Outcome::Stuck => "it waits for what never comes",
+        _ => "the time limit was over; this is its last system call",
     };
-    text
+    format!("{how}\n{}", frames(stack))
+}
+
+/// Who called whom, or why that is not known.
+fn frames(stack: &Result<Stack, String>) -> String {
+    match stack {
+        Ok(stack) => format!("\n{stack}\ndejavm debug --end {RECORDING}\n"),
+        Err(why) => format!("\nno stack: {why}\n"),
+    }
 }

@@ -35,7 +35,7 @@ use dejavm_sandbox::host::stop::StopHandle;
 use dejavm_sandbox::machine::MachineOptions;
 use dejavm_sandbox::vcpu::registers::{ExtendedState, UserRegisters};
 
-pub use backtrace::{Frame, MOST_FRAMES, source_lines, symbol_address};
+pub use backtrace::{Frame, MOST_FRAMES, loaded_at, source_lines, symbol_address};
 pub use error::TimelineError;
 pub use files::{FileError, Files, Found, FoundKind};
 pub(crate) use mapped::{OpenFile, Sources};

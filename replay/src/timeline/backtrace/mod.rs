@@ -13,7 +13,7 @@ use dejavm_sandbox::program::mm::Backing;
 use super::Timeline;
 use super::mapped::FileReader;
 use module::{Module, Place};
-pub use symbol::{source_lines, symbol_address};
+pub use symbol::{loaded_at, source_lines, symbol_address};
 use unwind::{Registers, Stack, Unwound};
 
 /// Most frames of a backtrace: a stack may be as deep as memory is, or go round in circles.

@@ -29,6 +29,17 @@ pub fn symbol_address(machine: &Machine, name: &str) -> Option<u64> {
     })
 }
 
+/// Where a file is loaded in the running process of a program: the lowest address of its mappings. It is given by its path in
+/// the guest, or by its name. `None` where it is not, and for a bare-metal guest.
+pub fn loaded_at(machine: &Machine, file: &str) -> Option<u64> {
+    let is_its = |path: &[u8]| {
+        let name = path.starts_with(b"/").then(|| path.rsplit(|byte| *byte == b'/').next()).flatten();
+        !path.is_empty() && (path == file.as_bytes() || name == Some(file.as_bytes()))
+    };
+    let vmas = &machine.program()?.kernel.space.state.vmas;
+    vmas.iter().find(|(_, vma)| is_its(&vma.name)).map(|(start, _)| *start)
+}
+
 /// The source files and lines that addresses of the running process's code belong to, where the files that are mapped there
 /// say so; of a file that was stripped, or whose lines are elsewhere, none.
 pub fn source_lines(machine: &Machine, addresses: &[u64]) -> Vec<Option<(String, u32)>> {
