@@ -6,7 +6,7 @@
 //! they are collected with `sigtimedwait`. No handler is ever installed. While RDTSC faults on the
 //! thread, its other signals are blocked as well: see [`make_rdtsc_fault`].
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::io;
 use std::mem::MaybeUninit;
 use std::time::Duration;
@@ -122,10 +122,78 @@ impl Drop for BlockedSignals {
     }
 }
 
-/// A timer that kicks the calling thread, once.
+/// A timer of the kernel's that kicks a thread.
+#[derive(Debug)]
+struct Timer {
+    id: libc::timer_t,
+    /// The thread's number.
+    thread: libc::pid_t,
+}
+
+thread_local! {
+    /// This thread's timers that are not set: a sandbox may be run many thousand times a second.
+    static IDLE: RefCell<Vec<Timer>> = const { RefCell::new(Vec::new()) };
+}
+
+/// Timers of a thread that are kept: as many as a run has.
+const MOST_IDLE: usize = 2;
+
+impl Timer {
+    /// One for this thread, which is not set.
+    fn new() -> io::Result<Timer> {
+        // SAFETY: gettid takes no memory.
+        let thread = unsafe { libc::gettid() };
+        match IDLE.try_with(|idle| idle.borrow_mut().pop()).unwrap_or(None) {
+            Some(timer) if timer.thread == thread => return Ok(timer),
+            // This is a fork of the process that had it, and has none of its timers.
+            Some(timer) => std::mem::forget(timer),
+            None => {}
+        }
+        let mut event = MaybeUninit::<libc::sigevent>::zeroed();
+        let mut id = MaybeUninit::<libc::timer_t>::uninit();
+        // SAFETY: an all-zero sigevent is valid; its fields are set before it is used; timer_create takes no
+        // other memory of ours.
+        unsafe {
+            let e = event.assume_init_mut();
+            e.sigev_notify = libc::SIGEV_THREAD_ID;
+            e.sigev_signo = KICK;
+            e.sigev_notify_thread_id = thread;
+            if libc::timer_create(libc::CLOCK_MONOTONIC, e, id.as_mut_ptr()) < 0 {
+                return Err(io::Error::last_os_error());
+            }
+            Ok(Timer { id: id.assume_init(), thread })
+        }
+    }
+
+    /// Kicks the thread after `delay`, and then every `again`; never, if the first is zero.
+    fn set(&self, delay: Duration, again: Duration) -> io::Result<()> {
+        let time = |d: Duration| libc::timespec {
+            tv_sec: libc::time_t::try_from(d.as_secs()).unwrap_or(libc::time_t::MAX),
+            tv_nsec: d.subsec_nanos().into(),
+        };
+        let spec = libc::itimerspec { it_value: time(delay), it_interval: time(again) };
+        // SAFETY: the timer was made by `new` and is not deleted yet; `spec` is valid for the call.
+        match unsafe { libc::timer_settime(self.id, 0, &spec, std::ptr::null_mut()) } {
+            0 => Ok(()),
+            _ => Err(io::Error::last_os_error()),
+        }
+    }
+}
+
+impl Drop for Timer {
+    fn drop(&mut self) {
+        // SAFETY: the timer was made by `new` and is deleted once.
+        unsafe {
+            libc::timer_delete(self.id);
+        }
+    }
+}
+
+/// A timer that kicks the calling thread until it is dropped.
 #[derive(Debug)]
 pub struct KickTimer {
-    timer: libc::timer_t,
+    /// There until it is dropped.
+    timer: Option<Timer>,
     _thread: std::marker::PhantomData<*const ()>,
 }
 
@@ -135,42 +203,25 @@ impl KickTimer {
     /// # Errors
     /// When the kernel has no more timers.
     pub fn start(delay: Duration, again: Duration) -> io::Result<KickTimer> {
-        let mut event = MaybeUninit::<libc::sigevent>::zeroed();
-        let mut timer = MaybeUninit::<libc::timer_t>::uninit();
-        // SAFETY: an all-zero sigevent is valid; its fields are set before it is used; gettid and
-        // timer_create take no other memory of ours.
-        let timer = unsafe {
-            let e = event.assume_init_mut();
-            e.sigev_notify = libc::SIGEV_THREAD_ID;
-            e.sigev_signo = KICK;
-            e.sigev_notify_thread_id = libc::gettid();
-            if libc::timer_create(libc::CLOCK_MONOTONIC, e, timer.as_mut_ptr()) < 0 {
-                return Err(io::Error::last_os_error());
-            }
-            timer.assume_init()
-        };
-        let this = KickTimer { timer, _thread: std::marker::PhantomData };
-        let time = |d: Duration| libc::timespec {
-            tv_sec: libc::time_t::try_from(d.as_secs()).unwrap_or(libc::time_t::MAX),
-            tv_nsec: d.subsec_nanos().into(),
-        };
-        // A zero delay would disarm the timer.
-        let spec =
-            libc::itimerspec { it_value: time(delay.max(Duration::from_nanos(1))), it_interval: time(again) };
-        // SAFETY: the timer was just made; `spec` is valid for the call.
-        if unsafe { libc::timer_settime(this.timer, 0, &spec, std::ptr::null_mut()) } < 0 {
-            return Err(io::Error::last_os_error());
-        }
-        Ok(this)
+        let timer = Timer::new()?;
+        timer.set(delay.max(Duration::from_nanos(1)), again)?;
+        Ok(KickTimer { timer: Some(timer), _thread: std::marker::PhantomData })
     }
 }
 
 impl Drop for KickTimer {
     fn drop(&mut self) {
-        // SAFETY: the timer was made by `start` and is deleted once.
-        unsafe {
-            libc::timer_delete(self.timer);
+        let Some(timer) = self.timer.take() else { return };
+        if timer.set(Duration::ZERO, Duration::ZERO).is_err() {
+            return;
         }
+        // Of a thread that ends, they are gone.
+        let _ = IDLE.try_with(|idle| {
+            let mut idle = idle.borrow_mut();
+            if idle.len() < MOST_IDLE {
+                idle.push(timer);
+            }
+        });
     }
 }
 
@@ -230,12 +281,50 @@ pub fn let_rdtsc_run() {
     }
 }
 
-/// Monotonic nanoseconds by a real system call: good where RDTSC faults.
+/// Monotonic nanoseconds; where RDTSC faults, by a real system call.
 pub fn monotonic_ns() -> u64 {
     let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
-    // SAFETY: `time` is valid for the call.
+    let by_call = RDTSC_FAULTS.get().is_some();
+    // SAFETY: `time` is valid for the calls; the vDSO's RDTSC does not fault.
     unsafe {
-        libc::syscall(libc::SYS_clock_gettime, libc::CLOCK_MONOTONIC, &mut time);
+        match by_call {
+            true => libc::syscall(libc::SYS_clock_gettime, libc::CLOCK_MONOTONIC, &mut time),
+            false => libc::clock_gettime(libc::CLOCK_MONOTONIC, &mut time).into(),
+        };
     }
     time.tv_sec as u64 * 1_000_000_000 + time.tv_nsec as u64
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_timer_that_is_used_again_kicks_again_and_no_more_once_it_is_dropped() {
+        let signals = BlockedSignals::new();
+        for _ in 0..3 {
+            let timer = KickTimer::start(Duration::from_millis(1), Duration::from_millis(1)).unwrap();
+            while signals.take().is_none() {
+                std::thread::sleep(Duration::from_millis(1));
+            }
+            drop(timer);
+            while signals.take().is_some() {}
+            std::thread::sleep(Duration::from_millis(5));
+            assert_eq!((signals.take(), IDLE.with_borrow(Vec::len)), (None, 1));
+        }
+        let timers: Vec<_> = (0..4).map(|_| KickTimer::start(Duration::MAX, Duration::ZERO)).collect();
+        assert!(timers.iter().all(Result::is_ok));
+        drop(timers);
+        assert_eq!(IDLE.with_borrow(Vec::len), MOST_IDLE);
+    }
+
+    #[test]
+    fn the_clock_is_the_same_where_rdtsc_faults() {
+        let before = monotonic_ns();
+        make_rdtsc_fault();
+        let then = monotonic_ns();
+        let_rdtsc_run();
+        let after = monotonic_ns();
+        assert!(before <= then && then <= after, "{before}, {then}, {after}");
+    }
 }
