@@ -122,6 +122,11 @@ impl Drop for BlockedSignals {
     }
 }
 
+fn this_thread() -> libc::pid_t {
+    // SAFETY: gettid takes no memory.
+    unsafe { libc::gettid() }
+}
+
 /// A timer of the kernel's that kicks a thread.
 #[derive(Debug)]
 struct Timer {
@@ -141,13 +146,10 @@ const MOST_IDLE: usize = 2;
 impl Timer {
     /// One for this thread, which is not set.
     fn new() -> io::Result<Timer> {
-        // SAFETY: gettid takes no memory.
-        let thread = unsafe { libc::gettid() };
-        match IDLE.try_with(|idle| idle.borrow_mut().pop()).unwrap_or(None) {
-            Some(timer) if timer.thread == thread => return Ok(timer),
-            // This is a fork of the process that had it, and has none of its timers.
-            Some(timer) => std::mem::forget(timer),
-            None => {}
+        let thread = this_thread();
+        let idle = IDLE.try_with(|idle| idle.borrow_mut().pop()).unwrap_or(None);
+        if let Some(timer) = idle.filter(|timer| timer.thread == thread) {
+            return Ok(timer);
         }
         let mut event = MaybeUninit::<libc::sigevent>::zeroed();
         let mut id = MaybeUninit::<libc::timer_t>::uninit();
@@ -182,9 +184,12 @@ impl Timer {
 
 impl Drop for Timer {
     fn drop(&mut self) {
-        // SAFETY: the timer was made by `new` and is deleted once.
-        unsafe {
-            libc::timer_delete(self.id);
+        // A fork of the process has none of its timers, and perhaps another one with this number.
+        if self.thread == this_thread() {
+            // SAFETY: the timer was made by `new` and is deleted once.
+            unsafe {
+                libc::timer_delete(self.id);
+            }
         }
     }
 }
