@@ -50,18 +50,16 @@ impl Place {
     pub(crate) fn known(&self, sandbox: &Sandbox) -> Result<Known, Error> {
         let address = match self {
             Place::Ready => return Ok(Known::Ready),
-            Place::Address(address) => Some(*address),
+            Place::Address(address) => *address,
             Place::Symbol(name) => {
-                return match sandbox.symbol(name) {
-                    Some(address) => Ok(Known::Address(address)),
-                    None => Err(Error::NoSymbol { name: name.clone() }),
-                };
+                sandbox.symbol(name).ok_or_else(|| Error::NoSymbol { name: name.clone() })?
             }
             Place::Offset { file, offset } => {
-                sandbox.loaded_at(file).and_then(|start| start.checked_add(*offset))
+                let address = sandbox.loaded_at(file).and_then(|start| start.checked_add(*offset));
+                address.ok_or_else(|| Error::NoPlace { place: self.clone() })?
             }
         };
-        address.map(Known::Address).ok_or_else(|| Error::NoPlace { place: self.clone() })
+        Ok(Known::Address(address))
     }
 }
 
